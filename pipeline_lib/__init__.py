@@ -1,0 +1,1 @@
+"""LooseBox: Segment Anything that tolerates loose boxes on electron-microscopy images."""

@@ -1,0 +1,143 @@
+"""Stage embed: each image goes through the frozen encoder exactly once; what follows reads its embedding from disk."""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import zarr
+from numpy.typing import NDArray
+from segment_anything.modeling import Sam
+from torch import Tensor
+from torchvision.transforms.functional import resize, to_pil_image
+from tqdm import tqdm
+
+from pipeline_lib.atomic import atomic
+from pipeline_lib.boxes import read_boxes
+from pipeline_lib.errors import StaleEmbeddingsError
+from pipeline_lib.sam import Backbone, Frame, device, load_backbone
+from pipeline_lib.store import Store
+
+PREPROCESSING = "grey as three equal channels; uint8 resized as ResizeLongestSide.apply_image; Sam.preprocess"
+NAMED_IMAGES = 3  # in an error
+
+
+def embed(*, store: str, boxes: str, weights: str, embeddings: str, timing: str, dtype: str, batch: int) -> None:
+    """Encode the images that have boxes.
+
+    Args:
+        store: OME-Zarr store of images.
+        boxes: table of their boxes.
+        weights: manifest of the backbone.
+        embeddings: Zarr v3 array to write, (images, 256, g, g), one chunk per image; those without boxes stay
+            unwritten. Its attributes say what it was made from, see `origin`.
+        timing: JSON to write, the number of images and the seconds from first read to last write.
+        dtype: float32 or float16, as stored; the encoder runs in float32.
+        batch: images that are encoded at a time.
+    """
+    source, backbone = Store.open(store), Backbone.read(weights)
+    sam, frame = load_backbone(weights).to(device()), Frame(source.tile, backbone.image_size)
+    images = sorted({int(image) for image in read_boxes(boxes)["image"]})
+    shape = (sam.prompt_encoder.embed_dim, *sam.prompt_encoder.image_embedding_size)
+    with atomic(embeddings) as partial:
+        array = zarr.create_array(
+            partial,
+            shape=(len(source), *shape),
+            chunks=(1, *shape),
+            dtype=dtype,
+            compressors=None,  # noise to a compressor, and read again in every epoch
+            attributes=origin(source, backbone, dtype, images),
+        )
+        started = time.perf_counter()
+        for start in tqdm(range(0, len(images), batch), "embed", mininterval=10):
+            some = images[start : start + batch]
+            encoded = encode(sam, frame, [source.image(image) for image in some])
+            for image, embedding in zip(some, encoded.cpu().numpy(), strict=True):
+                array[image] = embedding
+        seconds = time.perf_counter() - started
+    with atomic(timing) as partial:
+        partial.write_text(json.dumps({"images": len(images), "seconds": round(seconds, 3)}) + "\n")
+
+
+@torch.no_grad()
+def encode(sam: Sam, frame: Frame, images: Sequence[NDArray[np.uint8]]) -> Tensor:
+    """Embeddings (B, 256, g, g) float32 on the network's device of grey images (YX), as of `SamPredictor.set_image`."""
+    batch = torch.stack([sam.preprocess(_to_network(image, frame).to(sam.device)) for image in images])  # B 3 S S
+    embedding: Tensor = sam.image_encoder(batch)
+    return embedding
+
+
+def _to_network(image: NDArray[np.uint8], frame: Frame) -> Tensor:
+    """The image scaled like a full tile, three equal channels (3, h, w), grey 0–255; not yet padded."""
+    size = [max(1, round(side * scale)) for side, scale in zip(image.shape, frame.scale, strict=True)]
+    scaled = np.array(resize(to_pil_image(image), size))  # each channel of apply_image, which resizes with PIL as well
+    return torch.from_numpy(scaled).expand(3, -1, -1)
+
+
+def origin(store: Store, backbone: Backbone, dtype: str, images: Iterable[int]) -> dict[str, Any]:
+    """All that decides the embeddings of some images, as JSON: equal origins, equal embeddings."""
+    return {
+        "backbone": backbone.fingerprint,
+        "preprocessing": PREPROCESSING,
+        "tile": list(store.tile),
+        "dtype": dtype,
+        "content": {str(image): _fingerprint(store.image(image)) for image in images},
+    }
+
+
+def _fingerprint(image: NDArray[np.uint8]) -> str:
+    return hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """The embeddings of a store's images, known to be of these images and this backbone."""
+
+    array: zarr.Array[Any]
+    images: frozenset[int]  # that were embedded
+    key: str  # changes with whatever decides the embeddings
+
+    @classmethod
+    def open(cls, path: str | Path, store: str | Path, weights: str | Path) -> "Embeddings":
+        """Open what `embed` wrote for a store and a backbone's manifest, reading every embedded image to compare it.
+
+        Raises:
+            StaleEmbeddingsError: naming what the embeddings were made from that is no longer so.
+        """
+        array, source = zarr.open_array(path, mode="r"), Store.open(store)
+        found: dict[str, Any] = dict(array.attrs)
+        embedded = [image for image in map(int, found.get("content", {})) if image < len(source)]
+        expected = origin(source, Backbone.read(weights), str(array.dtype), embedded)
+        if found != expected:
+            raise StaleEmbeddingsError(f"{path}: made from something else; {_differences(found, expected)}")
+        key = hashlib.blake2b(json.dumps(found).encode(), digest_size=16).hexdigest()
+        return cls(array, frozenset(embedded), key)
+
+    def __getitem__(self, image: int) -> Tensor:
+        """The image's embedding, (1, 256, g, g) float32, on the CPU.
+
+        Raises:
+            StaleEmbeddingsError: the image had no boxes when the embeddings were made.
+        """
+        if image not in self.images:
+            raise StaleEmbeddingsError(f"{self.array.store_path}: image {image} is not among the embedded ones")
+        return torch.from_numpy(np.asarray(self.array[image : image + 1])).float()
+
+
+def _differences(found: dict[str, Any], expected: dict[str, Any]) -> str:
+    """Each setting that differs, and how many images do with the first of them."""
+    differing = [
+        f"{name} was {found.get(name)!r} and is {value!r}"
+        for name, value in expected.items()
+        if name != "content" and found.get(name) != value
+    ]
+    images = found.get("content", {})
+    changed = [image for image in images if images[image] != expected["content"].get(image)]
+    if changed:
+        differing.append(f"{len(changed)} images have changed (first: {', '.join(changed[:NAMED_IMAGES])})")
+    return "; ".join(differing)

@@ -1,0 +1,192 @@
+"""The stage `refine`: deviated boxes to masks, and masks to new boxes until the masks stop changing.
+
+The image encoder has no part in it: every pass of an image prompts the same embedding.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow.parquet import ParquetWriter
+from tqdm import tqdm
+
+from pipeline_lib.atomic import atomic
+from pipeline_lib.boxes import Deviation, by_image, deviated, read_boxes
+from pipeline_lib.decode import Decoder
+from pipeline_lib.embed import Embeddings
+from pipeline_lib.masks import Mask, largest_component, rectangle, to_rle
+from pipeline_lib.sam import Backbone, Frame, device, load_model
+from pipeline_lib.store import Store
+
+Boxes = NDArray[np.float32]  # (N, 4), XYXY half-open, pixels of the image
+Predict = Callable[[Boxes], tuple[Mask, NDArray[np.float32]]]  # to masks (N, h, w) and predicted IoU (N)
+
+SCHEMA = pa.schema(
+    {
+        "image": pa.int32(),
+        "object": pa.int32(),
+        "pass": pa.int16(),  # 0: of the deviated box
+        "x0": pa.float32(),  # the box that was prompted
+        "y0": pa.float32(),
+        "x1": pa.float32(),
+        "y1": pa.float32(),
+        "change_rate": pa.float64(),  # NaN at pass 0
+        "predicted_iou": pa.float32(),
+        "mask": pa.string(),  # COCO RLE counts
+        "output": pa.bool_(),  # this pass's mask is the iterated output
+    }
+)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """When an object's mask counts as final, and what its next box is drawn around."""
+
+    tau: float  # change rate up to which a mask has converged
+    passes: int  # at most so many repeated predictions
+    largest_component: bool  # draw the box around the mask's largest component only
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One prediction of one object."""
+
+    box: NDArray[np.float32]  # (4,), as prompted
+    mask: Mask  # YX
+    predicted_iou: float
+    change_rate: float  # changed pixels per pixel of the box; NaN for the first pass
+
+
+@dataclass
+class Timing:
+    """What inference at one level took; the encoder's share is the stage embed's."""
+
+    images: int = 0
+    objects: int = 0
+    first_seconds: float = 0.0
+    repeated_seconds: float = 0.0
+    repeated_predictions: int = 0
+
+
+def first_passes(predict: Predict, boxes: Boxes) -> list[Pass]:
+    """The masks of the boxes as they came."""
+    return [Pass(box, mask, float(iou), np.nan) for box, mask, iou in zip(boxes, *predict(boxes), strict=True)]
+
+
+def iterate(predict: Predict, first: Sequence[Pass], rules: Rules) -> list[list[Pass]]:
+    """Prompt with the rectangle of each object's last mask until it settles; returns each object's passes in order.
+
+    Only objects that have not settled are predicted again. An object whose first mask is empty has no rectangle to
+    prompt with and stays at its first pass.
+    """
+    histories = [[start] for start in first]
+    active = [history for history in histories if history[0].mask.any()]
+    for _ in range(rules.passes):
+        if not active:
+            break
+        boxes = np.stack([next_box(history[-1].mask, rules) for history in active])
+        for history, box, mask, iou in zip(active, boxes, *predict(boxes), strict=True):
+            history.append(Pass(box, mask, float(iou), change_rate(mask, history[-1].mask, box)))
+        active = [history for history in active if not settled(history, rules.tau)]
+    return histories
+
+
+def next_box(mask: Mask, rules: Rules) -> NDArray[np.float32]:
+    """The rectangle (4,) around a mask that is not empty."""
+    return rectangle(largest_component(mask) if rules.largest_component else mask)
+
+
+def change_rate(mask: Mask, previous: Mask, box: NDArray[np.float32]) -> float:
+    """Pixels that differ, per pixel of the box that was drawn around the previous mask (the paper's step 4)."""
+    x0, y0, x1, y1 = box
+    return float(np.count_nonzero(mask ^ previous) / ((x1 - x0) * (y1 - y0)))
+
+
+def settled(history: Sequence[Pass], tau: float) -> bool:
+    """Whether the last mask hardly changed, is empty, or is that of two passes ago and would return forever."""
+    last = history[-1]
+    repeats = len(history) > 2 and np.array_equal(last.mask, history[-3].mask)
+    return last.change_rate <= tau or not last.mask.any() or repeats
+
+
+def output_of(history: Sequence[Pass]) -> int:
+    """The pass whose mask is the output: the last that is not empty, or the first if that one already was."""
+    return max((index for index, each in enumerate(history) if each.mask.any()), default=0)
+
+
+def rows_of(image: int, objects: Iterable[int], histories: Iterable[Sequence[Pass]]) -> Iterator[dict[str, Any]]:
+    """The rows of the table of passes, for the objects of one image."""
+    for label, history in zip(objects, histories, strict=True):
+        output = output_of(history)
+        for index, each in enumerate(history):
+            yield {
+                "image": image,
+                "object": label,
+                "pass": index,
+                **dict(zip(("x0", "y0", "x1", "y1"), each.box, strict=True)),
+                "change_rate": each.change_rate,
+                "predicted_iou": each.predicted_iou,
+                "mask": to_rle(each.mask),
+                "output": index == output,
+            }
+
+
+def timed(predict: Predict, boxes: Boxes, rules: Rules, timing: Timing) -> list[list[Pass]]:
+    """First and repeated passes, with their durations added to `timing`."""
+    start = perf_counter()
+    first = first_passes(predict, boxes)
+    middle = perf_counter()
+    histories = iterate(predict, first, rules)
+    timing.objects += len(boxes)
+    timing.first_seconds += middle - start
+    timing.repeated_seconds += perf_counter() - middle
+    timing.repeated_predictions += sum(len(history) - 1 for history in histories)
+    return histories
+
+
+def refine(
+    *,
+    store: str,
+    boxes: str,
+    embeddings: str,
+    weights: str,
+    model: str,
+    passes: str,
+    timing: str,
+    dataset: str,
+    level: int,
+    seed: int,
+    deviation: dict[str, Any],
+    settings: dict[str, Any],
+) -> None:
+    """Write every pass of every test object at one level of deviation (`SCHEMA`), and how long they took.
+
+    Raises:
+        StaleEmbeddingsError: the embeddings are not those of this store and backbone.
+        WeightsError: `model` is not a model of the stage train.
+    """
+    tiles = Store.open(store)
+    table = read_boxes(boxes).query("split == 'test'")
+    cache = Embeddings.open(embeddings, store, weights)
+    frame = Frame(tiles.tile, Backbone.read(weights).image_size)
+    decoder = Decoder(load_model(model).to(device()), frame, settings["chunk"], settings["precision"])
+    rules = Rules(settings["tau"], settings["passes"], settings["largest_component"])
+    law, spent = Deviation(**deviation), Timing()
+    with atomic(passes) as unfinished, ParquetWriter(unfinished, SCHEMA) as writer:
+        for image, rows in tqdm(list(by_image(table)), "refine", mininterval=10):
+            shape = tiles.shape(image)
+            predict = partial(decoder, cache[image].to(device()), shape)
+            prompts = deviated(rows, level, dataset, seed, law, shape)
+            spent.images += 1
+            for start in range(0, len(rows), settings["chunk"]):  # bounds the masks that are held at once
+                some = slice(start, start + settings["chunk"])
+                records = rows_of(image, rows["object"].iloc[some], timed(predict, prompts[some], rules, spent))
+                writer.write_table(pa.Table.from_pylist(list(records), SCHEMA))
+    with atomic(timing) as unfinished:
+        unfinished.write_text(json.dumps(asdict(spent)) + "\n")

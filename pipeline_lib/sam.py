@@ -1,0 +1,287 @@
+"""All that is learned: SAM's backbones, its prompt encoder and mask decoder, and the deviation token.
+
+A backbone is any `segment_anything.modeling.Sam`; nothing after this module knows which. The package is
+segment-anything-py, the later state of Meta's repository: the registry's segment-anything 1.0 has the same networks,
+but its `ResizeLongestSide.apply_image_torch` reads height and width from the wrong axes.
+"""
+
+import hashlib
+import json
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from segment_anything import sam_model_registry
+from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam
+from segment_anything.utils.transforms import ResizeLongestSide
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline_lib.atomic import atomic
+from pipeline_lib.errors import DataError, WeightsError
+from pipeline_lib.micro import build_micro
+
+BACKBONES: dict[str, Callable[[], Sam]] = {"micro": build_micro} | {
+    name: sam_model_registry[name] for name in ("vit_b", "vit_l", "vit_h")
+}
+NAMED_KEYS = 3  # of each kind of misfit, in an error
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A checkpoint that was found to fit its network: what the stage `weights` hands on."""
+
+    name: str
+    checkpoint: str  # absolute path
+    fingerprint: str  # of the file's bytes
+    image_size: int  # pixels along the longest side of the network's input
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Backbone":
+        """The record in the manifest at `path`."""
+        return cls(**json.loads(Path(path).read_text()))
+
+
+def build(name: str) -> Sam:
+    """The backbone's network with random weights, on the default device (`torch.device("meta")` gives shapes only).
+
+    Raises:
+        DataError: there is no such backbone.
+    """
+    if name not in BACKBONES:
+        raise DataError(f"backbone {name!r}: expected one of {', '.join(BACKBONES)}")
+    return BACKBONES[name]().eval()
+
+
+def load_backbone(manifest: str | Path) -> Sam:
+    """The backbone of the manifest with its weights in float32, on the CPU.
+
+    Raises:
+        WeightsError: the checkpoint is no longer the file that the manifest was written for.
+    """
+    backbone = Backbone.read(manifest)
+    if fingerprint(backbone.checkpoint) != backbone.fingerprint:
+        raise WeightsError(f"{backbone.checkpoint}: changed since {manifest} was written for it; run weights again")
+    with torch.device("meta"):
+        sam = build(backbone.name)
+    fill(sam, read_tensors(backbone.checkpoint), backbone.checkpoint)
+    return sam
+
+
+def device() -> torch.device:
+    """The first GPU, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def fingerprint(path: str | Path) -> str:
+    """blake2b-128 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, or of a pickle of nothing but a dictionary of tensors, on the CPU.
+
+    Raises:
+        WeightsError: the file is missing or damaged, or a pickle of anything else, which is not executed.
+    """
+    try:
+        if Path(path).suffix == ".safetensors":
+            return load_file(path)
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
+        raise WeightsError(f"{path}: expected tensors by name (safetensors or a PyTorch pickle): {error}") from error
+    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise WeightsError(f"{path}: expected a dictionary of tensors by name and nothing else")
+    return tensors
+
+
+def check_tensors(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: str | Path) -> None:
+    """Compare names and shapes.
+
+    Raises:
+        WeightsError: naming the file and the first keys that are missing, unexpected or of another shape.
+    """
+    misshapen = (
+        f"{key} {tuple(tensors[key].shape)} instead of {tuple(expected[key].shape)}"
+        for key in expected
+        if key in tensors and tensors[key].shape != expected[key].shape
+    )
+    misfits = {
+        "missing": [key for key in expected if key not in tensors],
+        "unexpected": [key for key in tensors if key not in expected],
+        "misshapen": list(misshapen),
+    }
+    found = [f"{len(keys)} {kind} ({', '.join(keys[:NAMED_KEYS])})" for kind, keys in misfits.items() if keys]
+    if found:
+        raise WeightsError(f"{path}: does not fit its network: {'; '.join(found)}")
+
+
+def fill(module: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
+    """Make the tensors of the file at `path` the weights of a module built on the meta device, in float32.
+
+    Raises:
+        WeightsError: they do not fit.
+    """
+    check_tensors(module.state_dict(), tensors, path)
+    # copied, because views into a file are not aligned, and sums over them round otherwise than in the saved model
+    module.load_state_dict({key: value.to(torch.float32, copy=True) for key, value in tensors.items()}, assign=True)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What of a BoxModel is trained, and the width of its deviation token (None: it has none)."""
+
+    trains: tuple[str, ...]  # of BoxModel.parts()
+    token_width: int | None
+
+
+class DeviationToken(nn.Module):
+    """A learned vector behind a linear layer: one more prompt token, the same for every box."""
+
+    def __init__(self, width: int, prompt_width: int) -> None:
+        super().__init__()
+        self.vector = nn.Parameter(0.02 * torch.randn(width))  # small: the decoder was trained without it
+        self.project = nn.Linear(width, prompt_width)
+
+    def forward(self) -> Tensor:
+        """The token, (1, prompt width)."""
+        token: Tensor = self.project(self.vector)[None]
+        return token
+
+
+class BoxModel(nn.Module):
+    """Embedding and boxes to masks: stock prompt encoder and mask decoder, with or without the deviation token.
+
+    The mask decoder puts its own tokens first and reads only those, so it takes any number of prompt tokens.
+    """
+
+    def __init__(self, prompt_encoder: PromptEncoder, mask_decoder: MaskDecoder, token: DeviationToken | None) -> None:
+        super().__init__()
+        self.prompt_encoder = prompt_encoder
+        self.mask_decoder = mask_decoder
+        self.token = token
+
+    def forward(self, embedding: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """One mask for each box of one image.
+
+        Args:
+            embedding: (1, 256, h, w) float32, of the image encoder.
+            boxes: (N, 4) float32, at least one, XYXY in pixels of the network's input (`Frame.to_network`).
+
+        Returns:
+            Low-resolution logits (N, 4h, 4w) and the mask's predicted IoU (N).
+        """
+        sparse, dense = self.prompt_encoder(points=None, boxes=boxes, masks=None)  # N 2 256, N 256 h w
+        if self.token is not None:
+            sparse = torch.cat([sparse, self.token().expand(len(boxes), 1, -1)], dim=1)  # N 3 256
+        logits, predicted_iou = self.mask_decoder(
+            image_embeddings=embedding,
+            image_pe=self.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=False,
+        )
+        return logits[:, 0], predicted_iou[:, 0]
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """What a variant can train; the corner embeddings are those that SAM adds to a box's two corners."""
+        corners = self.prompt_encoder.point_embeddings[2:4]
+        return {
+            "mask_decoder": list(self.mask_decoder.parameters()),
+            "corner_embeddings": list(corners.parameters()),
+            "deviation_token": [] if self.token is None else list(self.token.parameters()),
+        }
+
+    def set_trainable(self, variant: Variant) -> list[nn.Parameter]:
+        """Freeze all but the variant's parts, and return the parameters of these."""
+        self.requires_grad_(False)
+        parts = self.parts()
+        trained = [parameter for part in variant.trains for parameter in parts[part]]
+        for parameter in trained:
+            parameter.requires_grad_(True)
+        return trained
+
+
+def box_model(sam: Sam, variant: Variant) -> BoxModel:
+    """The backbone's own prompt encoder and mask decoder, not copies, with a new token if the variant has one."""
+    width = variant.token_width
+    token = None if width is None else DeviationToken(width, sam.prompt_encoder.embed_dim)
+    return BoxModel(sam.prompt_encoder, sam.mask_decoder, token)
+
+
+def save_model(model: BoxModel, path: str | Path, backbone: str, variant: Variant) -> None:
+    """Write the model as safetensors that say which backbone and variant they are of."""
+    tensors = {key: value.cpu().contiguous() for key, value in model.state_dict().items()}
+    # one entry, because safetensors writes several in an order that differs from run to run
+    metadata = {"loosebox": json.dumps({"backbone": backbone, "variant": asdict(variant)})}
+    with atomic(path) as partial:
+        save_file(tensors, partial, metadata)
+
+
+def load_model(path: str | Path) -> BoxModel:
+    """The model that `save_model` wrote, in evaluation mode on the CPU; the image encoder is not needed and not loaded.
+
+    Raises:
+        WeightsError: the file is not such a model.
+    """
+    tensors = read_tensors(path)
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+    if "loosebox" not in metadata:
+        raise WeightsError(f"{path}: expected a model of the stage train, which records its backbone and variant")
+    made = json.loads(metadata["loosebox"])
+    variant = Variant(tuple(made["variant"]["trains"]), made["variant"]["token_width"])
+    with torch.device("meta"):
+        model = box_model(build(made["backbone"]), variant)
+    fill(model, tensors, path)
+    return model.eval()
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where a tile lies in the network's square input: scaled to its longest side, zero-padded below and to the right.
+
+    A tile at the edge of a slice can be smaller than the full one; it is scaled like a full one and padded the more.
+    """
+
+    tile: tuple[int, int]  # h, w of a full tile, pixels
+    image_size: int  # side of the network's input, pixels
+
+    @property
+    def input_shape(self) -> tuple[int, int]:
+        """Height and width of a full tile within the network's input, in pixels, rounded as SAM rounds."""
+        h, w = ResizeLongestSide.get_preprocess_shape(*self.tile, self.image_size)
+        return h, w
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Pixels of the network's input per pixel of the tile, y and x: alike but for the rounding."""
+        (h, w), (tile_h, tile_w) = self.input_shape, self.tile
+        return h / tile_h, w / tile_w
+
+    def to_network(self, boxes: NDArray[np.number] | Tensor) -> Tensor:
+        """Boxes (N, 4) XYXY of the tile, in pixels of the network's input, float32."""
+        y, x = self.scale
+        return (torch.as_tensor(boxes, dtype=torch.float64) * torch.tensor([x, y, x, y], dtype=torch.float64)).float()
+
+    def mask(self, logits: Tensor, shape: tuple[int, int]) -> Tensor:
+        """Binary masks (N, h, w) of a tile of `shape` (h, w) from low-resolution logits (N, 4h, 4w of the embedding).
+
+        The steps and their order are those of `Sam.postprocess_masks`.
+        """
+        full = self._resize(logits, (self.image_size, self.image_size))
+        h, w = self.input_shape
+        tile = self._resize(full[:, :h, :w], self.tile)
+        h, w = shape
+        return tile[:, :h, :w] > 0
+
+    @staticmethod
+    def _resize(logits: Tensor, shape: tuple[int, int]) -> Tensor:
+        return F.interpolate(logits[:, None], shape, mode="bilinear", align_corners=False)[:, 0]

@@ -1,0 +1,129 @@
+"""The data set as the stages see it: one OME-Zarr 0.5 store (Zarr v3) of grey slices, their objects and their split.
+
+    0                  images, uint8 ZYX
+    labels/objects/0   objects, uint32 ZYX: 0 is background, ids are unique within a tile and start anew in each
+
+Both arrays have one resolution level. Their chunks are the tiles, which never overlap; a tile of a slice is what the
+encoder sees and is called an image from here on. Metadata: https://ngff.openmicroscopy.org/0.5/
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+AXES = ("z", "y", "x")
+VERSION = "0.5"
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Where a slice of the store comes from."""
+
+    split: str
+    volume: int  # position in the data set's list of volumes
+    index: int  # position in that volume
+
+
+def create(
+    path: str | Path,
+    shape: tuple[int, ...],
+    tile: tuple[int, int],
+    slices: Sequence[Slice],
+    pixel_size: Sequence[float],
+) -> tuple[zarr.Array[Any], zarr.Array[Any]]:
+    """Lay out an empty store and return its arrays of images and objects.
+
+    Args:
+        path: a folder that does not exist yet.
+        shape: of both arrays, ZYX.
+        tile: (height, width) in pixels; tiles at the lower and right edges are smaller where the slice ends.
+        slices: one for each z.
+        pixel_size: ZYX, nm.
+    """
+    own = {"tile": list(tile), "slices": [vars(origin) for origin in slices]}
+    scene = zarr.create_group(
+        path, zarr_format=3, attributes={"ome": _multiscale("images", pixel_size), "loosebox": own}
+    )
+    labels = scene.create_group("labels", attributes={"ome": {"version": VERSION, "labels": ["objects"]}})
+    label_image = _multiscale("objects", pixel_size) | {"image-label": {"source": {"image": "../../"}}}
+    objects = labels.create_group("objects", attributes={"ome": label_image})
+    chunks = (1, *tile)
+    return (
+        scene.create_array("0", shape=shape, chunks=chunks, dtype=np.uint8, dimension_names=AXES),
+        objects.create_array("0", shape=shape, chunks=chunks, dtype=np.uint32, dimension_names=AXES),
+    )
+
+
+def _multiscale(name: str, pixel_size: Sequence[float]) -> dict[str, Any]:
+    scale = {"type": "scale", "scale": [float(size) for size in pixel_size]}
+    axes = [{"name": axis, "type": "space", "unit": "nanometer"} for axis in AXES]
+    datasets = [{"path": "0", "coordinateTransformations": [scale]}]
+    return {"version": VERSION, "multiscales": [{"name": name, "axes": axes, "datasets": datasets}]}
+
+
+@dataclass(frozen=True, eq=False)
+class Store:
+    """A finished store, read image by image.
+
+    Images are numbered row-major over (z, tile row, tile column).
+    """
+
+    name: str  # of the data set
+    tile: tuple[int, int]  # (height, width) of a full tile
+    slices: tuple[Slice, ...]
+    _images: zarr.Array[Any]
+    _objects: zarr.Array[Any]
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Store":
+        """Open a store for reading; no pixel is read yet."""
+        scene = zarr.open_group(path, mode="r")
+        own: Any = scene.attrs["loosebox"]
+        return cls(
+            name=Path(path).stem,
+            tile=(own["tile"][0], own["tile"][1]),
+            slices=tuple(Slice(**origin) for origin in own["slices"]),
+            _images=zarr.open_array(path, path="0", mode="r"),
+            _objects=zarr.open_array(path, path="labels/objects/0", mode="r"),
+        )
+
+    def __len__(self) -> int:
+        """The number of images."""
+        rows, columns = self._grid
+        return len(self.slices) * rows * columns
+
+    def image(self, i: int) -> NDArray[np.uint8]:
+        """The pixels of an image, YX."""
+        return np.asarray(self._images[self._window(i)])
+
+    def objects(self, i: int) -> NDArray[np.uint32]:
+        """The object ids of an image, YX; 0 is background."""
+        return np.asarray(self._objects[self._window(i)])
+
+    def split(self, i: int) -> str:
+        """The split that an image belongs to: that of its slice."""
+        return self.slices[self.origin(i)[0]].split
+
+    def shape(self, i: int) -> tuple[int, int]:
+        """(height, width) of an image, less than the full tile's at the lower and right edges."""
+        _, y, x = self.origin(i)
+        return min(self.tile[0], self._images.shape[1] - y), min(self.tile[1], self._images.shape[2] - x)
+
+    def origin(self, i: int) -> tuple[int, int, int]:
+        """Slice and upper left pixel (z, y, x) of an image."""
+        z, row, column = np.unravel_index(i, (len(self.slices), *self._grid))
+        return int(z), int(row) * self.tile[0], int(column) * self.tile[1]
+
+    @property
+    def _grid(self) -> tuple[int, int]:
+        """Tile rows and columns of a slice."""
+        return -(-self._images.shape[1] // self.tile[0]), -(-self._images.shape[2] // self.tile[1])
+
+    def _window(self, i: int) -> tuple[int, slice, slice]:
+        (z, y, x), (height, width) = self.origin(i), self.shape(i)
+        return z, slice(y, y + height), slice(x, x + width)

@@ -1,0 +1,281 @@
+"""The stage `train`: one model of a data set, from cached embeddings only.
+
+A step takes some objects of one image, each with a box of its own looseness. Every draw comes from a generator seeded
+with what it is for, so a run that was killed goes on from its last epoch as if nothing had happened.
+"""
+
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.random import Generator
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import AdamW
+from tqdm import tqdm
+
+from pipeline_lib.atomic import atomic
+from pipeline_lib.boxes import Deviation, by_image, clip, deviate, deviated, read_boxes
+from pipeline_lib.decode import Decoder, autocast, forward
+from pipeline_lib.embed import Embeddings
+from pipeline_lib.losses import LOSSES, object_share
+from pipeline_lib.masks import Mask, iou
+from pipeline_lib.sam import (
+    Backbone,
+    BoxModel,
+    Frame,
+    Variant,
+    box_model,
+    device,
+    fingerprint,
+    load_backbone,
+    save_model,
+)
+from pipeline_lib.store import Store
+
+log = logging.getLogger(__name__)
+
+XYXY = ["x0", "y0", "x1", "y1"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained; config.yaml explains each entry."""
+
+    loss: str
+    epochs: int
+    objects_per_step: int
+    learning_rate: float
+    weight_decay: float
+    warm_up: int  # steps
+    clip: float
+    precision: str
+    levels: tuple[int, ...]  # of deviation among the training boxes, percent
+    shares: tuple[float, ...]  # of these levels
+    law: Deviation
+    seed: int
+
+    @classmethod
+    def of(cls, settings: dict[str, Any], mix: str, law: Deviation, seed: int) -> "Recipe":
+        """The recipe with the mix of that name, from the config's section `train`."""
+        own = {field.name: settings[field.name] for field in fields(cls) if field.name in settings}
+        levels, shares = settings["mixes"][mix]["levels"], settings["mixes"][mix]["shares"]
+        return cls(levels=tuple(levels), shares=tuple(shares), law=law, seed=seed, **own)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images by number: what of them is read from disk when it is needed."""
+
+    tiles: Store
+    embeddings: Embeddings
+    frame: Frame
+
+    def masks(self, image: int, rows: pd.DataFrame) -> Mask:
+        """The objects (N, h, w) of an image that are in some rows of its table of boxes."""
+        masks: Mask = self.tiles.objects(image) == rows["object"].to_numpy()[:, None, None]
+        return masks
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some objects of one image."""
+
+    embedding: Tensor  # (1, 256, g, g)
+    prompts: NDArray[np.float32]  # (N, 4), the loose boxes
+    exact: NDArray[np.float32]  # (N, 4)
+    masks: Tensor  # (N, h, w) bool
+
+
+def draw_boxes(rng: Generator, exact: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float32]:
+    """Boxes (N, 4) of the recipe's looseness, not yet cut at the image's border."""
+    shares = np.divide(recipe.shares, np.sum(recipe.shares))
+    levels = rng.choice(recipe.levels, len(exact), p=shares)
+    return deviate(exact, levels, rng.random((len(exact), 4)), recipe.law)
+
+
+def draw_batch(source: Source, image: int, rows: pd.DataFrame, recipe: Recipe, epoch: int) -> Batch:
+    """What an image contributes to an epoch: all of its objects, or a random choice of them."""
+    rng = np.random.default_rng([recipe.seed, epoch, image])
+    chosen = rows.iloc[rng.permutation(len(rows))[: recipe.objects_per_step]]
+    exact = chosen[XYXY].to_numpy(np.float32)
+    prompts = clip(draw_boxes(rng, exact, recipe), source.tiles.shape(image))
+    masks = torch.from_numpy(source.masks(image, chosen)).to(device())
+    return Batch(source.embeddings[image].to(device()), prompts, exact, masks)
+
+
+def batch_loss(model: BoxModel, frame: Frame, batch: Batch, recipe: Recipe) -> Tensor:
+    """The recipe's loss of the model's masks."""
+    with autocast(recipe.precision):
+        logits, predicted_iou = forward(model, frame, batch.embedding, batch.prompts)
+    grid = logits.shape[-1]
+    target = object_share(batch.masks, frame.tile, grid)
+    exact = frame.to_network(batch.exact).to(logits.device) * (grid / frame.image_size)
+    loss, _ = LOSSES[recipe.loss](logits, predicted_iou, target, exact)
+    return loss
+
+
+def learning_rate(step: int, steps: int, recipe: Recipe) -> float:
+    """Cosine from the peak at step 0 to nothing after the last of `steps`, under a linear warm-up."""
+    warmth = min(1.0, (step + 1) / max(1, recipe.warm_up))
+    return recipe.learning_rate * warmth * (1 + math.cos(math.pi * step / steps)) / 2
+
+
+class Run:
+    """All that training changes, which is what a checkpoint holds.
+
+    `key` stands for everything that decides how a run goes; a checkpoint with another key is of another run.
+    """
+
+    def __init__(self, model: BoxModel, variant: Variant, recipe: Recipe, checkpoint: Path, key: str) -> None:
+        self.model = model
+        self.trained = model.set_trainable(variant)
+        self.optimizer = AdamW(self.trained, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+        self.curve: list[dict[str, float]] = []  # a row for each epoch; 0 is before training
+        self.best: dict[str, Tensor] = {}
+        self.checkpoint, self.key = checkpoint, key
+
+    def record(self, epoch: int, train_loss: float, validation_miou: float) -> None:
+        """Add an epoch to the curve, and keep the weights if no earlier epoch did as well on the validation split."""
+        if all(validation_miou > row["validation_miou"] for row in self.curve):
+            self.best = {key: tensor.clone() for key, tensor in self.model.state_dict().items()}
+        rate = self.optimizer.param_groups[0]["lr"] if epoch else 0.0
+        row = {"epoch": epoch, "learning_rate": rate, "train_loss": train_loss, "validation_miou": validation_miou}
+        self.curve.append(row)
+        log.info("epoch %d: loss %.4f, validation mIoU %.4f", epoch, train_loss, validation_miou)
+
+    def save(self) -> None:
+        """Replace the checkpoint."""
+        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        with atomic(self.checkpoint) as unfinished:
+            torch.save({"key": self.key, "curve": self.curve, "best": self.best, **state}, unfinished)
+
+    def resume(self) -> None:
+        """Go on from the checkpoint, if there is one and it is of this very run."""
+        if not self.checkpoint.exists():
+            return
+        state = torch.load(self.checkpoint, map_location=device(), weights_only=True)
+        if state["key"] != self.key:
+            log.warning("%s is of other settings or data and is ignored", self.checkpoint)
+            return
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.curve, self.best = state["curve"], state["best"]
+        log.info("resumed after epoch %d", len(self.curve) - 1)
+
+
+def train_epoch(run: Run, source: Source, table: pd.DataFrame, recipe: Recipe, epoch: int) -> float:
+    """One step for each image of the training split, `table`, in random order; the mean loss of the steps."""
+    images = list(by_image(table))
+    order = np.random.default_rng([recipe.seed, epoch]).permutation(len(images))
+    progress = tqdm(order, f"epoch {epoch} of {recipe.epochs}", mininterval=10)
+    losses = []
+    for step, index in enumerate(progress, (epoch - 1) * len(images)):
+        image, rows = images[index]
+        run.optimizer.param_groups[0]["lr"] = learning_rate(step, recipe.epochs * len(images), recipe)
+        loss = batch_loss(run.model, source.frame, draw_batch(source, image, rows, recipe, epoch), recipe)
+        run.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        clip_grad_norm_(run.trained, recipe.clip)
+        run.optimizer.step()
+        losses.append(loss.item())
+    return float(np.mean(losses))
+
+
+def fit(run: Run, source: Source, table: pd.DataFrame, recipe: Recipe, validate: Callable[[], float]) -> None:
+    """Train epoch by epoch from where the run stands, then give the model the weights of its best epoch."""
+    run.resume()
+    for epoch in range(len(run.curve), recipe.epochs + 1):
+        loss = train_epoch(run, source, table, recipe, epoch) if epoch else math.nan
+        run.record(epoch, loss, validate())
+        run.save()
+    run.model.load_state_dict(run.best)
+
+
+def evenly(table: pd.DataFrame, count: int) -> pd.DataFrame:
+    """At most `count` rows, evenly spaced."""
+    return table.iloc[np.linspace(0, len(table) - 1, min(count, len(table))).round().astype(int)]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The held-out objects, with the same boxes in every epoch and for every model."""
+
+    source: Source
+    table: pd.DataFrame
+    levels: tuple[int, ...]  # of deviation, percent
+    dataset: str
+    seed: int
+    law: Deviation
+
+    def miou(self, decoder: Decoder) -> float:
+        """Mean IoU over objects and levels, at the images' own resolution."""
+        ious = [self.ious(decoder, image, rows) for image, rows in by_image(self.table)]
+        return float(np.concatenate(ious, axis=1).mean())
+
+    def ious(self, decoder: Decoder, image: int, rows: pd.DataFrame) -> NDArray[np.float64]:
+        """The IoU of each of an image's objects at each level, (L, N)."""
+        shape, truths = self.source.tiles.shape(image), self.source.masks(image, rows)
+        prompts = [deviated(rows, level, self.dataset, self.seed, self.law, shape) for level in self.levels]
+        masks, _ = decoder(self.source.embeddings[image].to(device()), shape, np.concatenate(prompts))
+        return iou(masks.reshape(-1, *truths.shape), truths)
+
+
+def key_of(*parts: Any) -> str:
+    """A short name for some values that JSON can hold."""
+    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def train(
+    *,
+    store: str,
+    boxes: str,
+    embeddings: str,
+    weights: str,
+    model: str,
+    curve: str,
+    dataset: str,
+    variant: dict[str, Any],
+    settings: dict[str, Any],
+    deviation: dict[str, Any],
+    levels: list[int],
+    seed: int,
+) -> None:
+    """Train one variant and write the weights of its best epoch (`save_model`) and its curve, one row for each epoch.
+
+    The best epoch is that of the highest mean IoU over `levels` on the validation split; epoch 0, before training, is
+    one of them. A checkpoint is kept beside `model` until the end, and an interrupted run of the same settings and data
+    goes on from it: on a CPU the outcome is bitwise that of an uninterrupted one.
+
+    Raises:
+        StaleEmbeddingsError: the embeddings are not those of this store and backbone.
+    """
+    tiles, backbone, table = Store.open(store), Backbone.read(weights), read_boxes(boxes)
+    source = Source(tiles, Embeddings.open(embeddings, store, weights), Frame(tiles.tile, backbone.image_size))
+    law, made = Deviation(**deviation), Variant(tuple(variant["trains"]), variant["token_width"])
+    recipe = Recipe.of(settings, variant["mix"], law, seed)
+
+    held_out = evenly(table.query("split == 'validation'"), settings["validation_objects"])
+    validation = Validation(source, held_out, tuple(levels), dataset, seed, law)
+
+    torch.manual_seed(seed)  # for the token, the only part that starts at random
+    network = box_model(load_backbone(weights), made).to(device())
+    key = key_of(dataset, variant, settings, deviation, levels, seed, fingerprint(boxes), source.embeddings.key)
+    run = Run(network, made, recipe, Path(f"{model}.checkpoint"), key)
+    decoder = Decoder(network, source.frame, recipe.objects_per_step, recipe.precision)
+    fit(run, source, table.query("split == 'train'"), recipe, partial(validation.miou, decoder))
+
+    save_model(network, model, backbone.name, made)
+    with atomic(curve) as unfinished:
+        pd.DataFrame(run.curve).to_csv(unfinished, index=False, float_format="%.6f")
+    run.checkpoint.unlink()

@@ -1,0 +1,97 @@
+"""Small data, and networks with random weights, that several modules' tests start from."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import ArrayLike, NDArray
+from safetensors.torch import save_file
+from segment_anything import SamPredictor
+from segment_anything.modeling import Sam
+
+from pipeline_lib.boxes import boxes
+from pipeline_lib.convert import convert
+from pipeline_lib.embed import embed
+from pipeline_lib.raw import raw
+from pipeline_lib.sam import build
+from pipeline_lib.store import Slice, create
+from pipeline_lib.weights import weights
+
+
+@pytest.fixture
+def make_store(tmp_path: Path) -> Callable[..., str]:
+    """Write a store of given objects (ZYX) and splits (one for each slice); its images are black unless given."""
+
+    def make(
+        objects: ArrayLike,
+        splits: Sequence[str],
+        *,
+        images: ArrayLike = 0,
+        tile: tuple[int, int] | None = None,
+        name: str = "tiny",
+    ) -> str:
+        objects = np.asarray(objects)
+        path = str(tmp_path / f"{name}.zarr")
+        slices = [Slice(split, 0, index) for index, split in enumerate(splits)]
+        to_images, to_objects = create(path, objects.shape, tile or objects.shape[1:], slices, (50.0, 4.0, 4.0))
+        to_images[:] = np.broadcast_to(images, objects.shape).astype(np.uint8)
+        to_objects[:] = objects.astype(np.uint32)
+        return path
+
+    return make
+
+
+def random_backbone(name: str) -> Sam:
+    """A backbone whose zero-initialised weights are moved as well, so that each of them has a say."""
+    torch.manual_seed(0)
+    sam = build(name).requires_grad_(False)
+    for parameter in sam.parameters():
+        parameter += 0.02 * torch.randn_like(parameter)
+    return sam
+
+
+@pytest.fixture(scope="session")
+def micro() -> Sam:
+    return random_backbone("micro")
+
+
+@pytest.fixture(scope="session")
+def grey() -> NDArray[np.uint8]:
+    """A grey image YX, wider than high and smaller than the input of any backbone."""
+    return np.random.default_rng(0).integers(0, 256, (90, 130), dtype=np.uint8)
+
+
+@pytest.fixture(scope="session")
+def predictor(grey: NDArray[np.uint8]) -> SamPredictor:
+    """segment_anything's own predictor on vit_b, with `grey` set: its encoder takes seconds, so once for all tests."""
+    stock = SamPredictor(random_backbone("vit_b"))
+    stock.set_image(np.stack([grey] * 3, axis=-1))
+    return stock
+
+
+@pytest.fixture(scope="session")
+def stages(tmp_path_factory: pytest.TempPathFactory, micro: Sam) -> dict[str, str]:
+    """What the stages up to `embed` make of four generated tiles (two to train on) and the random `micro`, by slot."""
+    folder = tmp_path_factory.mktemp("stages")
+    slots = {slot: str(folder / slot) for slot in ("manifest", "store", "boxes", "weights", "embeddings")}
+    dataset = {
+        "source": {"kind": "synthetic", "layout": "lab", "slices": 4, "size": [256, 256], "seed": 3},
+        "volumes": [
+            {"images": "images", "labels": "labels", "split": {"train": [0, 2], "validation": [2, 3], "test": [3, 4]}}
+        ],
+        "labels": {"kind": "instances"},
+        "minimum_area": 600,
+        "pixel_size": [50, 4, 4],
+        "grey_range": None,
+        "tile": 256,
+    }
+    raw(manifest=slots["manifest"], dataset=dataset)
+    convert(manifest=slots.pop("manifest"), store=slots["store"], dataset=dataset)
+    boxes(store=slots["store"], boxes=slots["boxes"])
+    save_file(micro.state_dict(), folder / "micro.safetensors")
+    checkpoint = {"name": "micro", "checkpoint": str(folder / "micro.safetensors")}
+    weights(manifest=slots["weights"], backbone=checkpoint, folder=str(folder))
+    embed(**slots, timing=str(folder / "timing"), dtype="float32", batch=2)
+    return slots

@@ -1,0 +1,184 @@
+"""Embeddings are SAM's own, made once, and refused when they are of something else."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import zarr
+from safetensors.torch import save_file
+from segment_anything import SamPredictor
+from torch.nn.modules.module import register_module_forward_hook
+
+from pipeline_lib.boxes import boxes
+from pipeline_lib.embed import Embeddings, embed, encode
+from pipeline_lib.errors import StaleEmbeddingsError
+from pipeline_lib.micro import MicroEncoder
+from pipeline_lib.sam import Frame
+from pipeline_lib.weights import weights
+
+TILE = (90, 130)
+OBJECTS = np.zeros((3, 90, 200), np.uint32)  # of each slice, image 2z is a full tile, 2z + 1 an edge tile of width 70
+OBJECTS[0, 10:30, 20:60] = 1
+OBJECTS[1, 50:80, 140:170] = 1
+OBJECTS[1, 5:9, 5:9] = 2
+WITH_BOXES = [0, 2, 3]
+
+
+@pytest.fixture
+def files(make_store, micro, tmp_path):
+    """A store of noise, its table of boxes and a manifest of micro, as paths."""
+    noise = np.random.default_rng(0).integers(0, 256, OBJECTS.shape)
+    store = make_store(OBJECTS, ["train", "test", "test"], images=noise, tile=TILE)
+    table = str(tmp_path / "boxes.csv")
+    boxes(store=store, boxes=table)
+    return {"store": store, "boxes": table, "weights": write_weights(micro.state_dict(), tmp_path / "micro")}
+
+
+def write_weights(tensors, folder):
+    folder.mkdir()
+    save_file(tensors, folder / "weights.safetensors")
+    backbone = {"name": "micro", "checkpoint": str(folder / "weights.safetensors")}
+    weights(manifest=str(folder / "manifest.json"), backbone=backbone, folder=str(folder))
+    return str(folder / "manifest.json")
+
+
+@pytest.fixture
+def run(files, tmp_path):
+    """Run the stage and return the path of its embeddings."""
+
+    def embed_files(dtype="float32", batch=2):
+        path = str(tmp_path / "embeddings.zarr")
+        embed(**files, embeddings=path, timing=str(tmp_path / "timing.json"), dtype=dtype, batch=batch)
+        return path
+
+    return embed_files
+
+
+@pytest.fixture
+def encoded_batches():
+    """The sizes of the batches that go through micro's image encoder."""
+    sizes = []
+
+    def count(module, inputs, output):
+        if isinstance(module, MicroEncoder):
+            sizes.append(len(inputs[0]))
+
+    with register_module_forward_hook(count):
+        yield sizes
+
+
+def features(sam, image):
+    """What `SamPredictor.set_image` makes of a grey image."""
+    predictor = SamPredictor(sam)
+    predictor.set_image(np.stack([image] * 3, axis=-1))
+    return predictor.features
+
+
+def test_vit_b_embeds_a_grey_image_as_the_stock_predictor(predictor, grey):
+    ours = encode(predictor.model, Frame(grey.shape, 1024), [grey])
+    assert predictor.features.std() > 0.1
+    torch.testing.assert_close(ours, predictor.features, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(256, 256), (90, 130), (300, 211)])
+def test_micro_embeds_a_grey_image_as_the_stock_predictor(micro, shape):
+    image = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+    torch.testing.assert_close(encode(micro, Frame(shape, 256), [image]), features(micro, image), rtol=0, atol=1e-5)
+
+
+def test_an_edge_tile_is_scaled_like_a_full_one_and_padded_with_zeros_after_normalisation(micro):
+    image = np.random.default_rng(1).integers(0, 256, (256, 100), dtype=np.uint8)
+    padded = torch.zeros(1, 3, 256, 256)
+    padded[..., :100] = (torch.from_numpy(image) - 128.0) / 64.0
+    torch.testing.assert_close(encode(micro, Frame((256, 256), 256), [image]), micro.image_encoder(padded))
+
+
+def test_stored_embeddings_are_those_of_the_stock_predictor(run, files, micro):
+    opened = Embeddings.open(run(batch=1), files["store"], files["weights"])
+    image = zarr.open_array(files["store"], path="0")[1, :, :130]
+    assert opened[2].shape == (1, 256, 32, 32)
+    torch.testing.assert_close(opened[2], features(micro, image), rtol=0, atol=1e-5)
+
+
+def test_batches_of_another_size_differ_by_rounding_only(run, files):
+    """The convolutions of a batch take another path than those of one image, with errors of 6e-5 instead of 4e-6."""
+    single, together = (Embeddings.open(run(batch=batch), files["store"], files["weights"])[2] for batch in (1, 3))
+    torch.testing.assert_close(together, single, rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_each_image_with_boxes_is_encoded_exactly_once(run, encoded_batches, batch):
+    run(batch=batch)
+    assert sum(encoded_batches) == len(WITH_BOXES)
+    assert max(encoded_batches) <= batch
+
+
+def test_only_images_with_boxes_are_written(run):
+    array = zarr.open_array(run(), mode="r")
+    assert [bool(np.any(array[image])) for image in range(6)] == [image in WITH_BOXES for image in range(6)]
+
+
+def test_an_image_without_boxes_has_no_embedding(run, files):
+    opened = Embeddings.open(run(), files["store"], files["weights"])
+    with pytest.raises(StaleEmbeddingsError, match="image 1 "):
+        opened[1]
+
+
+def test_half_precision_is_stored_as_such_and_read_in_float32(run, files):
+    full = Embeddings.open(run(), files["store"], files["weights"])[0]
+    path = run("float16")
+    half = Embeddings.open(path, files["store"], files["weights"])[0]
+    assert zarr.open_array(path, mode="r").dtype == np.float16
+    torch.testing.assert_close(half, full.half().float(), rtol=0, atol=0)
+
+
+def test_timing_tells_the_number_of_images_and_the_seconds(run, tmp_path):
+    run()
+    timing = json.loads((tmp_path / "timing.json").read_text())
+    assert timing["images"] == len(WITH_BOXES)
+    assert timing["seconds"] > 0
+
+
+def test_a_changed_image_makes_embeddings_stale(run, files):
+    path = run()
+    zarr.open_array(files["store"], path="0", mode="r+")[1, 0, 199] ^= 1
+    with pytest.raises(StaleEmbeddingsError, match=r"1 images have changed \(first: 3\)"):
+        Embeddings.open(path, files["store"], files["weights"])
+
+
+def test_a_changed_image_without_boxes_does_not(run, files):
+    path = run()
+    zarr.open_array(files["store"], path="0", mode="r+")[0, 0, 199] ^= 1
+    Embeddings.open(path, files["store"], files["weights"])
+
+
+def test_fewer_images_make_embeddings_stale(run, files, make_store):
+    path = run()
+    images = zarr.open_array(files["store"], path="0")[:1]
+    fewer = make_store(OBJECTS[:1], ["train"], images=images, tile=TILE, name="fewer")
+    with pytest.raises(StaleEmbeddingsError, match=r"2 images have changed \(first: 2, 3\)"):
+        Embeddings.open(path, fewer, files["weights"])
+
+
+def test_other_weights_make_embeddings_stale(run, files, micro, tmp_path):
+    moved = {key: value + 1 for key, value in micro.state_dict().items()}
+    with pytest.raises(StaleEmbeddingsError, match=r"embeddings\.zarr: .*backbone was '\w{32}' and is '\w{32}'"):
+        Embeddings.open(run(), files["store"], write_weights(moved, tmp_path / "other"))
+
+
+@pytest.mark.parametrize(
+    ("name", "was"), [("dtype", "float16"), ("preprocessing", "as of yesterday"), ("tile", [64, 64])]
+)
+def test_other_settings_make_embeddings_stale(run, files, name, was):
+    path = run()
+    zarr.open_array(path, mode="r+").attrs[name] = was
+    with pytest.raises(StaleEmbeddingsError, match=f"{name} was "):
+        Embeddings.open(path, files["store"], files["weights"])
+
+
+def test_the_key_changes_with_the_dtype_only(run, files):
+    keys = [
+        Embeddings.open(run(dtype), files["store"], files["weights"]).key for dtype in ("float32", "float32", "float16")
+    ]
+    assert keys[0] == keys[1] != keys[2]

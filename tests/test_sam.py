@@ -1,0 +1,210 @@
+"""Parity with segment_anything, on random weights."""
+
+import json
+from copy import deepcopy
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from segment_anything.utils.transforms import ResizeLongestSide
+
+from pipeline_lib.errors import DataError, WeightsError
+from pipeline_lib.sam import (
+    Backbone,
+    BoxModel,
+    DeviationToken,
+    Frame,
+    Variant,
+    box_model,
+    build,
+    fingerprint,
+    load_backbone,
+    load_model,
+    save_model,
+)
+
+SAM = Variant(("mask_decoder",), None)
+SAM_P = Variant(("mask_decoder", "corner_embeddings"), None)
+PROPOSED = Variant(("mask_decoder", "deviation_token"), 128)
+TILE = (90, 130)  # of the fixture `grey`
+BOXES = np.array([[3, 4, 60, 50], [20.5, 10, 129, 88.25], [0, 0, 130, 90], [70, 30, 71, 31]], np.float32)
+
+
+@pytest.fixture(scope="module")
+def plain(predictor):
+    return BoxModel(predictor.model.prompt_encoder, predictor.model.mask_decoder, None)
+
+
+@pytest.fixture(scope="module")
+def frame(predictor):
+    return Frame(TILE, predictor.model.image_encoder.img_size)
+
+
+@pytest.fixture(scope="module")
+def stock(predictor):
+    """Masks, predicted IoU and low-resolution logits of each of BOXES, by segment_anything's own path."""
+    return [predictor.predict(box=box, multimask_output=False) for box in BOXES]
+
+
+@pytest.fixture
+def embedding():
+    return torch.randn(1, 256, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def boxes():
+    return Frame(TILE, 256).to_network(BOXES)
+
+
+@pytest.fixture
+def proposed(micro):
+    torch.manual_seed(2)
+    return box_model(deepcopy(micro), PROPOSED)
+
+
+@torch.no_grad()
+def test_batched_logits_are_those_of_the_stock_predictor(predictor, plain, frame, stock):
+    logits, _ = plain(predictor.features, frame.to_network(BOXES))
+    expected = np.concatenate([low for _, _, low in stock])
+    assert expected.std() > 0.1
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_predicted_iou_is_that_of_the_stock_predictor(predictor, plain, frame, stock):
+    _, predicted_iou = plain(predictor.features, frame.to_network(BOXES))
+    np.testing.assert_allclose(predicted_iou, np.concatenate([iou for _, iou, _ in stock]), rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_masks_are_exactly_those_of_the_stock_predictor(predictor, plain, frame, stock):
+    logits, _ = plain(predictor.features, frame.to_network(BOXES))
+    masks, expected = frame.mask(logits, TILE).numpy(), np.concatenate([mask for mask, _, _ in stock])
+    assert 0 < expected.mean() < 1
+    np.testing.assert_array_equal(masks, expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_chunk_size_does_not_change_logits(predictor, plain, frame, chunk):
+    prompts = frame.to_network(BOXES)
+    whole, _ = plain(predictor.features, prompts)
+    parts = [plain(predictor.features, part)[0] for part in prompts.split(chunk)]
+    torch.testing.assert_close(torch.cat(parts), whole, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_token_last_equals_the_same_vector_prompted_as_a_point(predictor, frame):
+    torch.manual_seed(3)
+    token = DeviationToken(128, 256)
+    token.project.weight.mul_(100)  # far from where it starts, so that it matters
+    model = BoxModel(predictor.model.prompt_encoder, predictor.model.mask_decoder, token)
+    logits, _ = model(predictor.features, frame.to_network(BOXES))
+    saved = predictor.model.prompt_encoder.not_a_point_embed.weight.clone()
+    predictor.model.prompt_encoder.not_a_point_embed.weight.copy_(token())
+    point = {"point_coords": np.zeros((1, 2)), "point_labels": np.array([-1])}
+    expected = [predictor.predict(box=box, multimask_output=False, **point)[2] for box in BOXES]
+    predictor.model.prompt_encoder.not_a_point_embed.weight.copy_(saved)
+    np.testing.assert_allclose(logits, np.concatenate(expected), rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_token_changes_the_output(proposed, embedding, boxes):
+    with_token, _ = proposed(embedding, boxes)
+    without, _ = BoxModel(proposed.prompt_encoder, proposed.mask_decoder, None)(embedding, boxes)
+    assert (with_token - without).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("tile", [(256, 256), (90, 130), (300, 211), (7, 1000)])
+def test_mask_is_that_of_postprocess_masks(micro, tile):
+    logits = torch.randn(3, 128, 128, generator=torch.Generator().manual_seed(0))
+    frame = Frame(tile, 256)
+    expected = micro.postprocess_masks(logits[:, None], frame.input_shape, tile)[:, 0] > micro.mask_threshold
+    assert torch.equal(frame.mask(logits, tile), expected)
+
+
+def test_mask_of_a_smaller_tile_is_cut_from_that_of_a_full_one():
+    logits = torch.randn(2, 128, 128, generator=torch.Generator().manual_seed(0))
+    frame = Frame((90, 130), 256)
+    assert torch.equal(frame.mask(logits, (40, 130)), frame.mask(logits, (90, 130))[:, :40])
+
+
+@pytest.mark.parametrize("tile", [(256, 256), (90, 130), (300, 211)])
+def test_boxes_reach_the_network_as_in_sam(tile):
+    expected = ResizeLongestSide(256).apply_boxes(BOXES, tile).astype(np.float32)
+    np.testing.assert_array_equal(Frame(tile, 256).to_network(BOXES), expected)
+
+
+@pytest.mark.parametrize("variant", [SAM, SAM_P, PROPOSED])
+def test_only_the_variants_parts_are_trainable(micro, variant):
+    model = box_model(deepcopy(micro), variant)
+    trained = model.set_trainable(variant)
+    prefixes = {
+        "mask_decoder": ("mask_decoder.",),
+        "corner_embeddings": ("prompt_encoder.point_embeddings.2.", "prompt_encoder.point_embeddings.3."),
+        "deviation_token": ("token.",),
+    }
+    expected = {
+        name for name, _ in model.named_parameters() if name.startswith(sum((prefixes[p] for p in variant.trains), ()))
+    }
+    assert {name for name, parameter in model.named_parameters() if parameter.requires_grad} == expected
+    assert len(trained) == len(expected)
+
+
+def test_the_masks_pull_at_the_token(proposed, embedding, boxes):
+    proposed.set_trainable(PROPOSED)
+    logits, _ = proposed(embedding, boxes)
+    logits.square().mean().backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in proposed.token.parameters())
+
+
+@torch.no_grad()
+def test_a_saved_model_comes_back_the_same(proposed, embedding, boxes, tmp_path):
+    save_model(proposed, tmp_path / "model.safetensors", "micro", PROPOSED)
+    again = load_model(tmp_path / "model.safetensors")
+    assert torch.equal(again(embedding, boxes)[0], proposed(embedding, boxes)[0])
+    assert not any(tensor.is_meta for tensor in again.state_dict().values())
+
+
+def test_a_model_is_saved_byte_for_byte_the_same(proposed, tmp_path):
+    for name in ("a", "b"):
+        save_model(proposed, tmp_path / name, "micro", PROPOSED)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_backbone_is_not_taken_for_a_model(micro, tmp_path):
+    save_file(micro.state_dict(), tmp_path / "micro.safetensors")
+    with pytest.raises(WeightsError, match=r"micro\.safetensors: expected a model of the stage train"):
+        load_model(tmp_path / "micro.safetensors")
+
+
+@pytest.fixture
+def manifest(micro, tmp_path):
+    checkpoint = tmp_path / "micro.safetensors"
+    save_file({key: value.half() for key, value in micro.state_dict().items()}, checkpoint)
+    record = Backbone("micro", str(checkpoint), fingerprint(checkpoint), 256)
+    (tmp_path / "manifest.json").write_text(json.dumps(asdict(record)))
+    return tmp_path / "manifest.json"
+
+
+def test_half_precision_weights_are_loaded_in_float32(micro, manifest):
+    loaded = load_backbone(manifest).state_dict()
+    assert all(torch.equal(loaded[key], value.half().float()) for key, value in micro.state_dict().items())
+
+
+def test_a_loaded_backbone_keeps_the_pixel_statistics_of_its_network(micro, manifest):
+    assert torch.equal(load_backbone(manifest).pixel_mean, micro.pixel_mean)
+
+
+def test_a_checkpoint_that_changed_after_its_manifest_is_refused(micro, manifest):
+    checkpoint = Backbone.read(manifest).checkpoint
+    save_file(micro.state_dict(), checkpoint)
+    with pytest.raises(WeightsError, match=r"micro\.safetensors: changed since"):
+        load_backbone(manifest)
+
+
+def test_an_unknown_backbone_is_refused_with_the_known_ones():
+    with pytest.raises(DataError, match=r"'vit_x': expected one of micro, vit_b, vit_l, vit_h"):
+        build("vit_x")

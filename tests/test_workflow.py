@@ -1,0 +1,219 @@
+"""The workflow as its users run it: a small experiment once, then what each change of config or files would redo."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+SMALL = {
+    "levels": [0, 40],
+    "tables": ["cells", "mitochondria"],
+    "datasets": {
+        "cells": {
+            "source": {"slices": 3, "size": [256, 256]},
+            "volumes": [
+                {
+                    "images": "images",
+                    "labels": "labels",
+                    "split": {"train": [0, 1], "validation": [1, 2], "test": [2, 3]},
+                }
+            ],
+        },
+        "mitochondria": {
+            "source": {"slices": 2, "size": [256, 256]},
+            "volumes": [
+                {"images": "training.tif", "labels": "training_groundtruth.tif", "split": {"train": [0, 1]}},
+                {
+                    "images": "testing.tif",
+                    "labels": "testing_groundtruth.tif",
+                    "split": {"validation": [0, 1], "test": [1, 2]},
+                },
+            ],
+            "minimum_area": 16,
+        },
+    },
+    "train": {"epochs": 1, "validation_objects": 4},
+}
+ONCE = {
+    "raw": 2,
+    "weights": 1,
+    "convert": 2,
+    "boxes": 2,
+    "embed": 2,
+    "train": 6,
+    "refine": 12,
+    "score": 12,
+    "tables": 1,
+}
+
+
+def merged(base: dict, change: dict) -> dict:
+    both = {
+        key: merged(base[key], value) if isinstance(base.get(key), dict) else value for key, value in change.items()
+    }
+    return base | both
+
+
+def snakemake(folder: Path, change: dict, *arguments: str) -> subprocess.CompletedProcess[str]:
+    overlay = folder / "overlay.yaml"
+    overlay.write_text(yaml.safe_dump(merged(SMALL, change)))
+    command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "-d", folder, *arguments]
+    command += ["--configfile", ROOT / "config.yaml", overlay]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def planned(folder: Path, change: dict | None = None, *arguments: str) -> dict[str, int]:
+    """Jobs of each rule that Snakemake would run."""
+    shown = snakemake(folder, change or {}, "-n", *arguments)
+    assert shown.returncode == 0, shown.stderr
+    lines = (shown.stdout + shown.stderr).splitlines()
+    if "Job stats:" not in lines:
+        return {}
+    start = lines.index("Job stats:") + 3
+    counts = dict(line.split() for line in lines[start : lines.index("", start)])
+    return {rule: int(count) for rule, count in counts.items() if rule not in ("all", "total")}
+
+
+@contextmanager
+def without(file: Path) -> Iterator[None]:
+    aside = file.with_suffix(".aside")
+    stat = file.stat()
+    file.rename(aside)
+    yield
+    aside.rename(file)
+    assert file.stat().st_mtime == stat.st_mtime
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished small experiment."""
+    folder = tmp_path_factory.mktemp("experiment")
+    run = snakemake(folder, {}, "--cores", "2", "results/tables.md")
+    assert run.returncode == 0, run.stderr[-4000:]
+    return folder
+
+
+def test_dry_run_from_scratch_lists_every_job(tmp_path: Path) -> None:
+    assert planned(tmp_path) == ONCE
+
+
+def test_embedded_default_fans_out_per_data_set_model_and_level(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "-d", tmp_path, "-n", "--quiet", "rules"]
+    shown = subprocess.run([*command, "--configfile", ROOT / "config.yaml"], capture_output=True, text=True, check=True)
+    counts = dict(line.split() for line in (shown.stdout + shown.stderr).splitlines() if len(line.split()) == 2)
+    assert (counts["train"], counts["refine"], counts["score"]) == ("9", "45", "45")
+
+
+def test_nothing_is_left_to_do_after_a_finished_run(finished: Path) -> None:
+    assert planned(finished) == {}
+
+
+def test_a_deleted_level_redoes_that_level_and_the_tables(finished: Path) -> None:
+    with without(finished / "results/score/cells/proposed/40.csv"):
+        assert planned(finished) == {"score": 1, "tables": 1}
+    with without(finished / "results/refine/cells/proposed/40.parquet"):
+        assert planned(finished) == {"refine": 1, "score": 1, "tables": 1}
+
+
+def test_a_forced_level_runs_alone(finished: Path) -> None:
+    assert planned(finished, {}, "results/score/cells/sam/40.csv", "--force") == {"score": 1}
+
+
+def test_a_new_level_adds_only_its_own_jobs(finished: Path) -> None:
+    assert planned(finished, {"levels": [0, 40, 50]}) == {"refine": 6, "score": 6, "tables": 1}
+
+
+def test_another_tau_redoes_refine_and_after(finished: Path) -> None:
+    assert planned(finished, {"refine": {"tau": 0.1}}) == {"refine": 12, "score": 12, "tables": 1}
+
+
+def test_another_learning_rate_keeps_the_embeddings(finished: Path) -> None:
+    expected = {"train": 6, "refine": 12, "score": 12, "tables": 1}
+    assert planned(finished, {"train": {"learning_rate": 0.001}}) == expected
+
+
+def test_a_changed_data_set_leaves_the_others_alone(finished: Path) -> None:
+    change = {"datasets": {"cells": {"minimum_area": 80}}}
+    expected = {"convert": 1, "boxes": 1, "embed": 1, "train": 3, "refine": 6, "score": 6, "tables": 1}
+    assert planned(finished, change) == expected
+
+
+def test_a_changed_title_redoes_the_tables_only(finished: Path) -> None:
+    assert planned(finished, {"datasets": {"cells": {"title": "Other"}}}) == {"tables": 1}
+
+
+def test_two_runs_from_scratch_give_the_same_bytes(finished: Path, tmp_path: Path) -> None:
+    run = snakemake(tmp_path, {"tables": ["cells"]}, "--cores", "2")
+    assert run.returncode == 0, run.stderr[-4000:]
+    again = sorted(path.relative_to(tmp_path) for path in (tmp_path / "results").glob("*/**/cells/**/*.csv"))
+    assert len(again) == 3 + 6  # loss curves and scores
+    for path in [*again, Path("results/boxes/cells.csv")]:
+        assert (tmp_path / path).read_bytes() == (finished / path).read_bytes(), path
+
+
+def test_tables_hold_every_row_of_every_data_set(finished: Path) -> None:
+    rows = (finished / "results/tables.csv").read_text().splitlines()
+    assert rows[0] == "dataset,model,iterated,level,miou,mean_iterations,objects"
+    assert len(rows) - 1 == 2 * 3 * 2 * 2  # data sets, models, with and without iteration, levels
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"refine": {"taus": 0.1}}, "taus"),
+        ({"refine": {"tau": 2}}, "tau"),
+        ({"levels": [0, 150]}, "levels"),
+        ({"tables": ["nowhere"]}, "nowhere"),
+        ({"train": {"mixes": {"paper": {"shares": [0.6, 0.2, 0.1]}}}}, "train.mixes.paper"),
+        ({"models": {"sam": {"mix": "none"}}}, "models.sam.mix"),
+        ({"models": {"proposed": {"token_width": None}}}, "models.proposed"),
+        ({"deviation": {"law": "translate", "sign": "grow"}}, "deviation.sign"),
+        (
+            {
+                "datasets": {
+                    "cells": {"volumes": [{"images": "a", "labels": "b", "split": {"train": [0, 2], "test": [1, 3]}}]}
+                }
+            },
+            "a",
+        ),
+    ],
+)
+def test_a_misspelt_or_impossible_value_stops_the_run_with_its_name(tmp_path: Path, change: dict, named: str) -> None:
+    run = snakemake(tmp_path, change, "-n")
+    assert run.returncode != 0
+    assert named in run.stdout + run.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_missing_file_of_the_user_is_named_before_any_job(tmp_path: Path) -> None:
+    source = {"kind": "path", "folder": "nowhere"}
+    overlay = merged(SMALL, {"tables": ["mine"]})
+    overlay["datasets"]["mine"] = yaml.safe_load((ROOT / "config.yaml").read_text())["datasets"]["cells"] | {
+        "source": source
+    }
+    run = snakemake(tmp_path, overlay, "-n")
+    assert run.returncode != 0
+    assert "nowhere/images" in run.stdout + run.stderr
+
+
+def test_bad_data_stops_before_any_job_that_needs_a_gpu(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "results/raw/cells", tmp_path / "data", ignore=shutil.ignore_patterns("manifest.json"))
+    labels = sorted((tmp_path / "data/labels").iterdir())
+    labels[0].unlink()
+    overlay = merged(SMALL, {"tables": ["mine"]})
+    base = yaml.safe_load((ROOT / "config.yaml").read_text())["datasets"]["cells"] | SMALL["datasets"]["cells"]
+    overlay["datasets"]["mine"] = base | {"source": {"kind": "path", "folder": "data"}}
+    run = snakemake(tmp_path, overlay, "--cores", "1")
+    assert run.returncode != 0
+    assert "rule raw" in run.stdout + run.stderr
+    log = (tmp_path / "results/logs/raw/mine.log").read_text()
+    assert "labels" in log
+    assert "2" in log
+    assert "3" in log
+    assert not (tmp_path / "results/embed").exists()

@@ -1,0 +1,48 @@
+rule raw:
+    input:
+        files=users_files,
+    output:
+        manifest="<results>/raw/{dataset}/manifest.json",
+    log:
+        "<logs>/raw/{dataset}.log",
+    benchmark:
+        "<benchmarks>/raw/{dataset}.tsv"
+    localrule: True  # compute nodes may have no network
+    conda:
+        "../../envs/pipeline.yaml"
+    params:
+        dataset=dataset_keys("source", "volumes", "grey_range"),
+    script:
+        "../scripts/raw.py"
+
+
+rule convert:
+    input:
+        manifest=rules.raw.output.manifest,
+    output:
+        store=directory("<results>/convert/{dataset}.zarr"),
+    log:
+        "<logs>/convert/{dataset}.log",
+    benchmark:
+        "<benchmarks>/convert/{dataset}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    params:
+        dataset=dataset_keys("labels", "minimum_area", "pixel_size", "grey_range", "tile"),
+    script:
+        "../scripts/convert.py"
+
+
+rule boxes:
+    input:
+        store=rules.convert.output.store,
+    output:
+        boxes="<results>/boxes/{dataset}.csv",
+    log:
+        "<logs>/boxes/{dataset}.log",
+    benchmark:
+        "<benchmarks>/boxes/{dataset}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    script:
+        "../scripts/boxes.py"

@@ -1,0 +1,84 @@
+rule refine:
+    input:
+        store=rules.convert.output.store,
+        boxes=rules.boxes.output.boxes,
+        embeddings=rules.embed.output.embeddings,
+        weights=rules.weights.output.manifest,
+        model=rules.train.output.model,
+    output:
+        passes="<results>/refine/{dataset}/{model}/{level}.parquet",
+        timing="<results>/refine/{dataset}/{model}/{level}.json",
+    log:
+        "<logs>/refine/{dataset}/{model}/{level}.log",
+    benchmark:
+        "<benchmarks>/refine/{dataset}/{model}/{level}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    resources:
+        gpu=1,
+    params:
+        dataset=lambda wildcards: wildcards.dataset,
+        level=lambda wildcards: int(wildcards.level),
+        seed=config["seed"],
+        deviation=config["deviation"],
+        settings=config["refine"],
+    script:
+        "../scripts/refine.py"
+
+
+rule score:
+    input:
+        store=rules.convert.output.store,
+        boxes=rules.boxes.output.boxes,
+        passes=rules.refine.output.passes,
+    output:
+        scores="<results>/score/{dataset}/{model}/{level}.csv",
+    log:
+        "<logs>/score/{dataset}/{model}/{level}.log",
+    benchmark:
+        "<benchmarks>/score/{dataset}/{model}/{level}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    script:
+        "../scripts/score.py"
+
+
+rule tables:
+    input:
+        scores=expand(
+            rules.score.output.scores,
+            dataset=config["tables"],
+            model=config["models"],
+            level=config["levels"],
+        ),
+        timings=expand(
+            rules.refine.output.timing,
+            dataset=config["tables"],
+            model=config["models"],
+            level=config["levels"],
+        ),
+        embed_timings=expand(rules.embed.output.timing, dataset=config["tables"]),
+    output:
+        markdown="<results>/tables.md",
+        csv="<results>/tables.csv",
+    log:
+        "<logs>/tables.log",
+    benchmark:
+        "<benchmarks>/tables.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    params:
+        experiment={
+            "datasets": {
+                name: {key: config["datasets"][name][key] for key in ("title", "published")}
+                for name in config["tables"]
+            },
+            "models": {
+                name: {key: model[key] for key in ("title", "prompt_tuning")}
+                for name, model in config["models"].items()
+            },
+            "levels": config["levels"],
+            "claims": config["claims"],
+        },
+    script:
+        "../scripts/tables.py"

@@ -1,0 +1,70 @@
+rule weights:
+    input:
+        checkpoint=config["backbone"]["checkpoint"] or [],
+    output:
+        manifest="<results>/weights/manifest.json",
+    log:
+        "<logs>/weights.log",
+    benchmark:
+        "<benchmarks>/weights.tsv"
+    localrule: True  # compute nodes may have no network
+    conda:
+        "../../envs/pipeline.yaml"
+    params:
+        backbone=config["backbone"],
+        folder="<resources>",
+    script:
+        "../scripts/weights.py"
+
+
+rule embed:
+    input:
+        store=rules.convert.output.store,
+        boxes=rules.boxes.output.boxes,
+        weights=rules.weights.output.manifest,
+    output:
+        embeddings=directory("<results>/embed/{dataset}.zarr"),
+        timing="<results>/embed/{dataset}.json",
+    log:
+        "<logs>/embed/{dataset}.log",
+    benchmark:
+        "<benchmarks>/embed/{dataset}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+    params:
+        dtype=config["embed"]["dtype"],
+        batch=config["embed"]["batch"],
+    script:
+        "../scripts/embed.py"
+
+
+rule train:
+    input:
+        store=rules.convert.output.store,
+        boxes=rules.boxes.output.boxes,
+        embeddings=rules.embed.output.embeddings,
+        weights=rules.weights.output.manifest,
+    output:
+        model="<results>/train/{dataset}/{model}.safetensors",
+        curve="<results>/train/{dataset}/{model}.csv",
+    log:
+        "<logs>/train/{dataset}/{model}.log",
+    benchmark:
+        "<benchmarks>/train/{dataset}/{model}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 2
+    resources:
+        gpu=1,
+    params:
+        dataset=lambda wildcards: wildcards.dataset,
+        variant=variant_of,
+        settings=config["train"],
+        deviation=config["deviation"],
+        levels=config["train"]["validation_levels"],
+        seed=config["seed"],
+    script:
+        "../scripts/train.py"
