@@ -185,7 +185,7 @@ def train_epoch(run: Run, source: Source, table: pd.DataFrame, recipe: Recipe, e
         run.optimizer.param_groups[0]["lr"] = learning_rate(step, recipe.epochs * len(images), recipe)
         loss = batch_loss(run.model, source.frame, draw_batch(source, image, rows, recipe, epoch), recipe)
         run.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         clip_grad_norm_(run.trained, recipe.clip)
         run.optimizer.step()
         losses.append(loss.item())

@@ -1,16 +1,15 @@
 """The workflow as its users run it: a small experiment once, then what each change of config or files would redo."""
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 import yaml
+from running import ROOT, merged, snakemake
 
-ROOT = Path(__file__).parent.parent
 SMALL = {
     "levels": [0, 40],
     "tables": ["cells", "mitochondria"],
@@ -53,24 +52,8 @@ ONCE = {
 }
 
 
-def merged(base: dict, change: dict) -> dict:
-    both = {
-        key: merged(base[key], value) if isinstance(base.get(key), dict) else value for key, value in change.items()
-    }
-    return base | both
-
-
-def snakemake(folder: Path, change: dict, *arguments: str) -> subprocess.CompletedProcess[str]:
-    overlay = folder / "overlay.yaml"
-    overlay.write_text(yaml.safe_dump(merged(SMALL, change)))
-    command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "-d", folder, *arguments]
-    command += ["--configfile", ROOT / "config.yaml", overlay]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def planned(folder: Path, change: dict | None = None, *arguments: str) -> dict[str, int]:
-    """Jobs of each rule that Snakemake would run."""
-    shown = snakemake(folder, change or {}, "-n", *arguments)
+def planned_jobs(shown: CompletedProcess[str]) -> dict[str, int]:
+    """How many jobs of each rule a dry run announces."""
     assert shown.returncode == 0, shown.stderr
     lines = (shown.stdout + shown.stderr).splitlines()
     if "Job stats:" not in lines:
@@ -78,6 +61,11 @@ def planned(folder: Path, change: dict | None = None, *arguments: str) -> dict[s
     start = lines.index("Job stats:") + 3
     counts = dict(line.split() for line in lines[start : lines.index("", start)])
     return {rule: int(count) for rule, count in counts.items() if rule not in ("all", "total")}
+
+
+def planned(folder: Path, change: dict | None = None, *arguments: str) -> dict[str, int]:
+    """The jobs that a change of the small experiment would cause."""
+    return planned_jobs(snakemake(folder, merged(SMALL, change or {}), "-n", *arguments))
 
 
 @contextmanager
@@ -94,7 +82,7 @@ def without(file: Path) -> Iterator[None]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished small experiment."""
     folder = tmp_path_factory.mktemp("experiment")
-    run = snakemake(folder, {}, "--cores", "2", "results/tables.md")
+    run = snakemake(folder, SMALL, "--cores", "2", "results/tables.md")
     assert run.returncode == 0, run.stderr[-4000:]
     return folder
 
@@ -103,11 +91,9 @@ def test_dry_run_from_scratch_lists_every_job(tmp_path: Path) -> None:
     assert planned(tmp_path) == ONCE
 
 
-def test_embedded_default_fans_out_per_data_set_model_and_level(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "-d", tmp_path, "-n", "--quiet", "rules"]
-    shown = subprocess.run([*command, "--configfile", ROOT / "config.yaml"], capture_output=True, text=True, check=True)
-    counts = dict(line.split() for line in (shown.stdout + shown.stderr).splitlines() if len(line.split()) == 2)
-    assert (counts["train"], counts["refine"], counts["score"]) == ("9", "45", "45")
+def test_the_embedded_default_fans_out_per_data_set_model_and_level(tmp_path: Path) -> None:
+    jobs = planned_jobs(snakemake(tmp_path, {}, "-n"))
+    assert {rule: jobs[rule] for rule in ("train", "refine", "score")} == {"train": 9, "refine": 45, "score": 45}
 
 
 def test_nothing_is_left_to_do_after_a_finished_run(finished: Path) -> None:
@@ -149,7 +135,7 @@ def test_a_changed_title_redoes_the_tables_only(finished: Path) -> None:
 
 
 def test_two_runs_from_scratch_give_the_same_bytes(finished: Path, tmp_path: Path) -> None:
-    run = snakemake(tmp_path, {"tables": ["cells"]}, "--cores", "2")
+    run = snakemake(tmp_path, merged(SMALL, {"tables": ["cells"]}), "--cores", "2")
     assert run.returncode == 0, run.stderr[-4000:]
     again = sorted(path.relative_to(tmp_path) for path in (tmp_path / "results").glob("*/**/cells/**/*.csv"))
     assert len(again) == 3 + 6  # loss curves and scores
@@ -185,7 +171,7 @@ def test_tables_hold_every_row_of_every_data_set(finished: Path) -> None:
     ],
 )
 def test_a_misspelt_or_impossible_value_stops_the_run_with_its_name(tmp_path: Path, change: dict, named: str) -> None:
-    run = snakemake(tmp_path, change, "-n")
+    run = snakemake(tmp_path, merged(SMALL, change), "-n")
     assert run.returncode != 0
     assert named in run.stdout + run.stderr
     assert not (tmp_path / "results").exists()

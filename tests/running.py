@@ -1,0 +1,26 @@
+"""The workflow, run as its users do, in a folder of its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parent.parent
+
+
+def merged(base: dict, change: dict) -> dict:
+    """`base` with the entries of `change` laid over it, as Snakemake lays one config file over another."""
+    both = {
+        key: merged(base[key], value) if isinstance(base.get(key), dict) else value for key, value in change.items()
+    }
+    return base | both
+
+
+def snakemake(folder: Path, overlay: dict, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the workflow in `folder` with an overlay over config.yaml."""
+    file = folder / "overlay.yaml"
+    file.write_text(yaml.safe_dump(overlay))
+    command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "-d", folder, *arguments]
+    command += ["--configfile", ROOT / "config.yaml", file]
+    return subprocess.run(command, capture_output=True, text=True, check=False)

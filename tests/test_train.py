@@ -1,0 +1,274 @@
+"""Training on two generated tiles under a `micro` with random weights."""
+
+import json
+import logging
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from copy import deepcopy
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from pipeline_lib.boxes import Deviation, by_image, read_boxes
+from pipeline_lib.decode import Decoder
+from pipeline_lib.embed import Embeddings
+from pipeline_lib.sam import Backbone, Frame, Variant, box_model, load_model
+from pipeline_lib.store import Store
+from pipeline_lib.train import (
+    Recipe,
+    Run,
+    Source,
+    Validation,
+    batch_loss,
+    draw_batch,
+    draw_boxes,
+    evenly,
+    fit,
+    learning_rate,
+    train,
+)
+
+MIXES = {"paper": {"levels": [0, 10, 20], "shares": [0.6, 0.2, 0.2]}}
+SETTINGS = {
+    "mixes": MIXES,
+    "loss": "sam",
+    "epochs": 2,
+    "objects_per_step": 4,
+    "learning_rate": 1e-3,
+    "weight_decay": 0.01,
+    "warm_up": 1,
+    "clip": 1.0,
+    "precision": "float32",
+    "validation_objects": 4,
+}
+VARIANTS = {
+    "sam": {"trains": ["mask_decoder"], "token_width": None, "mix": "paper"},
+    "sam_p": {"trains": ["mask_decoder", "corner_embeddings"], "token_width": None, "mix": "paper"},
+    "proposed": {"trains": ["mask_decoder", "deviation_token"], "token_width": 128, "mix": "paper"},
+}
+LAW = Deviation("scale", "both")
+RECIPE = Recipe.of(SETTINGS, "paper", LAW, seed=0)
+
+
+def arguments(stages, folder, **changes):
+    slots = {"model": str(folder / "model.safetensors"), "curve": str(folder / "curve")}
+    wanted = {"dataset": "toy", "variant": VARIANTS["proposed"], "settings": SETTINGS, "levels": [0, 40], "seed": 0}
+    return {**stages, **slots, "deviation": {"law": "scale", "sign": "both"}, **wanted, **changes}
+
+
+def call(stages, folder, **changes):
+    """Run the stage into `folder` and return its curve."""
+    train(**arguments(stages, folder, **changes))
+    return pd.read_csv(folder / "curve")
+
+
+def made(name):
+    return Variant(tuple(VARIANTS[name]["trains"]), VARIANTS[name]["token_width"])
+
+
+@pytest.fixture(scope="module")
+def source(stages):
+    tiles = Store.open(stages["store"])
+    embeddings = Embeddings.open(stages["embeddings"], stages["store"], stages["weights"])
+    return Source(tiles, embeddings, Frame(tiles.tile, Backbone.read(stages["weights"]).image_size))
+
+
+@pytest.fixture(scope="module")
+def table(stages):
+    return read_boxes(stages["boxes"])
+
+
+def new_run(sam, name, folder):
+    torch.manual_seed(0)
+    return Run(box_model(sam, made(name)), made(name), RECIPE, folder / "checkpoint", "key")
+
+
+@pytest.fixture
+def run(micro, tmp_path):
+    return new_run(deepcopy(micro), "proposed", tmp_path)
+
+
+def fit_scripted(run, source, table, mious):
+    """Fit with a validation that returns these values, one for each epoch."""
+    fit(run, source, table.query("split == 'train'"), RECIPE, iter(mious).__next__)
+
+
+# What is trained, and what is not
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def trained(request, micro, tmp_path_factory, source, table):
+    """The name of a variant, its backbone after training, and the names of all its tensors that have changed."""
+    sam = deepcopy(micro)
+    run = new_run(sam, request.param, tmp_path_factory.mktemp("trained"))
+    before = deepcopy(run.model.state_dict())
+    fit_scripted(run, source, table, [0.1, 0.2, 0.3])
+    return request.param, sam, {key for key, new in run.model.state_dict().items() if not torch.equal(new, before[key])}
+
+
+def test_the_image_encoder_is_bitwise_unchanged(trained, micro):
+    _, sam, changed = trained
+    before = micro.image_encoder.state_dict()
+    assert changed
+    assert all(torch.equal(tensor, before[key]) for key, tensor in sam.image_encoder.state_dict().items())
+
+
+def test_of_the_prompt_encoder_only_sam_p_changes_the_two_corners_and_nothing_else(trained):
+    name, _, changed = trained
+    corners = {f"prompt_encoder.point_embeddings.{index}.weight" for index in (2, 3)}
+    assert {key for key in changed if key.startswith("prompt_encoder.")} == (corners if name == "sam_p" else set())
+
+
+def test_the_mask_decoder_is_trained(trained):
+    _, _, changed = trained
+    assert "mask_decoder.iou_token.weight" in changed
+
+
+def test_the_token_and_its_layer_are_trained_if_there_is_one(trained):
+    name, _, changed = trained
+    token = {"token.vector", "token.project.weight", "token.project.bias"}
+    assert changed & token == (token if name == "proposed" else set())
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("loss", ["sam", "bce_dice"])
+def test_loss_falls_on_one_batch(run, source, table, loss, precision):
+    recipe = Recipe.of({**SETTINGS, "loss": loss, "precision": precision}, "paper", LAW, seed=0)
+    batch = draw_batch(source, *next(by_image(table)), recipe, epoch=1)
+    losses = []
+    for _ in range(8):
+        losses.append(batch_loss(run.model, source.frame, batch, recipe))
+        run.optimizer.zero_grad()
+        losses[-1].backward()
+        run.optimizer.step()
+    assert losses[-1] < 0.9 * losses[0]
+
+
+# What it is trained on
+
+
+def test_training_boxes_have_the_shares_of_the_mix():
+    exact = np.tile(np.array([[100, 100, 200, 200]], np.float32), (100_000, 1))
+    sides = np.diff(draw_boxes(np.random.default_rng(0), exact, RECIPE)[:, [0, 2]]).ravel().round()
+    values, counts = np.unique(sides, return_counts=True)
+    assert values.tolist() == [80, 90, 100, 110, 120]
+    np.testing.assert_allclose(counts / len(exact), [0.1, 0.1, 0.6, 0.1, 0.1], atol=0.005)
+
+
+def test_a_batch_is_a_choice_of_its_image_s_objects_that_changes_with_the_epoch(source, table):
+    image, rows = next(by_image(table))
+    assert len(rows) > RECIPE.objects_per_step
+    first, again, other = (draw_batch(source, image, rows, RECIPE, epoch) for epoch in (1, 1, 2))
+    assert len(first.exact) == len(first.prompts) == len(first.masks) == RECIPE.objects_per_step
+    np.testing.assert_array_equal(first.prompts, again.prompts)
+    assert not np.array_equal(first.exact, other.exact)
+
+
+def test_masks_of_a_batch_lie_in_their_boxes(source, table):
+    batch = draw_batch(source, *next(by_image(table)), RECIPE, epoch=1)
+    for mask, box in zip(batch.masks, batch.exact, strict=True):
+        y, x = np.nonzero(mask.numpy())
+        assert [x.min(), y.min(), x.max() + 1, y.max() + 1] == box.tolist()
+
+
+def test_the_learning_rate_warms_up_and_falls_to_nothing():
+    recipe = Recipe.of({**SETTINGS, "warm_up": 10}, "paper", LAW, seed=0)
+    rates = [learning_rate(step, 100, recipe) for step in range(101)]
+    assert rates[0] == pytest.approx(1e-4)
+    assert np.argmax(rates) == 9
+    assert rates[55] == pytest.approx(1e-3 * (1 + np.cos(np.pi * 0.55)) / 2)
+    assert rates[100] == 0
+
+
+# Which epoch is kept
+
+
+def test_the_best_epoch_is_chosen_by_validation_and_not_by_training_loss(run, source, table):
+    fit_scripted(run, source, table, [0.1, 0.7, 0.7])
+    losses = [row["train_loss"] for row in run.curve]
+    after_two = torch.load(run.checkpoint, weights_only=True)["model"]
+    assert losses[2] < losses[1]  # which would choose epoch 2
+    assert not torch.equal(run.model.token.vector, after_two["token.vector"])
+
+
+def test_an_untrained_model_is_kept_if_training_only_harms(run, source, table):
+    before = deepcopy(run.model.state_dict())
+    fit_scripted(run, source, table, [0.5, 0.4, 0.3])
+    assert all(torch.equal(tensor, before[key]) for key, tensor in run.model.state_dict().items())
+
+
+def test_the_curve_s_best_value_is_that_of_the_model_that_was_written(stages, tmp_path, source, table):
+    curve = call(stages, tmp_path)
+    held_out = evenly(table.query("split == 'validation'"), SETTINGS["validation_objects"])
+    model = load_model(tmp_path / "model.safetensors")
+    decoder = Decoder(model, source.frame, SETTINGS["objects_per_step"], SETTINGS["precision"])
+    miou = Validation(source, held_out, (0, 40), "toy", 0, LAW).miou(decoder)
+    assert list(curve.columns) == ["epoch", "learning_rate", "train_loss", "validation_miou"]
+    assert curve["epoch"].tolist() == [0, 1, 2]
+    assert curve["validation_miou"].max() == pytest.approx(miou, abs=1e-6)
+
+
+def test_validation_takes_evenly_spaced_objects():
+    table = pd.DataFrame({"object": range(101)})
+    assert evenly(table, 5)["object"].tolist() == [0, 25, 50, 75, 100]
+    assert len(evenly(table, 1000)) == 101
+
+
+# Interruption
+
+LONG = {**SETTINGS, "epochs": 4}
+
+
+@pytest.fixture(scope="module")
+def killed(stages, tmp_path_factory):
+    """The checkpoint of a run that was killed after its first epoch of training."""
+    folder = tmp_path_factory.mktemp("killed")
+    code = "import json, sys; from pipeline_lib.train import train; train(**json.loads(sys.argv[1]))"
+    wanted = json.dumps(arguments(stages, folder, settings=LONG))
+    process = subprocess.Popen([sys.executable, "-c", code, wanted], stderr=subprocess.DEVNULL)
+    checkpoint = folder / "model.safetensors.checkpoint"
+    while not checkpoint.exists() or len(torch.load(checkpoint, weights_only=True)["curve"]) < 2:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert not (folder / "model.safetensors").exists()
+    return checkpoint
+
+
+def test_weights_after_an_interruption_are_bitwise_those_without(micro, tmp_path, source, table):
+    whole = new_run(deepcopy(micro), "proposed", tmp_path / "whole")
+    broken, resumed = (new_run(deepcopy(micro), "proposed", tmp_path / "broken") for _ in range(2))
+    fit_scripted(whole, source, table, [0.1, 0.2, 0.3])
+    with pytest.raises(StopIteration):  # for want of a value at epoch 2
+        fit_scripted(broken, source, table, [0.1, 0.2])
+    fit_scripted(resumed, source, table, [0.3])
+    assert resumed.curve[1:] == whole.curve[1:]
+    assert all(torch.equal(new, resumed.model.state_dict()[key]) for key, new in whole.model.state_dict().items())
+
+
+def test_a_run_that_was_killed_and_restarted_writes_what_an_uninterrupted_one_does(stages, killed, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    whole, restarted = tmp_path / "whole", tmp_path / "restarted"
+    for folder in (whole, restarted):
+        folder.mkdir()
+    shutil.copy(killed, restarted)
+    for folder in (whole, restarted):
+        call(stages, folder, settings=LONG)
+        assert {path.name for path in folder.iterdir()} == {"model.safetensors", "curve"}
+    assert "resumed after epoch" in caplog.text
+    assert (restarted / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert (restarted / "curve").read_bytes() == (whole / "curve").read_bytes()
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"levels": [0]}, {"settings": {**LONG, "epochs": 0}}])
+def test_a_checkpoint_of_another_run_is_ignored(stages, killed, tmp_path, caplog, change):
+    shutil.copy(killed, tmp_path)
+    curve = call(stages, tmp_path, **{"settings": {**SETTINGS, "epochs": 0}, **change})
+    assert "is of other settings or data and is ignored" in caplog.text
+    assert len(curve) == 1
