@@ -1,12 +1,31 @@
-"""What a schema cannot say about a config: that its parts fit each other."""
+"""What a schema cannot say about a config: that its parts fit each other, and which files it names."""
 
+import re
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from pipeline_lib.errors import DataError
 
 SPLITS = ("train", "validation", "test")
+HDF5 = re.compile(r"(?P<file>.+\.(?:h5|hdf5))(?::(?P<dataset>.*))?", re.IGNORECASE)
+
+
+def files_of(path: str | Path) -> list[Path]:
+    """The files behind a stack's path, one by one: a folder's time does not tell that a file in it was overwritten."""
+    match = HDF5.fullmatch(str(path))
+    place = Path(match["file"] if match else path)
+    return sorted(file for file in place.rglob("*") if file.is_file()) if place.is_dir() else [place]
+
+
+def users_files(dataset: dict[str, Any]) -> list[str]:
+    """A user's own files that a data set names; none where its files are generated or downloaded."""
+    if dataset["source"]["kind"] != "path":
+        return []
+    folder = Path(dataset["source"]["folder"]).expanduser()
+    stacks = {folder / volume[part] for volume in dataset["volumes"] for part in ("images", "labels")}
+    return [str(file) for stack in sorted(stacks) for file in files_of(stack)]
 
 
 def check_config(config: dict[str, Any]) -> None:
@@ -48,6 +67,8 @@ def _broken_datasets(config: dict[str, Any]) -> Iterator[str]:
         missing = [split for split in SPLITS if split not in present]
         if dataset["volumes"] and missing:
             yield f"datasets.{name}.volumes give no slices to {missing}"
+        if dataset.get("grey_range") and dataset["grey_range"][0] >= dataset["grey_range"][1]:
+            yield f"datasets.{name}.grey_range is {dataset['grey_range']}, expected [black, white] with black < white"
         for volume in dataset["volumes"]:
             yield from _broken_ranges(f"datasets.{name} ({volume['images']})", volume["split"])
 

@@ -25,12 +25,14 @@ def convert(*, manifest: str, store: str, dataset: Mapping[str, Any]) -> None:
     Slices keep the order of their volumes. However many there are, one per CPU and its labels are in memory at once.
 
     Raises:
-        DataError: a pixel is not a number.
+        DataError: a pixel is not a number, or the value that tells objects from the rest never occurs.
         OSError: the disk is full; nothing of the store is left then.
     """
     volumes = json.loads(Path(manifest).read_text())["volumes"]
     images = [_open_grey(volume["images"], dataset["grey_range"]) for volume in volumes]
     labels = [open_stack(volume["labels"]) for volume in volumes]
+    for volume, stack in zip(volumes, labels, strict=True):
+        _check_value(volume["labels"], stack, dataset["labels"])
     slices = _slices_of(volumes)
     height, width = images[0].shape[1:]
     tile = (dataset["tile"], dataset["tile"]) if dataset["tile"] else (height, width)
@@ -44,6 +46,17 @@ def convert(*, manifest: str, store: str, dataset: Mapping[str, Any]) -> None:
             sources = [_tiles(images, batch, tile), _objects(_tiles(labels, batch, tile), dataset)]
             region = slice(start, start + len(batch)), slice(None), slice(None)
             da.store(sources, targets, regions=region, lock=False, scheduler="threads", pool=pool)
+
+
+def _check_value(path: str, labels: da.Array, rule: Mapping[str, Any]) -> None:
+    """Look for the value that parts objects from the rest; without it a tile would be one object, or none."""
+    value = rule.get("membrane", rule.get("foreground"))
+    if value is None:
+        return
+    for found in labels:  # slice by slice: as a rule the first one ends the search
+        if (found == value).any().compute():
+            return
+    raise DataError(f"{path}: expected the value {value} that `labels` calls {rule['kind']}, but it never occurs")
 
 
 def _slices_of(volumes: Sequence[Mapping[str, Any]]) -> list[Slice]:

@@ -17,12 +17,12 @@ from dask.delayed import delayed
 from numpy.typing import NDArray
 from tifffile import TiffFile, TiffPageSeries
 
+from pipeline_lib.config import HDF5
 from pipeline_lib.errors import DataError
 
 UNDERSTOOD = "a TIFF file, a folder of PNG or TIFF slices, an HDF5 data set (file.h5:dataset) or a Zarr array"
 TIFF = {".tif", ".tiff"}
 SLICES = {".png", *TIFF}
-HDF5 = re.compile(r"(?P<file>.+\.(?:h5|hdf5))(?::(?P<dataset>.*))?", re.IGNORECASE)
 ZARR = ("zarr.json", ".zarray", ".zgroup")  # one of them marks a folder as Zarr, of version 3 or 2
 
 
@@ -30,9 +30,9 @@ def open_stack(path: str) -> da.Array:
     """Open a stack of grey slices or of labels; only headers are read.
 
     Args:
-        path: A multi-page TIFF file, a folder of PNG or TIFF slices (in the order of their names), `file.h5:dataset`,
-            or a Zarr array (of an OME-Zarr group: its array "0"). A single YX image is a stack of one slice; leading
-            axes of length 1, as OME-Zarr has for time and channel, are dropped.
+        path: A multi-page TIFF file, a folder of PNG or TIFF slices (in the order of their names, s2 before s10),
+            `file.h5:dataset`, or a Zarr array (of an OME-Zarr group: its array "0"). A single YX image is a stack of
+            one slice; leading axes of length 1, as OME-Zarr has for time and channel, are dropped.
 
     Returns:
         The stack, ZYX, in its own dtype, a chunk per slice. A damaged slice raises when it is computed.
@@ -138,7 +138,8 @@ def _only_series(tiff: TiffFile) -> TiffPageSeries:
 
 
 def _open_folder(folder: Path) -> da.Array:
-    files = sorted(f for f in folder.iterdir() if f.suffix.lower() in SLICES and not f.name.startswith("."))
+    slices = (f for f in folder.iterdir() if f.suffix.lower() in SLICES and not f.name.startswith("."))
+    files = sorted(slices, key=_natural)
     if not files:
         raise DataError(f"{folder}: holds no PNG or TIFF slices; expected {UNDERSTOOD}")
     kinds = {_header(file): file for file in reversed(files)}  # with the first file of each kind
@@ -146,9 +147,13 @@ def _open_folder(folder: Path) -> da.Array:
         found = ", ".join(f"{shape} {dtype} in {file.name}" for (shape, dtype), file in kinds.items())
         raise DataError(f"{folder}: slices of one shape and dtype are expected, found {found}")
     ((shape, dtype),) = kinds
-    slices = [da.from_delayed(delayed(_read_slice)(file), shape, dtype) for file in files]
-    stack: da.Array = da.stack(slices)
+    stack: da.Array = da.stack([da.from_delayed(delayed(_read_slice)(file), shape, dtype) for file in files])
     return stack
+
+
+def _natural(file: Path) -> list[tuple[int, str]]:
+    """Sorts s2 before s10: the numbers in a name count as numbers."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", file.name)]
 
 
 def _header(file: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:

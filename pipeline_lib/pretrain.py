@@ -30,6 +30,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from pipeline_lib.atomic import atomic
 from pipeline_lib.decode import Decoder, autocast, forward
 from pipeline_lib.losses import bce_dice_loss, object_share
 from pipeline_lib.masks import iou as mask_iou
@@ -197,7 +198,8 @@ def pretrain(pool: list[Slice], steps: int, until: int, path: Path) -> Sam:
 def save_weights(sam: Sam, path: Path) -> None:
     """Half precision: it halves the file, and the network is evaluated as it is read back."""
     tensors = {name: tensor.half().contiguous() for name, tensor in sam.state_dict().items()}
-    save_file(tensors, path, metadata={"format": "pt"})
+    with atomic(path) as partial:
+        save_file(tensors, partial, metadata={"format": "pt"})
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """Stage raw: bring a data set's files, in their original formats, and check them before anything is computed."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from itertools import combinations
@@ -12,6 +13,7 @@ import tifffile
 from tqdm import tqdm
 
 from pipeline_lib.atomic import atomic
+from pipeline_lib.config import files_of
 from pipeline_lib.download import fetch, unpack
 from pipeline_lib.errors import DataError
 from pipeline_lib.formats import open_stack
@@ -119,7 +121,20 @@ def _check_volume(folder: Path, volume: dict[str, Any], grey_range: list[float] 
         )
     for stack in images, labels:
         stack[-1].compute()  # headers often lie at the front: the last slice is what a truncated file lacks
-    return {"images": images_path, "labels": labels_path, "shape": list(images.shape), "split": volume["split"]}
+    stamp = _stamp(files_of(images_path) + files_of(labels_path))
+    return {
+        "images": images_path,
+        "labels": labels_path,
+        "shape": images.shape,
+        "split": volume["split"],
+        "stamp": stamp,
+    }
+
+
+def _stamp(files: list[Path]) -> str:
+    """Changes with the names, sizes and times of files: Snakemake takes a manifest of the same bytes for unchanged."""
+    facts = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
 
 
 def _size(shape: tuple[int, ...]) -> str:

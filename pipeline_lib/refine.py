@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from pipeline_lib.boxes import Deviation, by_image, deviated, read_boxes
 from pipeline_lib.decode import Decoder
 from pipeline_lib.embed import Embeddings
 from pipeline_lib.masks import Mask, largest_component, rectangle, to_rle
-from pipeline_lib.sam import Backbone, Frame, device, load_model
+from pipeline_lib.sam import Backbone, Frame, clock, device, load_model
 from pipeline_lib.store import Store
 
 Boxes = NDArray[np.float32]  # (N, 4), XYXY half-open, pixels of the image
@@ -65,7 +64,7 @@ class Pass:
 
 @dataclass
 class Timing:
-    """What inference at one level took; the encoder's share is the stage embed's."""
+    """What inference at one level took, in seconds of `clock`; the encoder's share is the stage embed's."""
 
     images: int = 0
     objects: int = 0
@@ -139,13 +138,13 @@ def rows_of(image: int, objects: Iterable[int], histories: Iterable[Sequence[Pas
 
 def timed(predict: Predict, boxes: Boxes, rules: Rules, timing: Timing) -> list[list[Pass]]:
     """First and repeated passes, with their durations added to `timing`."""
-    start = perf_counter()
+    start = clock()
     first = first_passes(predict, boxes)
-    middle = perf_counter()
+    middle = clock()
     histories = iterate(predict, first, rules)
     timing.objects += len(boxes)
     timing.first_seconds += middle - start
-    timing.repeated_seconds += perf_counter() - middle
+    timing.repeated_seconds += clock() - middle
     timing.repeated_predictions += sum(len(history) - 1 for history in histories)
     return histories
 

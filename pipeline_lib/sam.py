@@ -8,6 +8,7 @@ but its `ResizeLongestSide.apply_image_torch` reads height and width from the wr
 import hashlib
 import json
 import pickle
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -77,6 +78,17 @@ def load_backbone(manifest: str | Path) -> Sam:
 def device() -> torch.device:
     """The first GPU, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def clock() -> float:
+    """Seconds, for the difference of two calls: CPU time of all threads, which other jobs do not lengthen.
+
+    Where there is a GPU, wall time after its queue has run empty.
+    """
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    return time.process_time()
 
 
 def fingerprint(path: str | Path) -> str:
@@ -178,12 +190,14 @@ class BoxModel(nn.Module):
         Returns:
             Low-resolution logits (N, 4h, 4w) and the mask's predicted IoU (N).
         """
-        sparse, dense = self.prompt_encoder(points=None, boxes=boxes, masks=None)  # N 2 256, N 256 h w
+        with torch.autocast(boxes.device.type, enabled=False):  # bfloat16 would round a coordinate to half a pixel
+            sparse, dense = self.prompt_encoder(points=None, boxes=boxes, masks=None)  # N 2 256, N 256 h w
+            position = self.prompt_encoder.get_dense_pe()  # 1 256 h w
         if self.token is not None:
             sparse = torch.cat([sparse, self.token().expand(len(boxes), 1, -1)], dim=1)  # N 3 256
         logits, predicted_iou = self.mask_decoder(
             image_embeddings=embedding,
-            image_pe=self.prompt_encoder.get_dense_pe(),
+            image_pe=position,
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,
             multimask_output=False,

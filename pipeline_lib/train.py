@@ -46,6 +46,7 @@ from pipeline_lib.store import Store
 log = logging.getLogger(__name__)
 
 XYXY = ["x0", "y0", "x1", "y1"]
+ORDER, OBJECTS = 1, 2  # what a seed is for: NumPy takes [s, e] and [s, e, 0] for the same
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,10 @@ class Recipe:
     seed: int
 
     @classmethod
-    def of(cls, settings: dict[str, Any], mix: str, law: Deviation, seed: int) -> "Recipe":
-        """The recipe with the mix of that name, from the config's section `train`."""
+    def of(cls, settings: dict[str, Any], mix: dict[str, Any], law: Deviation, seed: int) -> "Recipe":
+        """The recipe of the config's section `train` with one of its mixes."""
         own = {field.name: settings[field.name] for field in fields(cls) if field.name in settings}
-        levels, shares = settings["mixes"][mix]["levels"], settings["mixes"][mix]["shares"]
-        return cls(levels=tuple(levels), shares=tuple(shares), law=law, seed=seed, **own)
+        return cls(levels=tuple(mix["levels"]), shares=tuple(mix["shares"]), law=law, seed=seed, **own)
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def draw_boxes(rng: Generator, exact: NDArray[np.float32], recipe: Recipe) -> ND
 
 def draw_batch(source: Source, image: int, rows: pd.DataFrame, recipe: Recipe, epoch: int) -> Batch:
     """What an image contributes to an epoch: all of its objects, or a random choice of them."""
-    rng = np.random.default_rng([recipe.seed, epoch, image])
+    rng = np.random.default_rng([recipe.seed, OBJECTS, epoch, image])
     chosen = rows.iloc[rng.permutation(len(rows))[: recipe.objects_per_step]]
     exact = chosen[XYXY].to_numpy(np.float32)
     prompts = clip(draw_boxes(rng, exact, recipe), source.tiles.shape(image))
@@ -177,7 +177,7 @@ class Run:
 def train_epoch(run: Run, source: Source, table: pd.DataFrame, recipe: Recipe, epoch: int) -> float:
     """One step for each image of the training split, `table`, in random order; the mean loss of the steps."""
     images = list(by_image(table))
-    order = np.random.default_rng([recipe.seed, epoch]).permutation(len(images))
+    order = np.random.default_rng([recipe.seed, ORDER, epoch]).permutation(len(images))
     progress = tqdm(order, f"epoch {epoch} of {recipe.epochs}", mininterval=10)
     losses = []
     for step, index in enumerate(progress, (epoch - 1) * len(images)):

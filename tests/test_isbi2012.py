@@ -34,6 +34,12 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "results"
 
 
+def test_the_full_run_keeps_contiguous_blocks_apart() -> None:
+    overlay = yaml.safe_load((ROOT / "experiments/isbi2012.yaml").read_text())
+    (volume,) = overlay["datasets"]["isbi2012"]["volumes"]
+    assert volume["split"] == {"train": [0, 20], "validation": [20, 25], "test": [25, 30]}
+
+
 def test_no_slice_is_in_two_splits(results: Path) -> None:
     slices = Store.open(results / "convert/isbi2012.zarr").slices
     by_split = {name: {origin.index for origin in slices if origin.split == name} for name in SPLIT}

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline_lib.claims import CLAIMS, PK, SAM, SAM_P, Bars, Claim, Figures, P, Row, Seconds, decide
 from pipeline_lib.published import LEVELS, PUBLISHED
-from pipeline_lib.tables import tables
+from pipeline_lib.tables import AVERAGES, tables
 
 BARS = Bars(slight_loss=0.01, far_more=2.0, little_time=1.5)
 C1, C2, C3, C4, C5 = CLAIMS
@@ -30,6 +30,7 @@ EXPERIMENT = {
     },
     "levels": list(LEVELS),
     "claims": {"slight_loss": 0.01, "far_more": 2.0, "little_time": 1.5},
+    "miou": "object",
 }
 
 
@@ -220,3 +221,10 @@ def test_levels_and_models_may_be_left_out(tmp_path: Path) -> None:
     assert markdown.count("not decidable") == len(CLAIMS)
     assert "iterations |" not in markdown
     assert set(csv.model) == {"sam"}
+
+
+@pytest.mark.parametrize(("miou", "expected"), [("object", 0.5), ("image", 0.6), ("foreground", 0.75)])
+def test_miou_is_averaged_as_the_config_says(miou: str, expected: float) -> None:
+    scores = pd.DataFrame({"image": [0, 0, 0, 1], "iou": [0.4, 0.4, 0.4, 0.8], "foreground_iou": [0.5, 0.5, 0.5, 1.0]})
+    _, average = AVERAGES[miou]
+    assert average(scores, "iou") == pytest.approx(expected)

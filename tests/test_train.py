@@ -33,9 +33,8 @@ from pipeline_lib.train import (
     train,
 )
 
-MIXES = {"paper": {"levels": [0, 10, 20], "shares": [0.6, 0.2, 0.2]}}
+MIX = {"levels": [0, 10, 20], "shares": [0.6, 0.2, 0.2]}
 SETTINGS = {
-    "mixes": MIXES,
     "loss": "sam",
     "epochs": 2,
     "objects_per_step": 4,
@@ -47,12 +46,12 @@ SETTINGS = {
     "validation_objects": 4,
 }
 VARIANTS = {
-    "sam": {"trains": ["mask_decoder"], "token_width": None, "mix": "paper"},
-    "sam_p": {"trains": ["mask_decoder", "corner_embeddings"], "token_width": None, "mix": "paper"},
-    "proposed": {"trains": ["mask_decoder", "deviation_token"], "token_width": 128, "mix": "paper"},
+    "sam": {"trains": ["mask_decoder"], "token_width": None, "mix": MIX},
+    "sam_p": {"trains": ["mask_decoder", "corner_embeddings"], "token_width": None, "mix": MIX},
+    "proposed": {"trains": ["mask_decoder", "deviation_token"], "token_width": 128, "mix": MIX},
 }
 LAW = Deviation("scale", "both")
-RECIPE = Recipe.of(SETTINGS, "paper", LAW, seed=0)
+RECIPE = Recipe.of(SETTINGS, MIX, LAW, seed=0)
 
 
 def arguments(stages, folder, **changes):
@@ -138,7 +137,7 @@ def test_the_token_and_its_layer_are_trained_if_there_is_one(trained):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("loss", ["sam", "bce_dice"])
 def test_loss_falls_on_one_batch(run, source, table, loss, precision):
-    recipe = Recipe.of({**SETTINGS, "loss": loss, "precision": precision}, "paper", LAW, seed=0)
+    recipe = Recipe.of({**SETTINGS, "loss": loss, "precision": precision}, MIX, LAW, seed=0)
     batch = draw_batch(source, *next(by_image(table)), recipe, epoch=1)
     losses = []
     for _ in range(8):
@@ -177,7 +176,7 @@ def test_masks_of_a_batch_lie_in_their_boxes(source, table):
 
 
 def test_the_learning_rate_warms_up_and_falls_to_nothing():
-    recipe = Recipe.of({**SETTINGS, "warm_up": 10}, "paper", LAW, seed=0)
+    recipe = Recipe.of({**SETTINGS, "warm_up": 10}, MIX, LAW, seed=0)
     rates = [learning_rate(step, 100, recipe) for step in range(101)]
     assert rates[0] == pytest.approx(1e-4)
     assert np.argmax(rates) == 9

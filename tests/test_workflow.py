@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import imageio.v3 as iio
+import pandas as pd
 import pytest
 import yaml
 from running import ROOT, merged, snakemake
@@ -130,6 +132,20 @@ def test_a_changed_data_set_leaves_the_others_alone(finished: Path) -> None:
     assert planned(finished, change) == expected
 
 
+def test_an_overwritten_slice_redoes_its_data_set(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "results/raw/cells", tmp_path / "data", ignore=shutil.ignore_patterns("manifest.json"))
+    base = yaml.safe_load((ROOT / "config.yaml").read_text())["datasets"]["cells"] | SMALL["datasets"]["cells"]
+    mine = merged(
+        SMALL, {"datasets": {"mine": base | {"source": {"kind": "path", "folder": "data"}}}, "tables": ["mine"]}
+    )
+    run = snakemake(tmp_path, mine, "--cores", "2", "results/boxes/mine.csv")
+    assert run.returncode == 0, run.stderr[-4000:]
+    image = tmp_path / "data/images/0000.png"
+    iio.imwrite(image, iio.imread(image)[::-1])
+    again = planned_jobs(snakemake(tmp_path, mine, "-n", "results/boxes/mine.csv"))
+    assert again == {"raw": 1, "convert": 1, "boxes": 1}
+
+
 def test_a_changed_title_redoes_the_tables_only(finished: Path) -> None:
     assert planned(finished, {"datasets": {"cells": {"title": "Other"}}}) == {"tables": 1}
 
@@ -149,6 +165,14 @@ def test_tables_hold_every_row_of_every_data_set(finished: Path) -> None:
     assert len(rows) - 1 == 2 * 3 * 2 * 2  # data sets, models, with and without iteration, levels
 
 
+def test_every_model_is_given_the_same_boxes(finished: Path) -> None:
+    files = [finished / f"results/refine/cells/{model}/40.parquet" for model in ("sam", "sam_p", "proposed")]
+    columns = ["image", "object", "x0", "y0", "x1", "y1"]
+    first, *others = (pd.read_parquet(file).query("`pass` == 0")[columns].reset_index(drop=True) for file in files)
+    for other in others:
+        pd.testing.assert_frame_equal(first, other)
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -160,6 +184,7 @@ def test_tables_hold_every_row_of_every_data_set(finished: Path) -> None:
         ({"models": {"sam": {"mix": "none"}}}, "models.sam.mix"),
         ({"models": {"proposed": {"token_width": None}}}, "models.proposed"),
         ({"deviation": {"law": "translate", "sign": "grow"}}, "deviation.sign"),
+        ({"datasets": {"cells": {"grey_range": [255, 0]}}}, "datasets.cells.grey_range"),
         (
             {
                 "datasets": {
@@ -199,7 +224,6 @@ def test_bad_data_stops_before_any_job_that_needs_a_gpu(finished: Path, tmp_path
     assert run.returncode != 0
     assert "rule raw" in run.stdout + run.stderr
     log = (tmp_path / "results/logs/raw/mine.log").read_text()
-    assert "labels" in log
-    assert "2" in log
-    assert "3" in log
+    assert "found 2 slices of 256 × 256 pixels" in log
+    assert str(tmp_path / "data/labels") in log
     assert not (tmp_path / "results/embed").exists()

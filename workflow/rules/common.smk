@@ -1,5 +1,7 @@
 from pathlib import Path
 
+from pipeline_lib.config import users_files
+
 
 wildcard_constraints:
     dataset="|".join(config["datasets"]),
@@ -12,15 +14,24 @@ def dataset_keys(*keys):
     return lambda wildcards: {key: config["datasets"][wildcards.dataset][key] for key in keys}
 
 
-def users_files(wildcards):
-    """The files of a data set that lie outside the workflow, so that a change of one is noticed."""
-    dataset = config["datasets"][wildcards.dataset]
-    if dataset["source"]["kind"] != "path":
-        return []
-    folder = Path(dataset["source"]["folder"])
-    names = (volume[part] for volume in dataset["volumes"] for part in ("images", "labels"))
-    return sorted({str(folder / name.split(":")[0]) for name in names})  # file.h5:dataset
+def checkpoint():
+    """The backbone's checkpoint where it is a file already, so that a change of it is noticed."""
+    name, given = config["backbone"]["name"], config["backbone"]["checkpoint"]
+    shipped = Path(workflow.basedir) / f"pipeline_lib/{name}.safetensors"
+    return given or (shipped if shipped.exists() else [])
 
 
 def variant_of(wildcards):
-    return {key: config["models"][wildcards.model][key] for key in ("trains", "token_width", "mix")}
+    """What is trained, and on which mix of boxes."""
+    model = config["models"][wildcards.model]
+    return {
+        "trains": model["trains"],
+        "token_width": model["token_width"],
+        "mix": config["train"]["mixes"][model["mix"]],
+    }
+
+
+def training_settings():
+    """All of the section but what other parameters hold: an unused mix must not train again."""
+    apart = ("mixes", "validation_levels")
+    return {key: value for key, value in config["train"].items() if key not in apart}

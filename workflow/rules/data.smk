@@ -1,12 +1,13 @@
 rule raw:
     input:
-        files=users_files,
+        files=lambda wildcards: users_files(config["datasets"][wildcards.dataset]),
     output:
         manifest="<results>/raw/{dataset}/manifest.json",
     log:
         "<logs>/raw/{dataset}.log",
     benchmark:
         "<benchmarks>/raw/{dataset}.tsv"
+    priority: 1  # bad data is found before any job that needs a GPU
     localrule: True  # compute nodes may have no network
     conda:
         "../../envs/pipeline.yaml"
@@ -25,6 +26,7 @@ rule convert:
         "<logs>/convert/{dataset}.log",
     benchmark:
         "<benchmarks>/convert/{dataset}.tsv"
+    priority: 1  # bad data is found before any job that needs a GPU
     conda:
         "../../envs/pipeline.yaml"
     params:
@@ -42,6 +44,7 @@ rule boxes:
         "<logs>/boxes/{dataset}.log",
     benchmark:
         "<benchmarks>/boxes/{dataset}.tsv"
+    priority: 1  # bad data is found before any job that needs a GPU
     conda:
         "../../envs/pipeline.yaml"
     script:

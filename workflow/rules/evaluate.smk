@@ -78,6 +78,7 @@ rule tables:
                 for name, model in config["models"].items()
             },
             "levels": config["levels"],
+            "miou": config["miou"],
             "claims": config["claims"],
         },
     script:

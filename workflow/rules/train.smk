@@ -1,18 +1,19 @@
 rule weights:
     input:
-        checkpoint=config["backbone"]["checkpoint"] or [],
+        checkpoint=checkpoint(),
     output:
         manifest="<results>/weights/manifest.json",
     log:
         "<logs>/weights.log",
     benchmark:
         "<benchmarks>/weights.tsv"
+    priority: 1  # a wrong checkpoint is found before any job that needs a GPU
     localrule: True  # compute nodes may have no network
     conda:
         "../../envs/pipeline.yaml"
     params:
         backbone=config["backbone"],
-        folder="<resources>",
+        folder="resources",
     script:
         "../scripts/weights.py"
 
@@ -62,7 +63,7 @@ rule train:
     params:
         dataset=lambda wildcards: wildcards.dataset,
         variant=variant_of,
-        settings=config["train"],
+        settings=training_settings(),
         deviation=config["deviation"],
         levels=config["train"]["validation_levels"],
         seed=config["seed"],
