@@ -137,6 +137,7 @@ def test_more_slices_leave_the_first_ones_as_they_are(tmp_path):
 
 def test_a_users_files_are_left_where_they_are(lab):
     (volume,) = lab.run()
+    stamp = volume.pop("stamp")
     assert volume == {
         "images": str(lab.folder / "images.tif"),
         "labels": str(lab.folder / "labels.tif"),
@@ -144,6 +145,8 @@ def test_a_users_files_are_left_where_they_are(lab):
         "split": {"train": [0, 3], "test": [3, 6]},
     }
     assert [file.name for file in lab.out.iterdir()] == ["manifest.json"]
+    (lab.folder / "labels.tif").touch()
+    assert lab.run()[0]["stamp"] != stamp
 
 
 def test_a_relative_folder_becomes_absolute_in_the_manifest(lab, monkeypatch):
