@@ -16,15 +16,20 @@ from numpy.typing import NDArray
 from pipeline_lib.masks import from_rle, iou
 from pipeline_lib.store import Store
 
-BLUE, ORANGE, MARGIN = (0.0, 0.45, 0.7), (0.9, 0.6, 0.0), 14  # colour-blind-safe; pixels around the object
+BLUE, ORANGE = (0.0, 0.45, 0.7), (0.9, 0.6, 0.0)  # colour-blind-safe
+MARGIN = 14  # pixels around the object
+LARGE = 400  # pixels: smaller objects are hard to see
 
 
-def best_gain(results: Path, dataset: str, level: str) -> pd.Series:
-    """The row of the score of the object that iteration improves most, among boxes smaller than the object's."""
+def best_gain(results: Path, dataset: str, level: str, side: int) -> pd.Series:
+    """The row of the object that iteration improves most, among large ones inside their image with too small a box."""
     scores = pd.read_csv(results / f"score/{dataset}/proposed/{level}.csv")
     passes = pd.read_parquet(results / f"refine/{dataset}/proposed/{level}.parquet").query("`pass` == 0")
     exact = pd.read_csv(results / f"boxes/{dataset}.csv")
     table = scores.merge(passes, on=["image", "object"]).merge(exact, on=["image", "object"], suffixes=("", "_exact"))
+    within = (table.x0_exact > MARGIN) & (table.y0_exact > MARGIN)
+    within &= (table.x1_exact < side - MARGIN) & (table.y1_exact < side - MARGIN)
+    table = table[within & (table.area >= LARGE)]
     small = table[(table.x1 - table.x0) < 0.9 * (table.x1_exact - table.x0_exact)]
     return small.loc[(small.iou_iterated - small.iou).idxmax()]
 
@@ -39,8 +44,8 @@ def show(axes: Axes, image: NDArray[np.uint8], mask: NDArray[np.bool_], title: s
 
 def main(results: Path, dataset: str, level: str, picture: Path) -> None:
     """Draw the object's passes side by side, each with its box, and the truth."""
-    row = best_gain(results, dataset, level)
     store = Store.open(results / f"convert/{dataset}.zarr")
+    row = best_gain(results, dataset, level, min(store.tile))
     image, truth = store.image(int(row["image"])), store.objects(int(row["image"])) == row["object"]
     passes = pd.read_parquet(results / f"refine/{dataset}/proposed/{level}.parquet")
     passes = passes[(passes["image"] == row["image"]) & (passes["object"] == row["object"])].sort_values("pass")

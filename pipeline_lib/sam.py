@@ -298,4 +298,6 @@ class Frame:
 
     @staticmethod
     def _resize(logits: Tensor, shape: tuple[int, int]) -> Tensor:
+        if logits.shape[1:] == shape:  # where bilinear resizing changes nothing
+            return logits
         return F.interpolate(logits[:, None], shape, mode="bilinear", align_corners=False)[:, 0]
