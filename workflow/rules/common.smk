@@ -14,6 +14,11 @@ def dataset_keys(*keys):
     return lambda wildcards: {key: config["datasets"][wildcards.dataset][key] for key in keys}
 
 
+def every_cell(pattern):
+    """The files of a stage for each data set, model and level of the experiment."""
+    return expand(pattern, dataset=config["tables"], model=config["models"], level=config["levels"])
+
+
 def checkpoint():
     """The backbone's checkpoint where it is a file already, so that a change of it is noticed."""
     name, given = config["backbone"]["name"], config["backbone"]["checkpoint"]

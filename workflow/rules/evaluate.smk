@@ -45,18 +45,8 @@ rule score:
 
 rule tables:
     input:
-        scores=expand(
-            rules.score.output.scores,
-            dataset=config["tables"],
-            model=config["models"],
-            level=config["levels"],
-        ),
-        timings=expand(
-            rules.refine.output.timing,
-            dataset=config["tables"],
-            model=config["models"],
-            level=config["levels"],
-        ),
+        scores=every_cell(rules.score.output.scores),
+        timings=every_cell(rules.refine.output.timing),
         embed_timings=expand(rules.embed.output.timing, dataset=config["tables"]),
     output:
         markdown="<results>/tables.md",
