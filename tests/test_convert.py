@@ -275,3 +275,12 @@ def test_memory_is_bounded_by_the_slice_and_not_by_the_stack(tmp_path: Path) -> 
         assert len(Store.open(folder / "out.zarr")) == 4 * count
     print(f"peak memory in KiB: {peaks}")
     assert peaks[200] < 1.2 * peaks[20]
+
+
+@pytest.mark.parametrize("rule", [{"kind": "membrane", "membrane": 1}, {"kind": "binary", "foreground": 1}])
+def test_a_label_value_that_never_occurs_is_an_error(tmp_path: Path, images: np.ndarray, rule: dict[str, Any]) -> None:
+    labels = np.where(images % 2, np.uint8(0), np.uint8(255))
+    manifest = write_manifest(tmp_path, (images, labels, {"test": [0, len(images)]}))
+    with pytest.raises(DataError, match=rf"labels0\.zarr: expected the value 1 .*{rule['kind']}"):
+        convert(manifest=manifest, store=str(tmp_path / "out.zarr"), dataset=DATASET | {"labels": rule})
+    assert not (tmp_path / "out.zarr").exists()

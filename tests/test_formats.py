@@ -226,3 +226,11 @@ def test_an_empty_stack_is_an_error(tmp_path):
     zarr.create_array(tmp_path / "a.zarr", data=STACK[:0], chunks=(1, 20, 30))
     with pytest.raises(DataError, match="at least one slice"):
         open_stack(str(tmp_path / "a.zarr"))
+
+
+def test_numbers_in_names_count_as_numbers(tmp_path):
+    folder = tmp_path / "slices"
+    folder.mkdir()
+    for number in (1, 2, 10):
+        iio.imwrite(folder / f"s{number}.png", np.full((5, 6), number, np.uint8))
+    assert open_stack(str(folder))[:, 0, 0].compute().tolist() == [1, 2, 10]
