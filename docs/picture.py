@@ -23,8 +23,8 @@ LARGE = 400  # pixels: smaller objects are hard to see
 
 def best_gain(results: Path, dataset: str, level: str, side: int) -> pd.Series:
     """The row of the object that iteration improves most, among large ones inside their image with too small a box."""
-    scores = pd.read_csv(results / f"score/{dataset}/proposed/{level}.csv")
-    passes = pd.read_parquet(results / f"refine/{dataset}/proposed/{level}.parquet").query("`pass` == 0")
+    scores = pd.read_csv(results / f"score/{dataset}/proposed/0/{level}.csv")
+    passes = pd.read_parquet(results / f"refine/{dataset}/proposed/0/{level}.parquet").query("`pass` == 0")
     exact = pd.read_csv(results / f"boxes/{dataset}.csv")
     table = scores.merge(passes, on=["image", "object"]).merge(exact, on=["image", "object"], suffixes=("", "_exact"))
     within = (table.x0_exact > MARGIN) & (table.y0_exact > MARGIN)
@@ -47,7 +47,7 @@ def main(results: Path, dataset: str, level: str, picture: Path) -> None:
     store = Store.open(results / f"convert/{dataset}.zarr")
     row = best_gain(results, dataset, level, min(store.tile))
     image, truth = store.image(int(row["image"])), store.objects(int(row["image"])) == row["object"]
-    passes = pd.read_parquet(results / f"refine/{dataset}/proposed/{level}.parquet")
+    passes = pd.read_parquet(results / f"refine/{dataset}/proposed/0/{level}.parquet")
     passes = passes[(passes["image"] == row["image"]) & (passes["object"] == row["object"])].sort_values("pass")
     figure, panels = plt.subplots(1, len(passes) + 1, figsize=(2.5 * (len(passes) + 1), 2.9), layout="constrained")
     for axes, each in zip(panels, passes.itertuples(), strict=False):

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean as mean
 from typing import Literal, NamedTuple, TypedDict, TypeVar
 
 import pandas as pd
@@ -22,8 +23,8 @@ mIoU: {average} of the IoU of predicted and true mask, by the deviation of the b
 P: prompt tuning. K: iterated inference. Iterations: mean number of repeated predictions of proposed P + K.
 Rows marked (ours) are not in the paper.
 
-Claims are decided on the figures of tables.csv, not on the rounded ones here. One seed was run, so no difference is
-tested statistically."""
+Figures are means over {seeds}. Claims are decided on those of tables.csv, not on the rounded ones here; no difference
+is tested statistically."""
 
 
 AVERAGES: dict[str, tuple[str, Callable[[pd.DataFrame, str], float]]] = {
@@ -64,17 +65,18 @@ class Experiment(TypedDict):
 
 
 class Cell(NamedTuple):
-    """One combination of the experiment; its files lie at `…/{dataset}/{model}/{level}.*` in every stage's folder."""
+    """One combination of the experiment; its files lie at `{dataset}/{model}/{seed}/{level}.*` in a stage's folder."""
 
     dataset: str
     model: str
+    seed: int
     level: int
 
     @classmethod
     def of(cls, path: str) -> "Cell":
         """The cell whose file lies at `path`."""
-        dataset, model, level = Path(path).with_suffix("").parts[-3:]
-        return cls(dataset, model, int(level))
+        dataset, model, seed, level = Path(path).with_suffix("").parts[-4:]
+        return cls(dataset, model, int(seed), int(level))
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class Line:
     miou: float
     mean_iterations: float  # NaN where not iterated
     objects: int
+    seeds: int
 
 
 class Runs(NamedTuple):
@@ -110,11 +113,11 @@ def tables(
     """Write the tables for people (`markdown`) and as figures (`csv`).
 
     Args:
-        scores: `…/{dataset}/{model}/{level}.csv` of stage score, a row per test object.
-        timings: `…/{dataset}/{model}/{level}.json` of stage refine.
+        scores: `…/{dataset}/{model}/{seed}/{level}.csv` of stage score, a row per test object.
+        timings: `…/{dataset}/{model}/{seed}/{level}.json` of stage refine.
         embed_timings: `…/{dataset}.json` of stage embed.
         markdown: a table and its claims per data set.
-        csv: dataset, model, iterated, level, miou, mean_iterations, objects.
+        csv: dataset, model, iterated, level, miou, mean_iterations, objects, seeds; means over the seeds.
         experiment: titles, order and the claims' bars.
     """
     runs = Runs(
@@ -122,25 +125,26 @@ def tables(
         {Cell.of(path): _json(path) for path in timings},
         {Path(path).stem: _json(path) for path in embed_timings},
     )
-    lines = [line for cell in sorted(runs.scores) for line in summary(cell, runs.scores[cell], experiment["miou"])]
+    lines = list(summaries(runs, experiment["miou"]))
     with atomic(csv) as partial:
         write_csv(lines, partial)
     with atomic(markdown) as partial:
         sections = [
-            LEGEND.format(average=AVERAGES[experiment["miou"]][0]),
+            LEGEND.format(average=AVERAGES[experiment["miou"]][0], seeds=_seeds(runs)),
             *(section(dataset, lines, runs, experiment) for dataset in experiment["datasets"]),
         ]
         partial.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
 
 
-def summary(cell: Cell, scores: pd.DataFrame, miou: str) -> Iterator[Line]:
-    """The first masks' line and the iterated ones'."""
+def summaries(runs: Runs, miou: str) -> Iterator[Line]:
+    """The first masks' line and the iterated ones' of every data set, model and level."""
     _, average = AVERAGES[miou]
-    iterations = float(scores["iterations"].mean())
-    yield Line(cell.dataset, cell.model, False, cell.level, float(average(scores, "iou")), math.nan, len(scores))
-    yield Line(
-        cell.dataset, cell.model, True, cell.level, float(average(scores, "iou_iterated")), iterations, len(scores)
-    )
+    for dataset, model, level in sorted({(cell.dataset, cell.model, cell.level) for cell in runs.scores}):
+        scores = [table for cell, table in runs.scores.items() if cell == (dataset, model, cell.seed, level)]
+        iterations = mean(table["iterations"].mean() for table in scores)
+        for iterated, column, count in ((False, "iou", math.nan), (True, "iou_iterated", iterations)):
+            figure = mean(float(average(table, column)) for table in scores)
+            yield Line(dataset, model, iterated, level, figure, count, len(scores[0]), len(scores))
 
 
 def write_csv(lines: list[Line], path: Path) -> None:
@@ -156,20 +160,22 @@ def measured(dataset: str, lines: list[Line], runs: Runs) -> Figures:
     return Figures(
         miou={key: line.miou for key, line in own.items()},
         iterations={level: line.mean_iterations for (row, level), line in own.items() if row == PK},
-        seconds=seconds_of(Cell(dataset, PK.model, UNSEEN[-1]), runs),
+        seconds=seconds_of(dataset, runs),
     )
 
 
-def seconds_of(cell: Cell, runs: Runs) -> Seconds | None:
-    """Per image; None where the cell was not run."""
-    if cell not in runs.refine:
+def seconds_of(dataset: str, runs: Runs) -> Seconds | None:
+    """Per image, of the proposed model at the highest of the claims' levels; None where that was not run."""
+    cells = [cell for cell in runs.refine if cell == (dataset, PK.model, cell.seed, UNSEEN[-1])]
+    if not cells:
         return None
-    embed, refine, scores = runs.embed[cell.dataset], runs.refine[cell], runs.scores[cell]
+    embed, refine = runs.embed[dataset], [runs.refine[cell] for cell in cells]
+    images = sum(each["images"] for each in refine)
     return Seconds(
         encode=embed["seconds"] / embed["images"],
-        first=refine["first_seconds"] / refine["images"],
-        repeated=refine["repeated_seconds"] / refine["images"],
-        passes=float(scores.groupby("image")["iterations"].max().mean()),
+        first=sum(each["first_seconds"] for each in refine) / images,
+        repeated=sum(each["repeated_seconds"] for each in refine) / images,
+        passes=mean(float(runs.scores[cell].groupby("image")["iterations"].max().mean()) for cell in cells),
     )
 
 
@@ -217,6 +223,11 @@ def grid(rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table; the first row is its head."""
     head, *body = rows
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *body])
+
+
+def _seeds(runs: Runs) -> str:
+    seeds = sorted({cell.seed for cell in runs.scores})
+    return f"{len(seeds)} seeds ({', '.join(map(str, seeds))})" if len(seeds) > 1 else f"one seed ({seeds[0]})"
 
 
 def _three_decimals(miou: float) -> str:

@@ -28,7 +28,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("isbi2012")
     overlay = merged(yaml.safe_load((ROOT / "experiments/isbi2012.yaml").read_text()), REDUCED)
     overlay["datasets"]["isbi2012"]["volumes"][0]["split"] = SPLIT
-    scores = [f"results/score/isbi2012/proposed/{level}.csv" for level in (0, 40)]
+    scores = [f"results/score/isbi2012/proposed/0/{level}.csv" for level in (0, 40)]
     run = snakemake(folder, overlay, "--cores", "2", *scores)
     assert run.returncode == 0, run.stderr[-4000:]
     return folder / "results"
@@ -47,17 +47,17 @@ def test_no_slice_is_in_two_splits(results: Path) -> None:
 
 
 def test_masks_of_exact_boxes_are_good(results: Path) -> None:
-    scores = pd.read_csv(results / "score/isbi2012/proposed/0.csv")
+    scores = pd.read_csv(results / "score/isbi2012/proposed/0/0.csv")
     assert len(scores) > 200
     assert scores["iou"].mean() > 0.7
 
 
 def test_iteration_repairs_masks_of_loose_boxes(results: Path) -> None:
-    scores = pd.read_csv(results / "score/isbi2012/proposed/40.csv")
+    scores = pd.read_csv(results / "score/isbi2012/proposed/0/40.csv")
     assert scores["iou_iterated"].mean() > scores["iou"].mean()
     assert scores["iterations"].between(1, 10).all()
 
 
 def test_training_learns_its_slices(results: Path) -> None:
-    curve = pd.read_csv(results / "train/isbi2012/proposed.csv")
+    curve = pd.read_csv(results / "train/isbi2012/proposed/0.csv")
     assert curve["train_loss"].iloc[-1] < 0.95 * curve["train_loss"].iloc[1]

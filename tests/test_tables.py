@@ -10,7 +10,7 @@ import pytest
 
 from pipeline_lib.claims import CLAIMS, PK, SAM, SAM_P, Bars, Claim, Figures, P, Row, Seconds, decide
 from pipeline_lib.published import LEVELS, PUBLISHED
-from pipeline_lib.tables import AVERAGES, tables
+from pipeline_lib.tables import AVERAGES, Cell, Runs, summaries, tables
 
 BARS = Bars(slight_loss=0.01, far_more=2.0, little_time=1.5)
 C1, C2, C3, C4, C5 = CLAIMS
@@ -57,7 +57,7 @@ def run(folder: Path, experiment: Any = EXPERIMENT, dataset: str = "cells") -> t
     scores, timings = [], []
     for model in experiment["models"]:
         for index, level in enumerate(experiment["levels"]):
-            cell = Path(dataset) / model / str(level)
+            cell = Path(dataset) / model / "0" / str(level)
             means = FIRST[model][index], ITERATED[index], ITERATIONS[index]
             scores.append(write_scores(folder / "score" / cell.with_suffix(".csv"), *means))
             seconds = {"first_seconds": 0.2, "repeated_seconds": 0.4, "repeated_predictions": 8}
@@ -155,17 +155,17 @@ def test_a_single_level_leaves_c4_open() -> None:
 
 def test_the_csv_has_a_line_per_model_level_and_kind_of_inference(tmp_path: Path) -> None:
     _, csv = run(tmp_path)
-    assert list(csv) == ["dataset", "model", "iterated", "level", "miou", "mean_iterations", "objects"]
+    assert list(csv) == ["dataset", "model", "iterated", "level", "miou", "mean_iterations", "objects", "seeds"]
     assert len(csv) == 3 * 5 * 2
     line = csv[(csv.model == "proposed") & csv.iterated & (csv.level == 40)]
-    assert line.values.tolist() == [["cells", "proposed", True, 40, 0.70, 4.0, 4]]
+    assert line.values.tolist() == [["cells", "proposed", True, 40, 0.70, 4.0, 4, 1]]
 
 
 def test_the_csv_is_written_as_promised(tmp_path: Path) -> None:
     run(tmp_path)
     lines = (tmp_path / "tables.csv").read_bytes().split(b"\n")
-    assert lines[1] == b"cells,proposed,false,0,0.800000,,4"
-    assert lines[2] == b"cells,proposed,true,0,0.800000,2.000000,4"
+    assert lines[1] == b"cells,proposed,false,0,0.800000,,4,1"
+    assert lines[2] == b"cells,proposed,true,0,0.800000,2.000000,4,1"
 
 
 def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
@@ -198,6 +198,17 @@ def test_published_figures_stand_in_brackets(tmp_path: Path) -> None:
     assert "| proposed | ✓ | ✓ | .800 (.830) | .790 (.817) | .760 (.784) | .750 (.727) | .700 (.650) |" in markdown
     assert "| iterations |  |  | 2.00 (1.00) | 2.00 (1.01) | 2.00 (1.05) | 3.00 (2.13) | 4.00 (3.16) |" in markdown
     assert "| SAM (ours) |  | ✓ | .800 |" in markdown
+
+
+def test_figures_are_means_over_the_seeds(tmp_path: Path) -> None:
+    cells = [Cell("cells", "sam", seed, 0) for seed in (0, 1)]
+    files = [
+        write_scores(tmp_path / f"{seed}/0.csv", *means) for seed, means in enumerate([(0.5, 0.6, 2), (0.7, 0.7, 3)])
+    ]
+    runs = Runs({cell: pd.read_csv(file) for cell, file in zip(cells, files, strict=True)}, {}, {})
+    first, iterated = summaries(runs, "object")
+    assert (first.miou, iterated.miou) == pytest.approx((0.6, 0.65))
+    assert (iterated.mean_iterations, iterated.objects, iterated.seeds) == (2.5, 4, 2)
 
 
 def test_the_sizes_stand_above_the_table(tmp_path: Path) -> None:

@@ -103,14 +103,14 @@ def test_nothing_is_left_to_do_after_a_finished_run(finished: Path) -> None:
 
 
 def test_a_deleted_level_redoes_that_level_and_the_tables(finished: Path) -> None:
-    with without(finished / "results/score/cells/proposed/40.csv"):
+    with without(finished / "results/score/cells/proposed/0/40.csv"):
         assert planned(finished) == {"score": 1, "tables": 1}
-    with without(finished / "results/refine/cells/proposed/40.parquet"):
+    with without(finished / "results/refine/cells/proposed/0/40.parquet"):
         assert planned(finished) == {"refine": 1, "score": 1, "tables": 1}
 
 
 def test_a_forced_level_runs_alone(finished: Path) -> None:
-    assert planned(finished, {}, "results/score/cells/sam/40.csv", "--force") == {"score": 1}
+    assert planned(finished, {}, "results/score/cells/sam/0/40.csv", "--force") == {"score": 1}
 
 
 def test_a_new_level_adds_only_its_own_jobs(finished: Path) -> None:
@@ -146,6 +146,10 @@ def test_an_overwritten_slice_redoes_its_data_set(finished: Path, tmp_path: Path
     assert again == {"raw": 1, "convert": 1, "boxes": 1}
 
 
+def test_another_seed_adds_a_training_of_each_model_and_its_levels(finished: Path) -> None:
+    assert planned(finished, {"seeds": [0, 1]}) == {"train": 6, "refine": 12, "score": 12, "tables": 1}
+
+
 def test_a_changed_title_redoes_the_tables_only(finished: Path) -> None:
     assert planned(finished, {"datasets": {"cells": {"title": "Other"}}}) == {"tables": 1}
 
@@ -161,12 +165,12 @@ def test_two_runs_from_scratch_give_the_same_bytes(finished: Path, tmp_path: Pat
 
 def test_tables_hold_every_row_of_every_data_set(finished: Path) -> None:
     rows = (finished / "results/tables.csv").read_text().splitlines()
-    assert rows[0] == "dataset,model,iterated,level,miou,mean_iterations,objects"
+    assert rows[0] == "dataset,model,iterated,level,miou,mean_iterations,objects,seeds"
     assert len(rows) - 1 == 2 * 3 * 2 * 2  # data sets, models, with and without iteration, levels
 
 
 def test_every_model_is_given_the_same_boxes(finished: Path) -> None:
-    files = [finished / f"results/refine/cells/{model}/40.parquet" for model in ("sam", "sam_p", "proposed")]
+    files = [finished / f"results/refine/cells/{model}/0/40.parquet" for model in ("sam", "sam_p", "proposed")]
     columns = ["image", "object", "x0", "y0", "x1", "y1"]
     first, *others = (pd.read_parquet(file).query("`pass` == 0")[columns].reset_index(drop=True) for file in files)
     for other in others:

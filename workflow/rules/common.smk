@@ -6,6 +6,7 @@ from pipeline_lib.config import users_files
 wildcard_constraints:
     dataset="|".join(config["datasets"]),
     model="|".join(config["models"]),
+    seed="|".join(map(str, config["seeds"])),
     level="|".join(map(str, config["levels"])),
 
 
@@ -15,8 +16,9 @@ def dataset_keys(*keys):
 
 
 def every_cell(pattern):
-    """The files of a stage for each data set, model and level of the experiment."""
-    return expand(pattern, dataset=config["tables"], model=config["models"], level=config["levels"])
+    """The files of a stage for each data set, model, seed and level of the experiment."""
+    axes = {"dataset": config["tables"], "model": config["models"], "seed": config["seeds"], "level": config["levels"]}
+    return expand(pattern, **axes)
 
 
 def checkpoint():

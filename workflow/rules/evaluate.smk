@@ -6,12 +6,12 @@ rule refine:
         weights=rules.weights.output.manifest,
         model=rules.train.output.model,
     output:
-        passes="<results>/refine/{dataset}/{model}/{level}.parquet",
-        timing="<results>/refine/{dataset}/{model}/{level}.json",
+        passes="<results>/refine/{dataset}/{model}/{seed}/{level}.parquet",
+        timing="<results>/refine/{dataset}/{model}/{seed}/{level}.json",
     log:
-        "<logs>/refine/{dataset}/{model}/{level}.log",
+        "<logs>/refine/{dataset}/{model}/{seed}/{level}.log",
     benchmark:
-        "<benchmarks>/refine/{dataset}/{model}/{level}.tsv"
+        "<benchmarks>/refine/{dataset}/{model}/{seed}/{level}.tsv"
     conda:
         "../../envs/pipeline.yaml"
     resources:
@@ -19,7 +19,7 @@ rule refine:
     params:
         dataset=lambda wildcards: wildcards.dataset,
         level=lambda wildcards: int(wildcards.level),
-        seed=config["seed"],
+        seed=lambda wildcards: int(wildcards.seed),
         deviation=config["deviation"],
         settings=config["refine"],
     script:
@@ -32,11 +32,11 @@ rule score:
         boxes=rules.boxes.output.boxes,
         passes=rules.refine.output.passes,
     output:
-        scores="<results>/score/{dataset}/{model}/{level}.csv",
+        scores="<results>/score/{dataset}/{model}/{seed}/{level}.csv",
     log:
-        "<logs>/score/{dataset}/{model}/{level}.log",
+        "<logs>/score/{dataset}/{model}/{seed}/{level}.log",
     benchmark:
-        "<benchmarks>/score/{dataset}/{model}/{level}.tsv"
+        "<benchmarks>/score/{dataset}/{model}/{seed}/{level}.tsv"
     conda:
         "../../envs/pipeline.yaml"
     script:

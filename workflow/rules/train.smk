@@ -49,12 +49,12 @@ rule train:
         embeddings=rules.embed.output.embeddings,
         weights=rules.weights.output.manifest,
     output:
-        model="<results>/train/{dataset}/{model}.safetensors",
-        curve="<results>/train/{dataset}/{model}.csv",
+        model="<results>/train/{dataset}/{model}/{seed}.safetensors",
+        curve="<results>/train/{dataset}/{model}/{seed}.csv",
     log:
-        "<logs>/train/{dataset}/{model}.log",
+        "<logs>/train/{dataset}/{model}/{seed}.log",
     benchmark:
-        "<benchmarks>/train/{dataset}/{model}.tsv"
+        "<benchmarks>/train/{dataset}/{model}/{seed}.tsv"
     conda:
         "../../envs/pipeline.yaml"
     threads: 2
@@ -66,6 +66,6 @@ rule train:
         settings=training_settings(),
         deviation=config["deviation"],
         levels=config["train"]["validation_levels"],
-        seed=config["seed"],
+        seed=lambda wildcards: int(wildcards.seed),
     script:
         "../scripts/train.py"
