@@ -5,22 +5,28 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from socket import gethostname
+
+
+def replace(finished: str | Path, final: str | Path) -> None:
+    """Rename a file or folder to `final`, in the place of whatever is there."""
+    if Path(final).is_dir():
+        shutil.rmtree(final)
+    os.replace(finished, final)
 
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a sibling path to write a file or folder to; it becomes `path` on success and is removed on failure.
 
-    An existing `path` is replaced. The process' number is part of the name, so that two jobs never share one.
+    An existing `path` is replaced. The names of host and process are part of its own, so that two jobs never share one.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
+    partial = final.with_name(f".{final.name}.{gethostname()}.{os.getpid()}.partial")
     try:
         yield partial
-        if final.is_dir():
-            shutil.rmtree(final)
-        os.replace(partial, final)
+        replace(partial, final)
     finally:
         if partial.is_dir():
             shutil.rmtree(partial)

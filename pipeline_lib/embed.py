@@ -16,9 +16,10 @@ from torch import Tensor
 from torchvision.transforms.functional import resize, to_pil_image
 from tqdm import tqdm
 
-from pipeline_lib.atomic import atomic
+from pipeline_lib.atomic import atomic, replace
 from pipeline_lib.boxes import read_boxes
 from pipeline_lib.errors import StaleEmbeddingsError
+from pipeline_lib.journal import Journal, key_of
 from pipeline_lib.sam import Backbone, Frame, clock, device, load_backbone
 from pipeline_lib.store import Store
 
@@ -38,31 +39,42 @@ def embed(*, store: str, boxes: str, weights: str, embeddings: str, timing: str,
         timing: JSON to write, the number of images and the seconds of `clock` that the encoder took.
         dtype: float32 or float16, as stored; the encoder runs in float32.
         batch: images that are encoded at a time.
+
+    Finished batches are kept beside `embeddings` until the end, and an interrupted run goes on after the last of them.
     """
     source, backbone = Store.open(store), Backbone.read(weights)
     sam, frame = load_backbone(weights).to(device()), Frame(source.tile, backbone.image_size)
     images = sorted({int(image) for image in read_boxes(boxes)["image"]})
     shape = (sam.prompt_encoder.embed_dim, *sam.prompt_encoder.image_embedding_size)
-    with atomic(embeddings) as partial:
-        array = zarr.create_array(
-            partial,
-            shape=(len(source), *shape),
-            chunks=(1, *shape),
-            dtype=dtype,
-            compressors=None,  # noise to a compressor, and read again in every epoch
-            attributes=origin(source, backbone, dtype, images),
-        )
-        seconds = 0.0
-        for start in tqdm(range(0, len(images), batch), "embed", mininterval=10):
-            some = images[start : start + batch]
+    batches = [images[start : start + batch] for start in range(0, len(images), batch)]
+    made_from, unfinished = origin(source, backbone, dtype, images), Path(f"{embeddings}.unfinished")
+    with Journal(f"{embeddings}.journal", key_of(made_from, batch)) as journal:
+        if not unfinished.exists():
+            journal.clear()
+        if len(journal) == 0:
+            zarr.create_array(
+                unfinished,
+                shape=(len(source), *shape),
+                chunks=(1, *shape),
+                dtype=dtype,
+                compressors=None,  # noise to a compressor, and read again in every epoch
+                attributes=made_from,
+                overwrite=True,
+            )
+        array = zarr.open_array(unfinished, mode="r+")
+        for some in tqdm(batches[len(journal) :], "embed", len(batches), initial=len(journal), mininterval=10):
             pixels = [source.image(image) for image in some]
             started = clock()
             encoded = encode(sam, frame, pixels)
-            seconds += clock() - started
+            seconds = clock() - started
             for image, embedding in zip(some, encoded.cpu().numpy(), strict=True):
                 array[image] = embedding
-    with atomic(timing) as partial:
-        partial.write_text(json.dumps({"images": len(images), "seconds": round(seconds, 3)}) + "\n")
+            journal.add({"seconds": seconds})
+        with atomic(timing) as partial:
+            spent = round(sum(each["seconds"] for each in journal), 3)
+            partial.write_text(json.dumps({"images": len(images), "seconds": spent}) + "\n")
+        replace(unfinished, embeddings)
+        journal.delete()
 
 
 @torch.no_grad()

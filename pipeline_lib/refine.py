@@ -4,6 +4,7 @@ The image encoder has no part in it: every pass of an image prompts the same emb
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,8 +20,9 @@ from pipeline_lib.atomic import atomic
 from pipeline_lib.boxes import Deviation, by_image, deviated, read_boxes
 from pipeline_lib.decode import Decoder
 from pipeline_lib.embed import Embeddings
+from pipeline_lib.journal import Journal, key_of
 from pipeline_lib.masks import Mask, largest_component, rectangle, to_rle
-from pipeline_lib.sam import Backbone, Frame, clock, device, load_model
+from pipeline_lib.sam import Backbone, Frame, clock, device, fingerprint, load_model
 from pipeline_lib.store import Store
 
 Boxes = NDArray[np.float32]  # (N, 4), XYXY half-open, pixels of the image
@@ -166,6 +168,8 @@ def refine(
 ) -> None:
     """Write every pass of every test object at one level of deviation (`SCHEMA`), and how long they took.
 
+    Finished images are kept in a journal beside `passes` until the end, and an interrupted run goes on after the last.
+
     Raises:
         StaleEmbeddingsError: the embeddings are not those of this store and backbone.
         WeightsError: `model` is not a model of the stage train.
@@ -176,16 +180,28 @@ def refine(
     frame = Frame(tiles.tile, Backbone.read(weights).image_size)
     decoder = Decoder(load_model(model).to(device()), frame, settings["chunk"], settings["precision"])
     rules = Rules(settings["tau"], settings["passes"], settings["largest_component"])
-    law, spent = Deviation(**deviation), Timing()
-    with atomic(passes) as unfinished, ParquetWriter(unfinished, SCHEMA) as writer:
-        for image, rows in tqdm(list(by_image(table)), "refine", mininterval=10):
-            shape = tiles.shape(image)
+    law, images = Deviation(**deviation), list(by_image(table))
+    key = key_of(dataset, level, seed, deviation, settings, fingerprint(boxes), fingerprint(model), cache.key)
+    with Journal(f"{passes}.unfinished", key) as journal:
+        for image, rows in tqdm(images[len(journal) :], "refine", len(images), initial=len(journal), mininterval=10):
+            shape, spent = tiles.shape(image), Timing(images=1)
+            records: list[dict[str, Any]] = []
             predict = partial(decoder, cache[image].to(device()), shape)
             prompts = deviated(rows, level, dataset, seed, law, shape)
-            spent.images += 1
             for start in range(0, len(rows), settings["chunk"]):  # bounds the masks that are held at once
                 some = slice(start, start + settings["chunk"])
-                records = rows_of(image, rows["object"].iloc[some], timed(predict, prompts[some], rules, spent))
-                writer.write_table(pa.Table.from_pylist(list(records), SCHEMA))
+                records += rows_of(image, rows["object"].iloc[some], timed(predict, prompts[some], rules, spent))
+            journal.add({"timing": asdict(spent), "rows": records})
+        write_outputs(journal, passes, timing)
+
+
+def write_outputs(journal: Journal, passes: str, timing: str) -> None:
+    """The table of passes and the summed timing of all images, from the journal, which is not needed any more."""
+    spent: Counter[str] = Counter()
+    with atomic(passes) as unfinished, ParquetWriter(unfinished, SCHEMA) as writer:
+        for piece in journal:
+            writer.write_table(pa.Table.from_pylist(piece["rows"], SCHEMA))
+            spent.update(piece["timing"])
     with atomic(timing) as unfinished:
-        unfinished.write_text(json.dumps(asdict(spent)) + "\n")
+        unfinished.write_text(json.dumps(spent) + "\n")
+    journal.delete()

@@ -4,10 +4,9 @@ A step takes some objects of one image, each with a box of its own looseness. Ev
 with what it is for, so a run that was killed goes on from its last epoch as if nothing had happened.
 """
 
-import hashlib
-import json
 import logging
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
@@ -28,6 +27,7 @@ from pipeline_lib.atomic import atomic
 from pipeline_lib.boxes import Deviation, by_image, clip, deviate, deviated, read_boxes
 from pipeline_lib.decode import Decoder, autocast, forward
 from pipeline_lib.embed import Embeddings
+from pipeline_lib.journal import key_of
 from pipeline_lib.losses import LOSSES, object_share
 from pipeline_lib.masks import Mask, iou
 from pipeline_lib.sam import (
@@ -41,11 +41,13 @@ from pipeline_lib.sam import (
     load_backbone,
     save_model,
 )
+from pipeline_lib.stop import StopRequest
 from pipeline_lib.store import Store
 
 log = logging.getLogger(__name__)
 
 XYXY = ["x0", "y0", "x1", "y1"]
+CHECKPOINT_SECONDS = 300  # between two checkpoints, but for those at an epoch's end and on a request to stop
 ORDER, OBJECTS = 1, 2  # what a seed is for: NumPy takes [s, e] and [s, e, 0] for the same
 
 
@@ -141,9 +143,11 @@ class Run:
         self.model = model
         self.trained = model.set_trainable(variant)
         self.optimizer = AdamW(self.trained, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-        self.curve: list[dict[str, float]] = []  # a row for each epoch; 0 is before training
+        self.curve: list[dict[str, float]] = []  # a row for each finished epoch; 0 is before training
+        self.losses: list[float] = []  # of the steps of the epoch at hand
         self.best: dict[str, Tensor] = {}
         self.checkpoint, self.key = checkpoint, key
+        self.saved, self.stop = time.monotonic(), StopRequest()
 
     def record(self, epoch: int, train_loss: float, validation_miou: float) -> None:
         """Add an epoch to the curve, and keep the weights if no earlier epoch did as well on the validation split."""
@@ -152,13 +156,27 @@ class Run:
         rate = self.optimizer.param_groups[0]["lr"] if epoch else 0.0
         row = {"epoch": epoch, "learning_rate": rate, "train_loss": train_loss, "validation_miou": validation_miou}
         self.curve.append(row)
+        self.losses = []
         log.info("epoch %d: loss %.4f, validation mIoU %.4f", epoch, train_loss, validation_miou)
 
     def save(self) -> None:
         """Replace the checkpoint."""
         state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         with atomic(self.checkpoint) as unfinished:
-            torch.save({"key": self.key, "curve": self.curve, "best": self.best, **state}, unfinished)
+            own = {"key": self.key, "curve": self.curve, "losses": self.losses, "best": self.best}
+            torch.save({**own, **state}, unfinished)
+        self.saved = time.monotonic()
+
+    def pause(self) -> None:
+        """Save if the last checkpoint is long ago, or if the process was asked to stop, which it then does.
+
+        Called where the run is whole: between two steps, and between two images of the validation.
+        """
+        if self.stop.signal or time.monotonic() - self.saved > CHECKPOINT_SECONDS:
+            self.save()
+        if self.stop.signal:
+            log.info("stopped in epoch %d after %d steps", len(self.curve), len(self.losses))
+            self.stop.exit()
 
     def resume(self) -> None:
         """Go on from the checkpoint, if there is one and it is of this very run."""
@@ -170,17 +188,20 @@ class Run:
             return
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.curve, self.best = state["curve"], state["best"]
-        log.info("resumed after epoch %d", len(self.curve) - 1)
+        self.curve, self.losses, self.best = state["curve"], state["losses"], state["best"]
+        log.info("resumed after epoch %d and %d steps", len(self.curve) - 1, len(self.losses))
 
 
 def train_epoch(run: Run, source: Source, table: pd.DataFrame, recipe: Recipe, epoch: int) -> float:
-    """One step for each image of the training split, `table`, in random order; the mean loss of the steps."""
+    """One step for each image of the training split, `table`, in random order; the mean loss of the steps.
+
+    Steps that the run has already made in this epoch are left out.
+    """
     images = list(by_image(table))
     order = np.random.default_rng([recipe.seed, ORDER, epoch]).permutation(len(images))
-    progress = tqdm(order, f"epoch {epoch} of {recipe.epochs}", mininterval=10)
-    losses = []
-    for step, index in enumerate(progress, (epoch - 1) * len(images)):
+    done = len(run.losses)
+    progress = tqdm(order[done:], f"epoch {epoch} of {recipe.epochs}", len(order), initial=done, mininterval=10)
+    for step, index in enumerate(progress, (epoch - 1) * len(images) + done):
         image, rows = images[index]
         run.optimizer.param_groups[0]["lr"] = learning_rate(step, recipe.epochs * len(images), recipe)
         loss = batch_loss(run.model, source.frame, draw_batch(source, image, rows, recipe, epoch), recipe)
@@ -188,17 +209,19 @@ def train_epoch(run: Run, source: Source, table: pd.DataFrame, recipe: Recipe, e
         loss.backward()
         clip_grad_norm_(run.trained, recipe.clip)
         run.optimizer.step()
-        losses.append(loss.item())
-    return float(np.mean(losses))
+        run.losses.append(loss.item())
+        run.pause()
+    return float(np.mean(run.losses))
 
 
 def fit(run: Run, source: Source, table: pd.DataFrame, recipe: Recipe, validate: Callable[[], float]) -> None:
     """Train epoch by epoch from where the run stands, then give the model the weights of its best epoch."""
     run.resume()
-    for epoch in range(len(run.curve), recipe.epochs + 1):
-        loss = train_epoch(run, source, table, recipe, epoch) if epoch else math.nan
-        run.record(epoch, loss, validate())
-        run.save()
+    with run.stop:
+        for epoch in range(len(run.curve), recipe.epochs + 1):
+            loss = train_epoch(run, source, table, recipe, epoch) if epoch else math.nan
+            run.record(epoch, loss, validate())
+            run.save()
     run.model.load_state_dict(run.best)
 
 
@@ -218,9 +241,12 @@ class Validation:
     seed: int
     law: Deviation
 
-    def miou(self, decoder: Decoder) -> float:
-        """Mean IoU over objects and levels, at the images' own resolution."""
-        ious = [self.ious(decoder, image, rows) for image, rows in by_image(self.table)]
+    def miou(self, decoder: Decoder, pause: Callable[[], None]) -> float:
+        """Mean IoU over objects and levels, at the images' own resolution; `pause` is called after each image."""
+        ious = []
+        for image, rows in by_image(self.table):
+            ious.append(self.ious(decoder, image, rows))
+            pause()
         return float(np.concatenate(ious, axis=1).mean())
 
     def ious(self, decoder: Decoder, image: int, rows: pd.DataFrame) -> NDArray[np.float64]:
@@ -229,11 +255,6 @@ class Validation:
         prompts = [deviated(rows, level, self.dataset, self.seed, self.law, shape) for level in self.levels]
         masks, _ = decoder(self.source.embeddings[image].to(device()), shape, np.concatenate(prompts))
         return iou(masks.reshape(-1, *truths.shape), truths)
-
-
-def key_of(*parts: Any) -> str:
-    """A short name for some values that JSON can hold."""
-    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def train(
@@ -254,8 +275,10 @@ def train(
     """Train one variant and write the weights of its best epoch (`save_model`) and its curve, one row for each epoch.
 
     The best epoch is that of the highest mean IoU over `levels` on the validation split; epoch 0, before training, is
-    one of them. A checkpoint is kept beside `model` until the end, and an interrupted run of the same settings and data
-    goes on from it: on a CPU the outcome is bitwise that of an uninterrupted one.
+    one of them. A checkpoint is kept beside `model` until the end: it is written after each epoch, every
+    `CHECKPOINT_SECONDS`, and on a request to stop (`StopRequest`), after which the process exits with 128 plus the
+    signal's number. An interrupted run of the same settings and data goes on from it: on a CPU the outcome is bitwise
+    that of an uninterrupted one.
 
     Raises:
         StaleEmbeddingsError: the embeddings are not those of this store and backbone.
@@ -273,9 +296,9 @@ def train(
     key = key_of(dataset, variant, settings, deviation, levels, seed, fingerprint(boxes), source.embeddings.key)
     run = Run(network, made, recipe, Path(f"{model}.checkpoint"), key)
     decoder = Decoder(network, source.frame, recipe.objects_per_step, recipe.precision)
-    fit(run, source, table.query("split == 'train'"), recipe, partial(validation.miou, decoder))
+    fit(run, source, table.query("split == 'train'"), recipe, partial(validation.miou, decoder, run.pause))
 
     save_model(network, model, backbone.name, made)
     with atomic(curve) as unfinished:
         pd.DataFrame(run.curve).to_csv(unfinished, index=False, float_format="%.6f")
-    run.checkpoint.unlink()
+    run.checkpoint.unlink(missing_ok=True)  # where the same job ran twice

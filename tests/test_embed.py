@@ -1,6 +1,8 @@
 """Embeddings are SAM's own, made once, and refused when they are of something else."""
 
 import json
+import shutil
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import torch
 import zarr
 from safetensors.torch import save_file
 from segment_anything import SamPredictor
-from torch.nn.modules.module import register_module_forward_hook
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from pipeline_lib.boxes import boxes
 from pipeline_lib.embed import Embeddings, embed, encode
@@ -105,6 +107,51 @@ def test_batches_of_another_size_differ_by_rounding_only(run, files):
     """The convolutions of a batch take another path than those of one image, with errors of 6e-5 instead of 4e-6."""
     single, together = (Embeddings.open(run(batch=batch), files["store"], files["weights"])[2] for batch in (1, 3))
     torch.testing.assert_close(together, single, rtol=0, atol=2e-4)
+
+
+@contextmanager
+def failing_after(batches):
+    """Let micro's encoder fail once it has encoded so many batches."""
+    left = iter(range(batches))
+
+    def fail(module, inputs):
+        if isinstance(module, MicroEncoder):
+            next(left)
+
+    with register_module_forward_pre_hook(fail), pytest.raises(StopIteration):
+        yield
+
+
+def test_a_restarted_run_encodes_only_what_is_missing_and_writes_the_same_bytes(run, encoded_batches, tmp_path):
+    whole = zarr.open_array(run(batch=1), mode="r")[:]
+    shutil.rmtree(tmp_path / "embeddings.zarr")
+    with failing_after(2):
+        run(batch=1)
+    assert not (tmp_path / "embeddings.zarr").exists()
+    encoded_batches.clear()
+    restarted = zarr.open_array(run(batch=1), mode="r")
+    assert encoded_batches == [1]
+    np.testing.assert_array_equal(restarted[:], whole)
+    assert json.loads((tmp_path / "timing.json").read_text())["images"] == len(WITH_BOXES)
+    assert not list(tmp_path.glob("*.journal")) + list(tmp_path.glob("*.unfinished"))
+
+
+@pytest.mark.parametrize("again", [{"dtype": "float16"}, {"batch": 2}])
+def test_batches_of_a_run_with_other_settings_are_not_taken_over(run, encoded_batches, again):
+    with failing_after(2):
+        run(batch=1)
+    encoded_batches.clear()
+    run(**{"batch": 1, **again})
+    assert sum(encoded_batches) == len(WITH_BOXES)
+
+
+def test_a_journal_without_its_embeddings_is_worth_nothing(run, encoded_batches, tmp_path):
+    with failing_after(2):
+        run(batch=1)
+    shutil.rmtree(tmp_path / "embeddings.zarr.unfinished")
+    encoded_batches.clear()
+    run(batch=1)
+    assert sum(encoded_batches) == len(WITH_BOXES)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])

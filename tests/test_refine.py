@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from pipeline_lib.boxes import Deviation, deviated, read_boxes
+from pipeline_lib.journal import Journal
 from pipeline_lib.masks import from_rle, rectangle
 from pipeline_lib.refine import Rules, first_passes, iterate, output_of, refine
 from pipeline_lib.sam import Variant, box_model, load_backbone, save_model
@@ -182,3 +183,57 @@ def test_masks_do_not_depend_on_how_many_boxes_are_decoded_at_once(refined, pass
     pairs = zip(alone["mask"], passes["mask"], strict=True)
     same = [np.mean(from_rle(a, (256, 256)) == from_rle(b, (256, 256))) for a, b in pairs]
     assert min(same) > 0.999  # sums of floats in another order may move a pixel at a border
+
+
+@pytest.fixture
+def run_all(refined, tmp_path):
+    """Run the stage with every object as a test object, which makes four images, and return its passes."""
+    read_boxes(refined["boxes"]).assign(split="test").to_csv(tmp_path / "boxes", index=False)
+
+    def run(name, **changes):
+        own = {"boxes": str(tmp_path / "boxes"), "passes": str(tmp_path / name), "timing": str(tmp_path / "timing")}
+        refine(**{**refined, **own}, dataset="toy", level=20, seed=1, deviation=LAW, settings={**SETTINGS, **changes})
+        return pd.read_parquet(own["passes"])
+
+    return run
+
+
+@pytest.fixture
+def added(monkeypatch):
+    """What is added to a journal, and how many pieces may be before the process breaks off."""
+    pieces, limit, add = [], [100], Journal.add
+
+    def note(journal, piece):
+        if len(pieces) == limit[0]:
+            raise KeyboardInterrupt
+        pieces.append(piece)
+        add(journal, piece)
+
+    monkeypatch.setattr(Journal, "add", note)
+    return pieces, limit
+
+
+def test_a_restarted_run_leaves_finished_images_out_and_ends_with_the_same_table(run_all, added, tmp_path):
+    pieces, limit = added
+    whole = run_all("whole")
+    assert len(pieces) == 4
+    pieces.clear()
+    limit[0] = 3
+    with pytest.raises(KeyboardInterrupt):
+        run_all("broken")
+    assert not (tmp_path / "broken").exists()
+    limit[0] = 4
+    pd.testing.assert_frame_equal(run_all("broken"), whole)
+    assert len(pieces) == 4
+    assert json.loads((tmp_path / "timing").read_text())["images"] == 4
+    assert not (tmp_path / "broken.unfinished").exists()
+
+
+def test_images_of_a_run_with_other_settings_are_not_taken_over(run_all, added):
+    pieces, limit = added
+    limit[0] = 3
+    with pytest.raises(KeyboardInterrupt):
+        run_all("broken")
+    limit[0] = 3 + 4
+    run_all("broken", tau=0.1)
+    assert len(pieces) == 3 + 4

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 import signal
 import subprocess
@@ -206,7 +207,7 @@ def test_the_curve_s_best_value_is_that_of_the_model_that_was_written(stages, tm
     held_out = evenly(table.query("split == 'validation'"), SETTINGS["validation_objects"])
     model = load_model(tmp_path / "model.safetensors")
     decoder = Decoder(model, source.frame, SETTINGS["objects_per_step"], SETTINGS["precision"])
-    miou = Validation(source, held_out, (0, 40), "toy", 0, LAW).miou(decoder)
+    miou = Validation(source, held_out, (0, 40), "toy", 0, LAW).miou(decoder, lambda: None)
     assert list(curve.columns) == ["epoch", "learning_rate", "train_loss", "validation_miou"]
     assert curve["epoch"].tolist() == [0, 1, 2]
     assert curve["validation_miou"].max() == pytest.approx(miou, abs=1e-6)
@@ -223,19 +224,28 @@ def test_validation_takes_evenly_spaced_objects():
 LONG = {**SETTINGS, "epochs": 4}
 
 
+def started(stages, folder):
+    """A process that runs the stage and prints its log to its standard error."""
+    code = (
+        "import json, logging, sys; from pipeline_lib.train import train;"
+        "logging.basicConfig(level=logging.INFO); train(**json.loads(sys.argv[1]))"
+    )
+    wanted = json.dumps(arguments(stages, folder, settings=LONG))
+    return subprocess.Popen([sys.executable, "-c", code, wanted], stderr=subprocess.PIPE, text=True)
+
+
 @pytest.fixture(scope="module")
 def killed(stages, tmp_path_factory):
     """The checkpoint of a run that was killed after its first epoch of training."""
     folder = tmp_path_factory.mktemp("killed")
-    code = "import json, sys; from pipeline_lib.train import train; train(**json.loads(sys.argv[1]))"
-    wanted = json.dumps(arguments(stages, folder, settings=LONG))
-    process = subprocess.Popen([sys.executable, "-c", code, wanted], stderr=subprocess.DEVNULL)
+    process = started(stages, folder)
     checkpoint = folder / "model.safetensors.checkpoint"
     while not checkpoint.exists() or len(torch.load(checkpoint, weights_only=True)["curve"]) < 2:
         assert process.poll() is None
         time.sleep(0.01)
     process.kill()
-    assert process.wait() == -signal.SIGKILL
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
     assert not (folder / "model.safetensors").exists()
     return checkpoint
 
@@ -249,6 +259,57 @@ def test_weights_after_an_interruption_are_bitwise_those_without(micro, tmp_path
     fit_scripted(resumed, source, table, [0.3])
     assert resumed.curve[1:] == whole.curve[1:]
     assert all(torch.equal(new, resumed.model.state_dict()[key]) for key, new in whole.model.state_dict().items())
+
+
+def steps_of(run, signal_after=None):
+    """A list that grows with the run's steps, after one of which the process gets a signal."""
+    steps = []
+
+    def note(*_):
+        steps.append(len(run.curve))
+        if len(steps) == signal_after:
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    run.optimizer.register_step_post_hook(note)
+    return steps
+
+
+@pytest.mark.parametrize("signalled", [1, 2, 3, 4])  # there are two steps an epoch
+def test_a_run_that_is_asked_to_stop_goes_on_from_its_very_step(micro, tmp_path, source, table, signalled):
+    whole = new_run(deepcopy(micro), "proposed", tmp_path / "whole")
+    stopped, resumed = (new_run(deepcopy(micro), "proposed", tmp_path / "stopped") for _ in range(2))
+    before, after = steps_of(stopped, signalled), steps_of(resumed)
+    fit_scripted(whole, source, table, [0.1, 0.2, 0.3])
+    with pytest.raises(SystemExit) as exit:
+        fit_scripted(stopped, source, table, [0.1, 0.2, 0.3])
+    fit_scripted(resumed, source, table, [0.1, 0.2, 0.3][len(stopped.curve) :])
+    assert exit.value.code == 128 + signal.SIGUSR1
+    assert before + after == [1, 1, 2, 2]
+    assert resumed.curve[1:] == whole.curve[1:]
+    assert all(torch.equal(new, resumed.model.state_dict()[key]) for key, new in whole.model.state_dict().items())
+
+
+def test_checkpoints_are_written_at_an_interval_too(run, source, table, monkeypatch):
+    monkeypatch.setattr("pipeline_lib.train.CHECKPOINT_SECONDS", 0)
+    run.optimizer.register_step_pre_hook(lambda *_: 1 / 0 if run.losses else None)  # at the second step
+    with pytest.raises(ZeroDivisionError):
+        fit_scripted(run, source, table, [0.1, 0.2, 0.3])
+    state = torch.load(run.checkpoint, weights_only=True)
+    assert (len(state["curve"]), len(state["losses"])) == (1, 1)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
+def test_a_process_that_is_asked_to_stop_says_so_and_keeps_its_checkpoint(stages, tmp_path, name):
+    process = started(stages, tmp_path)
+    while not (tmp_path / "model.safetensors.checkpoint").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(getattr(signal, name))
+    _, errors = process.communicate()
+    assert process.returncode == 128 + getattr(signal, name)
+    assert f"asked to stop by {name}" in errors
+    assert "stopped in epoch" in errors
+    assert not (tmp_path / "model.safetensors").exists()
 
 
 def test_a_run_that_was_killed_and_restarted_writes_what_an_uninterrupted_one_does(stages, killed, tmp_path, caplog):
