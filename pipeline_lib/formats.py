@@ -30,9 +30,10 @@ def open_stack(path: str) -> da.Array:
     """Open a stack of grey slices or of labels; only headers are read.
 
     Args:
-        path: A multi-page TIFF file, a folder of PNG or TIFF slices (in the order of their names, s2 before s10),
-            `file.h5:dataset`, or a Zarr array (of an OME-Zarr group: its array "0"). A single YX image is a stack of
-            one slice; leading axes of length 1, as OME-Zarr has for time and channel, are dropped.
+        path: A multi-page TIFF file, a folder of PNG or TIFF slices (in the order of their names, s2 before s10; grey
+            may be saved as RGB or RGBA), `file.h5:dataset`, or a Zarr array (of an OME-Zarr group: its array "0"). A
+            single YX image is a stack of one slice; leading axes of length 1, as OME-Zarr has for time and channel, are
+            dropped.
 
     Returns:
         The stack, ZYX, in its own dtype, a chunk per slice. A damaged slice raises when it is computed.
@@ -159,12 +160,24 @@ def _natural(file: Path) -> list[tuple[int, str]]:
 def _header(file: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
     with _reading(file):
         properties = iio.improps(file)
-        return tuple(properties.shape), np.dtype(properties.dtype)
+        shape = tuple(properties.shape)
+        return shape[:2] if _in_colour(shape) else shape, np.dtype(properties.dtype)
+
+
+def _in_colour(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 3 and shape[-1] in (3, 4)
 
 
 def _read_slice(file: Path) -> NDArray[Any]:
+    """An image YX; of one saved in colour its red, if that is its green and blue as well."""
     with _reading(file):
-        return iio.imread(file)
+        pixels = iio.imread(file)
+    if not _in_colour(pixels.shape):
+        return pixels
+    red, *others = np.moveaxis(pixels[..., :3], -1, 0)
+    if not all(np.array_equal(red, other) for other in others):
+        raise DataError(f"{file}: grey slices are expected, not colour")
+    return np.ascontiguousarray(red)
 
 
 def _open_hdf5(path: Path, dataset: str | None) -> da.Array:

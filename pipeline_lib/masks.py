@@ -28,6 +28,12 @@ def rectangle(mask: Mask) -> NDArray[np.float32]:
     return np.array([x[0], y[0], x[-1] + 1, y[-1] + 1], np.float32)
 
 
+def rectangles(masks: Mask, otherwise: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The rectangle of each mask (N, h, w), or its row of `otherwise` (N, 4) where it is empty."""
+    pairs = zip(masks, otherwise, strict=True)
+    return np.stack([rectangle(mask) if mask.any() else box for mask, box in pairs])
+
+
 def largest_component(mask: Mask) -> Mask:
     """The largest 4-connected part of a mask that is not empty; of equal ones, the first in reading order."""
     components, _ = ndimage.label(mask)

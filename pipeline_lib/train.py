@@ -29,7 +29,7 @@ from pipeline_lib.decode import Decoder, autocast, forward
 from pipeline_lib.embed import Embeddings
 from pipeline_lib.journal import key_of
 from pipeline_lib.losses import LOSSES, object_share
-from pipeline_lib.masks import Mask, iou
+from pipeline_lib.masks import Mask, iou, rectangles
 from pipeline_lib.sam import (
     Backbone,
     BoxModel,
@@ -62,6 +62,7 @@ class Recipe:
     weight_decay: float
     warm_up: int  # steps
     clip: float
+    passes: int  # predictions of a step that have a loss
     precision: str
     levels: tuple[int, ...]  # of deviation among the training boxes, percent
     shares: tuple[float, ...]  # of these levels
@@ -117,14 +118,19 @@ def draw_batch(source: Source, image: int, rows: pd.DataFrame, recipe: Recipe, e
 
 
 def batch_loss(model: BoxModel, frame: Frame, batch: Batch, recipe: Recipe) -> Tensor:
-    """The recipe's loss of the model's masks."""
-    with autocast(recipe.precision):
-        logits, predicted_iou = forward(model, frame, batch.embedding, batch.prompts)
-    grid = logits.shape[-1]
+    """The recipe's loss of the model's masks, the mean over its passes; a mask's rectangle prompts the next pass."""
+    _, height, width = batch.masks.shape
+    grid = 4 * batch.embedding.shape[-1]  # SAM's decoder upscales twice by two
     target = object_share(batch.masks, frame.tile, grid)
-    exact = frame.to_network(batch.exact).to(logits.device) * (grid / frame.image_size)
-    loss, _ = LOSSES[recipe.loss](logits, predicted_iou, target, exact)
-    return loss
+    exact = frame.to_network(batch.exact).to(target.device) * (grid / frame.image_size)
+    prompts, losses = batch.prompts, []
+    for number in range(1, recipe.passes + 1):
+        with autocast(recipe.precision):
+            logits, predicted_iou = forward(model, frame, batch.embedding, prompts)
+        losses.append(LOSSES[recipe.loss](logits, predicted_iou, target, exact)[0])
+        if number < recipe.passes:
+            prompts = rectangles(frame.mask(logits.detach(), (height, width)).cpu().numpy(), prompts)
+    return torch.stack(losses).mean()
 
 
 def learning_rate(step: int, steps: int, recipe: Recipe) -> float:

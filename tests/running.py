@@ -17,10 +17,22 @@ def merged(base: dict, change: dict) -> dict:
     return base | both
 
 
-def snakemake(folder: Path, overlay: dict, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the workflow in `folder` with an overlay over config.yaml."""
+def snakemake(folder: Path, overlay: dict, *arguments: str, config: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the workflow in `folder` with an overlay over config.yaml, and what `--config` lays over both."""
     file = folder / "overlay.yaml"
     file.write_text(yaml.safe_dump(overlay))
     command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "-d", folder, *arguments]
     command += ["--configfile", ROOT / "config.yaml", file]
+    command += ["--config", config] if config else []
     return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def planned_jobs(shown: subprocess.CompletedProcess[str]) -> dict[str, int]:
+    """How many jobs of each rule a dry run announces."""
+    assert shown.returncode == 0, shown.stderr
+    lines = (shown.stdout + shown.stderr).splitlines()
+    if "Job stats:" not in lines:
+        return {}
+    start = lines.index("Job stats:") + 3
+    counts = dict(line.split() for line in lines[start : lines.index("", start)])
+    return {rule: int(count) for rule, count in counts.items() if rule not in ("all", "total")}

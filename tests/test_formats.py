@@ -177,10 +177,22 @@ def test_an_rgb_tiff_is_an_error(tmp_path, planar, slices):
 
 
 @pytest.mark.parametrize("channels", [3, 4])
+def test_grey_slices_saved_in_colour_are_read(tmp_path, channels):
+    slices = np.random.default_rng(0).integers(0, 256, (2, 20, 30), dtype=np.uint8)
+    coloured = np.stack([slices] * 3 + [np.full_like(slices, 255)] * (channels - 3), axis=-1)
+    write_slices(tmp_path / "slices", coloured)
+    stack = open_stack(str(tmp_path / "slices"))
+    assert stack.shape == slices.shape
+    np.testing.assert_array_equal(stack.compute(), slices)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
 def test_a_folder_of_colour_slices_is_an_error(tmp_path, channels):
-    write_slices(tmp_path / "slices", np.zeros((2, 20, 30, channels), np.uint8))
-    with pytest.raises(DataError, match=r"slices: grey slices .* colour"):
-        open_stack(str(tmp_path / "slices"))
+    slices = np.zeros((2, 20, 30, channels), np.uint8)
+    slices[1, 3, 4, 2] = 1
+    write_slices(tmp_path / "slices", slices)
+    with pytest.raises(DataError, match=r"001\.png: grey slices .* colour"):
+        open_stack(str(tmp_path / "slices")).compute()
 
 
 def test_a_single_colour_image_in_hdf5_is_an_error(tmp_path):

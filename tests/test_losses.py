@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
+from torchvision.ops import generalized_box_iou_loss
 
-from pipeline_lib.losses import LOSSES, dice_loss, grid_iou, object_share, window
+from pipeline_lib.losses import LOSSES, dice_loss, grid_iou, object_share, soft_box, window
 
 UNSURE = math.log(2)  # cross-entropy of a probability of one half
 
@@ -76,6 +77,30 @@ def test_bce_dice_hardly_sees_an_error_outside_the_window():
     losses = [LOSSES["bce_dice"](logits, torch.zeros(1), target, boxes)[0].item() for logits in (near, far)]
     weights = 14 * 14 + 0.05 * (64 * 64 - 14 * 14)  # the window spans -2 to 14, cut at 0
     assert losses[0] - losses[1] == pytest.approx(2 * 0.95 * 9 / weights, rel=1e-3)
+
+
+def test_the_soft_box_of_a_certain_mask_is_its_box(square):
+    target, boxes = square
+    stretched = torch.cat([target, target.new_zeros(1, 4, 4)], dim=1)  # higher than wide
+    stretched[0, 5, 2] = 1
+    for mask, box in ((target, boxes), (stretched, torch.tensor([[1.0, 1.0, 3.0, 6.0]]))):
+        torch.testing.assert_close(soft_box(torch.where(mask > 0, 9.0, -9.0)), box)
+
+
+def test_the_soft_box_is_the_expected_one_over_independent_columns_and_rows():
+    logits = torch.full((1, 3, 3), -50.0)
+    logits[0, 1, 1], logits[0, 1, 2] = 50.0, math.log(3) / 4  # the last column is there with a probability of 3/4
+    assert soft_box(logits)[0].tolist() == pytest.approx([1, 1, 2.75, 2])
+
+
+def test_the_box_loss_pulls_a_stray_pixel_down_and_nothing_within_the_box(square):
+    target, boxes = square
+    logits = torch.where(target > 0, 9.0, -9.0)
+    logits[0, 3, 3] = 0.1
+    logits.requires_grad_()
+    generalized_box_iou_loss(soft_box(logits), boxes).sum().backward()
+    assert logits.grad[0, 3, 3] > 0.01
+    assert logits.grad[0, 1:3, 1:3].abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("name", LOSSES)

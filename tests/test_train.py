@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ import torch
 from pipeline_lib.boxes import Deviation, by_image, read_boxes
 from pipeline_lib.decode import Decoder
 from pipeline_lib.embed import Embeddings
+from pipeline_lib.masks import rectangles
 from pipeline_lib.sam import Backbone, Frame, Variant, box_model, load_model
 from pipeline_lib.store import Store
 from pipeline_lib.train import (
@@ -43,6 +45,7 @@ SETTINGS = {
     "weight_decay": 0.01,
     "warm_up": 1,
     "clip": 1.0,
+    "passes": 1,
     "precision": "float32",
     "validation_objects": 4,
 }
@@ -147,6 +150,17 @@ def test_loss_falls_on_one_batch(run, source, table, loss, precision):
         losses[-1].backward()
         run.optimizer.step()
     assert losses[-1] < 0.9 * losses[0]
+
+
+def test_a_second_pass_is_prompted_with_the_rectangle_of_the_first_mask(run, source, table):
+    once, twice = (Recipe.of({**SETTINGS, "passes": passes}, MIX, LAW, seed=0) for passes in (1, 2))
+    batch = draw_batch(source, *next(by_image(table)), once, epoch=1)
+    first = batch_loss(run.model, source.frame, batch, once)
+    masks, _ = Decoder(run.model, source.frame, 4, "float32")(batch.embedding, batch.masks.shape[1:], batch.prompts)
+    assert masks.any(axis=(1, 2)).any()
+    second = batch_loss(run.model, source.frame, replace(batch, prompts=rectangles(masks, batch.prompts)), once)
+    torch.testing.assert_close(batch_loss(run.model, source.frame, batch, twice), (first + second) / 2)
+    assert first != second
 
 
 # What it is trained on

@@ -4,13 +4,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from subprocess import CompletedProcess
 
 import imageio.v3 as iio
 import pandas as pd
 import pytest
 import yaml
-from running import ROOT, merged, snakemake
+from running import ROOT, merged, planned_jobs, snakemake
 
 SMALL = {
     "levels": [0, 40],
@@ -52,17 +51,6 @@ ONCE = {
     "score": 12,
     "tables": 1,
 }
-
-
-def planned_jobs(shown: CompletedProcess[str]) -> dict[str, int]:
-    """How many jobs of each rule a dry run announces."""
-    assert shown.returncode == 0, shown.stderr
-    lines = (shown.stdout + shown.stderr).splitlines()
-    if "Job stats:" not in lines:
-        return {}
-    start = lines.index("Job stats:") + 3
-    counts = dict(line.split() for line in lines[start : lines.index("", start)])
-    return {rule: int(count) for rule, count in counts.items() if rule not in ("all", "total")}
 
 
 def planned(folder: Path, change: dict | None = None, *arguments: str) -> dict[str, int]:
