@@ -119,7 +119,7 @@ def draw_batch(source: Source, image: int, rows: pd.DataFrame, recipe: Recipe, e
 def batch_loss(model: BoxModel, frame: Frame, batch: Batch, recipe: Recipe) -> Tensor:
     """The recipe's loss of the model's masks."""
     with autocast(recipe.precision):
-        logits, predicted_iou = forward(model, frame, batch.embedding, batch.prompts)
+        logits, predicted_iou = forward(model, frame, model.image_side(batch.embedding), batch.prompts)
     grid = logits.shape[-1]
     target = object_share(batch.masks, frame.tile, grid)
     exact = frame.to_network(batch.exact).to(logits.device) * (grid / frame.image_size)
@@ -253,7 +253,8 @@ class Validation:
         """The IoU of each of an image's objects at each level, (L, N)."""
         shape, truths = self.source.tiles.shape(image), self.source.masks(image, rows)
         prompts = [deviated(rows, level, self.dataset, self.seed, self.law, shape) for level in self.levels]
-        masks, _ = decoder(self.source.embeddings[image].to(device()), shape, np.concatenate(prompts))
+        predict = decoder.of_image(self.source.embeddings[image].to(device()), shape)
+        masks, _ = predict(np.concatenate(prompts))
         return iou(masks.reshape(-1, *truths.shape), truths)
 
 
@@ -295,7 +296,7 @@ def train(
     network = box_model(load_backbone(weights), made).to(device())
     key = key_of(dataset, variant, settings, deviation, levels, seed, fingerprint(boxes), source.embeddings.key)
     run = Run(network, made, recipe, Path(f"{model}.checkpoint"), key)
-    decoder = Decoder(network, source.frame, recipe.objects_per_step, recipe.precision)
+    decoder = Decoder(network, source.frame, recipe.precision)
     fit(run, source, table.query("split == 'train'"), recipe, partial(validation.miou, decoder, run.pause))
 
     save_model(network, model, backbone.name, made)

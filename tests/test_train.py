@@ -206,7 +206,7 @@ def test_the_curve_s_best_value_is_that_of_the_model_that_was_written(stages, tm
     curve = call(stages, tmp_path)
     held_out = evenly(table.query("split == 'validation'"), SETTINGS["validation_objects"])
     model = load_model(tmp_path / "model.safetensors")
-    decoder = Decoder(model, source.frame, SETTINGS["objects_per_step"], SETTINGS["precision"])
+    decoder = Decoder(model, source.frame, SETTINGS["precision"])
     miou = Validation(source, held_out, (0, 40), "toy", 0, LAW).miou(decoder, lambda: None)
     assert list(curve.columns) == ["epoch", "learning_rate", "train_loss", "validation_miou"]
     assert curve["epoch"].tolist() == [0, 1, 2]
