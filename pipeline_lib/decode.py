@@ -1,14 +1,24 @@
-"""Boxes of one image to masks at the image's own resolution: what validation and inference share."""
+"""Boxes of one image to masks at the image's own resolution: what training, validation and inference share."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline_lib.lean import ImageSide
 from pipeline_lib.masks import Mask
 from pipeline_lib.sam import BoxModel, Frame, device
+
+Boxes = NDArray[np.float32]  # (N, 4), XYXY half-open, pixels of the image
+Predict = Callable[[Boxes], tuple[Mask, NDArray[np.float32]]]  # to masks (N, h, w) and predicted IoU (N)
+
+# Boxes per call of the network. On a CPU the features of two fit its caches (`benchmarks/README.md` has the times of
+# other sizes); a GPU wants many at once, and this many take about a gigabyte on vit_b.
+CHUNK = {"cpu": 2, "cuda": 64}
 
 
 def autocast(precision: str) -> torch.autocast:
@@ -16,9 +26,9 @@ def autocast(precision: str) -> torch.autocast:
     return torch.autocast(device().type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
-def forward(model: BoxModel, frame: Frame, embedding: Tensor, boxes: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
+def forward(model: BoxModel, frame: Frame, image: ImageSide, boxes: Boxes) -> tuple[Tensor, Tensor]:
     """Low-resolution logits (N, g, g) and predicted IoU (N), float32, of boxes (N, 4) XYXY in pixels of the image."""
-    logits, predicted_iou = model(embedding, frame.to_network(boxes).to(embedding.device))
+    logits, predicted_iou = model(image, frame.to_network(boxes).to(image.features.device))
     return logits.float(), predicted_iou.float()
 
 
@@ -28,19 +38,22 @@ class Decoder:
 
     model: BoxModel
     frame: Frame
-    chunk: int  # boxes per call of the network, which bounds its memory
     precision: str
 
     @torch.inference_mode()
-    def __call__(
-        self, embedding: Tensor, shape: tuple[int, int], boxes: NDArray[np.float32]
-    ) -> tuple[Mask, NDArray[np.float32]]:
-        """Masks (N, h, w) and predicted IoU (N) of boxes (N, 4) XYXY in pixels of the image; `shape` is its (h, w)."""
+    def of_image(self, embedding: Tensor, shape: tuple[int, int]) -> Predict:
+        """The function from boxes to masks of one image: its embedding is (1, 256, g, g), its shape (h, w)."""
+        with autocast(self.precision):
+            return partial(self._predict, self.model.image_side(embedding), shape)
+
+    @torch.inference_mode()
+    def _predict(self, image: ImageSide, shape: tuple[int, int], boxes: Boxes) -> tuple[Mask, NDArray[np.float32]]:
         masks, ious = np.empty((len(boxes), *shape), bool), np.empty(len(boxes), np.float32)
-        for start in range(0, len(boxes), self.chunk):
-            part = slice(start, start + self.chunk)
+        chunk = CHUNK[image.features.device.type]
+        for start in range(0, len(boxes), chunk):
+            part = slice(start, start + chunk)
             with autocast(self.precision):
-                logits, predicted_iou = forward(self.model, self.frame, embedding, boxes[part])
+                logits, predicted_iou = forward(self.model, self.frame, image, boxes[part])
             masks[part] = self.frame.mask(logits, shape).cpu().numpy()
             ious[part] = predicted_iou.cpu().numpy()
         return masks, ious

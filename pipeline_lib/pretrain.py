@@ -126,10 +126,11 @@ def step_loss(sam: Sam, tissue_head: nn.Module, examples: list[Example], rng: Ge
     embeddings = embed(sam, (example.image for example in examples))
     tissue = F.avg_pool2d(torch.from_numpy(np.stack([example.tissue for example in examples])).float(), STRIDE)
     losses = [len(examples) * F.binary_cross_entropy_with_logits(tissue_head(embeddings), tissue.to(device()))]
-    ious = []
+    ious, model = [], box_model(sam, NO_TOKEN)
     for embedding, example in zip(embeddings.split(1), examples, strict=True):
         with autocast(PRECISION):
-            logits, predicted_iou = forward(box_model(sam, NO_TOKEN), FRAME, embedding, jitter(rng, example.boxes))
+            image = model.image_side(embedding)
+            logits, predicted_iou = forward(model, FRAME, image, jitter(rng, example.boxes))
         grid = logits.shape[-1]
         target = object_share(torch.from_numpy(example.masks).to(device()), FRAME.tile, grid)
         exact = torch.from_numpy(example.boxes).to(device()) * (grid / IMAGE_SIZE)
@@ -205,13 +206,13 @@ def save_weights(sam: Sam, path: Path) -> None:
 @torch.no_grad()
 def unseen_miou(sam: Sam, count: int) -> float:
     """Mean IoU over the objects of `count` held-out slices with exact boxes, at the image's own resolution."""
-    decoder = Decoder(box_model(sam, NO_TOKEN), FRAME, BOXES_PER_IMAGE, PRECISION)
+    decoder = Decoder(box_model(sam, NO_TOKEN), FRAME, PRECISION)
     ious = []
     for seed in range(UNSEEN_SEED, UNSEEN_SEED + count):
         source = draw_slice(seed, IMAGE_SIZE)
         masks, boxes = zip(*objects_of(source.cells), *objects_of(source.mitochondria), strict=True)
         embedding = embed(sam, [source.image.astype(np.float32)])
-        predicted, _ = decoder(embedding, FRAME.tile, np.array(boxes, np.float32))
+        predicted, _ = decoder.of_image(embedding, FRAME.tile)(np.array(boxes, np.float32))
         ious.append(mask_iou(predicted, np.stack(masks)))
     return float(np.concatenate(ious).mean())
 

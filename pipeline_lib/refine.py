@@ -5,9 +5,8 @@ The image encoder has no part in it: every pass of an image prompts the same emb
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,15 +17,12 @@ from tqdm import tqdm
 
 from pipeline_lib.atomic import atomic
 from pipeline_lib.boxes import Deviation, by_image, deviated, read_boxes
-from pipeline_lib.decode import Decoder
+from pipeline_lib.decode import Boxes, Decoder, Predict
 from pipeline_lib.embed import Embeddings
 from pipeline_lib.journal import Journal, key_of
 from pipeline_lib.masks import Mask, largest_component, rectangle, to_rle
 from pipeline_lib.sam import Backbone, Frame, clock, device, fingerprint, load_model
 from pipeline_lib.store import Store
-
-Boxes = NDArray[np.float32]  # (N, 4), XYXY half-open, pixels of the image
-Predict = Callable[[Boxes], tuple[Mask, NDArray[np.float32]]]  # to masks (N, h, w) and predicted IoU (N)
 
 SCHEMA = pa.schema(
     {
@@ -178,7 +174,7 @@ def refine(
     table = read_boxes(boxes).query("split == 'test'")
     cache = Embeddings.open(embeddings, store, weights)
     frame = Frame(tiles.tile, Backbone.read(weights).image_size)
-    decoder = Decoder(load_model(model).to(device()), frame, settings["chunk"], settings["precision"])
+    decoder = Decoder(load_model(model).to(device()), frame, settings["precision"])
     rules = Rules(settings["tau"], settings["passes"], settings["largest_component"])
     law, images = Deviation(**deviation), list(by_image(table))
     key = key_of(dataset, level, seed, deviation, settings, fingerprint(boxes), fingerprint(model), cache.key)
@@ -186,7 +182,7 @@ def refine(
         for image, rows in tqdm(images[len(journal) :], "refine", len(images), initial=len(journal), mininterval=10):
             shape, spent = tiles.shape(image), Timing(images=1)
             records: list[dict[str, Any]] = []
-            predict = partial(decoder, cache[image].to(device()), shape)
+            predict = decoder.of_image(cache[image].to(device()), shape)
             prompts = deviated(rows, level, dataset, seed, law, shape)
             for start in range(0, len(rows), settings["chunk"]):  # bounds the masks that are held at once
                 some = slice(start, start + settings["chunk"])

@@ -26,6 +26,7 @@ from torch.nn import functional as F
 
 from pipeline_lib.atomic import atomic
 from pipeline_lib.errors import DataError, WeightsError
+from pipeline_lib.lean import ImageSide, decode, image_side
 from pipeline_lib.micro import build_micro
 
 BACKBONES: dict[str, Callable[[], Sam]] = {"micro": build_micro} | {
@@ -169,9 +170,10 @@ class DeviationToken(nn.Module):
 
 
 class BoxModel(nn.Module):
-    """Embedding and boxes to masks: stock prompt encoder and mask decoder, with or without the deviation token.
+    """Embedding and boxes to masks: SAM's prompt encoder and mask decoder, with or without the deviation token.
 
-    The mask decoder puts its own tokens first and reads only those, so it takes any number of prompt tokens.
+    The mask decoder puts its own tokens first and reads only those, so it takes any number of prompt tokens. Weights
+    and names are stock's; the forward is that of `lean.py`.
     """
 
     def __init__(self, prompt_encoder: PromptEncoder, mask_decoder: MaskDecoder, token: DeviationToken | None) -> None:
@@ -180,29 +182,25 @@ class BoxModel(nn.Module):
         self.mask_decoder = mask_decoder
         self.token = token
 
-    def forward(self, embedding: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    def image_side(self, embedding: Tensor) -> ImageSide:
+        """Once per image: what of its embedding (1, 256, h, w) float32 all of its boxes share."""
+        return image_side(self.prompt_encoder, self.mask_decoder, embedding)
+
+    def forward(self, image: ImageSide, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """One mask for each box of one image.
 
         Args:
-            embedding: (1, 256, h, w) float32, of the image encoder.
+            image: of `image_side`.
             boxes: (N, 4) float32, at least one, XYXY in pixels of the network's input (`Frame.to_network`).
 
         Returns:
             Low-resolution logits (N, 4h, 4w) and the mask's predicted IoU (N).
         """
         with torch.autocast(boxes.device.type, enabled=False):  # bfloat16 would round a coordinate to half a pixel
-            sparse, dense = self.prompt_encoder(points=None, boxes=boxes, masks=None)  # N 2 256, N 256 h w
-            position = self.prompt_encoder.get_dense_pe()  # 1 256 h w
+            prompts, _ = self.prompt_encoder(points=None, boxes=boxes, masks=None)  # N 2 256
         if self.token is not None:
-            sparse = torch.cat([sparse, self.token().expand(len(boxes), 1, -1)], dim=1)  # N 3 256
-        logits, predicted_iou = self.mask_decoder(
-            image_embeddings=embedding,
-            image_pe=position,
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            multimask_output=False,
-        )
-        return logits[:, 0], predicted_iou[:, 0]
+            prompts = torch.cat([prompts, self.token().expand(len(boxes), 1, -1)], dim=1)  # N 3 256
+        return decode(self.mask_decoder, image, prompts)
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """What a variant can train; the corner embeddings are those that SAM adds to a box's two corners."""

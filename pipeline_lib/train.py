@@ -124,9 +124,11 @@ def batch_loss(model: BoxModel, frame: Frame, batch: Batch, recipe: Recipe) -> T
     target = object_share(batch.masks, frame.tile, grid)
     exact = frame.to_network(batch.exact).to(target.device) * (grid / frame.image_size)
     prompts, losses = batch.prompts, []
+    with autocast(recipe.precision):
+        image = model.image_side(batch.embedding)
     for number in range(1, recipe.passes + 1):
         with autocast(recipe.precision):
-            logits, predicted_iou = forward(model, frame, batch.embedding, prompts)
+            logits, predicted_iou = forward(model, frame, image, prompts)
         losses.append(LOSSES[recipe.loss](logits, predicted_iou, target, exact)[0])
         if number < recipe.passes:
             prompts = rectangles(frame.mask(logits.detach(), (height, width)).cpu().numpy(), prompts)
@@ -259,7 +261,8 @@ class Validation:
         """The IoU of each of an image's objects at each level, (L, N)."""
         shape, truths = self.source.tiles.shape(image), self.source.masks(image, rows)
         prompts = [deviated(rows, level, self.dataset, self.seed, self.law, shape) for level in self.levels]
-        masks, _ = decoder(self.source.embeddings[image].to(device()), shape, np.concatenate(prompts))
+        predict = decoder.of_image(self.source.embeddings[image].to(device()), shape)
+        masks, _ = predict(np.concatenate(prompts))
         return iou(masks.reshape(-1, *truths.shape), truths)
 
 
@@ -301,7 +304,7 @@ def train(
     network = box_model(load_backbone(weights), made).to(device())
     key = key_of(dataset, variant, settings, deviation, levels, seed, fingerprint(boxes), source.embeddings.key)
     run = Run(network, made, recipe, Path(f"{model}.checkpoint"), key)
-    decoder = Decoder(network, source.frame, recipe.objects_per_step, recipe.precision)
+    decoder = Decoder(network, source.frame, recipe.precision)
     fit(run, source, table.query("split == 'train'"), recipe, partial(validation.miou, decoder, run.pause))
 
     save_model(network, model, backbone.name, made)

@@ -156,7 +156,9 @@ def test_a_second_pass_is_prompted_with_the_rectangle_of_the_first_mask(run, sou
     once, twice = (Recipe.of({**SETTINGS, "passes": passes}, MIX, LAW, seed=0) for passes in (1, 2))
     batch = draw_batch(source, *next(by_image(table)), once, epoch=1)
     first = batch_loss(run.model, source.frame, batch, once)
-    masks, _ = Decoder(run.model, source.frame, 4, "float32")(batch.embedding, batch.masks.shape[1:], batch.prompts)
+    masks, _ = Decoder(run.model, source.frame, "float32").of_image(batch.embedding, batch.masks.shape[1:])(
+        batch.prompts
+    )
     assert masks.any(axis=(1, 2)).any()
     second = batch_loss(run.model, source.frame, replace(batch, prompts=rectangles(masks, batch.prompts)), once)
     torch.testing.assert_close(batch_loss(run.model, source.frame, batch, twice), (first + second) / 2)
@@ -220,7 +222,7 @@ def test_the_curve_s_best_value_is_that_of_the_model_that_was_written(stages, tm
     curve = call(stages, tmp_path)
     held_out = evenly(table.query("split == 'validation'"), SETTINGS["validation_objects"])
     model = load_model(tmp_path / "model.safetensors")
-    decoder = Decoder(model, source.frame, SETTINGS["objects_per_step"], SETTINGS["precision"])
+    decoder = Decoder(model, source.frame, SETTINGS["precision"])
     miou = Validation(source, held_out, (0, 40), "toy", 0, LAW).miou(decoder, lambda: None)
     assert list(curve.columns) == ["epoch", "learning_rate", "train_loss", "validation_miou"]
     assert curve["epoch"].tolist() == [0, 1, 2]

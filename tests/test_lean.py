@@ -1,0 +1,143 @@
+"""Our forward of SAM's mask decoder against segment_anything's own, on the same weights."""
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+from conftest import random_backbone
+
+from pipeline_lib.decode import Decoder
+from pipeline_lib.masks import iou
+from pipeline_lib.pretrain import FRAME, draw_slice, embed, objects_of
+from pipeline_lib.sam import Variant, box_model, load_backbone
+from pipeline_lib.weights import weights
+
+PLAIN = Variant(("mask_decoder",), None)
+PROPOSED = Variant(("mask_decoder", "deviation_token"), 128)
+SPREAD = 5.0  # standard deviation of logits that SAM's released weights come to
+
+
+def stock(model, embedding, boxes):
+    """Low-resolution logits and predicted IoU by segment_anything's modules alone."""
+    sparse, dense = model.prompt_encoder(points=None, boxes=boxes, masks=None)
+    if model.token is not None:
+        sparse = torch.cat([sparse, model.token().expand(len(boxes), 1, -1)], dim=1)
+    logits, predicted_iou = model.mask_decoder(
+        image_embeddings=embedding,
+        image_pe=model.prompt_encoder.get_dense_pe(),
+        sparse_prompt_embeddings=sparse,
+        dense_prompt_embeddings=dense,
+        multimask_output=False,
+    )
+    return logits[:, 0], predicted_iou[:, 0]
+
+
+def lean(model, embedding, boxes):
+    return model(model.image_side(embedding), boxes)
+
+
+def draw_boxes(count, side, seed=0):
+    """Boxes XYXY anywhere in a square of some pixels, with fractions of pixels."""
+    corners = np.random.default_rng(seed).uniform(0, side, (count, 2, 2))
+    return torch.from_numpy(np.concatenate([corners.min(1), corners.max(1)], axis=1)).float()
+
+
+@pytest.fixture(scope="module", params=["micro", "vit_b"])
+def backbone(request):
+    """A backbone with random weights whose masks have logits of realistic size, and an embedding."""
+    sam = random_backbone(request.param)
+    size = sam.prompt_encoder.image_embedding_size
+    embedding = torch.randn(1, 256, *size, generator=torch.Generator().manual_seed(1))
+    last = sam.mask_decoder.output_hypernetworks_mlps[0].layers[-1]
+    logits, _ = stock(box_model(sam, PLAIN), embedding, draw_boxes(2, 8 * size[0]))
+    last.weight *= SPREAD / logits.std()
+    last.bias *= SPREAD / logits.std()
+    return sam, embedding
+
+
+@pytest.fixture(params=[PLAIN, PROPOSED], ids=["plain", "token"])
+def model(request, backbone):
+    torch.manual_seed(2)
+    model = box_model(backbone[0], request.param).requires_grad_(False)
+    if model.token is not None:
+        model.token.project.weight *= 100  # far from where it starts, so that it matters
+    return model
+
+
+@pytest.fixture
+def embedding(backbone):
+    return backbone[1]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_logits_and_predicted_iou_are_those_of_stock(model, embedding, count):
+    boxes = draw_boxes(count, model.prompt_encoder.input_image_size[0])
+    (logits, predicted_iou), (expected, expected_iou) = lean(model, embedding, boxes), stock(model, embedding, boxes)
+    assert expected.std() > SPREAD / 2
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(predicted_iou, expected_iou, rtol=0, atol=1e-4)
+    assert ((logits > 0) == (expected > 0)).double().mean() >= 0.99999
+
+
+def test_a_box_has_the_same_mask_alone_as_among_others(model, embedding):
+    image, boxes = model.image_side(embedding), draw_boxes(5, model.prompt_encoder.input_image_size[0])
+    together, _ = model(image, boxes)
+    alone = torch.cat([model(image, box[None])[0] for box in boxes])
+    torch.testing.assert_close(alone, together, rtol=0, atol=1e-4)
+
+
+def gradients(forward, backbone, variant):
+    """Of all that a variant trains, after a loss that pulls at masks and at predicted IoU."""
+    sam, embedding = backbone
+    torch.manual_seed(2)
+    model = deepcopy(box_model(sam, variant))
+    trained = model.set_trainable(variant)
+    logits, predicted_iou = forward(model, embedding, draw_boxes(3, sam.prompt_encoder.input_image_size[0]))
+    (logits.sigmoid().mean(dim=(1, 2)).square().sum() + predicted_iou.square().sum()).backward()
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {names[id(parameter)]: parameter.grad for parameter in trained}
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [Variant(("mask_decoder", "corner_embeddings"), None), PROPOSED],
+    ids=["corners", "token"],
+)
+def test_gradients_are_those_of_stock(backbone, variant):
+    ours, expected = (gradients(forward, backbone, variant) for forward in (lean, stock))
+    for name, gradient in expected.items():
+        if ours[name] is None:  # which stock fills with zeros: the three masks that nobody asked for
+            assert gradient is None or not gradient.any(), name
+        elif gradient.norm() > 1e-7:
+            assert (ours[name] - gradient).norm() <= 1e-4 * gradient.norm(), name
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory):
+    """The shipped `micro`, and the embedding, boxes and masks of stock of three generated slices."""
+    folder = tmp_path_factory.mktemp("shipped")
+    weights(manifest=str(folder / "manifest"), backbone={"name": "micro", "checkpoint": None}, folder=str(folder))
+    sam = load_backbone(folder / "manifest").requires_grad_(False)
+    model = box_model(sam, PLAIN)
+    slices = []
+    for seed in range(3):
+        source = draw_slice(seed, FRAME.image_size)
+        boxes = np.array([box for _, box in objects_of(source.cells)], np.float32)
+        embedding = embed(sam, [source.image.astype(np.float32)])
+        logits, _ = stock(model, embedding, FRAME.to_network(boxes))
+        slices.append((embedding, boxes, FRAME.mask(logits, FRAME.tile).numpy()))
+    return model, slices
+
+
+@pytest.mark.parametrize(("precision", "least"), [("float32", 1.0), ("bfloat16", 0.995)])
+def test_masks_of_generated_slices_are_those_of_stock(shipped, precision, least):
+    model, slices = shipped
+    decoder = Decoder(model, FRAME, precision)
+    ious, equal = [], []
+    for embedding, boxes, expected in slices:
+        masks, _ = decoder.of_image(embedding, FRAME.tile)(boxes)
+        ious.append(iou(masks, expected)[np.count_nonzero(expected, axis=(1, 2)) >= 64])
+        equal.append(np.mean(masks == expected))
+    assert len(np.concatenate(ious)) > 20
+    assert np.mean(np.concatenate(ious)) >= least
