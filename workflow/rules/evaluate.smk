@@ -51,6 +51,8 @@ rule tables:
     output:
         markdown="<results>/tables.md",
         csv="<results>/tables.csv",
+        differences="<results>/differences.csv",
+        claims="<results>/claims.csv",
     log:
         "<logs>/tables.log",
     benchmark:
