@@ -28,6 +28,12 @@ def users_files(dataset: dict[str, Any]) -> list[str]:
     return [str(file) for stack in sorted(stacks) for file in files_of(stack)]
 
 
+def settings(config: dict[str, Any], model: dict[str, Any], section: str) -> dict[str, Any]:
+    """A section of the config with what a model lays over it."""
+    merged: dict[str, Any] = config[section] | model.get(section, {})
+    return merged
+
+
 def check_config(config: dict[str, Any]) -> None:
     """Raise DataError with every contradiction found in a config that already fits its schema."""
     problems = [*_unknown_names(config), *_broken_models(config), *_broken_mixes(config), *_broken_datasets(config)]
@@ -39,17 +45,26 @@ def _unknown_names(config: dict[str, Any]) -> Iterator[str]:
     for name in config["tables"]:
         if name not in config["datasets"]:
             yield f"tables names the data set {name!r}, but datasets has only {sorted(config['datasets'])}"
+    for name in config["rows"]:
+        if name not in config["models"]:
+            yield f"rows names the model {name!r}, but models has only {sorted(config['models'])}"
+    trained = sorted(name for name, model in config["models"].items() if "weights_of" not in model)
     for name, model in config["models"].items():
-        if model["mix"] not in config["train"]["mixes"]:
+        if "weights_of" in model and model["weights_of"] not in trained:
+            yield f"models.{name}.weights_of is {model['weights_of']!r}, but trained are only {trained}"
+        if model.get("mix") not in [None, *config["train"]["mixes"]]:
             yield f"models.{name}.mix is {model['mix']!r}, but train.mixes has only {sorted(config['train']['mixes'])}"
-    if config["deviation"]["law"] == "translate" and config["deviation"]["sign"] != "both":
-        yield f"deviation.sign {config['deviation']['sign']!r} means nothing to the law 'translate'; expected 'both'"
 
 
 def _broken_models(config: dict[str, Any]) -> Iterator[str]:
     for name, model in config["models"].items():
-        if ("deviation_token" in model["trains"]) != (model["token_width"] is not None):
-            yield f"models.{name}: token_width {model['token_width']} does not fit trains {model['trains']}"
+        if "weights_of" not in model and ("deviation_token" in model["trains"]) != (model["token"] is not None):
+            yield f"models.{name}: token {model['token']} does not fit trains {model['trains']}"
+    places = {"": {}} | {f"models.{name}.": model for name, model in config["models"].items()}
+    for place, model in places.items():
+        law, sign = (settings(config, model, "deviation")[key] for key in ("law", "sign"))
+        if law == "translate" and sign != "both":
+            yield f"{place}deviation.sign {sign!r} means nothing to the law 'translate'; expected 'both'"
 
 
 def _broken_mixes(config: dict[str, Any]) -> Iterator[str]:

@@ -52,7 +52,7 @@ POOL_START, POOL_GROWTH, POOL_IOU, POOL_PATIENCE = 2, 4, 0.55, 15
 SAVE_EVERY = 200  # steps
 PRECISION = "bfloat16"  # of the decoder; the encoder's convolutions are faster in float32 on a CPU
 FRAME = Frame((IMAGE_SIZE, IMAGE_SIZE), IMAGE_SIZE)
-NO_TOKEN = Variant(trains=(), token_width=None)
+NO_TOKEN = Variant(trains=(), token=None)
 
 
 @dataclass(frozen=True)

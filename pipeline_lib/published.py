@@ -1,15 +1,19 @@
 """The figures that the paper printed: its tables 1 to 3, by the names a config's `published` gives them."""
 
 from pipeline_lib.claims import PK, SAM, SAM_P, Figures, P, Row
+from pipeline_lib.statistics import Tally, printed
 
 LEVELS = (0, 10, 20, 30, 40)  # per cent
 
 
 def _table(miou: dict[Row, tuple[float, ...]], iterations: tuple[float, ...]) -> Figures:
     by_level = {
-        (row, level): value for row, values in miou.items() for level, value in zip(LEVELS, values, strict=True)
+        (row, level): Tally.printed(value)
+        for row, values in miou.items()
+        for level, value in zip(LEVELS, values, strict=True)
     }
-    return Figures(by_level, dict(zip(LEVELS, iterations, strict=True)), seconds=None)
+    counts = {level: Tally.printed(count) for level, count in zip(LEVELS, iterations, strict=True)}
+    return Figures(by_level, counts, estimate=printed)
 
 
 PUBLISHED = {

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -148,25 +149,39 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> 
 
 
 @dataclass(frozen=True)
+class Token:
+    """The shape of a deviation token."""
+
+    width: int  # of a vector, before the linear layer
+    count: int  # of vectors; one in the paper
+
+
+@dataclass(frozen=True)
 class Variant:
-    """What of a BoxModel is trained, and the width of its deviation token (None: it has none)."""
+    """What of a BoxModel is trained, and its deviation token (None: it has none)."""
 
     trains: tuple[str, ...]  # of BoxModel.parts()
-    token_width: int | None
+    token: Token | None
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> "Variant":
+        """The variant that a config or the head of a saved model describes."""
+        return cls(tuple(record["trains"]), Token(**record["token"]) if record["token"] else None)
 
 
 class DeviationToken(nn.Module):
-    """A learned vector behind a linear layer: one more prompt token, the same for every box."""
+    """Learned vectors behind a linear layer: more prompt tokens, the same for every box."""
 
-    def __init__(self, width: int, prompt_width: int) -> None:
+    def __init__(self, shape: Token, prompt_width: int) -> None:
         super().__init__()
-        self.vector = nn.Parameter(0.02 * torch.randn(width))  # small: the decoder was trained without it
-        self.project = nn.Linear(width, prompt_width)
+        # small: the decoder was trained without them
+        self.vectors = nn.Parameter(0.02 * torch.randn(shape.count, shape.width))
+        self.project = nn.Linear(shape.width, prompt_width)
 
     def forward(self) -> Tensor:
-        """The token, (1, prompt width)."""
-        token: Tensor = self.project(self.vector)[None]
-        return token
+        """The tokens, (count, prompt width)."""
+        tokens: Tensor = self.project(self.vectors)
+        return tokens
 
 
 class BoxModel(nn.Module):
@@ -199,7 +214,7 @@ class BoxModel(nn.Module):
         with torch.autocast(boxes.device.type, enabled=False):  # bfloat16 would round a coordinate to half a pixel
             prompts, _ = self.prompt_encoder(points=None, boxes=boxes, masks=None)  # N 2 256
         if self.token is not None:
-            prompts = torch.cat([prompts, self.token().expand(len(boxes), 1, -1)], dim=1)  # N 3 256
+            prompts = torch.cat([prompts, self.token().expand(len(boxes), -1, -1)], dim=1)  # N 2+count 256
         return decode(self.mask_decoder, image, prompts)
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
@@ -223,8 +238,7 @@ class BoxModel(nn.Module):
 
 def box_model(sam: Sam, variant: Variant) -> BoxModel:
     """The backbone's own prompt encoder and mask decoder, not copies, with a new token if the variant has one."""
-    width = variant.token_width
-    token = None if width is None else DeviationToken(width, sam.prompt_encoder.embed_dim)
+    token = None if variant.token is None else DeviationToken(variant.token, sam.prompt_encoder.embed_dim)
     return BoxModel(sam.prompt_encoder, sam.mask_decoder, token)
 
 
@@ -249,9 +263,8 @@ def load_model(path: str | Path) -> BoxModel:
     if "loosebox" not in metadata:
         raise WeightsError(f"{path}: expected a model of the stage train, which records its backbone and variant")
     made = json.loads(metadata["loosebox"])
-    variant = Variant(tuple(made["variant"]["trains"]), made["variant"]["token_width"])
     with torch.device("meta"):
-        model = box_model(build(made["backbone"]), variant)
+        model = box_model(build(made["backbone"]), Variant.of(made["variant"]))
     fill(model, tensors, path)
     return model.eval()
 

@@ -2,19 +2,21 @@
 
 import json
 import math
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
-from statistics import fmean as mean
-from typing import Literal, NamedTuple, TypedDict, TypeVar
+from typing import Literal, NamedTuple, TypedDict
 
 import pandas as pd
 
 from pipeline_lib.atomic import atomic
-from pipeline_lib.claims import CLAIMS, PAPER_ROWS, PK, UNSEEN, Bars, Figures, Row, Seconds, decide
+from pipeline_lib.claims import CLAIMS, PAPER_ROWS, PK, UNSEEN, Bars, Figures, Row, Seconds, decide, signed
+from pipeline_lib.errors import DataError
 from pipeline_lib.published import PUBLISHED
+from pipeline_lib.score import KEYS
+from pipeline_lib.statistics import AVERAGES, Estimate, Tally, clustered, contrast, p_value, tally
 
-Key = TypeVar("Key", bound=Hashable)
+SMALLEST_P = 0.001  # that is printed
 
 LEGEND = """\
 # Tables
@@ -23,21 +25,10 @@ mIoU: {average} of the IoU of predicted and true mask, by the deviation of the b
 P: prompt tuning. K: iterated inference. Iterations: mean number of repeated predictions of proposed P + K.
 Rows marked (ours) are not in the paper.
 
-Figures are means over {seeds}. Claims are decided on those of tables.csv, not on the rounded ones here; no difference
-is tested statistically."""
-
-
-AVERAGES: dict[str, tuple[str, Callable[[pd.DataFrame, str], float]]] = {
-    "object": ("mean over the test objects", lambda scores, column: scores[column].mean()),
-    "image": (
-        "mean over the test images of their objects' mean",
-        lambda scores, column: scores.groupby("image")[column].mean().mean(),
-    ),
-    "foreground": (
-        "mean over the test images, all objects of one taken together,",
-        lambda scores, column: scores.groupby("image")[f"foreground_{column}"].first().mean(),
-    ),
-}
+Figures are {seeds}. In square brackets: 95 % intervals by a bootstrap over images,
+all objects of an image at a time, each with its mean over seeds; p by flipping the signs of whole images, two-sided,
+not corrected for their number. Differences are paired: the same objects, the same boxes. Intervals and p are about
+other images of the same specimen; below about ten images they are an indication."""
 
 
 class DatasetTitle(TypedDict):
@@ -79,18 +70,25 @@ class Cell(NamedTuple):
         return cls(dataset, model, int(seed), int(level))
 
 
-@dataclass(frozen=True)
-class Line:
-    """A line of tables.csv."""
+class Line(NamedTuple):
+    """A line of the tables."""
 
     dataset: str
-    model: str
-    iterated: bool
+    row: Row
     level: int
-    miou: float
-    mean_iterations: float  # NaN where not iterated
-    objects: int
-    seeds: int
+    miou: Estimate
+    iterations: Estimate | None  # None where not iterated
+
+
+class Difference(NamedTuple):
+    """What `row` gains over another in mIoU, on the same objects with the same boxes."""
+
+    dataset: str
+    row: Row
+    over: Row
+    level: int
+    gain: Estimate
+    p: float
 
 
 class Runs(NamedTuple):
@@ -101,6 +99,17 @@ class Runs(NamedTuple):
     embed: dict[str, dict[str, float]]
 
 
+class Measured(NamedTuple):
+    """All that is known of one data set."""
+
+    dataset: str
+    figures: Figures
+    lines: list[Line]
+    differences: list[Difference]
+    claims: list[tuple[str, str, str]]  # says, verdict, because
+    size: tuple[int, int, int]  # objects, images, seeds
+
+
 def tables(
     *,
     scores: list[str],
@@ -108,115 +117,259 @@ def tables(
     embed_timings: list[str],
     markdown: str,
     csv: str,
+    differences: str,
+    claims: str,
     experiment: Experiment,
 ) -> None:
-    """Write the tables for people (`markdown`) and as figures (`csv`).
+    """Write the tables for people (`markdown`) and as figures.
 
     Args:
         scores: `…/{dataset}/{model}/{seed}/{level}.csv` of stage score, a row per test object.
         timings: `…/{dataset}/{model}/{seed}/{level}.json` of stage refine.
         embed_timings: `…/{dataset}.json` of stage embed.
-        markdown: a table and its claims per data set.
-        csv: dataset, model, iterated, level, miou, mean_iterations, objects, seeds; means over the seeds.
+        markdown: a table, its differences and its claims per data set.
+        csv: dataset, model, iterated, level, miou, mean_iterations, objects, images, seeds; `miou` and
+            `mean_iterations` with their interval (`_low`, `_high`) and standard deviation over seeds (`_sd`).
+        differences: dataset, model, iterated, over_model, over_iterated, level, gain with interval and standard
+            deviation, p; of every two rows that differ either in the model or in being iterated.
+        claims: dataset, claim, verdict, because.
         experiment: titles, order and the claims' bars.
+
+    Raises:
+        DataError: cells of a data set are of different test objects.
     """
     runs = Runs(
         {Cell.of(path): pd.read_csv(path) for path in scores},
         {Cell.of(path): _json(path) for path in timings},
         {Path(path).stem: _json(path) for path in embed_timings},
     )
-    lines = list(summaries(runs, experiment["miou"]))
+    measured = [measure(dataset, runs, experiment) for dataset in experiment["datasets"]]
     with atomic(csv) as partial:
-        write_csv(lines, partial)
+        write_csv((csv_line(line, each) for each in measured for line in each.lines), partial)
+    with atomic(differences) as partial:
+        write_csv((csv_difference(line) for each in measured for line in each.differences), partial)
+    with atomic(claims) as partial:
+        write_csv((csv_claim(each.dataset, *claim) for each in measured for claim in each.claims), partial)
     with atomic(markdown) as partial:
         sections = [
-            LEGEND.format(average=AVERAGES[experiment["miou"]][0], seeds=_seeds(runs)),
-            *(section(dataset, lines, runs, experiment) for dataset in experiment["datasets"]),
+            LEGEND.format(average=AVERAGES[experiment["miou"]].words, seeds=_seeds(runs)),
+            *(section(each, experiment) for each in measured),
         ]
         partial.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
 
 
-def summaries(runs: Runs, miou: str) -> Iterator[Line]:
-    """The first masks' line and the iterated ones' of every data set, model and level."""
-    _, average = AVERAGES[miou]
-    for dataset, model, level in sorted({(cell.dataset, cell.model, cell.level) for cell in runs.scores}):
-        scores = [table for cell, table in runs.scores.items() if cell == (dataset, model, cell.seed, level)]
-        iterations = mean(table["iterations"].mean() for table in scores)
-        for iterated, column, count in ((False, "iou", math.nan), (True, "iou_iterated", iterations)):
-            figure = mean(float(average(table, column)) for table in scores)
-            yield Line(dataset, model, iterated, level, figure, count, len(scores[0]), len(scores))
+def measure(dataset: str, runs: Runs, experiment: Experiment) -> Measured:
+    """Every figure of one data set."""
+    check_objects({cell: table for cell, table in runs.scores.items() if cell.dataset == dataset})
+    tables = {
+        (model, level): [runs.scores[Cell(dataset, model, seed, level)] for seed in _seeds_of(dataset, runs)]
+        for model in experiment["models"]
+        for level in experiment["levels"]
+    }
+    miou = {
+        (Row(model, iterated), level): tally(scores, column, experiment["miou"])
+        for (model, level), scores in tables.items()
+        for iterated, column in ((False, "iou"), (True, "iou_iterated"))
+    }
+    passes = {key: tally(scores, "iterations") for key, scores in tables.items()}
+    of_pk = {level: passes[model, level] for model, level in passes if model == PK.model}
+    figures = Figures(miou, of_pk, seconds_of(dataset, runs))
+    bars, first = Bars(**experiment["claims"]), next(iter(tables.values()))
+    return Measured(
+        dataset,
+        figures,
+        [
+            Line(dataset, row, level, clustered(each), clustered(passes[row.model, level]) if row.iterated else None)
+            for (row, level), each in miou.items()
+        ],
+        list(differences_of(dataset, miou)),
+        [decide(claim, figures, bars) for claim in CLAIMS],
+        (len(first[0]), first[0]["image"].nunique(), len(first)),
+    )
 
 
-def write_csv(lines: list[Line], path: Path) -> None:
+def check_objects(scores: Mapping[Cell, pd.DataFrame]) -> None:
+    """Rows, seeds and levels of a data set are compared object by object.
+
+    Raises:
+        DataError: two cells are not of the same test objects.
+    """
+    (first, table), *others = scores.items()
+    for cell, other in others:
+        if not table[KEYS].equals(other[KEYS]):
+            raise DataError(
+                f"scores: expected the same test objects in all cells of {first.dataset}; "
+                f"{'/'.join(map(str, first))} has {len(table)}, {'/'.join(map(str, cell))} {len(other)} or others"
+            )
+
+
+def differences_of(dataset: str, miou: Mapping[tuple[Row, int], Tally]) -> Iterator[Difference]:
+    """Of every two rows that differ in one thing, the later less the earlier, at every level."""
+    rows = sorted(dict.fromkeys(row for row, _ in miou), key=lambda row: row.iterated)
+    for over, row in combinations(rows, 2):
+        if (over.model == row.model) == (over.iterated == row.iterated):
+            continue
+        for level in (level for each, level in miou if each == row):
+            gain = contrast(miou, {(row, level): 1, (over, level): -1})
+            yield Difference(dataset, row, over, level, clustered(gain), p_value(gain))
+
+
+def csv_line(line: Line, measured: Measured) -> dict[str, object]:
+    """A line of tables.csv."""
+    objects, images, seeds = measured.size
+    return {
+        "dataset": line.dataset,
+        "model": line.row.model,
+        "iterated": line.row.iterated,
+        "level": line.level,
+        **_columns("miou", line.miou),
+        **_columns("mean_iterations", line.iterations or Estimate(*[math.nan] * 4)),
+        "objects": objects,
+        "images": images,
+        "seeds": seeds,
+    }
+
+
+def csv_difference(difference: Difference) -> dict[str, object]:
+    """A line of differences.csv."""
+    return {
+        "dataset": difference.dataset,
+        "model": difference.row.model,
+        "iterated": difference.row.iterated,
+        "over_model": difference.over.model,
+        "over_iterated": difference.over.iterated,
+        "level": difference.level,
+        **_columns("gain", difference.gain),
+        "p": difference.p,
+    }
+
+
+def csv_claim(dataset: str, claim: str, verdict: str, because: str) -> dict[str, object]:
+    """A line of claims.csv."""
+    return {"dataset": dataset, "claim": claim, "verdict": verdict, "because": because}
+
+
+def _columns(name: str, estimate: Estimate) -> dict[str, float]:
+    return {
+        name: estimate.value,
+        f"{name}_low": estimate.low,
+        f"{name}_high": estimate.high,
+        f"{name}_sd": estimate.sd,
+    }
+
+
+def write_csv(lines: Iterable[Mapping[str, object]], path: Path) -> None:
     """The same lines give the same bytes."""
-    table = pd.DataFrame(lines)
-    table["iterated"] = table["iterated"].map({False: "false", True: "true"})
+    table = pd.DataFrame(list(lines))
+    for column in table.columns.intersection(["iterated", "over_iterated"]):
+        table[column] = table[column].map({False: "false", True: "true"})
     table.to_csv(path, index=False, float_format="%.6f", lineterminator="\n")
 
 
-def measured(dataset: str, lines: list[Line], runs: Runs) -> Figures:
-    """The figures of one data set."""
-    own = {(Row(line.model, line.iterated), line.level): line for line in lines if line.dataset == dataset}
-    return Figures(
-        miou={key: line.miou for key, line in own.items()},
-        iterations={level: line.mean_iterations for (row, level), line in own.items() if row == PK},
-        seconds=seconds_of(dataset, runs),
-    )
+def seconds_of(dataset: str, runs: Runs) -> list[Seconds]:
+    """Of each seed, per image, of the proposed model at the highest of the claims' levels, where that was run."""
+    embed, found = runs.embed[dataset], []
+    for cell in (cell for cell in runs.refine if cell == (dataset, PK.model, cell.seed, UNSEEN[-1])):
+        spent, images = runs.refine[cell], runs.scores[cell].groupby("image")
+        found.append(
+            Seconds(
+                encode=embed["seconds"] / embed["images"],
+                first=spent["first_seconds"] / spent["images"],
+                repeated=spent["repeated_seconds"] / spent["images"],
+                passes=float(images["iterations"].max().mean()),
+            )
+        )
+    return found
 
 
-def seconds_of(dataset: str, runs: Runs) -> Seconds | None:
-    """Per image, of the proposed model at the highest of the claims' levels; None where that was not run."""
-    cells = [cell for cell in runs.refine if cell == (dataset, PK.model, cell.seed, UNSEEN[-1])]
-    if not cells:
-        return None
-    embed, refine = runs.embed[dataset], [runs.refine[cell] for cell in cells]
-    images = sum(each["images"] for each in refine)
-    return Seconds(
-        encode=embed["seconds"] / embed["images"],
-        first=sum(each["first_seconds"] for each in refine) / images,
-        repeated=sum(each["repeated_seconds"] for each in refine) / images,
-        passes=mean(float(runs.scores[cell].groupby("image")["iterations"].max().mean()) for cell in cells),
-    )
-
-
-def section(dataset: str, lines: list[Line], runs: Runs, experiment: Experiment) -> str:
-    """Markdown: heading, sizes, table and claims of one data set."""
-    heading = experiment["datasets"][dataset]
-    figures, bars = measured(dataset, lines, runs), Bars(**experiment["claims"])
-    paper = PUBLISHED[heading["published"]] if heading["published"] else Figures({}, {}, None)
-    scores = next(table for cell, table in runs.scores.items() if cell.dataset == dataset)  # the same objects in all
-    size = f"{len(scores)} test objects in {scores['image'].nunique()} images."
-    claims = [("Claim", "Verdict", "Because"), *(decide(claim, figures, bars) for claim in CLAIMS)]
+def section(measured: Measured, experiment: Experiment) -> str:
+    """Markdown: heading, sizes, table, differences and claims of one data set."""
+    heading = experiment["datasets"][measured.dataset]
+    objects, images, _ = measured.size
+    size = f"{objects} test objects in {images} images."
     return "\n\n".join(
         [
             f"## {heading['title']}",
             f"{size} In brackets: the paper's figures." if heading["published"] else size,
-            grid(table_rows(figures, paper, experiment)),
-            grid(claims),
+            grid(table_rows(measured, experiment)),
+            "Paired differences in mIoU, with interval and p:",
+            grid(difference_rows(measured.differences, experiment)),
+            grid([("Claim", "Verdict", "Because"), *measured.claims]),
         ]
     )
 
 
-def table_rows(figures: Figures, paper: Figures, experiment: Experiment) -> Iterator[list[str]]:
+def table_rows(measured: Measured, experiment: Experiment) -> Iterator[list[str]]:
     """The paper's rows, then those that come for free, then the iterations of proposed P + K."""
     models, levels = experiment["models"], experiment["levels"]
+    published = experiment["datasets"][measured.dataset]["published"]
+    paper = PUBLISHED[published] if published else Figures({}, {})
+    lines = {(line.row, line.level): line for line in measured.lines}
     yield ["", "P", "K", *map(str, levels)]
-    rows = [Row(model, iterated) for iterated in (False, True) for model in models]
-    for row in sorted(rows, key=lambda row: row not in PAPER_ROWS):
-        title = models[row.model]["title"] + ("" if row in PAPER_ROWS else " (ours)")
+    for row in sorted(dict.fromkeys(row for row, _ in lines), key=lambda row: row not in PAPER_ROWS):
         ticks = ["✓" if ticked else "" for ticked in (models[row.model]["prompt_tuning"], row.iterated)]
         keys = [(row, level) for level in levels]
-        yield [title, *ticks, *beside(figures.miou, paper.miou, keys, _three_decimals)]
+        cells = [beside(shown(lines[key].miou, miou), paper.miou.get(key), miou) for key in keys]
+        yield [row_title(row, experiment), *ticks, *cells]
     if PK.model in models:
-        yield ["iterations", "", "", *beside(figures.iterations, paper.iterations, levels, "{:.2f}".format)]
+        counts = [(level, lines[PK, level].iterations) for level in levels]
+        yield [
+            "iterations",
+            "",
+            "",
+            *(beside(shown(own, iterations), paper.iterations.get(level), iterations) for level, own in counts if own),
+        ]
 
 
-def beside(
-    ours: Mapping[Key, float], theirs: Mapping[Key, float], keys: Iterable[Key], form: Callable[[float], str]
-) -> Iterator[str]:
-    """Our figures and, where the paper has them too, the paper's in brackets."""
-    for key in keys:
-        yield form(ours[key]) + (f" ({form(theirs[key])})" if key in theirs else "")
+def row_title(row: Row, experiment: Experiment) -> str:
+    """The model's title, marked where the paper has no such row."""
+    return experiment["models"][row.model]["title"] + ("" if row in PAPER_ROWS else " (ours)")
+
+
+def row_name(row: Row, experiment: Experiment) -> str:
+    """The model's title with what the columns P and K of the tables say."""
+    model = experiment["models"][row.model]
+    return model["title"] + (" P" if model["prompt_tuning"] else "") + (" + K" if row.iterated else "")
+
+
+def difference_rows(differences: Iterable[Difference], experiment: Experiment) -> Iterator[list[str]]:
+    """A row for each pair, a column for each level."""
+    levels = experiment["levels"]
+    yield ["", *map(str, levels)]
+    found = {(each.row, each.over, each.level): each for each in differences}
+    for row, over in dict.fromkeys((row, over) for row, over, _ in found):
+        pair = f"{row_name(row, experiment)} − {row_name(over, experiment)}"
+        yield [pair, *(shown_difference(found[row, over, level]) for level in levels)]
+
+
+def shown(estimate: Estimate, form: Callable[[float], str]) -> str:
+    """One seed as in the paper, several as mean ± standard deviation [interval]."""
+    if math.isnan(estimate.sd):
+        return form(estimate.value)
+    return f"{form(estimate.value)} ± {form(estimate.sd)}{interval(estimate, form)}"
+
+
+def interval(estimate: Estimate, form: Callable[[float], str]) -> str:
+    """` [low, high]`, or nothing where there is none."""
+    return "" if math.isnan(estimate.low) else f" [{form(estimate.low)}, {form(estimate.high)}]"
+
+
+def shown_difference(difference: Difference) -> str:
+    """Such as +.0123 [+.0010, +.0236] p .031."""
+    gain = difference.gain
+    return f"{signed(gain.value)}{interval(gain, signed)}{shown_p(difference.p)}"
+
+
+def shown_p(p: float) -> str:
+    """` p .031`, or nothing where there is none."""
+    if math.isnan(p):
+        return ""
+    return " p < .001" if p < SMALLEST_P else f" p {miou(p)}"
+
+
+def beside(ours: str, theirs: Tally | None, form: Callable[[float], str]) -> str:
+    """Our figure and, where the paper has it too, the paper's in brackets."""
+    return ours if theirs is None else f"{ours} ({form(float(theirs.by_seed[0]))})"
 
 
 def grid(rows: Iterable[Sequence[str]]) -> str:
@@ -225,13 +378,25 @@ def grid(rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *body])
 
 
+def miou(figure: float) -> str:
+    """As the paper prints it: .827."""
+    return f"{figure:.3f}".removeprefix("0")
+
+
+def iterations(count: float) -> str:
+    """As the paper prints them: 2.42."""
+    return f"{count:.2f}"
+
+
+def _seeds_of(dataset: str, runs: Runs) -> list[int]:
+    return sorted({cell.seed for cell in runs.scores if cell.dataset == dataset})
+
+
 def _seeds(runs: Runs) -> str:
     seeds = sorted({cell.seed for cell in runs.scores})
-    return f"{len(seeds)} seeds ({', '.join(map(str, seeds))})" if len(seeds) > 1 else f"one seed ({seeds[0]})"
-
-
-def _three_decimals(miou: float) -> str:
-    return f"{miou:.3f}".removeprefix("0")  # .827, as in the paper
+    if len(seeds) == 1:
+        return f"of one seed ({seeds[0]})"
+    return f"means ± standard deviations over {len(seeds)} seeds ({', '.join(map(str, seeds))})"
 
 
 def _json(path: str) -> dict[str, float]:

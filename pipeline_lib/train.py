@@ -294,7 +294,7 @@ def train(
     """
     tiles, backbone, table = Store.open(store), Backbone.read(weights), read_boxes(boxes)
     source = Source(tiles, Embeddings.open(embeddings, store, weights), Frame(tiles.tile, backbone.image_size))
-    law, made = Deviation(**deviation), Variant(tuple(variant["trains"]), variant["token_width"])
+    law, made = Deviation(**deviation), Variant.of(variant)
     recipe = Recipe.of(settings, variant["mix"], law, seed)
 
     held_out = evenly(table.query("split == 'validation'"), settings["validation_objects"])

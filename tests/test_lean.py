@@ -10,11 +10,11 @@ from conftest import random_backbone
 from pipeline_lib.decode import Decoder
 from pipeline_lib.masks import iou
 from pipeline_lib.pretrain import FRAME, draw_slice, embed, objects_of
-from pipeline_lib.sam import Variant, box_model, load_backbone
+from pipeline_lib.sam import Token, Variant, box_model, load_backbone
 from pipeline_lib.weights import weights
 
 PLAIN = Variant(("mask_decoder",), None)
-PROPOSED = Variant(("mask_decoder", "deviation_token"), 128)
+PROPOSED = Variant(("mask_decoder", "deviation_token"), Token(width=128, count=1))
 SPREAD = 5.0  # standard deviation of logits that SAM's released weights come to
 
 

@@ -16,6 +16,7 @@ from pipeline_lib.sam import (
     BoxModel,
     DeviationToken,
     Frame,
+    Token,
     Variant,
     box_model,
     build,
@@ -27,7 +28,7 @@ from pipeline_lib.sam import (
 
 SAM = Variant(("mask_decoder",), None)
 SAM_P = Variant(("mask_decoder", "corner_embeddings"), None)
-PROPOSED = Variant(("mask_decoder", "deviation_token"), 128)
+PROPOSED = Variant(("mask_decoder", "deviation_token"), Token(128, 1))
 TILE = (90, 130)  # of the fixture `grey`
 BOXES = np.array([[3, 4, 60, 50], [20.5, 10, 129, 88.25], [0, 0, 130, 90], [70, 30, 71, 31]], np.float32)
 
@@ -98,7 +99,7 @@ def test_chunk_size_does_not_change_logits(predictor, plain, frame, chunk):
 @torch.no_grad()
 def test_token_last_equals_the_same_vector_prompted_as_a_point(predictor, frame):
     torch.manual_seed(3)
-    token = DeviationToken(128, 256)
+    token = DeviationToken(Token(128, 1), 256)
     token.project.weight.mul_(100)  # far from where it starts, so that it matters
     model = BoxModel(predictor.model.prompt_encoder, predictor.model.mask_decoder, token)
     logits, _ = model(model.image_side(predictor.features), frame.to_network(BOXES))

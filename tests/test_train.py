@@ -50,9 +50,9 @@ SETTINGS = {
     "validation_objects": 4,
 }
 VARIANTS = {
-    "sam": {"trains": ["mask_decoder"], "token_width": None, "mix": MIX},
-    "sam_p": {"trains": ["mask_decoder", "corner_embeddings"], "token_width": None, "mix": MIX},
-    "proposed": {"trains": ["mask_decoder", "deviation_token"], "token_width": 128, "mix": MIX},
+    "sam": {"trains": ["mask_decoder"], "token": None, "mix": MIX},
+    "sam_p": {"trains": ["mask_decoder", "corner_embeddings"], "token": None, "mix": MIX},
+    "proposed": {"trains": ["mask_decoder", "deviation_token"], "token": {"width": 128, "count": 1}, "mix": MIX},
 }
 LAW = Deviation("scale", "both")
 RECIPE = Recipe.of(SETTINGS, MIX, LAW, seed=0)
@@ -71,7 +71,7 @@ def call(stages, folder, **changes):
 
 
 def made(name):
-    return Variant(tuple(VARIANTS[name]["trains"]), VARIANTS[name]["token_width"])
+    return Variant.of(VARIANTS[name])
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_the_mask_decoder_is_trained(trained):
 
 def test_the_token_and_its_layer_are_trained_if_there_is_one(trained):
     name, _, changed = trained
-    token = {"token.vector", "token.project.weight", "token.project.bias"}
+    token = {"token.vectors", "token.project.weight", "token.project.bias"}
     assert changed & token == (token if name == "proposed" else set())
 
 
@@ -209,7 +209,7 @@ def test_the_best_epoch_is_chosen_by_validation_and_not_by_training_loss(run, so
     losses = [row["train_loss"] for row in run.curve]
     after_two = torch.load(run.checkpoint, weights_only=True)["model"]
     assert losses[2] < losses[1]  # which would choose epoch 2
-    assert not torch.equal(run.model.token.vector, after_two["token.vector"])
+    assert not torch.equal(run.model.token.vectors, after_two["token.vectors"])
 
 
 def test_an_untrained_model_is_kept_if_training_only_harms(run, source, table):

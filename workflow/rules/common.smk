@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from pipeline_lib.config import users_files
+from pipeline_lib.config import settings, users_files
 
 
 wildcard_constraints:
@@ -17,7 +17,7 @@ def dataset_keys(*keys):
 
 def every_cell(pattern):
     """The files of a stage for each data set, model, seed and level of the experiment."""
-    axes = {"dataset": config["tables"], "model": config["models"], "seed": config["seeds"], "level": config["levels"]}
+    axes = {"dataset": config["tables"], "model": config["rows"], "seed": config["seeds"], "level": config["levels"]}
     return expand(pattern, **axes)
 
 
@@ -33,12 +33,22 @@ def variant_of(wildcards):
     model = config["models"][wildcards.model]
     return {
         "trains": model["trains"],
-        "token_width": model["token_width"],
+        "token": model["token"],
         "mix": config["train"]["mixes"][model["mix"]],
     }
 
 
-def training_settings():
+def settings_of(section):
+    """A section of the config as it holds for a model."""
+    return lambda wildcards: settings(config, config["models"][wildcards.model], section)
+
+
+def training_settings(wildcards):
     """All of the section but what other parameters hold: an unused mix must not train again."""
     apart = ("mixes", "validation_levels")
-    return {key: value for key, value in config["train"].items() if key not in apart}
+    return {key: value for key, value in settings_of("train")(wildcards).items() if key not in apart}
+
+
+def trained_by(model):
+    """The model whose weights a model has: its own, or borrowed ones."""
+    return config["models"][model].get("weights_of", model)

@@ -4,7 +4,9 @@ rule refine:
         boxes=rules.boxes.output.boxes,
         embeddings=rules.embed.output.embeddings,
         weights=rules.weights.output.manifest,
-        model=rules.train.output.model,
+        model=lambda wildcards: "<results>/train/{dataset}/{trained}/{seed}.safetensors".format(
+            trained=trained_by(wildcards.model), **wildcards
+        ),
     output:
         passes="<results>/refine/{dataset}/{model}/{seed}/{level}.parquet",
         timing="<results>/refine/{dataset}/{model}/{seed}/{level}.json",
@@ -20,8 +22,8 @@ rule refine:
         dataset=lambda wildcards: wildcards.dataset,
         level=lambda wildcards: int(wildcards.level),
         seed=lambda wildcards: int(wildcards.seed),
-        deviation=config["deviation"],
-        settings=config["refine"],
+        deviation=settings_of("deviation"),
+        settings=settings_of("refine"),
     script:
         "../scripts/refine.py"
 
@@ -51,6 +53,8 @@ rule tables:
     output:
         markdown="<results>/tables.md",
         csv="<results>/tables.csv",
+        differences="<results>/differences.csv",
+        claims="<results>/claims.csv",
     log:
         "<logs>/tables.log",
     benchmark:
@@ -64,8 +68,8 @@ rule tables:
                 for name in config["tables"]
             },
             "models": {
-                name: {key: model[key] for key in ("title", "prompt_tuning")}
-                for name, model in config["models"].items()
+                name: {key: config["models"][name][key] for key in ("title", "prompt_tuning")}
+                for name in config["rows"]
             },
             "levels": config["levels"],
             "miou": config["miou"],

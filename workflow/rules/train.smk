@@ -63,8 +63,8 @@ rule train:
     params:
         dataset=lambda wildcards: wildcards.dataset,
         variant=variant_of,
-        settings=training_settings(),
-        deviation=config["deviation"],
+        settings=training_settings,
+        deviation=settings_of("deviation"),
         levels=config["train"]["validation_levels"],
         seed=lambda wildcards: int(wildcards.seed),
     script:
