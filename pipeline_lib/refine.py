@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -48,6 +48,7 @@ class Rules:
     tau: float  # change rate up to which a mask has converged
     passes: int  # at most so many repeated predictions
     largest_component: bool  # draw the box around the mask's largest component only
+    output: Literal["last", "best"]  # the pass that counts: the last, or that of the highest predicted IoU
 
 
 @dataclass(frozen=True)
@@ -112,15 +113,20 @@ def settled(history: Sequence[Pass], tau: float) -> bool:
     return last.change_rate <= tau or not last.mask.any() or repeats
 
 
-def output_of(history: Sequence[Pass]) -> int:
-    """The pass whose mask is the output: the last that is not empty, or the first if that one already was."""
-    return max((index for index, each in enumerate(history) if each.mask.any()), default=0)
+def output_of(history: Sequence[Pass], rules: Rules) -> int:
+    """The pass whose mask is the output: of those that are not empty the last, or the best; or the first of all."""
+    present = [index for index, each in enumerate(history) if each.mask.any()]
+    if rules.output == "best":
+        return max(present, key=lambda index: history[index].predicted_iou, default=0)
+    return max(present, default=0)
 
 
-def rows_of(image: int, objects: Iterable[int], histories: Iterable[Sequence[Pass]]) -> Iterator[dict[str, Any]]:
+def rows_of(
+    image: int, objects: Iterable[int], histories: Iterable[Sequence[Pass]], rules: Rules
+) -> Iterator[dict[str, Any]]:
     """The rows of the table of passes, for the objects of one image."""
     for label, history in zip(objects, histories, strict=True):
-        output = output_of(history)
+        output = output_of(history, rules)
         for index, each in enumerate(history):
             yield {
                 "image": image,
@@ -175,7 +181,7 @@ def refine(
     cache = Embeddings.open(embeddings, store, weights)
     frame = Frame(tiles.tile, Backbone.read(weights).image_size)
     decoder = Decoder(load_model(model).to(device()), frame, settings["precision"])
-    rules = Rules(settings["tau"], settings["passes"], settings["largest_component"])
+    rules = Rules(settings["tau"], settings["passes"], settings["largest_component"], settings["output"])
     law, images = Deviation(**deviation), list(by_image(table))
     key = key_of(dataset, level, seed, deviation, settings, fingerprint(boxes), fingerprint(model), cache.key)
     with Journal(f"{passes}.unfinished", key) as journal:
@@ -186,7 +192,7 @@ def refine(
             prompts = deviated(rows, level, dataset, seed, law, shape)
             for start in range(0, len(rows), settings["chunk"]):  # bounds the masks that are held at once
                 some = slice(start, start + settings["chunk"])
-                records += rows_of(image, rows["object"].iloc[some], timed(predict, prompts[some], rules, spent))
+                records += rows_of(image, rows["object"].iloc[some], timed(predict, prompts[some], rules, spent), rules)
             journal.add({"timing": asdict(spent), "rows": records})
         write_outputs(journal, passes, timing)
 

@@ -1,6 +1,7 @@
 """Iteration with decoders made by hand, then the stage on a network with random weights."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,11 +10,11 @@ import pytest
 from pipeline_lib.boxes import Deviation, deviated, read_boxes
 from pipeline_lib.journal import Journal
 from pipeline_lib.masks import from_rle, rectangle
-from pipeline_lib.refine import Rules, first_passes, iterate, output_of, refine
+from pipeline_lib.refine import Pass, Rules, first_passes, iterate, output_of, refine
 from pipeline_lib.sam import Variant, box_model, load_backbone, save_model
 
 SHAPE = (20, 20)
-RULES = Rules(tau=0.05, passes=10, largest_component=False)
+RULES = Rules(tau=0.05, passes=10, largest_component=False, output="last")
 
 
 def block(x0, y0, x1, y1):
@@ -55,7 +56,7 @@ def test_a_mask_that_fills_its_box_converges_with_one_repetition():
     (history,), calls = run(block, (2, 3, 8, 9))
     assert calls == [1, 1]
     assert [each.change_rate for each in history[1:]] == [0]
-    np.testing.assert_array_equal(history[output_of(history)].mask, block(2, 3, 8, 9))
+    np.testing.assert_array_equal(history[output_of(history, RULES)].mask, block(2, 3, 8, 9))
 
 
 def test_the_first_pass_has_the_given_box_and_no_change_rate():
@@ -70,18 +71,18 @@ def test_repeated_boxes_are_rectangles_of_the_mask_before():
 
 
 def test_change_rates_are_pixels_per_area_of_the_box_around_the_mask_before():
-    (history,), _ = run(grow, (0, 0, 2, 10), rules=Rules(0.05, 3, False))
+    (history,), _ = run(grow, (0, 0, 2, 10), rules=Rules(0.05, 3, False, "last"))
     assert [each.change_rate for each in history[1:]] == pytest.approx([10 / 30, 10 / 40, 10 / 50])
 
 
 def test_a_mask_that_grows_forever_stops_at_the_cap():
-    (history,), calls = run(grow, (0, 0, 2, 10), rules=Rules(0.05, 10, False))
+    (history,), calls = run(grow, (0, 0, 2, 10), rules=Rules(0.05, 10, False, "last"))
     assert calls == [1] * 11
-    np.testing.assert_array_equal(history[output_of(history)].mask, block(0, 0, 13, 10))
+    np.testing.assert_array_equal(history[output_of(history, RULES)].mask, block(0, 0, 13, 10))
 
 
 def test_a_rate_of_exactly_tau_has_converged():
-    (history,), _ = run(grow, (0, 0, 2, 10), rules=Rules(10 / 40, 10, False))
+    (history,), _ = run(grow, (0, 0, 2, 10), rules=Rules(10 / 40, 10, False, "last"))
     assert len(history) == 3
 
 
@@ -89,21 +90,21 @@ def test_a_mask_that_returns_after_two_passes_stops_there():
     (history,), calls = run(swing, (0, 0, 9, 10))
     assert calls == [1, 1, 1]
     assert [each.change_rate for each in history[1:]] == pytest.approx([1, 0.5])
-    np.testing.assert_array_equal(history[output_of(history)].mask, block(0, 0, 4, 10))
+    np.testing.assert_array_equal(history[output_of(history, RULES)].mask, block(0, 0, 4, 10))
 
 
 def test_a_mask_that_goes_empty_stops_and_the_last_one_before_is_the_output():
     (history,), calls = run(vanish, (0, 0, 3, 10))
     assert calls == [1, 1, 1]  # widths 5, 7, then nothing, which counts
     assert history[-1].change_rate == 1
-    assert output_of(history) == 1
+    assert output_of(history, RULES) == 1
     np.testing.assert_array_equal(history[1].mask, block(0, 0, 7, 10))
 
 
 def test_an_object_whose_first_mask_is_empty_is_never_repeated():
     (history,), calls = run(vanish, (0, 0, 9, 10))
     assert calls == [1]
-    assert output_of(history) == 0
+    assert output_of(history, RULES) == 0
     assert not history[0].mask.any()
 
 
@@ -111,19 +112,35 @@ def test_only_objects_that_have_not_settled_are_predicted_again():
     def rule(x0, y0, x1, y1):
         return grow(x0, y0, x1, y1) if y1 <= 10 else block(x0, y0, x1, y1)
 
-    histories, calls = run(rule, (0, 11, 5, 20), (0, 0, 2, 10), (3, 12, 9, 20), rules=Rules(0.05, 4, False))
+    histories, calls = run(rule, (0, 11, 5, 20), (0, 0, 2, 10), (3, 12, 9, 20), rules=Rules(0.05, 4, False, "last"))
     assert calls == [3, 3, 1, 1, 1]
     assert [len(history) for history in histories] == [2, 5, 2]
     np.testing.assert_array_equal(histories[2][1].mask, block(3, 12, 9, 20))
 
 
+@pytest.mark.parametrize(
+    ("output", "ious", "expected"),
+    [("last", (0.9, 0.5, 0.6), 2), ("best", (0.9, 0.5, 0.6), 0), ("best", (0.5, 0.9, 0.6), 1), ("best", (0, 0, 0), 0)],
+)
+def test_the_output_is_the_last_pass_or_the_one_of_the_highest_predicted_iou(output, ious, expected):
+    history = [Pass(np.zeros(4), block(0, 0, 4, 4), iou, 0.0) for iou in ious]
+    assert output_of(history, replace(RULES, output=output)) == expected
+
+
+def test_an_empty_mask_is_never_the_best():
+    history = [Pass(np.zeros(4), mask, iou, 0.0) for mask, iou in ((block(0, 0, 4, 4), 0.2), (block(0, 0, 0, 0), 0.9))]
+    assert output_of(history, replace(RULES, output="best")) == 0
+
+
 @pytest.mark.parametrize(("largest", "box"), [(False, [0, 0, 12, 12]), (True, [0, 0, 4, 4])])
 def test_a_stray_component_inflates_the_box_unless_only_the_largest_counts(largest, box):
-    (history,), _ = run(lambda *_: block(0, 0, 4, 4) | block(11, 11, 12, 12), (0, 0, 4, 4), rules=Rules(0, 2, largest))
+    (history,), _ = run(
+        lambda *_: block(0, 0, 4, 4) | block(11, 11, 12, 12), (0, 0, 4, 4), rules=Rules(0, 2, largest, "last")
+    )
     assert history[1].box.tolist() == box
 
 
-SETTINGS = {"tau": 0.05, "passes": 3, "largest_component": False, "chunk": 4, "precision": "float32"}
+SETTINGS = {"tau": 0.05, "passes": 3, "largest_component": False, "output": "last", "chunk": 4, "precision": "float32"}
 LAW = {"law": "scale", "sign": "both"}
 
 
