@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Literal, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import pandas as pd
 
@@ -140,8 +140,8 @@ def tables(
     """
     runs = Runs(
         {Cell.of(path): pd.read_csv(path) for path in scores},
-        {Cell.of(path): _json(path) for path in timings},
-        {Path(path).stem: _json(path) for path in embed_timings},
+        {Cell.of(path): read_json(path) for path in timings},
+        {Path(path).stem: read_json(path) for path in embed_timings},
     )
     measured = [measure(dataset, runs, experiment) for dataset in experiment["datasets"]]
     with atomic(csv) as partial:
@@ -258,6 +258,39 @@ def _columns(name: str, estimate: Estimate) -> dict[str, float]:
     }
 
 
+def read_lines(csv: str | Path) -> list[Line]:
+    """What `csv_line` wrote."""
+    return [
+        Line(
+            line["dataset"],
+            Row(line["model"], line["iterated"]),
+            line["level"],
+            _estimate("miou", line),
+            _estimate("mean_iterations", line) if line["iterated"] else None,
+        )
+        for line in pd.read_csv(csv).to_dict("records")
+    ]
+
+
+def read_differences(csv: str | Path) -> list[Difference]:
+    """What `csv_difference` wrote."""
+    return [
+        Difference(
+            line["dataset"],
+            Row(line["model"], line["iterated"]),
+            Row(line["over_model"], line["over_iterated"]),
+            line["level"],
+            _estimate("gain", line),
+            line["p"],
+        )
+        for line in pd.read_csv(csv).to_dict("records")
+    ]
+
+
+def _estimate(name: str, line: Mapping[Any, Any]) -> Estimate:
+    return Estimate(line[name], line[f"{name}_low"], line[f"{name}_high"], line[f"{name}_sd"])
+
+
 def write_csv(lines: Iterable[Mapping[str, object]], path: Path) -> None:
     """The same lines give the same bytes."""
     table = pd.DataFrame(list(lines))
@@ -287,38 +320,66 @@ def section(measured: Measured, experiment: Experiment) -> str:
     heading = experiment["datasets"][measured.dataset]
     objects, images, _ = measured.size
     size = f"{objects} test objects in {images} images."
+    rows = table_rows(measured.lines, experiment)
     return "\n\n".join(
         [
             f"## {heading['title']}",
             f"{size} In brackets: the paper's figures." if heading["published"] else size,
-            grid(table_rows(measured, experiment)),
+            grid([["", "P", "K", *map(str, experiment["levels"])], *map(markdown_row, rows)]),
             "Paired differences in mIoU, with interval and p:",
-            grid(difference_rows(measured.differences, experiment)),
+            grid(
+                [
+                    ["", *map(str, experiment["levels"])],
+                    *([pair, *map(shown_difference, each)] for pair, each in pairs(measured.differences, experiment)),
+                ]
+            ),
             grid([("Claim", "Verdict", "Because"), *measured.claims]),
         ]
     )
 
 
-def table_rows(measured: Measured, experiment: Experiment) -> Iterator[list[str]]:
-    """The paper's rows, then those that come for free, then the iterations of proposed P + K."""
+class Shown(NamedTuple):
+    """A figure of the tables as text; empty where there is none."""
+
+    value: str
+    sd: str
+    interval: str
+    paper: str
+
+
+class TableRow(NamedTuple):
+    """A row of the tables, with a figure for each level."""
+
+    title: str
+    prompt_tuning: bool
+    iterated: bool
+    figures: list[Shown]
+
+
+def table_rows(lines: list[Line], experiment: Experiment) -> Iterator[TableRow]:
+    """The paper's rows, then those that come for free, then the iterations of proposed P + K; of one data set."""
     models, levels = experiment["models"], experiment["levels"]
-    published = experiment["datasets"][measured.dataset]["published"]
+    published = experiment["datasets"][lines[0].dataset]["published"]
     paper = PUBLISHED[published] if published else Figures({}, {})
-    lines = {(line.row, line.level): line for line in measured.lines}
-    yield ["", "P", "K", *map(str, levels)]
-    for row in sorted(dict.fromkeys(row for row, _ in lines), key=lambda row: row not in PAPER_ROWS):
-        ticks = ["✓" if ticked else "" for ticked in (models[row.model]["prompt_tuning"], row.iterated)]
+    own = {(line.row, line.level): line for line in lines}
+    for row in sorted(dict.fromkeys(line.row for line in lines), key=lambda row: row not in PAPER_ROWS):
         keys = [(row, level) for level in levels]
-        cells = [beside(shown(lines[key].miou, miou), paper.miou.get(key), miou) for key in keys]
-        yield [row_title(row, experiment), *ticks, *cells]
+        figures = [shown(own[key].miou, paper.miou.get(key), miou) for key in keys]
+        yield TableRow(row_title(row, experiment), models[row.model]["prompt_tuning"], row.iterated, figures)
     if PK.model in models:
-        counts = [(level, lines[PK, level].iterations) for level in levels]
-        yield [
-            "iterations",
-            "",
-            "",
-            *(beside(shown(own, iterations), paper.iterations.get(level), iterations) for level, own in counts if own),
-        ]
+        counts = [(own[PK, level].iterations, paper.iterations.get(level)) for level in levels]
+        yield TableRow(
+            "iterations", False, False, [shown(ours, theirs, iterations) for ours, theirs in counts if ours is not None]
+        )
+
+
+def markdown_row(row: TableRow) -> list[str]:
+    """One seed as in the paper, several as mean ± standard deviation [interval]; the paper's figure in brackets."""
+    cells = [
+        " ".join(part for part in (figure.value, figure.sd, figure.interval if figure.sd else "", figure.paper) if part)
+        for figure in row.figures
+    ]
+    return [row.title, "✓" if row.prompt_tuning else "", "✓" if row.iterated else "", *cells]
 
 
 def row_title(row: Row, experiment: Experiment) -> str:
@@ -332,44 +393,40 @@ def row_name(row: Row, experiment: Experiment) -> str:
     return model["title"] + (" P" if model["prompt_tuning"] else "") + (" + K" if row.iterated else "")
 
 
-def difference_rows(differences: Iterable[Difference], experiment: Experiment) -> Iterator[list[str]]:
-    """A row for each pair, a column for each level."""
-    levels = experiment["levels"]
-    yield ["", *map(str, levels)]
+def pairs(differences: list[Difference], experiment: Experiment) -> Iterator[tuple[str, list[Difference]]]:
+    """What is compared, with its differences by level; of one data set."""
     found = {(each.row, each.over, each.level): each for each in differences}
-    for row, over in dict.fromkeys((row, over) for row, over, _ in found):
-        pair = f"{row_name(row, experiment)} − {row_name(over, experiment)}"
-        yield [pair, *(shown_difference(found[row, over, level]) for level in levels)]
+    for row, over in dict.fromkeys((each.row, each.over) for each in differences):
+        name = f"{row_name(row, experiment)} − {row_name(over, experiment)}"
+        yield name, [found[row, over, level] for level in experiment["levels"]]
 
 
-def shown(estimate: Estimate, form: Callable[[float], str]) -> str:
-    """One seed as in the paper, several as mean ± standard deviation [interval]."""
-    if math.isnan(estimate.sd):
-        return form(estimate.value)
-    return f"{form(estimate.value)} ± {form(estimate.sd)}{interval(estimate, form)}"
+def shown(estimate: Estimate, paper: Tally | None, form: Callable[[float], str]) -> Shown:
+    """A figure, ± its standard deviation, [its interval], (the paper's)."""
+    return Shown(
+        form(estimate.value),
+        "" if math.isnan(estimate.sd) else f"± {form(estimate.sd)}",
+        interval(estimate, form),
+        "" if paper is None else f"({form(float(paper.by_seed[0]))})",
+    )
 
 
 def interval(estimate: Estimate, form: Callable[[float], str]) -> str:
-    """` [low, high]`, or nothing where there is none."""
-    return "" if math.isnan(estimate.low) else f" [{form(estimate.low)}, {form(estimate.high)}]"
+    """`[low, high]`, or nothing where there is none."""
+    return "" if math.isnan(estimate.low) else f"[{form(estimate.low)}, {form(estimate.high)}]"
 
 
 def shown_difference(difference: Difference) -> str:
-    """Such as +.0123 [+.0010, +.0236] p .031."""
+    """Such as +.0123 [+.0010, +.0236] p .031; without interval and p where there are none."""
     gain = difference.gain
-    return f"{signed(gain.value)}{interval(gain, signed)}{shown_p(difference.p)}"
+    return " ".join(part for part in (signed(gain.value), interval(gain, signed), shown_p(difference.p)) if part)
 
 
 def shown_p(p: float) -> str:
-    """` p .031`, or nothing where there is none."""
+    """Such as p .031, or nothing where there is none."""
     if math.isnan(p):
         return ""
-    return " p < .001" if p < SMALLEST_P else f" p {miou(p)}"
-
-
-def beside(ours: str, theirs: Tally | None, form: Callable[[float], str]) -> str:
-    """Our figure and, where the paper has it too, the paper's in brackets."""
-    return ours if theirs is None else f"{ours} ({form(float(theirs.by_seed[0]))})"
+    return "p < .001" if p < SMALLEST_P else f"p {miou(p)}"
 
 
 def grid(rows: Iterable[Sequence[str]]) -> str:
@@ -399,6 +456,6 @@ def _seeds(runs: Runs) -> str:
     return f"means ± standard deviations over {len(seeds)} seeds ({', '.join(map(str, seeds))})"
 
 
-def _json(path: str) -> dict[str, float]:
-    content: dict[str, float] = json.loads(Path(path).read_text(encoding="utf-8"))
-    return content
+def read_json(path: str) -> Any:
+    """What a JSON file holds."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))

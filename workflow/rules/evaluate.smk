@@ -77,3 +77,25 @@ rule tables:
         },
     script:
         "../scripts/tables.py"
+
+
+rule analysis:
+    input:
+        scores=every_cell(rules.score.output.scores),
+        passes=every_cell(rules.refine.output.passes),
+        boxes=expand(rules.boxes.output.boxes, dataset=config["tables"]),
+        stores=expand(rules.convert.output.store, dataset=config["tables"]),
+    output:
+        groups="<results>/analysis/groups.csv",
+        changes="<results>/analysis/changes.csv",
+        worst="<results>/analysis/worst.csv",
+    log:
+        "<logs>/analysis.log",
+    benchmark:
+        "<benchmarks>/analysis.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    params:
+        rules={name: settings(config, config["models"][name], "refine") for name in config["rows"]},
+    script:
+        "../scripts/analysis.py"

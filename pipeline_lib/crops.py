@@ -1,0 +1,127 @@
+"""Objects as the paper's figure 3 shows them: every pass with its box, mask and IoU, beside the truth."""
+
+import base64
+import io
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline_lib.masks import Mask, from_rle, iou
+from pipeline_lib.score import KEYS
+from pipeline_lib.store import Store
+
+MARGIN = 10  # pixels around all that is shown
+BROWSED = 24  # objects of a data set in the grid
+BUDGET = 1_000_000  # bytes of a data set's grid, past which it takes no further object
+PREDICTED, TRUE = (64, 150, 255), (255, 196, 0)  # RGB, on grey images of either theme
+OPACITY = 120  # of 255
+XYXY = ["x0", "y0", "x1", "y1"]
+
+
+class Panel(NamedTuple):
+    """A pass, or the truth; the mask as a PNG in a data URI."""
+
+    title: str
+    iou: str
+    mask: str
+    box: tuple[float, float, float, float] | None  # x, y, width, height in pixels of the crop
+
+
+class Example(NamedTuple):
+    """An object: the crop of its image, without and with what was predicted."""
+
+    name: str  # unique in the page
+    heading: str
+    says: str
+    width: int  # of the crop, pixels
+    height: int
+    image: str  # PNG in a data URI
+    panels: list[Panel]
+
+    @property
+    def bytes(self) -> int:
+        """About what it adds to the page."""
+        return len(self.image) + sum(len(panel.mask) for panel in self.panels)
+
+
+def telling(scores: pd.DataFrame) -> dict[str, pd.Series]:
+    """The objects that gain most by iteration, lose most, lie at the median, and take most passes."""
+    ordered = scores.assign(gain=scores["iou_iterated"] - scores["iou"]).sort_values(["gain", *KEYS])
+    return {
+        "best gain": ordered.iloc[-1],
+        "worst loss": ordered.iloc[0],
+        "median": ordered.iloc[len(ordered) // 2],
+        "most passes": ordered.sort_values(["iterations", *KEYS]).iloc[-1],
+    }
+
+
+def browsed(scores: pd.DataFrame) -> Iterator[pd.Series]:
+    """Objects evenly spaced from the worst loss to the best gain."""
+    ordered = scores.assign(gain=scores["iou_iterated"] - scores["iou"]).sort_values(["gain", *KEYS])
+    places = np.unique(np.linspace(len(ordered) - 1, 0, min(BROWSED, len(ordered))).round().astype(int))[::-1]
+    return (ordered.iloc[place] for place in places)
+
+
+def example(name: str, heading: str, row: pd.Series, history: pd.DataFrame, store: Store) -> Example:
+    """Crop one object.
+
+    Args:
+        name: unique in the page.
+        heading: why it is shown.
+        row: of the stage score's table, with the gain.
+        history: the stage refine's table.
+        store: of the data set.
+    """
+    image, number = int(row["image"]), int(row["object"])
+    passes = history[(history["image"] == image) & (history["object"] == number)].sort_values("pass")
+    truth = store.objects(image) == number
+    masks = [from_rle(counts, truth.shape) for counts in passes["mask"]]
+    boxes = passes[XYXY].to_numpy(np.float64)
+    y, x = window(np.logical_or.reduce([truth, *masks]), boxes)
+    panels = [
+        Panel(
+            title=f"pass {index}" if index else "the given box",
+            iou=f"{float(iou(mask, truth)):.3f}".removeprefix("0"),
+            mask=tinted(mask[y, x], PREDICTED),
+            box=(box[0] - x.start, box[1] - y.start, box[2] - box[0], box[3] - box[1]),
+        )
+        for index, (mask, box) in enumerate(zip(masks, boxes, strict=True))
+    ]
+    where = store.slices[store.origin(image)[0]]
+    return Example(
+        name,
+        heading,
+        f"image {image} (slice {where.index}), object {number}, {int(row['area'])} pixels, "
+        f"IoU {row['iou']:.3f} → {row['iou_iterated']:.3f}",
+        x.stop - x.start,
+        y.stop - y.start,
+        data_uri(Image.fromarray(store.image(image)[y, x])),
+        [*panels, Panel("truth", "", tinted(truth[y, x], TRUE), None)],
+    )
+
+
+def window(masks: Mask, boxes: NDArray[np.float64]) -> tuple[slice, slice]:
+    """What of the image must be seen: masks and boxes with a margin, within the image; slices of y and x."""
+    ys, xs = np.nonzero(masks)
+    low = np.floor(np.minimum(boxes[:, :2].min(axis=0), [xs.min(), ys.min()])).astype(int) - MARGIN
+    high = np.ceil(np.maximum(boxes[:, 2:].max(axis=0), [xs.max() + 1, ys.max() + 1])).astype(int) + MARGIN
+    (x0, y0), (x1, y1) = np.maximum(low, 0), np.minimum(high, masks.shape[::-1])
+    return slice(int(y0), int(y1)), slice(int(x0), int(x1))
+
+
+def tinted(mask: Mask, colour: tuple[int, int, int]) -> str:
+    """A transparent PNG that is coloured in the mask, as a data URI."""
+    image = Image.fromarray(mask.astype(np.uint8))
+    image.putpalette([0, 0, 0, *colour])
+    return data_uri(image, bits=1, transparency=bytes([0, OPACITY]))
+
+
+def data_uri(image: Image.Image, **settings: int | bytes) -> str:
+    """An image as PNG that a page can hold."""
+    file = io.BytesIO()
+    image.save(file, "png", optimize=True, **settings)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
