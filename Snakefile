@@ -22,12 +22,14 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
 
 
 rule all:
     default_target: True
     input:
         "<results>/tables.md",
+        "<results>/report.html",
         # Snakemake looks for a deleted file only among its targets.
         every_cell(rules.refine.output.passes),
         every_cell(rules.score.output.scores),

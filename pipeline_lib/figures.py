@@ -55,6 +55,7 @@ STYLE: dict[Any, Any] = {
     "ytick.labelcolor": INK,
 }
 DEVIATION = "deviation of the boxes, %"
+MANY = 10  # objects whose quartiles are worth a point
 
 
 @dataclass(frozen=True)
@@ -131,14 +132,15 @@ def _rows(table: pd.DataFrame, **values: object) -> pd.DataFrame:
     return table[chosen].sort_values("level", kind="stable")
 
 
-def _line(axes: Axes, index: int, label: str, x: Sequence[float], bands: pd.DataFrame, dashed: bool = False) -> None:
+def _line(axes: Axes, index: int, label: str, x: Sequence[float], bands: pd.DataFrame) -> None:
     """A line of the first column with a band of the next two."""
     colour = COLOURS[index % len(COLOURS)]
     y, low, high = bands.to_numpy(np.float64).T
     marker = MARKERS[index % len(MARKERS)]
-    axes.plot(x, y, color=colour, marker=marker, label=label, linestyle="--" if dashed else "-")
+    width = max(1.4, 3.4 - 0.8 * index)  # lines that lie on each other all remain visible
+    axes.plot(x, y, color=colour, marker=marker, label=label, linewidth=width)
     if not np.isnan(low).all():
-        axes.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0)
+        axes.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
 
 
 def _paper(axes: Axes, index: int, label: str, points: dict[int, float]) -> None:
@@ -156,15 +158,25 @@ def _miou(iterated: bool) -> Callable[[View, Axes], None]:
             row = _rows(view.tables, model=model, iterated=iterated)
             _line(axes, index, title, row["level"].tolist(), row[["miou", "miou_low", "miou_high"]])
         for index, (model, title) in enumerate(view.titles.items()):
-            printed = {
-                level: float(tally.by_seed[0])
-                for (row, level), tally in view.paper.miou.items()
-                if row == Row(model, iterated)
-            }
-            _paper(axes, index, f"{title}, paper", printed)
+            _paper(axes, index, f"{title}, paper", _printed(view, Row(model, iterated)))
         axes.set(xlabel=DEVIATION, ylabel="mIoU", ylim=view.miou_limits(), xticks=sorted(set(view.tables["level"])))
 
     return draw
+
+
+def _method(view: View, axes: Axes) -> None:
+    ends = {False: "first mask", True: "iterated (K)"}
+    for index, (iterated, label) in enumerate(ends.items()):
+        row = _rows(view.tables, model=view.lead, iterated=iterated)
+        _line(axes, index, label, row["level"].tolist(), row[["miou", "miou_low", "miou_high"]])
+    for index, (iterated, label) in enumerate(ends.items()):
+        _paper(axes, index, f"{label}, paper", _printed(view, Row(view.lead, iterated)))
+    axes.set(xlabel=DEVIATION, ylabel="mIoU", ylim=view.miou_limits(), xticks=sorted(set(view.tables["level"])))
+
+
+def _printed(view: View, wanted: Row) -> dict[int, float]:
+    """The paper's mIoU of a row by level."""
+    return {level: float(tally.by_seed[0]) for (row, level), tally in view.paper.miou.items() if row == wanted}
 
 
 def _gains(view: View, axes: Axes) -> None:
@@ -189,7 +201,7 @@ def _iterations(view: View, axes: Axes) -> None:
 def _changes(view: View, axes: Axes) -> None:
     levels = sorted(set(view.tables["level"]))
     for index, level in enumerate(sorted({levels[0], levels[len(levels) // 2], levels[-1]})):
-        rates = _rows(view.changes, model=view.lead, level=level)
+        rates = _rows(view.changes, model=view.lead, level=level).query("objects >= @MANY")
         bands = rates[["change_rate", "change_rate_low", "change_rate_high"]]
         _line(axes, index, f"at {level} %", rates["pass"].tolist(), bands)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -198,10 +210,12 @@ def _changes(view: View, axes: Axes) -> None:
 
 def _curve(column: str, words: str) -> Callable[[View, Axes], None]:
     def draw(view: View, axes: Axes) -> None:
-        for index, model in enumerate(view.curves["model"].unique()):
+        for index, (model, title) in enumerate(view.titles.items()):
             runs = view.curves[view.curves["model"] == model].groupby("epoch")[column]
+            if not len(runs):  # with the weights of another model
+                continue
             bands = pd.DataFrame({"mean": runs.mean(), "low": runs.min(), "high": runs.max()}).dropna()
-            _line(axes, index, view.titles[model], bands.index.tolist(), bands)
+            _line(axes, index, title, bands.index.tolist(), bands)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="epoch", ylabel=words)
 
@@ -217,13 +231,16 @@ def _sizes(view: View, axes: Axes) -> None:
     axes.set(xlabel="area, pixels", ylabel=f"mIoU at {view.top} %", xticks=places, xticklabels=groups["group"])
 
 
-def _signs(view: View, axes: Axes) -> None:
-    groups = _rows(view.groups, model=view.lead, by="sign").query("level > 0")
-    for index, sign in enumerate(sorted(groups["group"].unique())):
-        own = groups[groups["group"] == sign]
-        _line(axes, index, f"box {sign}", own["level"].tolist(), own[["gain", "gain_low", "gain_high"]])
-    axes.axhline(0, color=INK, linewidth=1)
-    axes.set(xlabel=DEVIATION, ylabel="gain in mIoU by K", xticks=sorted(set(groups["level"])))
+def _gains_of_groups(by: str, label: str) -> Callable[[View, Axes], None]:
+    def draw(view: View, axes: Axes) -> None:
+        groups = _rows(view.groups, model=view.lead, by=by)
+        for index, group in enumerate(sorted(set(groups["group"]))):
+            own = groups[groups["group"] == group]
+            _line(axes, index, label + group, own["level"].tolist(), own[["gain", "gain_low", "gain_high"]])
+        axes.axhline(0, color=INK, linewidth=1)
+        axes.set(xlabel=DEVIATION, ylabel="gain in mIoU by K", xticks=sorted(set(groups["level"])))
+
+    return draw
 
 
 def _harm(view: View, axes: Axes) -> None:
@@ -237,14 +254,21 @@ def _harm(view: View, axes: Axes) -> None:
 
 CHARTS = (
     Chart(
+        "method",
+        "The method, with and without K",
+        "mIoU of the proposed model's first and iterated masks against the boxes' deviation, with 95 % bands; the "
+        "paper's curves dashed",
+        _method,
+    ),
+    Chart(
         "miou",
-        "First masks",
+        "First masks of all models",
         "mIoU of each model's first masks against the boxes' deviation, with 95 % bands; the paper's curves dashed",
         _miou(iterated=False),
     ),
     Chart(
         "miou_iterated",
-        "Iterated masks (K)",
+        "Iterated masks of all models",
         "mIoU of each model's iterated masks against the boxes' deviation, with 95 % bands; the paper's curve dashed",
         _miou(iterated=True),
     ),
@@ -263,7 +287,7 @@ CHARTS = (
     Chart(
         "changes",
         "Change rate from pass to pass",
-        "Median and quartiles of the change rate at each repeated pass, over the objects that took it",
+        f"Median and quartiles of the change rate at each repeated pass that at least {MANY} objects took",
         _changes,
     ),
     Chart(
@@ -282,7 +306,13 @@ CHARTS = (
         "sign",
         "By sign of the deviation",
         "What iteration gains for boxes that are too large and too small, with 95 % bands",
-        _signs,
+        _gains_of_groups("sign", "box "),
+    ),
+    Chart(
+        "border",
+        "By place in the tile",
+        "What iteration gains for objects that their tile's border cuts and for those inside, with 95 % bands",
+        _gains_of_groups("border", ""),
     ),
     Chart("loss", "Training loss", "Training loss by epoch, mean and range over seeds", _curve("train_loss", "loss")),
     Chart(

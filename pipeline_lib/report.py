@@ -267,5 +267,5 @@ def time_spent(benchmarks: Path) -> Iterator[dict[str, Any]]:
                 "jobs": len(jobs),
                 "total": str(timedelta(seconds=round(jobs["s"].sum()))),
                 "longest": str(timedelta(seconds=round(jobs["s"].max()))),
-                "memory": f"{jobs['max_rss'].max() / 1024:.1f} GiB" if jobs["max_rss"].notna().any() else "",
+                "memory": f"{jobs['max_rss'].max():.0f} MiB" if jobs["max_rss"].notna().any() else "",
             }

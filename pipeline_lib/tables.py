@@ -375,10 +375,15 @@ def table_rows(lines: list[Line], experiment: Experiment) -> Iterator[TableRow]:
 
 def markdown_row(row: TableRow) -> list[str]:
     """One seed as in the paper, several as mean ± standard deviation [interval]; the paper's figure in brackets."""
-    cells = [
-        " ".join(part for part in (figure.value, figure.sd, figure.interval if figure.sd else "", figure.paper) if part)
-        for figure in row.figures
-    ]
+    cells = []
+    for figure in row.figures:
+        parts = [
+            figure.value,
+            figure.sd,
+            figure.interval if figure.sd else "",
+            f"({figure.paper})" * bool(figure.paper),
+        ]
+        cells.append(" ".join(part for part in parts if part))
     return [row.title, "✓" if row.prompt_tuning else "", "✓" if row.iterated else "", *cells]
 
 
@@ -402,12 +407,12 @@ def pairs(differences: list[Difference], experiment: Experiment) -> Iterator[tup
 
 
 def shown(estimate: Estimate, paper: Tally | None, form: Callable[[float], str]) -> Shown:
-    """A figure, ± its standard deviation, [its interval], (the paper's)."""
+    """A figure, ± its standard deviation, [its interval], and the paper's."""
     return Shown(
         form(estimate.value),
         "" if math.isnan(estimate.sd) else f"± {form(estimate.sd)}",
         interval(estimate, form),
-        "" if paper is None else f"({form(float(paper.by_seed[0]))})",
+        "" if paper is None else form(float(paper.by_seed[0])),
     )
 
 

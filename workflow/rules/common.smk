@@ -21,6 +21,32 @@ def every_cell(pattern):
     return expand(pattern, **axes)
 
 
+def every_training(pattern):
+    """The files of the stage train for each data set, trained model and seed of the experiment."""
+    trained = dict.fromkeys(map(trained_by, config["rows"]))
+    return expand(pattern, dataset=config["tables"], model=trained, seed=config["seeds"])
+
+
+def shown_cells(pattern):
+    """The files of the cell whose objects the report shows, of each data set: proposed, or else the last row."""
+    model = "proposed" if "proposed" in config["rows"] else config["rows"][-1]
+    cell = {"model": model, "seed": config["seeds"][0], "level": max(config["levels"])}
+    return expand(pattern, dataset=config["tables"], **cell)
+
+
+def experiment():
+    """What the tables show, in their order."""
+    parts = {
+        "datasets": (config["tables"], ("title", "published")),
+        "models": (config["rows"], ("title", "prompt_tuning")),
+    }
+    named = {
+        section: {name: {key: config[section][name][key] for key in keys} for name in names}
+        for section, (names, keys) in parts.items()
+    }
+    return named | {key: config[key] for key in ("levels", "miou", "claims")}
+
+
 def checkpoint():
     """The backbone's checkpoint where it is a file already, so that a change of it is noticed."""
     name, given = config["backbone"]["name"], config["backbone"]["checkpoint"]

@@ -52,9 +52,9 @@ rule tables:
         embed_timings=expand(rules.embed.output.timing, dataset=config["tables"]),
     output:
         markdown="<results>/tables.md",
-        csv="<results>/tables.csv",
-        differences="<results>/differences.csv",
-        claims="<results>/claims.csv",
+        csv=report("<results>/tables.csv", caption="../report/tables.rst", category="Tables"),
+        differences=report("<results>/differences.csv", caption="../report/differences.rst", category="Tables"),
+        claims=report("<results>/claims.csv", caption="../report/claims.rst", category="Tables"),
     log:
         "<logs>/tables.log",
     benchmark:
@@ -62,40 +62,6 @@ rule tables:
     conda:
         "../../envs/pipeline.yaml"
     params:
-        experiment={
-            "datasets": {
-                name: {key: config["datasets"][name][key] for key in ("title", "published")}
-                for name in config["tables"]
-            },
-            "models": {
-                name: {key: config["models"][name][key] for key in ("title", "prompt_tuning")}
-                for name in config["rows"]
-            },
-            "levels": config["levels"],
-            "miou": config["miou"],
-            "claims": config["claims"],
-        },
+        experiment=experiment(),
     script:
         "../scripts/tables.py"
-
-
-rule analysis:
-    input:
-        scores=every_cell(rules.score.output.scores),
-        passes=every_cell(rules.refine.output.passes),
-        boxes=expand(rules.boxes.output.boxes, dataset=config["tables"]),
-        stores=expand(rules.convert.output.store, dataset=config["tables"]),
-    output:
-        groups="<results>/analysis/groups.csv",
-        changes="<results>/analysis/changes.csv",
-        worst="<results>/analysis/worst.csv",
-    log:
-        "<logs>/analysis.log",
-    benchmark:
-        "<benchmarks>/analysis.tsv"
-    conda:
-        "../../envs/pipeline.yaml"
-    params:
-        rules={name: settings(config, config["models"][name], "refine") for name in config["rows"]},
-    script:
-        "../scripts/analysis.py"
