@@ -1,6 +1,7 @@
 """What can be wrong with the data a user brings.
 
 DataError
+├── AuditError             results that are not those of their row, or a test on what was trained on
 ├── WeightsError           a checkpoint that does not fit its backbone
 ├── DownloadError          a file that could not be fetched
 └── StaleEmbeddingsError   cached embeddings of other images, weights or settings
@@ -9,6 +10,10 @@ DataError
 
 class DataError(ValueError):
     """An input that cannot be used; the message names the file, what was expected and what came."""
+
+
+class AuditError(DataError):
+    """An experiment that is not what its tables would say; the message begins with the check's name."""
 
 
 class WeightsError(DataError):

@@ -24,6 +24,7 @@ from pipeline_lib.masks import Mask, largest_component, rectangle, to_rle
 from pipeline_lib.sam import Backbone, Frame, clock, device, fingerprint, load_model
 from pipeline_lib.store import Store
 
+MODEL_KEY = b"model"  # in the metadata of a table of passes: the fingerprint of the model's file
 SCHEMA = pa.schema(
     {
         "image": pa.int32(),
@@ -194,13 +195,17 @@ def refine(
                 some = slice(start, start + settings["chunk"])
                 records += rows_of(image, rows["object"].iloc[some], timed(predict, prompts[some], rules, spent), rules)
             journal.add({"timing": asdict(spent), "rows": records})
-        write_outputs(journal, passes, timing)
+        write_outputs(journal, passes, timing, fingerprint(model))
 
 
-def write_outputs(journal: Journal, passes: str, timing: str) -> None:
-    """The table of passes and the summed timing of all images, from the journal, which is not needed any more."""
+def write_outputs(journal: Journal, passes: str, timing: str, model: str) -> None:
+    """The table of passes and the summed timing of all images, from the journal, which is not needed any more.
+
+    The table's schema keeps the model's fingerprint.
+    """
     spent: Counter[str] = Counter()
-    with atomic(passes) as unfinished, ParquetWriter(unfinished, SCHEMA) as writer:
+    schema = SCHEMA.with_metadata({MODEL_KEY: model})
+    with atomic(passes) as unfinished, ParquetWriter(unfinished, schema) as writer:
         for piece in journal:
             writer.write_table(pa.Table.from_pylist(piece["rows"], SCHEMA))
             spent.update(piece["timing"])

@@ -41,7 +41,7 @@ from pipeline_lib.tables import (
 )
 
 PACKAGES = ("loosebox", "numpy", "pandas", "scipy", "torch", "segment-anything-py", "zarr", "snakemake", "matplotlib")
-STAGES = ("raw", "convert", "boxes", "weights", "embed", "train", "refine", "score", "tables", "analysis")
+STAGES = ("raw", "convert", "boxes", "weights", "embed", "train", "refine", "score", "audit", "tables", "analysis")
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
@@ -149,6 +149,7 @@ class DataSet:
 
 def report(
     *,
+    audit: str,
     tables: str,
     differences: str,
     claims: str,
@@ -169,6 +170,7 @@ def report(
     """Write the page and its charts.
 
     Args:
+        audit: CSV of the stage audit.
         tables: CSV of the stage tables; so are `differences` and `claims`.
         differences: see above.
         claims: see above.
@@ -204,6 +206,7 @@ def report(
     ).get_template(TEMPLATE.name)
     page = template.render(
         datasets=datasets,
+        audit=pd.read_csv(audit).to_dict("records"),
         levels=experiment["levels"],
         seeds=config["seeds"],
         backbone=Backbone.read(weights),

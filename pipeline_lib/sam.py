@@ -242,13 +242,26 @@ def box_model(sam: Sam, variant: Variant) -> BoxModel:
     return BoxModel(sam.prompt_encoder, sam.mask_decoder, token)
 
 
-def save_model(model: BoxModel, path: str | Path, backbone: str, variant: Variant) -> None:
-    """Write the model as safetensors that say which backbone and variant they are of."""
+def save_model(model: BoxModel, path: str | Path, backbone: str, variant: Variant, training: Mapping[str, Any]) -> None:
+    """Write the model as safetensors that say which backbone and variant they are of, and what decided its training."""
     tensors = {key: value.cpu().contiguous() for key, value in model.state_dict().items()}
     # one entry, because safetensors writes several in an order that differs from run to run
-    metadata = {"loosebox": json.dumps({"backbone": backbone, "variant": asdict(variant)})}
+    metadata = {"loosebox": json.dumps({"backbone": backbone, "variant": asdict(variant), "training": training})}
     with atomic(path) as partial:
         save_file(tensors, partial, metadata)
+
+
+def read_record(path: str | Path) -> Any:
+    """What `save_model` wrote about a model: backbone, variant and training.
+
+    Raises:
+        WeightsError: the file is not such a model.
+    """
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+    if "loosebox" not in metadata:
+        raise WeightsError(f"{path}: expected a model of the stage train, which records its backbone and variant")
+    return json.loads(metadata["loosebox"])
 
 
 def load_model(path: str | Path) -> BoxModel:
@@ -258,11 +271,7 @@ def load_model(path: str | Path) -> BoxModel:
         WeightsError: the file is not such a model.
     """
     tensors = read_tensors(path)
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata() or {}
-    if "loosebox" not in metadata:
-        raise WeightsError(f"{path}: expected a model of the stage train, which records its backbone and variant")
-    made = json.loads(metadata["loosebox"])
+    made = read_record(path)
     with torch.device("meta"):
         model = box_model(build(made["backbone"]), Variant.of(made["variant"]))
     fill(model, tensors, path)

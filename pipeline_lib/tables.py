@@ -112,6 +112,7 @@ class Measured(NamedTuple):
 
 def tables(
     *,
+    audit: str,
     scores: list[str],
     timings: list[str],
     embed_timings: list[str],
@@ -124,6 +125,7 @@ def tables(
     """Write the tables for people (`markdown`) and as figures.
 
     Args:
+        audit: not used here: no table is made before the stage audit has passed.
         scores: `…/{dataset}/{model}/{seed}/{level}.csv` of stage score, a row per test object.
         timings: `…/{dataset}/{model}/{seed}/{level}.json` of stage refine.
         embed_timings: `…/{dataset}.json` of stage embed.

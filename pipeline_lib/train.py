@@ -307,7 +307,8 @@ def train(
     decoder = Decoder(network, source.frame, recipe.precision)
     fit(run, source, table.query("split == 'train'"), recipe, partial(validation.miou, decoder, run.pause))
 
-    save_model(network, model, backbone.name, made)
+    training = {"variant": variant, "settings": settings, "deviation": deviation, "levels": levels}
+    save_model(network, model, backbone.name, made, {"dataset": dataset, "seed": seed, **training})
     with atomic(curve) as unfinished:
         pd.DataFrame(run.curve).to_csv(unfinished, index=False, float_format="%.6f")
     run.checkpoint.unlink(missing_ok=True)  # where the same job ran twice

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import ArrayLike, NDArray
+from running import SMALL, snakemake
 from safetensors.torch import save_file
 from segment_anything import SamPredictor
 from segment_anything.modeling import Sam
@@ -95,3 +96,12 @@ def stages(tmp_path_factory: pytest.TempPathFactory, micro: Sam) -> dict[str, st
     weights(manifest=slots["weights"], backbone=checkpoint, folder=str(folder))
     embed(**slots, timing=str(folder / "timing"), dtype="float32", batch=2)
     return slots
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished small experiment; leave it as it was."""
+    folder = tmp_path_factory.mktemp("experiment")
+    run = snakemake(folder, SMALL, "--cores", "2")
+    assert run.returncode == 0, run.stderr[-4000:]
+    return folder

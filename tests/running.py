@@ -7,6 +7,35 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).parent.parent
+SMALL = {
+    "levels": [0, 40],
+    "tables": ["cells", "mitochondria"],
+    "datasets": {
+        "cells": {
+            "source": {"slices": 3, "size": [256, 256]},
+            "volumes": [
+                {
+                    "images": "images",
+                    "labels": "labels",
+                    "split": {"train": [0, 1], "validation": [1, 2], "test": [2, 3]},
+                }
+            ],
+        },
+        "mitochondria": {
+            "source": {"slices": 2, "size": [256, 256]},
+            "volumes": [
+                {"images": "training.tif", "labels": "training_groundtruth.tif", "split": {"train": [0, 1]}},
+                {
+                    "images": "testing.tif",
+                    "labels": "testing_groundtruth.tif",
+                    "split": {"validation": [0, 1], "test": [1, 2]},
+                },
+            ],
+            "minimum_area": 16,
+        },
+    },
+    "train": {"epochs": 1, "validation_objects": 4},
+}
 
 
 def merged(base: dict, change: dict) -> dict:

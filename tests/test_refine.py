@@ -149,7 +149,7 @@ def refined(stages, tmp_path_factory):
     """The slots of a run of the stage."""
     folder, made = tmp_path_factory.mktemp("refined"), Variant(("mask_decoder",), None)
     slots = {**stages, **{name.split(".")[0]: str(folder / name) for name in ("model.safetensors", "passes", "timing")}}
-    save_model(box_model(load_backbone(stages["weights"]), made), slots["model"], "micro", made)
+    save_model(box_model(load_backbone(stages["weights"]), made), slots["model"], "micro", made, {})
     refine(**slots, dataset="toy", level=20, seed=1, deviation=LAW, settings=SETTINGS)
     return slots
 

@@ -164,7 +164,7 @@ def test_the_masks_pull_at_the_token(proposed, embedding, boxes):
 
 @torch.no_grad()
 def test_a_saved_model_comes_back_the_same(proposed, embedding, boxes, tmp_path):
-    save_model(proposed, tmp_path / "model.safetensors", "micro", PROPOSED)
+    save_model(proposed, tmp_path / "model.safetensors", "micro", PROPOSED, {})
     again = load_model(tmp_path / "model.safetensors")
     logits = [model(model.image_side(embedding), boxes)[0] for model in (again, proposed)]
     assert torch.equal(*logits)
@@ -173,7 +173,7 @@ def test_a_saved_model_comes_back_the_same(proposed, embedding, boxes, tmp_path)
 
 def test_a_model_is_saved_byte_for_byte_the_same(proposed, tmp_path):
     for name in ("a", "b"):
-        save_model(proposed, tmp_path / name, "micro", PROPOSED)
+        save_model(proposed, tmp_path / name, "micro", PROPOSED, {})
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 

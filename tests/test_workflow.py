@@ -9,37 +9,8 @@ import imageio.v3 as iio
 import pandas as pd
 import pytest
 import yaml
-from running import ROOT, merged, planned_jobs, snakemake
+from running import ROOT, SMALL, merged, planned_jobs, snakemake
 
-SMALL = {
-    "levels": [0, 40],
-    "tables": ["cells", "mitochondria"],
-    "datasets": {
-        "cells": {
-            "source": {"slices": 3, "size": [256, 256]},
-            "volumes": [
-                {
-                    "images": "images",
-                    "labels": "labels",
-                    "split": {"train": [0, 1], "validation": [1, 2], "test": [2, 3]},
-                }
-            ],
-        },
-        "mitochondria": {
-            "source": {"slices": 2, "size": [256, 256]},
-            "volumes": [
-                {"images": "training.tif", "labels": "training_groundtruth.tif", "split": {"train": [0, 1]}},
-                {
-                    "images": "testing.tif",
-                    "labels": "testing_groundtruth.tif",
-                    "split": {"validation": [0, 1], "test": [1, 2]},
-                },
-            ],
-            "minimum_area": 16,
-        },
-    },
-    "train": {"epochs": 1, "validation_objects": 4},
-}
 ONCE = {
     "raw": 2,
     "weights": 1,
@@ -49,8 +20,13 @@ ONCE = {
     "train": 6,
     "refine": 12,
     "score": 12,
+    "audit": 1,
     "tables": 1,
+    "analysis": 1,
+    "report": 1,
 }
+TOLD = {"tables": 1, "analysis": 1, "report": 1}
+AUDITED = {"audit": 1, **TOLD}
 
 
 def planned(folder: Path, change: dict | None = None, *arguments: str) -> dict[str, int]:
@@ -66,15 +42,6 @@ def without(file: Path) -> Iterator[None]:
         yield
     finally:
         aside.rename(file)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished small experiment."""
-    folder = tmp_path_factory.mktemp("experiment")
-    run = snakemake(folder, SMALL, "--cores", "2", "results/tables.md")
-    assert run.returncode == 0, run.stderr[-4000:]
-    return folder
 
 
 def test_dry_run_from_scratch_lists_every_job(tmp_path: Path) -> None:
@@ -114,11 +81,11 @@ def test_a_row_that_borrows_weights_is_refined_alone(finished: Path) -> None:
         "rows": ["sam", "sam_p", "proposed", "patient"],
         "models": {"patient": {"title": "p", "prompt_tuning": True, "weights_of": "proposed", "refine": {"tau": 0.01}}},
     }
-    assert planned(finished, change) == {"refine": 4, "score": 4, "tables": 1}
+    assert planned(finished, change) == {"refine": 4, "score": 4, **AUDITED}
 
 
 def test_a_model_that_is_no_row_is_not_run(finished: Path) -> None:
-    assert planned(finished, {"rows": ["sam", "proposed"]}) == {"tables": 1}
+    assert planned(finished, {"rows": ["sam", "proposed"]}) == AUDITED
 
 
 def test_what_a_model_lays_over_a_section_redoes_that_model(finished: Path) -> None:
@@ -126,7 +93,7 @@ def test_what_a_model_lays_over_a_section_redoes_that_model(finished: Path) -> N
         "train": 2,
         "refine": 4,
         "score": 4,
-        "tables": 1,
+        **AUDITED,
     }
 
 
@@ -136,9 +103,9 @@ def test_nothing_is_left_to_do_after_a_finished_run(finished: Path) -> None:
 
 def test_a_deleted_level_redoes_that_level_and_the_tables(finished: Path) -> None:
     with without(finished / "results/score/cells/proposed/0/40.csv"):
-        assert planned(finished) == {"score": 1, "tables": 1}
+        assert planned(finished) == {"score": 1, **TOLD}
     with without(finished / "results/refine/cells/proposed/0/40.parquet"):
-        assert planned(finished) == {"refine": 1, "score": 1, "tables": 1}
+        assert planned(finished) == {"refine": 1, "score": 1, **AUDITED}
 
 
 def test_a_forced_level_runs_alone(finished: Path) -> None:
@@ -146,21 +113,21 @@ def test_a_forced_level_runs_alone(finished: Path) -> None:
 
 
 def test_a_new_level_adds_only_its_own_jobs(finished: Path) -> None:
-    assert planned(finished, {"levels": [0, 40, 50]}) == {"refine": 6, "score": 6, "tables": 1}
+    assert planned(finished, {"levels": [0, 40, 50]}) == {"refine": 6, "score": 6, **AUDITED}
 
 
 def test_another_tau_redoes_refine_and_after(finished: Path) -> None:
-    assert planned(finished, {"refine": {"tau": 0.1}}) == {"refine": 12, "score": 12, "tables": 1}
+    assert planned(finished, {"refine": {"tau": 0.1}}) == {"refine": 12, "score": 12, **AUDITED}
 
 
 def test_another_learning_rate_keeps_the_embeddings(finished: Path) -> None:
-    expected = {"train": 6, "refine": 12, "score": 12, "tables": 1}
+    expected = {"train": 6, "refine": 12, "score": 12, **AUDITED}
     assert planned(finished, {"train": {"learning_rate": 0.001}}) == expected
 
 
 def test_a_changed_data_set_leaves_the_others_alone(finished: Path) -> None:
     change = {"datasets": {"cells": {"minimum_area": 80}}}
-    expected = {"convert": 1, "boxes": 1, "embed": 1, "train": 3, "refine": 6, "score": 6, "tables": 1}
+    expected = {"convert": 1, "boxes": 1, "embed": 1, "train": 3, "refine": 6, "score": 6, **AUDITED}
     assert planned(finished, change) == expected
 
 
@@ -179,11 +146,11 @@ def test_an_overwritten_slice_redoes_its_data_set(finished: Path, tmp_path: Path
 
 
 def test_another_seed_adds_a_training_of_each_model_and_its_levels(finished: Path) -> None:
-    assert planned(finished, {"seeds": [0, 1]}) == {"train": 6, "refine": 12, "score": 12, "tables": 1}
+    assert planned(finished, {"seeds": [0, 1]}) == {"train": 6, "refine": 12, "score": 12, **AUDITED}
 
 
-def test_a_changed_title_redoes_the_tables_only(finished: Path) -> None:
-    assert planned(finished, {"datasets": {"cells": {"title": "Other"}}}) == {"tables": 1}
+def test_a_changed_title_redoes_tables_and_report_only(finished: Path) -> None:
+    assert planned(finished, {"datasets": {"cells": {"title": "Other"}}}) == {"tables": 1, "report": 1}
 
 
 def test_two_runs_from_scratch_give_the_same_bytes(finished: Path, tmp_path: Path) -> None:

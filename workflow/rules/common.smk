@@ -54,25 +54,42 @@ def checkpoint():
     return given or (shipped if shipped.exists() else [])
 
 
-def variant_of(wildcards):
-    """What is trained, and on which mix of boxes."""
-    model = config["models"][wildcards.model]
+def training_of(name):
+    """All that decides a training but data set and seed; an unused mix must not train again."""
+    model = config["models"][name]
+    train = settings(config, model, "train")
     return {
-        "trains": model["trains"],
-        "token": model["token"],
-        "mix": config["train"]["mixes"][model["mix"]],
+        "variant": {
+            "trains": model["trains"],
+            "token": model["token"],
+            "mix": train["mixes"][model["mix"]],
+        },
+        "settings": {key: value for key, value in train.items() if key not in ("mixes", "validation_levels")},
+        "deviation": settings(config, model, "deviation"),
+        "levels": train["validation_levels"],
+    }
+
+
+def part_of_training(key):
+    """A part of what decides a training."""
+    return lambda wildcards: training_of(wildcards.model)[key]
+
+
+def audited_rows():
+    """What the audit must know of each row of the tables."""
+    return {
+        name: {
+            "trained": trained_by(name),
+            "training": training_of(trained_by(name)),
+            "deviation": settings(config, config["models"][name], "deviation"),
+        }
+        for name in config["rows"]
     }
 
 
 def settings_of(section):
     """A section of the config as it holds for a model."""
     return lambda wildcards: settings(config, config["models"][wildcards.model], section)
-
-
-def training_settings(wildcards):
-    """All of the section but what other parameters hold: an unused mix must not train again."""
-    apart = ("mixes", "validation_levels")
-    return {key: value for key, value in settings_of("train")(wildcards).items() if key not in apart}
 
 
 def trained_by(model):

@@ -45,8 +45,29 @@ rule score:
         "../scripts/score.py"
 
 
+rule audit:
+    input:
+        stores=expand(rules.convert.output.store, dataset=config["tables"]),
+        boxes=expand(rules.boxes.output.boxes, dataset=config["tables"]),
+        models=every_training(rules.train.output.model),
+        passes=every_cell(rules.refine.output.passes),
+    output:
+        findings=report("<results>/audit.csv", caption="../report/audit.rst", category="Tables"),
+    log:
+        "<logs>/audit.log",
+    benchmark:
+        "<benchmarks>/audit.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    params:
+        rows=audited_rows(),
+    script:
+        "../scripts/audit.py"
+
+
 rule tables:
     input:
+        audit=rules.audit.output.findings,
         scores=every_cell(rules.score.output.scores),
         timings=every_cell(rules.refine.output.timing),
         embed_timings=expand(rules.embed.output.timing, dataset=config["tables"]),

@@ -22,6 +22,7 @@ rule analysis:
 
 rule report:
     input:
+        audit=rules.audit.output.findings,
         tables=rules.tables.output.csv,
         differences=rules.tables.output.differences,
         claims=rules.tables.output.claims,

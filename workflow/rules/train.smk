@@ -62,10 +62,10 @@ rule train:
         gpu=1,
     params:
         dataset=lambda wildcards: wildcards.dataset,
-        variant=variant_of,
-        settings=training_settings,
-        deviation=settings_of("deviation"),
-        levels=config["train"]["validation_levels"],
+        variant=part_of_training("variant"),
+        settings=part_of_training("settings"),
+        deviation=part_of_training("deviation"),
+        levels=part_of_training("levels"),
         seed=lambda wildcards: int(wildcards.seed),
     script:
         "../scripts/train.py"
