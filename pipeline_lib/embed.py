@@ -11,9 +11,8 @@ import numpy as np
 import torch
 import zarr
 from numpy.typing import NDArray
-from segment_anything.modeling import Sam
+from PIL import Image
 from torch import Tensor
-from torchvision.transforms.functional import resize, to_pil_image
 from tqdm import tqdm
 
 from pipeline_lib.atomic import atomic, replace
@@ -21,6 +20,7 @@ from pipeline_lib.boxes import read_boxes
 from pipeline_lib.errors import StaleEmbeddingsError
 from pipeline_lib.journal import Journal, key_of
 from pipeline_lib.sam import Backbone, Frame, clock, device, load_backbone
+from pipeline_lib.stock import Sam
 from pipeline_lib.store import Store
 
 PREPROCESSING = "grey as three equal channels; uint8 resized as ResizeLongestSide.apply_image; Sam.preprocess"
@@ -87,9 +87,9 @@ def encode(sam: Sam, frame: Frame, images: Sequence[NDArray[np.uint8]]) -> Tenso
 
 def _to_network(image: NDArray[np.uint8], frame: Frame) -> Tensor:
     """The image scaled like a full tile, three equal channels (3, h, w), grey 0–255; not yet padded."""
-    size = [max(1, round(side * scale)) for side, scale in zip(image.shape, frame.scale, strict=True)]
-    scaled = np.array(resize(to_pil_image(image), size))  # each channel of apply_image, which resizes with PIL as well
-    return torch.from_numpy(scaled).expand(3, -1, -1)
+    height, width = (max(1, round(side * scale)) for side, scale in zip(image.shape, frame.scale, strict=True))
+    scaled = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)  # as apply_image, by torchvision
+    return torch.from_numpy(np.array(scaled)).expand(3, -1, -1)
 
 
 def origin(store: Store, backbone: Backbone, dtype: str, images: Iterable[int]) -> dict[str, Any]:

@@ -20,11 +20,10 @@ import math
 from dataclasses import dataclass
 
 import torch
-from segment_anything.modeling import MaskDecoder, PromptEncoder
-from segment_anything.modeling.common import LayerNorm2d
-from segment_anything.modeling.transformer import Attention
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from pipeline_lib.stock import Attention, LayerNorm2d, MaskDecoder, PromptEncoder
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ a `segment_anything.modeling.Sam`, it passes wherever `vit_b`, `vit_l` and `vit_
 from itertools import pairwise
 
 import torch
-from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from pipeline_lib.stock import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
 IMAGE_SIZE = 256  # pixels along the longest side of the network's input
 STRIDE = 8  # input pixels per embedding cell

@@ -23,7 +23,6 @@ import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
 from safetensors.torch import save_file
-from segment_anything.modeling import Sam
 from skimage.measure import label, regionprops
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -36,6 +35,7 @@ from pipeline_lib.losses import bce_dice_loss, object_share
 from pipeline_lib.masks import iou as mask_iou
 from pipeline_lib.micro import EMBEDDING_WIDTH, IMAGE_SIZE, STRIDE, build_micro
 from pipeline_lib.sam import Frame, Variant, box_model, device
+from pipeline_lib.stock import Sam
 from pipeline_lib.synthetic import Look, Slice, generate_slice
 
 log = logging.getLogger(__name__)

@@ -19,9 +19,6 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from segment_anything import sam_model_registry
-from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam
-from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -29,6 +26,7 @@ from pipeline_lib.atomic import atomic
 from pipeline_lib.errors import DataError, WeightsError
 from pipeline_lib.lean import ImageSide, decode, image_side
 from pipeline_lib.micro import build_micro
+from pipeline_lib.stock import MaskDecoder, PromptEncoder, Sam, sam_model_registry
 
 BACKBONES: dict[str, Callable[[], Sam]] = {"micro": build_micro} | {
     name: sam_model_registry[name] for name in ("vit_b", "vit_l", "vit_h")
@@ -291,7 +289,8 @@ class Frame:
     @property
     def input_shape(self) -> tuple[int, int]:
         """Height and width of a full tile within the network's input, in pixels, rounded as SAM rounds."""
-        h, w = ResizeLongestSide.get_preprocess_shape(*self.tile, self.image_size)
+        scale = self.image_size / max(self.tile)
+        h, w = (int(side * scale + 0.5) for side in self.tile)  # `ResizeLongestSide.get_preprocess_shape`
         return h, w
 
     @property
