@@ -116,7 +116,7 @@ def themed(document: str, says: str) -> str:
         f"@media (prefers-color-scheme:dark){{svg{{{dark}}}}}</style>"
     )
     drawing = document[document.index("<svg") :]
-    drawing = re.sub(r' id="[a-zA-Z0-9]+_\d+"', "", drawing)
+    drawing = re.sub(r' id="[a-zA-Z0-9.]+_\d+"', "", drawing)
     drawing = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", drawing)
     drawing = re.sub(r"<metadata>.*?</metadata>\s*", "", drawing, flags=re.DOTALL)
     for colour, name in variables.items():

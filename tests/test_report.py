@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 from running import SMALL, snakemake
 
 from pipeline_lib.figures import CHARTS
@@ -47,17 +47,15 @@ def browser() -> Iterator[Browser]:
 def page(request: pytest.FixtureRequest, browser: Browser, page_file: Path) -> Iterator[Page]:
     """The report from disk; every message to the console and every request is a failure."""
     width, scheme = request.param
-    seen: list[ConsoleMessage | Request | Exception] = []
+    seen: list[str] = []
     with browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme) as context:
         opened = context.new_page()
-        opened.on("console", seen.append)
-        opened.on("pageerror", seen.append)
-        opened.on(
-            "request", lambda sent: None if sent.url.startswith(("data:", page_file.as_uri())) else seen.append(sent)
-        )
+        opened.on("console", lambda message: seen.append(message.text))
+        opened.on("pageerror", lambda error: seen.append(str(error)))
+        opened.on("request", lambda request: seen.append(request.url))
         opened.goto(page_file.as_uri())
         yield opened
-        assert seen == []
+        assert [url for url in seen if not url.startswith("data:")] == [page_file.as_uri()]
 
 
 def printed(rows: list[str]) -> list[float]:
