@@ -17,6 +17,7 @@ from pipeline_lib.tables import Cell, write_csv
 QUARTILES = (0.25, 0.5, 0.75)
 WORST = 10  # objects of a data set and model that are listed
 SAME_SIZE = 1e-3  # of the exact box's area: a box's coordinates are float32
+UNCHANGED = "of the right size"  # the sign of no deviation
 HISTORY = [*KEYS, "pass", "x0", "y0", "x1", "y1", "change_rate"]
 
 
@@ -96,7 +97,7 @@ def describe(cell: Cell, score: str, history: str, exact: pd.DataFrame, rules: d
     end = table[KEYS].merge(last, on=KEYS)
     return table.assign(
         **cell._asdict(),
-        sign=np.select([ratio > 1 + SAME_SIZE, ratio < 1 - SAME_SIZE], ["too large", "too small"], "of the right size"),
+        sign=np.select([ratio > 1 + SAME_SIZE, ratio < 1 - SAME_SIZE], ["too large", "too small"], UNCHANGED),
         gain=table["iou_iterated"] - table["iou"],
         capped=(end["pass"] >= rules["passes"]) & (end["change_rate"] > rules["tau"]),
     )

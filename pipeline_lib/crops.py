@@ -3,12 +3,13 @@
 import base64
 import io
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from pipeline_lib.masks import Mask, from_rle, iou
 from pipeline_lib.score import KEYS
@@ -18,34 +19,59 @@ MARGIN = 10  # pixels around all that is shown
 BROWSED = 24  # objects of a data set in the grid
 BUDGET = 1_000_000  # bytes of a data set's grid, past which it takes no further object
 PREDICTED, TRUE = (64, 150, 255), (255, 196, 0)  # RGB, on grey images of either theme
+PROMPT = (255, 157, 46)
 OPACITY = 120  # of 255
+STRIP_HEIGHT, LABEL, GAP = 200, 48, 12  # pixels of a picture of its own, about
 XYXY = ["x0", "y0", "x1", "y1"]
 
 
-class Panel(NamedTuple):
-    """A pass, or the truth; the mask as a PNG in a data URI."""
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """A pass, or the truth."""
 
     title: str
     iou: str
-    mask: str
+    mask: Mask  # of the crop
+    colour: tuple[int, int, int]
     box: tuple[float, float, float, float] | None  # x, y, width, height in pixels of the crop
 
+    @cached_property
+    def png(self) -> str:
+        """The mask, transparent where it is not, in a data URI."""
+        image = Image.fromarray(self.mask.astype(np.uint8))
+        image.putpalette([0, 0, 0, *self.colour])
+        return data_uri(image, bits=1, transparency=bytes([0, OPACITY]))
 
-class Example(NamedTuple):
-    """An object: the crop of its image, without and with what was predicted."""
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """An object: the crop of its image, and what was predicted on it."""
 
     name: str  # unique in the page
     heading: str
     says: str
-    width: int  # of the crop, pixels
-    height: int
-    image: str  # PNG in a data URI
+    crop: NDArray[np.uint8]  # YX
     panels: list[Panel]
+
+    @property
+    def height(self) -> int:
+        """Of the crop, pixels."""
+        return int(self.crop.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Of the crop, pixels."""
+        return int(self.crop.shape[1])
+
+    @cached_property
+    def png(self) -> str:
+        """The crop in a data URI."""
+        return data_uri(Image.fromarray(self.crop))
 
     @property
     def bytes(self) -> int:
         """About what it adds to the page."""
-        return len(self.image) + sum(len(panel.mask) for panel in self.panels)
+        return len(self.png) + sum(len(panel.png) for panel in self.panels)
 
 
 def telling(scores: pd.DataFrame) -> dict[str, pd.Series]:
@@ -84,9 +110,10 @@ def example(name: str, heading: str, row: pd.Series, history: pd.DataFrame, stor
     y, x = window(np.logical_or.reduce([truth, *masks]), boxes)
     panels = [
         Panel(
-            title=f"pass {index}" if index else "the given box",
+            title=f"pass {index}" if index else "given box",
             iou=f"{float(iou(mask, truth)):.3f}".removeprefix("0"),
-            mask=tinted(mask[y, x], PREDICTED),
+            mask=mask[y, x],
+            colour=PREDICTED,
             box=(box[0] - x.start, box[1] - y.start, box[2] - box[0], box[3] - box[1]),
         )
         for index, (mask, box) in enumerate(zip(masks, boxes, strict=True))
@@ -97,10 +124,8 @@ def example(name: str, heading: str, row: pd.Series, history: pd.DataFrame, stor
         heading,
         f"image {image} (slice {where.index}), object {number}, {int(row['area'])} pixels, "
         f"IoU {row['iou']:.3f} → {row['iou_iterated']:.3f}",
-        x.stop - x.start,
-        y.stop - y.start,
-        data_uri(Image.fromarray(store.image(image)[y, x])),
-        [*panels, Panel("truth", "", tinted(truth[y, x], TRUE), None)],
+        store.image(image)[y, x],
+        [*panels, Panel("truth", "", truth[y, x], TRUE, None)],
     )
 
 
@@ -113,11 +138,26 @@ def window(masks: Mask, boxes: NDArray[np.float64]) -> tuple[slice, slice]:
     return slice(int(y0), int(y1)), slice(int(x0), int(x1))
 
 
-def tinted(mask: Mask, colour: tuple[int, int, int]) -> str:
-    """A transparent PNG that is coloured in the mask, as a data URI."""
-    image = Image.fromarray(mask.astype(np.uint8))
-    image.putpalette([0, 0, 0, *colour])
-    return data_uri(image, bits=1, transparency=bytes([0, OPACITY]))
+def strip(shown: Example) -> Image.Image:
+    """The passes side by side as one picture, enlarged by a whole number."""
+    scale = max(1, round(STRIP_HEIGHT / shown.height))
+    width, height = shown.width * scale, shown.height * scale
+    step = max(width, LABEL) + GAP
+    picture = Image.new("RGB", (step * len(shown.panels) + GAP, height + LABEL), "white")
+    for index, panel in enumerate(shown.panels):
+        tint = np.where(panel.mask[..., None], OPACITY / 255, 0)
+        pixels = shown.crop[..., None] * (1 - tint) + np.array(panel.colour) * tint
+        left = GAP + index * step + (step - GAP - width) // 2
+        enlarged = Image.fromarray(pixels.round().astype(np.uint8)).resize((width, height), Image.Resampling.NEAREST)
+        pen = ImageDraw.Draw(enlarged)
+        if panel.box:
+            x, y, w, h = (scale * side for side in panel.box)
+            pen.rectangle((x, y, x + w - 1, y + h - 1), outline=PROMPT, width=2)
+        picture.paste(enlarged, (left, 0))
+        below = (left + width // 2, height + 6)
+        words = f"{panel.title}\nIoU {panel.iou}" if panel.iou else panel.title
+        ImageDraw.Draw(picture).text(below, words, "black", ImageFont.load_default(15), anchor="ma", align="center")
+    return picture
 
 
 def data_uri(image: Image.Image, **settings: int | bytes) -> str:

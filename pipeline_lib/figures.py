@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from pipeline_lib.analysis import UNCHANGED
 from pipeline_lib.claims import Figures, Row
 
 SIZE = (4.5, 3.3)  # inches of 72 points: text of 10 points stays legible on a telephone
@@ -55,6 +56,7 @@ STYLE: dict[Any, Any] = {
     "ytick.labelcolor": INK,
 }
 DEVIATION = "deviation of the boxes, %"
+WIDE = 18  # letters of a legend's label, of which three do not fit side by side
 MANY = 10  # objects whose quartiles are worth a point
 
 
@@ -90,6 +92,11 @@ class Chart(NamedTuple):
     title: str
     says: str
     draw: Callable[[View, Axes], None]
+    has_paper: bool = False  # the paper's curves too, where there are any
+
+    def words(self, view: View) -> str:
+        """What is to be seen."""
+        return self.says + ("; the paper's dashed" if self.has_paper and view.paper.miou else "")
 
 
 def svg(chart: Chart, view: View, salt: str) -> str:
@@ -100,10 +107,11 @@ def svg(chart: Chart, view: View, salt: str) -> str:
         chart.draw(view, axes)
         handles, labels = axes.get_legend_handles_labels()
         if len(labels) > 1:
-            figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)), handlelength=2.4)
+            columns = 3 if max(map(len, labels)) < WIDE else 2
+            figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=2.4)
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return themed(file.getvalue(), chart.says)
+    return themed(file.getvalue(), chart.words(view))
 
 
 def themed(document: str, says: str) -> str:
@@ -217,7 +225,7 @@ def _curve(column: str, words: str) -> Callable[[View, Axes], None]:
             bands = pd.DataFrame({"mean": runs.mean(), "low": runs.min(), "high": runs.max()}).dropna()
             _line(axes, index, title, bands.index.tolist(), bands)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set(xlabel="epoch", ylabel=words)
+        axes.set(xlabel="epoch", ylabel=words, xlim=(-0.4, view.curves["epoch"].max() + 0.4))
 
     return draw
 
@@ -234,6 +242,7 @@ def _sizes(view: View, axes: Axes) -> None:
 def _gains_of_groups(by: str, label: str) -> Callable[[View, Axes], None]:
     def draw(view: View, axes: Axes) -> None:
         groups = _rows(view.groups, model=view.lead, by=by)
+        groups = groups[groups["group"] != UNCHANGED]
         for index, group in enumerate(sorted(set(groups["group"]))):
             own = groups[groups["group"] == group]
             _line(axes, index, label + group, own["level"].tolist(), own[["gain", "gain_low", "gain_high"]])
@@ -256,21 +265,23 @@ CHARTS = (
     Chart(
         "method",
         "The method, with and without K",
-        "mIoU of the proposed model's first and iterated masks against the boxes' deviation, with 95 % bands; the "
-        "paper's curves dashed",
+        "mIoU of the proposed model's first and iterated masks against the boxes' deviation, with 95 % bands",
         _method,
+        has_paper=True,
     ),
     Chart(
         "miou",
         "First masks of all models",
-        "mIoU of each model's first masks against the boxes' deviation, with 95 % bands; the paper's curves dashed",
+        "mIoU of each model's first masks against the boxes' deviation, with 95 % bands",
         _miou(iterated=False),
+        has_paper=True,
     ),
     Chart(
         "miou_iterated",
         "Iterated masks of all models",
-        "mIoU of each model's iterated masks against the boxes' deviation, with 95 % bands; the paper's curve dashed",
+        "mIoU of each model's iterated masks against the boxes' deviation, with 95 % bands",
         _miou(iterated=True),
+        has_paper=True,
     ),
     Chart(
         "gains",
@@ -281,8 +292,9 @@ CHARTS = (
     Chart(
         "iterations",
         "Iterations",
-        "Mean number of repeated predictions against the boxes' deviation, with 95 % bands; the paper's curve dashed",
+        "Mean number of repeated predictions against the boxes' deviation, with 95 % bands",
         _iterations,
+        has_paper=True,
     ),
     Chart(
         "changes",

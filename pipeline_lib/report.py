@@ -23,7 +23,7 @@ from markupsafe import Markup
 from pipeline_lib.atomic import atomic
 from pipeline_lib.claims import Figures
 from pipeline_lib.config import files_of
-from pipeline_lib.crops import BUDGET, Example, browsed, example, telling
+from pipeline_lib.crops import BUDGET, Example, browsed, example, strip, telling
 from pipeline_lib.figures import CHARTS, Chart, View, svg
 from pipeline_lib.published import PUBLISHED
 from pipeline_lib.sam import Backbone, fingerprint
@@ -49,6 +49,7 @@ class Drawn(NamedTuple):
     """A chart as an element of the page."""
 
     chart: Chart
+    says: str
     svg: Markup
 
 
@@ -123,13 +124,17 @@ class DataSet:
             changes=self.own("changes"),
             curves=self.all_curves[self.all_curves["dataset"] == self.cell.dataset],
         )
-        return [Drawn(chart, Markup(svg(chart, view, self.cell.dataset))) for chart in CHARTS]
+        salt = self.cell.dataset
+        return [Drawn(chart, chart.words(view), Markup(svg(chart, view, salt))) for chart in CHARTS]
 
-    def telling(self) -> Iterator[Example]:
+    @cached_property
+    def telling(self) -> list[Example]:
         """The objects that show what iteration can do and undo."""
         scores, history, store = self._objects
-        for index, (why, row) in enumerate(telling(scores).items()):
-            yield example(f"{self.cell.dataset}-{index}", why, row, history, store)
+        return [
+            example(f"{self.cell.dataset}_{why.replace(' ', '_')}", why, row, history, store)
+            for why, row in telling(scores).items()
+        ]
 
     def browsed(self) -> Iterator[Example]:
         """A bounded number of objects, and of bytes."""
@@ -184,7 +189,7 @@ def report(
         manifests: `…/{dataset}/manifest.json` of the stage raw.
         weights: manifest of the backbone.
         html: the page.
-        figures: folder to write, `{dataset}_{chart}.svg`.
+        figures: folder to write, `{dataset}_{chart}.svg` and `{dataset}_{why an object is shown}.png`.
         experiment: titles and order, as for the stage tables.
         config: printed as the experiment's configuration.
     """
@@ -201,6 +206,8 @@ def report(
             for drawn in dataset.charts:
                 file = folder / f"{dataset.cell.dataset}_{drawn.chart.name}.svg"
                 file.write_text(drawn.svg + "\n", encoding="utf-8")
+            for shown in dataset.telling:
+                strip(shown).save(folder / f"{shown.name}.png", optimize=True)
     template = Environment(
         loader=FileSystemLoader(TEMPLATE.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     ).get_template(TEMPLATE.name)

@@ -39,7 +39,7 @@ rule report:
         html=report("<results>/report.html", caption="../report/report.rst", category="Report"),
         figures=report(
             directory("<results>/figures"),
-            patterns=["{dataset}_{chart}.svg"],
+            patterns=["{dataset}_{chart}.svg", "{dataset}_{chart}.png"],
             caption="../report/figures.rst",
             category="Charts",
             subcategory="{dataset}",
