@@ -2,11 +2,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 SNAKEFILES := Snakefile workflow
 
-.PHONY: tables test check format venv
+.PHONY: tables report browser test check format venv
 
 tables: venv # the experiment of config.yaml
 	$(BIN)/snakemake results/tables.md
 	@echo "The tables: $(CURDIR)/results/tables.md (as figures: results/tables.csv)"
+
+report: venv # the same, and one page that shows it
+	$(BIN)/snakemake
+	@echo "The report: $(CURDIR)/results/report.html"
+
+browser: # what the report's tests open it in; wants root, on Debian
+	apt-get install --yes --no-install-recommends chromium
 
 test: check # every check and every test
 	$(BIN)/pytest

@@ -88,7 +88,7 @@ def telling(scores: pd.DataFrame) -> dict[str, pd.Series]:
 def browsed(scores: pd.DataFrame) -> Iterator[pd.Series]:
     """Objects evenly spaced from the worst loss to the best gain."""
     ordered = scores.assign(gain=scores["iou_iterated"] - scores["iou"]).sort_values(["gain", *KEYS])
-    places = np.unique(np.linspace(len(ordered) - 1, 0, min(BROWSED, len(ordered))).round().astype(int))[::-1]
+    places = np.unique(np.linspace(0, len(ordered) - 1, min(BROWSED, len(ordered))).round().astype(int))
     return (ordered.iloc[place] for place in places)
 
 

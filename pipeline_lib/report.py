@@ -7,10 +7,11 @@ import hashlib
 import os
 import platform
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -219,7 +220,7 @@ def report(
         backbone=Backbone.read(weights),
         config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100),
         data=list(data_files(manifests)),
-        versions={"Python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        versions=versions(),
         hardware=hardware(),
         spent=list(time_spent(Path(html).parent / "benchmarks")),
     )
@@ -249,6 +250,15 @@ def data_files(manifests: Iterable[str]) -> Iterator[dict[str, Any]]:
                     "files": len(files),
                     "checksum": fingerprint(files[0]) if len(files) == 1 else digest,
                 }
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the packages that are here: on a cluster Snakemake itself runs elsewhere."""
+    found = {"Python": platform.python_version()}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def hardware() -> dict[str, str]:

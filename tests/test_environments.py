@@ -15,7 +15,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 RUNTIME = [Requirement(line) for line in PROJECT["dependencies"]]
 TEST = [Requirement(line) for line in PROJECT["optional-dependencies"]["test"]]
 
-CONDA_NAMES = {"dask": "dask-core", "torch": "pytorch-gpu", "xxhash": "python-xxhash"}
+CONDA_NAMES = {"dask": "dask-core", "matplotlib": "matplotlib-base", "torch": "pytorch-gpu", "xxhash": "python-xxhash"}
 
 
 def constraint_lines() -> list[str]:
