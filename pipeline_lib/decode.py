@@ -16,9 +16,9 @@ from pipeline_lib.sam import BoxModel, Frame, device
 Boxes = NDArray[np.float32]  # (N, 4), XYXY half-open, pixels of the image
 Predict = Callable[[Boxes], tuple[Mask, NDArray[np.float32]]]  # to masks (N, h, w) and predicted IoU (N)
 
-# Boxes per call of the network. On a CPU the features of two fit its caches (`benchmarks/README.md` has the times of
-# other sizes); a GPU wants many at once, and this many take about a gigabyte on vit_b.
-CHUNK = {"cpu": 2, "cuda": 64}
+# Bytes of image features per call of the network, by kind of device. On a CPU more of them leave its caches, and
+# tensors from 32 MiB, which is eight times as much, are mapped anew at each call (times: `benchmarks/README.md`).
+FEATURES = {"cpu": 2**22, "cuda": 2**27}
 
 
 def autocast(precision: str) -> torch.autocast:
@@ -49,7 +49,7 @@ class Decoder:
     @torch.inference_mode()
     def _predict(self, image: ImageSide, shape: tuple[int, int], boxes: Boxes) -> tuple[Mask, NDArray[np.float32]]:
         masks, ious = np.empty((len(boxes), *shape), bool), np.empty(len(boxes), np.float32)
-        chunk = CHUNK[image.features.device.type]
+        chunk = self._chunk(image)
         for start in range(0, len(boxes), chunk):
             part = slice(start, start + chunk)
             with autocast(self.precision):
@@ -57,3 +57,8 @@ class Decoder:
             masks[part] = self.frame.mask(logits, shape).cpu().numpy()
             ious[part] = predicted_iou.cpu().numpy()
         return masks, ious
+
+    def _chunk(self, image: ImageSide) -> int:
+        """Boxes per call of the network: the same on every machine of a kind, as masks may depend on it by a pixel."""
+        width = 2 if self.precision == "bfloat16" else 4
+        return max(1, FEATURES[image.features.device.type] // (image.features.numel() * width))

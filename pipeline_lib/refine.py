@@ -187,10 +187,12 @@ def refine(
     key = key_of(dataset, level, seed, deviation, settings, fingerprint(boxes), fingerprint(model), cache.key)
     with Journal(f"{passes}.unfinished", key) as journal:
         for image, rows in tqdm(images[len(journal) :], "refine", len(images), initial=len(journal), mininterval=10):
-            shape, spent = tiles.shape(image), Timing(images=1)
-            records: list[dict[str, Any]] = []
-            predict = decoder.of_image(cache[image].to(device()), shape)
+            shape, embedding = tiles.shape(image), cache[image].to(device())
             prompts = deviated(rows, level, dataset, seed, law, shape)
+            started = clock()
+            predict = decoder.of_image(embedding, shape)
+            spent = Timing(images=1, first_seconds=clock() - started)
+            records: list[dict[str, Any]] = []
             for start in range(0, len(rows), settings["chunk"]):  # bounds the masks that are held at once
                 some = slice(start, start + settings["chunk"])
                 records += rows_of(image, rows["object"].iloc[some], timed(predict, prompts[some], rules, spent), rules)

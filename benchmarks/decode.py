@@ -1,0 +1,219 @@
+"""Boxes to masks after the image's embedding, ours and others': `python -m benchmarks.decode [--rounds 5]`.
+
+A: some boxes of one image on a `vit_b` with random weights. B: an image's boxes, 30 % too large or too small, iterated
+until their masks settle, on the shipped `micro` and a generated slice. Same weights, embedding and boxes for all, whole
+masks out. The peers come by `pip install .[peers]`.
+"""
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from segment_anything import SamPredictor
+from segment_anything.modeling import Sam
+
+from benchmarks import peers
+from benchmarks.peers import Boxes, Masks, Way
+from benchmarks.report import Seconds, interleaved, machine, table, timed, write_section
+from pipeline_lib.boxes import Deviation, clip, deviate
+from pipeline_lib.decode import Decoder, autocast
+from pipeline_lib.lean import ImageSide
+from pipeline_lib.masks import iou
+from pipeline_lib.pretrain import UNSEEN_SEED, draw_slice, objects_of
+from pipeline_lib.refine import Rules, first_passes, iterate, next_box, output_of
+from pipeline_lib.sam import BoxModel, Frame, Variant, box_model, build, device, load_backbone
+from pipeline_lib.synthetic import Slice
+from pipeline_lib.weights import weights
+
+PLAIN = Variant(("mask_decoder",), None)
+SIZE = 512  # of the image, pixels
+CHUNKS = (1, 4, 32)  # of which a peer is given its best
+PEERS = {
+    "`SamPredictor.predict_torch`": peers.predict_torch,
+    "`micro_sam` `batched_inference`": peers.micro_sam,
+    "`transformers` `SamModel`": peers.transformers,
+}
+RULES = Rules(tau=0.05, passes=10, largest_component=False, output="last")
+LEVEL = 30  # per cent of deviation
+
+
+def random_sam(name: str) -> Sam:
+    """A backbone with random weights, those that start at zero too, and logits as large as those of trained ones."""
+    torch.manual_seed(0)
+    sam = build(name).requires_grad_(False)
+    for parameter in sam.parameters():
+        parameter += 0.02 * torch.randn_like(parameter)
+    last = sam.mask_decoder.output_hypernetworks_mlps[0].layers[-1]
+    last.weight *= 50
+    last.bias *= 50
+    return sam.to(device())
+
+
+def shipped_sam() -> Sam:
+    """The built-in backbone with its weights."""
+    with TemporaryDirectory() as folder:
+        manifest = Path(folder, "manifest.json")
+        weights(manifest=str(manifest), backbone={"name": "micro", "checkpoint": None}, folder=folder)
+        return load_backbone(manifest).requires_grad_(False).to(device())
+
+
+def look_at(sam: Sam, source: Slice) -> SamPredictor:
+    """A predictor on which a slice's image is set, stretched to 0–255 as `micro_sam` would."""
+    grey = source.image.astype(np.float32)
+    grey = (255 * (grey - grey.min()) / np.ptp(grey)).astype(np.uint8)
+    predictor = SamPredictor(sam)
+    predictor.set_image(np.stack([grey] * 3, axis=-1))
+    return predictor
+
+
+def ours(predictor: SamPredictor, precision: str) -> Way:
+    """`pipeline_lib.decode`, the image's side included."""
+    frame = Frame(predictor.original_size, predictor.model.image_encoder.img_size)
+    decoder = Decoder(box_model(predictor.model, PLAIN), frame, precision)
+
+    def run(boxes: Boxes) -> Masks:
+        return decoder.of_image(predictor.features, predictor.original_size)(boxes)[0]
+
+    return run
+
+
+def best_chunk(make: Callable[[SamPredictor, int], Way], predictor: SamPredictor, boxes: Boxes) -> tuple[int, Way]:
+    """The chunk of `CHUNKS` in which a way is fastest, tried once each."""
+    ways = {chunk: make(predictor, chunk) for chunk in CHUNKS}
+    seconds = {chunk: timed(partial(way, boxes)).busy for chunk, way in ways.items()}
+    chunk = min(seconds, key=seconds.__getitem__)
+    return chunk, ways[chunk]
+
+
+def decode_ways(predictor: SamPredictor, boxes: Boxes) -> tuple[dict[str, Way], list[str]]:
+    """Every way from boxes to masks by name, the reference first; and a line for each peer that is absent."""
+    ways, skipped = {"`SamPredictor.predict`, box by box": peers.predict_loop(predictor)}, []
+    for name, make in PEERS.items():
+        try:
+            chunk, way = best_chunk(make, predictor, boxes[:32])
+            ways[f"{name}, chunks of {chunk}"] = way
+        except ImportError as error:
+            skipped.append(f"{name}: skipped, {error}")
+    ways |= {f"ours, {precision}": ours(predictor, precision) for precision in ("float32", "bfloat16")}
+    return ways, skipped
+
+
+def rows_of(ways: dict[str, Callable[[], Masks]], seconds: dict[str, Seconds], count: int) -> list[list[str]]:
+    """Times of a box, times the reference's speed, and how far the masks are the reference's."""
+    (reference, way), *_ = ways.items()
+    expected, rows = way(), []
+    large = np.count_nonzero(expected, axis=(1, 2)) >= 64
+    for name, way in ways.items():
+        masks = way()
+        rows.append(
+            [
+                name,
+                f"{1000 * seconds[name].busy / count:.1f}",
+                f"× {seconds[reference].busy / seconds[name].busy:.2f}",
+                f"{1000 * seconds[name].wall / count:.1f}",
+                f"{100 * np.mean(masks == expected):.4f} %",
+                f"{iou(masks, expected)[large].mean():.5f}",
+            ]
+        )
+    return rows
+
+
+def measure(title: str, ways: dict[str, Callable[[], Masks]], count: int, rounds: int) -> str:
+    """One table, under its title."""
+    seconds = interleaved(ways, rounds)
+    columns = ["way", "CPU ms a box", "speed", "wall ms a box", "pixels as the first's", "IoU with the first's"]
+    return f"**{title}**\n\n{table(columns, rows_of(ways, seconds, count))}"
+
+
+def decoding(count: int, rounds: int) -> str:
+    """Benchmark A."""
+    predictor = look_at(random_sam("vit_b"), draw_slice(UNSEEN_SEED, SIZE))
+    corners = np.random.default_rng(0).uniform(0, SIZE, (count, 2, 2)).astype(np.float32)
+    boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
+    ways, skipped = decode_ways(predictor, boxes)
+    calls = {name: partial(way, boxes) for name, way in ways.items()}
+    title = f"A. {count} boxes of one image, {SIZE} × {SIZE} pixels, vit_b with random weights"
+    return "\n\n".join([measure(title, calls, count, rounds), *skipped])
+
+
+def chunking(rounds: int) -> str:
+    """How many boxes per call of the network are best, the image's side apart."""
+    rows = []
+    for name, precision in product(("vit_b", "micro"), ("float32", "bfloat16")):
+        model = box_model(random_sam(name), PLAIN)
+        embedding = torch.randn(1, 256, *model.prompt_encoder.image_embedding_size, device=device())
+        boxes = torch.tensor([[50.0, 60.0, 150.0, 170.0]], device=device()).repeat(16, 1)
+        with autocast(precision):
+            image = model.image_side(embedding)
+            calls = {str(n): partial(in_chunks, model, image, boxes, n, precision) for n in (1, 2, 4, 8, 16)}
+        seconds = interleaved(calls, rounds)
+        rows.append([f"{name}, {precision}", *(f"{1000 * each.busy / len(boxes):.1f}" for each in seconds.values())])
+    return "**CPU ms a box by boxes per call**\n\n" + table(["network", "1", "2", "4", "8", "16"], rows)
+
+
+def in_chunks(model: BoxModel, image: ImageSide, boxes: torch.Tensor, chunk: int, precision: str) -> None:
+    """The network alone."""
+    with autocast(precision):
+        for part in boxes.split(chunk):
+            model(image, part)
+
+
+def users_loop(predictor: SamPredictor, boxes: Boxes) -> Masks:
+    """Predict, take the bounding box, predict: one box after the other, as one writes it on `SamPredictor`."""
+    outputs = []
+    for box in boxes:
+        history = [predictor.predict(box=box, multimask_output=False)[0][0]]
+        for _ in range(RULES.passes):
+            if not history[-1].any():
+                break
+            box = next_box(history[-1], RULES)
+            history.append(predictor.predict(box=box, multimask_output=False)[0][0])
+            changed = np.count_nonzero(history[-1] ^ history[-2]) / ((box[2] - box[0]) * (box[3] - box[1]))
+            if changed <= RULES.tau or (len(history) > 2 and np.array_equal(history[-1], history[-3])):
+                break
+        outputs.append(next((mask for mask in reversed(history) if mask.any()), history[0]))
+    return np.stack(outputs)
+
+
+def iterated(way: Way, boxes: Boxes) -> Masks:
+    """The same by `pipeline_lib.refine`."""
+
+    def predict(boxes: Boxes) -> tuple[Masks, np.ndarray]:
+        return way(boxes), np.zeros(len(boxes), np.float32)
+
+    histories = iterate(predict, first_passes(predict, boxes), RULES)
+    return np.stack([history[output_of(history, RULES)].mask for history in histories])
+
+
+def iterating(rounds: int) -> str:
+    """Benchmark B."""
+    source = draw_slice(UNSEEN_SEED, 256)
+    predictor = look_at(shipped_sam(), source)
+    exact = np.array([box for _, box in objects_of(source.cells)], np.float32)
+    uniform = np.random.default_rng(0).random((len(exact), 4))
+    boxes = clip(deviate(exact, LEVEL, uniform, Deviation("scale", "both")), predictor.original_size)
+    ways = {"a loop on `SamPredictor.predict`": partial(users_loop, predictor, boxes)}
+    ways |= {f"ours, {name}": partial(iterated, ours(predictor, name), boxes) for name in ("float32", "bfloat16")}
+    title = f"B. {len(boxes)} boxes at {LEVEL} % iterated until they settle, 256 × 256 pixels, shipped micro"
+    return measure(title, ways, len(boxes), rounds)
+
+
+def main() -> None:
+    """Measure, and write the README's section."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--boxes", type=int, nargs="+", default=[32, 128], help="of benchmark A")
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    with torch.inference_mode():
+        parts = [decoding(count, arguments.rounds) for count in arguments.boxes]
+        parts += [iterating(arguments.rounds), chunking(arguments.rounds)]
+    write_section("decode", "\n\n".join([f"{machine()}; medians of {arguments.rounds} rounds.", *parts]))
+
+
+if __name__ == "__main__":
+    main()

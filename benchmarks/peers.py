@@ -1,0 +1,107 @@
+"""Other programs' way from an image's embedding and boxes to masks, each on the same weights and embedding.
+
+A way takes boxes (N, 4) XYXY in pixels of the image and returns masks (N, h, w) at the image's own resolution. The
+embedding is that of a `SamPredictor` on which an image is set.
+"""
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from segment_anything import SamPredictor
+
+Boxes = NDArray[np.float32]
+Masks = NDArray[np.bool_]
+Way = Callable[[Boxes], Masks]
+
+TO_TRANSFORMERS = (  # names of segment_anything's tensors, to those of transformers' SamModel
+    (r"^prompt_encoder\.pe_layer\.positional_encoding_gaussian_matrix$", "shared_image_embedding.positional_embedding"),
+    (r"^prompt_encoder\.point_embeddings\.", "prompt_encoder.point_embed."),
+    (r"mask_downscaling\.0\.", "mask_embed.conv1."),
+    (r"mask_downscaling\.1\.", "mask_embed.layer_norm1."),
+    (r"mask_downscaling\.3\.", "mask_embed.conv2."),
+    (r"mask_downscaling\.4\.", "mask_embed.layer_norm2."),
+    (r"mask_downscaling\.6\.", "mask_embed.conv3."),
+    (r"output_upscaling\.0\.", "upscale_conv1."),
+    (r"output_upscaling\.1\.", "upscale_layer_norm."),
+    (r"output_upscaling\.3\.", "upscale_conv2."),
+    (r"\.norm_final_attn\.", ".layer_norm_final_attn."),
+    (r"\.norm(\d)\.", r".layer_norm\1."),
+    (r"(hypernetworks_mlps\.\d|iou_prediction_head)\.layers\.0\.", r"\1.proj_in."),
+    (r"(hypernetworks_mlps\.\d|iou_prediction_head)\.layers\.2\.", r"\1.proj_out."),
+    (r"(hypernetworks_mlps\.\d|iou_prediction_head)\.layers\.1\.", r"\1.layers.0."),
+)
+
+
+def predict_loop(predictor: SamPredictor) -> Way:
+    """`SamPredictor.predict`, box by box."""
+
+    def run(boxes: Boxes) -> Masks:
+        return np.concatenate([predictor.predict(box=box, multimask_output=False)[0] for box in boxes])
+
+    return run
+
+
+def predict_torch(predictor: SamPredictor, chunk: int) -> Way:
+    """`SamPredictor.predict_torch` in chunks."""
+
+    def run(boxes: Boxes) -> Masks:
+        scaled = predictor.transform.apply_boxes(boxes, predictor.original_size)
+        parts = torch.from_numpy(scaled).float().to(predictor.device).split(chunk)
+        masks = [predictor.predict_torch(None, None, boxes=part, multimask_output=False)[0] for part in parts]
+        return torch.cat(masks)[:, 0].cpu().numpy()
+
+    return run
+
+
+def micro_sam(predictor: SamPredictor, chunk: int) -> Way:
+    """`micro_sam.inference.batched_inference`; its resizing is fixed at 1,024 pixels."""
+    from micro_sam.inference import batched_inference
+
+    def run(boxes: Boxes) -> Masks:
+        found = batched_inference(predictor, None, chunk, boxes=boxes, return_instance_segmentation=False)
+        return np.stack([np.asarray(each["segmentation"]) for each in found])
+
+    return run
+
+
+def transformers(predictor: SamPredictor, chunk: int) -> Way:
+    """`transformers.SamModel` with the predictor's weights, through its own pre- and post-processing."""
+    from transformers import SamConfig, SamImageProcessor, SamModel
+
+    model = SamModel(SamConfig()).eval().to(predictor.device)
+    tensors = {
+        _renamed(name): tensor
+        for name, tensor in predictor.model.state_dict().items()
+        if name.startswith(("prompt_encoder.", "mask_decoder."))
+    }
+    tensors["prompt_encoder.shared_embedding.positional_embedding"] = tensors[
+        "shared_image_embedding.positional_embedding"
+    ]
+    missing, unexpected = model.load_state_dict(tensors, strict=False)
+    astray = [name for name in missing if not name.startswith("vision_encoder.")] + unexpected
+    if astray:
+        raise ValueError(f"transformers' SamModel has other tensors than expected: {astray[:5]}")
+    processor = SamImageProcessor()
+
+    @torch.inference_mode()
+    def run(boxes: Boxes) -> Masks:
+        scaled = predictor.transform.apply_boxes(boxes, predictor.original_size)
+        masks = []
+        for part in torch.from_numpy(scaled).float().to(predictor.device)[None].split(chunk, dim=1):
+            output = model(image_embeddings=predictor.features, input_boxes=part, multimask_output=False)
+            (resized,) = processor.post_process_masks(
+                output.pred_masks.cpu(), [predictor.original_size], [predictor.input_size]
+            )
+            masks.append(resized[:, 0])
+        return torch.cat(masks).numpy()
+
+    return run
+
+
+def _renamed(name: str) -> str:
+    for pattern, replacement in TO_TRANSFORMERS:
+        name = re.sub(pattern, replacement, name)
+    return name

@@ -1,0 +1,78 @@
+"""Times measured side by side, and the README's sections that hold them."""
+
+import platform
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from pipeline_lib.sam import clock
+
+README = Path(__file__).with_name("README.md")
+PACKAGES = ("torch", "segment-anything-py", "transformers", "micro-sam")
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """What a call took."""
+
+    busy: float  # of `clock`: CPU time of all threads, which other programs do not lengthen; wall time on a GPU
+    wall: float
+
+
+def interleaved(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Seconds]:
+    """Median of each way. A round runs each once, so that what else the machine does meets all of them."""
+    for way in ways.values():
+        way()
+    taken: dict[str, list[Seconds]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            taken[name].append(timed(way))
+    return {name: Seconds(median(s.busy for s in each), median(s.wall for s in each)) for name, each in taken.items()}
+
+
+def timed(way: Callable[[], object]) -> Seconds:
+    """One call, to the end of what it asked of a GPU."""
+    busy, wall = clock(), time.perf_counter()
+    way()
+    return Seconds(clock() - busy, time.perf_counter() - wall)
+
+
+def machine() -> str:
+    """The processor or card, its threads, and the versions of what was compared."""
+    cpu = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    name = re.search(r"model name\s*:\s*(.+)", cpu)
+    flags = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if re.search(rf"\b{flag}\b", cpu)]
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else name[1] if name else platform.processor()
+    versions = ", ".join(f"{package} {_version(package)}" for package in PACKAGES)
+    return f"{device} ({', '.join(flags)}), {torch.get_num_threads()} threads; {versions}; {date.today().isoformat()}"
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def write_section(name: str, text: str) -> None:
+    """Replace what stands between a section's two marks in the README, and print it."""
+    marks = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    before, found, rest = README.read_text().partition(marks[0])
+    _, ended, after = rest.partition(marks[1])
+    if not (found and ended):
+        raise ValueError(f"{README}: expected the lines {marks[0]} and {marks[1]}")
+    README.write_text(f"{before}{marks[0]}\n{text}\n{marks[1]}{after}")
+    print(text)
