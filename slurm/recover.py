@@ -1,0 +1,61 @@
+"""After a run on SLURM was killed: cancel the jobs it left behind, wait until they are gone, unlock the folder.
+
+Call it in the folder and on the machine where the run was started, then repeat the run's command.
+"""
+
+import argparse
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from pipeline_lib.cluster import ClusterError, Run, claim, last_run, live_jobs
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def cancel(run: Run) -> None:
+    """Cancel the jobs of a run and of no other, and wait until none writes any more."""
+    jobs = live_jobs(run)
+    for job in jobs:
+        print(f"cancelling job {job.number} ({job.rule}, {job.state.lower()})")
+    if jobs:
+        subprocess.run(["scancel", *(job.number for job in jobs)], check=True)
+    while jobs := live_jobs(run):
+        print(f"waiting for {len(jobs)} jobs to end")
+        time.sleep(2)
+
+
+def unlock() -> None:
+    """Take away the lock that Snakemake left in this folder."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", Path.cwd()]
+    subprocess.run([*command, "--configfile", ROOT / "config.yaml", "--quiet", "all", "--unlock"], check=True)
+
+
+def recover(dead: bool) -> None:
+    """Clear up after the last run in this folder.
+
+    Raises:
+        ClusterError: it may be alive, or SLURM does not answer.
+    """
+    with claim(Path()) as controller:
+        run = last_run(controller)
+        if run and run.machine != socket.gethostname() and not dead:
+            raise ClusterError(
+                f"the last run was process {run.process} on {run.machine}, and only there it shows whether it is alive: "
+                "call this there. If that machine is gone, call it here with --dead"
+            )
+        if run:
+            cancel(run)
+        unlock()
+    print("recovered: repeat the command")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dead", action="store_true", help="the run's machine is gone, and the run with it")
+    try:
+        recover(parser.parse_args().dead)
+    except ClusterError as error:
+        sys.exit(f"not recovered: {error}")
