@@ -43,8 +43,8 @@ def recover(dead: bool) -> None:
         run = last_run(controller)
         if run and run.machine != socket.gethostname() and not dead:
             raise ClusterError(
-                f"the last run was process {run.process} on {run.machine}, and only there it shows whether it is alive: "
-                "call this there. If that machine is gone, call it here with --dead"
+                f"the last run was process {run.process} on {run.machine}, which alone knows whether it lives. "
+                "Call this there, or here with --dead if that machine is gone"
             )
         if run:
             cancel(run)

@@ -5,8 +5,8 @@ python tests/slurm/one_node.py COMMAND [ARGUMENT ...]     runs a command inside 
 It needs the programs of Debian's slurm-wlm and munge, no root, and touches no other SLURM or munge of the machine.
 """
 
-import pwd
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -121,7 +121,10 @@ class OneNode:
 
     def __enter__(self) -> "OneNode":
         try:
-            files = [f"--{what}={self.folder}/munge.{what}" for what in ("socket", "key-file", "pid-file", "log-file", "seed-file")]
+            files = [
+                f"--{what}={self.folder}/munge.{what}"
+                for what in ("socket", "key-file", "pid-file", "log-file", "seed-file")
+            ]
             files[1] = f"--key-file={self.folder}/munge.key"
             self.start("munged", "--foreground", "--force", *files)
             wait_until("munge's socket is there", (self.folder / "munge.socket").exists, 10)
