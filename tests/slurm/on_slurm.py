@@ -81,6 +81,9 @@ class Experiment:
         own = [Record.parse(line) for line in listed if f"StdOut={self.folder}/" in line]
         return sorted(own, key=lambda job: job.number)
 
+    def job(self, number: int) -> Record:
+        return next(job for job in self.jobs() if job.number == number)
+
     def running(self, rule: str) -> Record:
         """The job of a rule that runs, as soon as there is one."""
 

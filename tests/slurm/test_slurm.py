@@ -116,11 +116,7 @@ def test_preemption_and_too_little_memory_change_no_figure(embedded: Experiment,
     run = embedded.start("--set-resources", "tables:mem_mb=100*attempt**3")
     cut = embedded.running("refine")
     embedded.slurm.ask("sbatch", "--partition=urgent", "--gpus=1", "--output=/dev/null", "--wrap=true")
-    wait_until(
-        "the job is back in the queue",
-        lambda: next(job for job in embedded.jobs() if job.number == cut.number).state == "PENDING",
-        30,
-    )
+    wait_until("the job is back in the queue", lambda: embedded.job(cut.number).state == "PENDING", 30)
     embedded.slurm.ask("scontrol", "update", f"JobId={cut.number}", "StartTime=now")  # SLURM would wait for 2 minutes
     embedded.finish(run)
     jobs = embedded.jobs()
@@ -131,14 +127,9 @@ def test_preemption_and_too_little_memory_change_no_figure(embedded: Experiment,
 
 def test_a_killed_run_is_recovered_without_a_duplicate(embedded: Experiment, undisturbed: Path) -> None:
     run = embedded.start()
-    Training(embedded, "sam")
     first = embedded.running("train")
     assert "live run" in embedded.recover().stderr
-    other = int(
-        embedded.slurm.ask(
-            "sbatch", "--parsable", "--output=/dev/null", f"--chdir={embedded.folder}", "--wrap=sleep 300"
-        )
-    )
+    other = embedded.slurm.ask("sbatch", "--parsable", "--output=/dev/null", "--wrap=sleep 300")
     run.kill()
     run.wait()
 
@@ -151,7 +142,7 @@ def test_a_killed_run_is_recovered_without_a_duplicate(embedded: Experiment, und
     assert f"cancelling job {first.number} " in recovered.stdout
     assert not [job for job in embedded.jobs() if job.state in ("RUNNING", "PENDING", "COMPLETING")]
     assert embedded.slurm.ask("squeue", "--noheader", "--format=%i %T") == f"{other} RUNNING"
-    embedded.slurm.ask("scancel", str(other))
+    embedded.slurm.ask("scancel", other)
 
     embedded.run()
     assert not twins(embedded.jobs())
