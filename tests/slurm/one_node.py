@@ -61,7 +61,7 @@ JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=2
 JobAcctGatherParams=OverMemoryKill
 GresTypes=gpu
-# more CPUs are declared than the machine has, so that CPU jobs run beside a GPU job
+# more CPUs and memory are declared than the machine has, so that CPU jobs run beside a GPU job
 SlurmdParameters=config_overrides
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} CoresPerSocket={cpus} RealMemory={memory} Gres=gpu:1 State=UNKNOWN
 PartitionName=main Nodes={host} Default=YES PriorityTier=1 State=UP
@@ -92,7 +92,7 @@ def wait_until(what: str, reached: Callable[[], bool], seconds: float) -> None:
 class OneNode:
     """The daemons, and how to speak with them; a context that starts and stops them."""
 
-    def __init__(self, folder: Path, cpus: int = 8, memory: int = 16 * GIB) -> None:
+    def __init__(self, folder: Path, cpus: int = 8, memory: int = 64 * GIB) -> None:
         self.folder, self.host = folder, socket.gethostname().split(".")[0]
         self.daemons: dict[str, subprocess.Popen[bytes]] = {}
         self.environment = os.environ | {"PATH": f"{folder}/bin:{PATH}", "SLURM_CONF": f"{folder}/slurm.conf"}

@@ -11,6 +11,8 @@ from on_slurm import Experiment, Record, Training, figures, trained
 from one_node import OneNode, wait_until
 from running import ROOT, snakemake
 
+Fault = Callable[[Training, Experiment], None]
+
 
 @pytest.fixture(scope="module")
 def finished(slurm: OneNode, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
@@ -88,26 +90,21 @@ def reach_the_time_limit_twice(training: Training, experiment: Experiment) -> No
 
 
 @pytest.mark.parametrize(
-    ("model", "fault", "attempts"),
+    ("model", "fault", "limit", "ends"),
     [
-        ("sam", cancel, ["CANCELLED"]),
-        ("sam_p", kill, ["FAILED"]),
-        ("proposed", reach_the_time_limit_twice, ["FAILED"] * 2),
+        ("sam", cancel, 30, ["CANCELLED"]),
+        ("sam_p", kill, 30, ["FAILED"]),
+        ("proposed", reach_the_time_limit_twice, 2, ["FAILED", "FAILED"]),
     ],
 )
 def test_training_that_is_cut_goes_on_where_it_was(
-    model: str,
-    fault: Callable[[Training, Experiment], None],
-    attempts: list[str],
-    embedded: Experiment,
-    undisturbed: Path,
+    model: str, fault: Fault, limit: int, ends: list[str], embedded: Experiment, undisturbed: Path
 ) -> None:
-    target = f"results/train/cells/{model}/0.csv"
-    run = embedded.start(target, "--set-resources", "train:runtime=2")
+    run = embedded.start(f"results/train/cells/{model}/0.csv", "--set-resources", f"train:runtime={limit}")
     training = Training(embedded, model)
     fault(training, embedded)
     embedded.finish(run)
-    assert [job.state for job in embedded.jobs()] == [*attempts, "COMPLETED"]
+    assert [job.state for job in embedded.jobs()] == [*ends, "COMPLETED"]
     assert trained(embedded.folder, model) == trained(undisturbed, model)
     assert training.repeated_epochs() <= 1
 
