@@ -4,7 +4,6 @@ What SLURM would refuse late, or leave pending for ever, is refused before anyth
 their run are found, so that no second run starts beside them.
 """
 
-import fcntl
 import json
 import os
 import re
@@ -12,9 +11,10 @@ import socket
 import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
 
-CONTROLLER = ".snakemake/controller"  # beside Snakemake's own locks, which do not tell whether their owner lives
+from pipeline_lib.atomic import atomic
+
+CONTROLLER = ".snakemake/controller"  # beside Snakemake's own locks, which do not tell whose they are
 
 # What of sbatch's complaint names the resource with the wrong value. All other complaints are about amounts.
 CAUSES = {
@@ -62,39 +62,24 @@ class Request:
     resources: dict[str, object]
 
 
-def claim(folder: Path) -> IO[str]:
-    """Make this process the one that runs the workflow in `folder`, as long as it lives and keeps the file open.
-
-    The lock is the kernel's, so it goes with the process however that dies.
-
-    Raises:
-        ClusterError: another process has it.
-    """
+def last_run(folder: Path) -> Run | None:
+    """The run that was started last in a folder; None before the first."""
     path = folder / CONTROLLER
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("a+")
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError) as error:
-        run = last_run(file)
-        file.close()
-        owner = f"process {run.process} on {run.machine}" if run else "a process that is just starting"
-        raise ClusterError(f"{folder.resolve()} has a live run, {owner}: end it first") from error
-    return file
+    return Run(**json.loads(path.read_text())) if path.exists() else None
 
 
-def last_run(controller: IO[str]) -> Run | None:
-    """The run that was last recorded in the file of `claim`."""
-    controller.seek(0)
-    text = controller.read()
-    return Run(**json.loads(text)) if text else None
-
-
-def record(controller: IO[str], run: Run) -> None:
+def record(folder: Path, run: Run) -> None:
     """Write down a run before it submits anything."""
-    controller.truncate(0)
-    json.dump(asdict(run), controller)
-    controller.flush()
+    with atomic(folder / CONTROLLER) as unfinished:
+        unfinished.write_text(json.dumps(asdict(run)))
+
+
+def alive(run: Run) -> bool:
+    """Whether this machine has the run's process, and it is Snakemake's; only the run's own machine can tell."""
+    try:
+        return b"snakemake" in Path(f"/proc/{run.process}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def squeue(*options: str) -> list[Job]:
@@ -118,12 +103,17 @@ def live_jobs(run: Run) -> list[Job]:
     return squeue(f"--name={run.name}")
 
 
-def refuse_orphans(run: Run) -> None:
-    """Do not start beside the jobs of an earlier run.
+def refuse_company(folder: Path) -> None:
+    """Do not start beside another run in the folder, nor beside the jobs that one left behind.
 
     Raises:
-        ClusterError: there are such jobs.
+        ClusterError: there is such a run, or there are such jobs.
     """
+    run = last_run(folder)
+    if run is None:
+        return
+    if run.machine == socket.gethostname() and alive(run):
+        raise ClusterError(f"process {run.process} runs the workflow in {folder.resolve()}: end it first")
     if orphans := live_jobs(run):
         names = ", ".join(f"{job.number} ({job.rule}, {job.state.lower()})" for job in orphans[:10])
         raise ClusterError(

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from pipeline_lib.cluster import ClusterError, Run, claim, last_run, live_jobs
+from pipeline_lib.cluster import ClusterError, Run, alive, last_run, live_jobs
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -39,22 +39,24 @@ def recover(dead: bool) -> None:
     Raises:
         ClusterError: it may be alive, or SLURM does not answer.
     """
-    with claim(Path()) as controller:
-        run = last_run(controller)
-        if run and run.machine != socket.gethostname() and not dead:
+    run = last_run(Path())
+    if run and not dead:
+        if run.machine != socket.gethostname():
             raise ClusterError(
                 f"the last run was process {run.process} on {run.machine}, which alone knows whether it lives. "
                 "Call this there, or here with --dead if that machine is gone"
             )
-        if run:
-            cancel(run)
-        unlock()
+        if alive(run):
+            raise ClusterError(f"the run is alive: process {run.process}. End it first, by Ctrl-C or kill")
+    if run:
+        cancel(run)
+    unlock()
     print("recovered: repeat the command")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dead", action="store_true", help="the run's machine is gone, and the run with it")
+    parser.add_argument("--dead", action="store_true", help="the run has ended, though it does not look so from here")
     try:
         recover(parser.parse_args().dead)
     except ClusterError as error:

@@ -23,8 +23,8 @@ class Record:
     number: int
     name: str  # rule or group, and wildcards
     state: str
-    start: datetime
-    end: datetime
+    start: datetime | None  # None: not yet
+    end: datetime | None  # of a running job: its time limit
     gpu: bool
     restarts: int
 
@@ -32,7 +32,7 @@ class Record:
     def parse(cls, line: str) -> "Record":
         """A job of `scontrol --oneliner show jobs`."""
         fields = dict(re.findall(r"(\w+)=(\S*)", line))
-        start, end = (datetime.fromisoformat(fields[key]) for key in ("StartTime", "EndTime"))
+        start, end = (instant(fields[key]) for key in ("StartTime", "EndTime"))
         name = fields["Comment"].removeprefix("rule_")
         gpu = "TresPerJob" in fields
         return cls(int(fields["JobId"]), name, fields["JobState"], start, end, gpu, int(fields["Restarts"]))
@@ -43,7 +43,14 @@ class Record:
 
     def beside(self, other: "Record") -> bool:
         """Whether both ran at some instant."""
+        if not (self.start and self.end and other.start and other.end):
+            return False
         return self.start < other.end and other.start < self.end
+
+
+def instant(written: str) -> datetime | None:
+    """A time in SLURM's words."""
+    return None if written == "Unknown" else datetime.fromisoformat(written)
 
 
 class Experiment:
@@ -52,11 +59,20 @@ class Experiment:
     def __init__(self, folder: Path, slurm: OneNode) -> None:
         self.folder, self.slurm = folder, slurm
         self.said = folder / "snakemake.out"
+        self.runs: list[subprocess.Popen[bytes]] = []
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         call = command(self.folder, EXPERIMENT, *PROFILE, *arguments)
         with self.said.open("wb") as out:
-            return subprocess.Popen(call, cwd=ROOT, env=self.slurm.environment, stdout=out, stderr=out)
+            run = subprocess.Popen(call, cwd=ROOT, env=self.slurm.environment, stdout=out, stderr=out)
+        self.runs.append(run)
+        return run
+
+    def stop(self) -> None:
+        """End what a failed test has left."""
+        for run in self.runs:
+            run.kill()
+            run.wait()
 
     def finish(self, run: subprocess.Popen[bytes]) -> None:
         assert run.wait(600) == 0, self.said.read_text()[-8000:]

@@ -8,7 +8,6 @@ It needs the programs of Debian's slurm-wlm and munge, no root, and touches no o
 import os
 import pwd
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -151,8 +150,11 @@ class OneNode:
         """Stop some daemons, or all of them, the last started first."""
         for program in programs or reversed(list(self.daemons)):
             daemon = self.daemons.pop(program)
-            daemon.send_signal(signal.SIGTERM)
-            daemon.wait(30)
+            daemon.terminate()
+            try:
+                daemon.wait(30)
+            except subprocess.TimeoutExpired:  # slurmd waits for jobs that do not end
+                daemon.kill()
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command inside this SLURM."""

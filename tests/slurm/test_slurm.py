@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import combinations
 from pathlib import Path
 
@@ -23,14 +23,16 @@ def finished(slurm: OneNode, tmp_path_factory: pytest.TempPathFactory) -> Experi
 
 
 @pytest.fixture
-def embedded(slurm: OneNode, undisturbed: Path, tmp_path: Path) -> Experiment:
+def embedded(slurm: OneNode, undisturbed: Path, tmp_path: Path) -> Iterator[Experiment]:
     """An experiment that has still to train its models."""
     shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
     for later in ("train", "refine", "score", "logs"):
         shutil.rmtree(tmp_path / "results" / later)
     for table in ("tables.md", "tables.csv"):
         (tmp_path / "results" / table).unlink()
-    return Experiment(tmp_path, slurm)
+    experiment = Experiment(tmp_path, slurm)
+    yield experiment
+    experiment.stop()
 
 
 def twins(jobs: list[Record]) -> list[tuple[Record, Record]]:
@@ -125,7 +127,7 @@ def test_preemption_and_too_little_memory_change_no_figure(embedded: Experiment,
 def test_a_killed_run_is_recovered_without_a_duplicate(embedded: Experiment, undisturbed: Path) -> None:
     run = embedded.start()
     first = embedded.running("train")
-    assert "live run" in embedded.recover().stderr
+    assert "the run is alive" in embedded.recover().stderr
     other = embedded.slurm.ask("sbatch", "--parsable", "--output=/dev/null", "--wrap=sleep 300")
     run.kill()
     run.wait()

@@ -51,12 +51,9 @@ def hold_status_command():
 def start_on_slurm():
     """Refuse at once what would go wrong later; remember this run for `slurm/recover.py`."""
     executor = workflow.scheduler._executor
-    controller = cluster.claim(Path())
-    if earlier := cluster.last_run(controller):
-        cluster.refuse_orphans(earlier)
+    cluster.refuse_company(Path())
     cluster.refuse_impossible(requests(executor), Path(workflow.basedir) / "slurm/config.yaml")
-    cluster.record(controller, cluster.Run.here(executor.run_uuid))
-    workflow.slurm_controller = controller  # open, and the claim held, until this process ends
+    cluster.record(Path(), cluster.Run.here(executor.run_uuid))
     hold_status_command()
 
 
