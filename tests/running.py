@@ -46,14 +46,18 @@ def merged(base: dict, change: dict) -> dict:
     return base | both
 
 
-def snakemake(folder: Path, overlay: dict, *arguments: str, config: str = "") -> subprocess.CompletedProcess[str]:
-    """Run the workflow in `folder` with an overlay over config.yaml, and what `--config` lays over both."""
+def command(folder: Path, overlay: dict, *arguments: str) -> list[str]:
+    """The command that runs the workflow in `folder` with an overlay over config.yaml."""
     file = folder / "overlay.yaml"
     file.write_text(yaml.safe_dump(overlay))
-    command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "-d", folder, *arguments]
-    command += ["--configfile", ROOT / "config.yaml", file]
-    command += ["--config", config] if config else []
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    base = [sys.executable, "-m", "snakemake", "-s", f"{ROOT}/Snakefile", "-d", str(folder)]
+    return [*base, *arguments, "--configfile", f"{ROOT}/config.yaml", str(file)]
+
+
+def snakemake(folder: Path, overlay: dict, *arguments: str, config: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the workflow in `folder` with an overlay over config.yaml, and what `--config` lays over both."""
+    last = ["--config", config] if config else []
+    return subprocess.run([*command(folder, overlay, *arguments), *last], capture_output=True, text=True, check=False)
 
 
 def planned_jobs(shown: subprocess.CompletedProcess[str]) -> dict[str, int]:

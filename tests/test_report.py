@@ -13,7 +13,9 @@ from running import SMALL, snakemake
 from pipeline_lib.figures import CHARTS
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-in_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; `make browser` installs it where root may")
+in_browser = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium here; `make system` installs it on Debian, as root"
+)
 
 
 WIDTHS_OF_IMAGES = """images => Promise.all(images.map(async image => {

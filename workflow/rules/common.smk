@@ -95,3 +95,8 @@ def settings_of(section):
 def trained_by(model):
     """The model whose weights a model has: its own, or borrowed ones."""
     return config["models"][model].get("weights_of", model)
+
+
+def growing(amount):
+    """A resource of which a job gets more each time it is tried again."""
+    return lambda wildcards, attempt: amount * attempt

@@ -29,6 +29,9 @@ rule convert:
     priority: 1  # bad data is found before any job that needs a GPU
     conda:
         "../../envs/pipeline.yaml"
+    resources:
+        mem_mb=growing(1000),
+        runtime=growing(30),
     params:
         dataset=dataset_keys("labels", "minimum_area", "pixel_size", "grey_range", "tile"),
     script:
@@ -47,5 +50,8 @@ rule boxes:
     priority: 1  # bad data is found before any job that needs a GPU
     conda:
         "../../envs/pipeline.yaml"
+    resources:
+        mem_mb=growing(1000),
+        runtime=growing(30),
     script:
         "../scripts/boxes.py"

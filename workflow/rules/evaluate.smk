@@ -18,6 +18,8 @@ rule refine:
         "../../envs/pipeline.yaml"
     resources:
         gpu=1,
+        mem_mb=growing(8000),
+        runtime=growing(30),
     params:
         dataset=lambda wildcards: wildcards.dataset,
         level=lambda wildcards: int(wildcards.level),
@@ -41,6 +43,9 @@ rule score:
         "<benchmarks>/score/{dataset}/{model}/{seed}/{level}.tsv"
     conda:
         "../../envs/pipeline.yaml"
+    resources:
+        mem_mb=growing(1000),
+        runtime=growing(10),
     script:
         "../scripts/score.py"
 
@@ -59,6 +64,9 @@ rule audit:
         "<benchmarks>/audit.tsv"
     conda:
         "../../envs/pipeline.yaml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         rows=audited_rows(),
     script:
@@ -82,6 +90,9 @@ rule tables:
         "<benchmarks>/tables.tsv"
     conda:
         "../../envs/pipeline.yaml"
+    resources:
+        mem_mb=growing(1000),
+        runtime=growing(10),
     params:
         experiment=experiment(),
     script:

@@ -14,6 +14,9 @@ rule analysis:
         "<benchmarks>/analysis.tsv"
     conda:
         "../../envs/pipeline.yaml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         rules={name: settings(config, config["models"][name], "refine") for name in config["rows"]},
     script:
@@ -51,6 +54,9 @@ rule report:
         "<benchmarks>/report.tsv"
     conda:
         "../../envs/pipeline.yaml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         experiment=experiment(),
         config=config,

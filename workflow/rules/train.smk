@@ -35,6 +35,8 @@ rule embed:
     threads: 8
     resources:
         gpu=1,
+        mem_mb=growing(8000),
+        runtime=growing(60),
     params:
         dtype=config["embed"]["dtype"],
         batch=config["embed"]["batch"],
@@ -60,6 +62,8 @@ rule train:
     threads: 2
     resources:
         gpu=1,
+        mem_mb=growing(8000),
+        runtime=growing(120),
     params:
         dataset=lambda wildcards: wildcards.dataset,
         variant=part_of_training("variant"),

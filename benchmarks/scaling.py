@@ -1,0 +1,223 @@
+"""What a large experiment stores, moves and computes, from a small one's files and the networks' own arithmetic.
+
+python -m benchmarks.scaling RESULTS DATASET [--tflops N]
+
+RESULTS is the folder of a finished experiment and DATASET one of its data sets, from which bytes per pixel, object and
+pass are taken. Prints the Markdown tables of docs/scaling.md.
+"""
+
+import argparse
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from pipeline_lib.sam import Token, Variant, box_model, build
+from pipeline_lib.store import Store
+
+GB, MB, KB = 1e9, 1e6, 1e3
+STAGES = ("raw", "convert", "boxes", "embed", "train", "refine", "score")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The large experiment. Slices are their own tiles; splits are 60 % to train, 20 % to validate, 20 % to test."""
+
+    datasets: int = 100
+    slices: int = 1000
+    side: int = 1024  # pixels
+    objects: int = 50  # in a slice
+    models: int = 3
+    seeds: int = 3
+    levels: int = 5
+    epochs: int = 10
+    objects_per_step: int = 16
+    validation_objects: int = 500
+    repeated: float = 2.0  # predictions of an object after the first
+
+    @property
+    def trainings(self) -> int:
+        """Train jobs."""
+        return self.datasets * self.models * self.seeds
+
+    @property
+    def tested(self) -> int:
+        """Objects of a data set's test split."""
+        return self.slices * self.objects // 5
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes that a finished experiment shows."""
+
+    per_pixel: float  # of the converted store, images and objects
+    per_box: float
+    per_pass: float  # of an object, in a refine table
+    per_score: float
+    model: float
+
+    @classmethod
+    def of(cls, results: Path, dataset: str) -> "Sizes":
+        """From the files of one data set."""
+        store, boxes = Store.open(results / f"convert/{dataset}.zarr"), results / f"boxes/{dataset}.csv"
+        pixels = sum(height * width for height, width in map(store.shape, range(len(store))))
+        tables = sorted((results / "refine" / dataset).rglob("*.parquet"))
+        scores = sorted((results / "score" / dataset).rglob("*.csv"))
+        models = sorted((results / "train" / dataset).rglob("*.safetensors"))
+        return cls(
+            per_pixel=weight(results / f"convert/{dataset}.zarr") / pixels,
+            per_box=boxes.stat().st_size / len(pd.read_csv(boxes)),
+            per_pass=sum(map(weight, tables)) / sum(len(pd.read_parquet(table)) for table in tables),
+            per_score=sum(map(weight, scores)) / sum(len(pd.read_csv(score)) for score in scores),
+            model=sum(map(weight, models)) / len(models),
+        )
+
+
+BACKBONES = ("vit_b", "vit_l", "vit_h")  # all with the same decoder
+EMBEDDING = 256 * 64 * 64 * 2  # bytes of an image, float16
+
+
+def encoder_flops(backbone: str) -> int:
+    """Floating-point operations for an image, counted on the network's shapes alone."""
+    with torch.device("meta"):
+        encoder = build(backbone).image_encoder
+        with FlopCounterMode(display=False) as counter:
+            encoder(torch.zeros(1, 3, encoder.img_size, encoder.img_size))
+    return counter.get_total_flops()
+
+
+@torch.no_grad()
+def decoder_flops(boxes: int = 64) -> float:
+    """Floating-point operations for a box."""
+    model = box_model(build("vit_b"), Variant((), Token(128, 1))).requires_grad_(False)
+    image = model.image_side(torch.zeros(1, 256, 64, 64))
+    with FlopCounterMode(display=False) as counter:
+        model(image, torch.rand(boxes, 4))
+    return counter.get_total_flops() / boxes
+
+
+def weight(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    return sum(file.stat().st_size for file in path.rglob("*")) if path.is_dir() else path.stat().st_size
+
+
+def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Markdown."""
+    columns = list(columns)
+    return "\n".join(f"| {' | '.join(line)} |" for line in [columns, ["---"] * len(columns), *rows])
+
+
+def amount(size: float) -> str:
+    """Bytes, readable."""
+    for unit, name in ((1e12, "TB"), (GB, "GB"), (MB, "MB"), (KB, "kB")):
+        if size >= unit:
+            return f"{size / unit:.3g} {name}"
+    return f"{size:.0f} B"
+
+
+def measured(results: Path, dataset: str) -> str:
+    """What each stage of the small experiment has written for a data set."""
+    rows = []
+    for stage in STAGES:
+        files = [
+            file
+            for path in (results / stage).glob(f"{dataset}*")
+            for file in (path, *path.rglob("*"))
+            if file.is_file()
+        ]
+        rows.append((stage, str(len(files)), amount(sum(file.stat().st_size for file in files))))
+    return table(("stage", "files", "bytes"), rows)
+
+
+def traffic(plan: Plan, sizes: Sizes) -> str:
+    """What one job reads and writes, and how many there are."""
+    store = plan.slices * plan.side**2 * sizes.per_pixel
+    boxes = plan.slices * plan.objects * sizes.per_box
+    passes = plan.tested * (1 + plan.repeated)
+    embeddings, rows = plan.slices * EMBEDDING, []
+    train = plan.epochs * (0.6 * embeddings + 0.6 * store) + plan.epochs * min(
+        0.2 * plan.slices, plan.validation_objects
+    ) * (EMBEDDING + store / plan.slices)
+    for stage, jobs, read, written, files in (
+        ("convert", plan.datasets, plan.slices * plan.side**2 * 2, store, 2 * plan.slices),
+        ("boxes", plan.datasets, store, boxes, 1),
+        ("embed", plan.datasets, store, embeddings, plan.slices),
+        ("train", plan.trainings, train, 5 * plan.epochs * sizes.model, 2),
+        ("refine", plan.trainings * plan.levels, 0.2 * (embeddings + store), passes * sizes.per_pass, 2),
+        (
+            "score",
+            plan.trainings * plan.levels,
+            0.2 * store + passes * sizes.per_pass,
+            plan.tested * sizes.per_score,
+            1,
+        ),
+    ):
+        rows.append((stage, f"{jobs:,}", amount(read), amount(written), amount(jobs * read), f"{jobs * files:,}"))
+    return table(("stage", "jobs", "a job reads", "a job writes", "all jobs read", "files left"), rows)
+
+
+def storage(plan: Plan, sizes: Sizes) -> str:
+    """What lies on disk at the end."""
+    cells = plan.trainings * plan.levels
+    kept = {
+        "convert": plan.datasets * plan.slices * plan.side**2 * sizes.per_pixel,
+        "embed": plan.datasets * plan.slices * EMBEDDING,
+        "train": plan.trainings * sizes.model,
+        "refine": cells * plan.tested * (1 + plan.repeated) * sizes.per_pass,
+        "score": cells * plan.tested * sizes.per_score,
+    }
+    return table(
+        ("stage", "bytes"),
+        [*((stage, amount(size)) for stage, size in kept.items()), ("sum", amount(sum(kept.values())))],
+    )
+
+
+def gpu_hours(plan: Plan, encoder: float, decoder: float, tflops: float) -> list[str]:
+    """Of embed, train (a step is three forwards) and refine; the sum; the critical path on GPUs without end."""
+    epoch = 0.6 * plan.slices * plan.objects_per_step * 3 + plan.validation_objects * plan.levels
+    one = {
+        "embed": plan.slices * encoder,
+        "train": plan.epochs * epoch * decoder,
+        "refine": plan.tested * (1 + plan.repeated) * decoder,
+    }
+    jobs = {"embed": plan.datasets, "train": plan.trainings, "refine": plan.trainings * plan.levels}
+    hours = {stage: flops / (tflops * 1e12) / 3600 for stage, flops in one.items()}
+    each = [hours[stage] * jobs[stage] for stage in one]
+    return [*(f"{value:.3g}" for value in (*each, sum(each))), f"{sum(hours.values()) * 60:.2g} min"]
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("dataset")
+    parser.add_argument("--tflops", type=float, default=50, help="that a GPU sustains; default %(default)s")
+    given = parser.parse_args()
+    plan, sizes = Plan(), Sizes.of(given.results, given.dataset)
+    print(plan, sizes, sep="\n")
+    print("\n## Measured\n", measured(given.results, given.dataset), sep="\n")
+    print("\n## A job\n", traffic(plan, sizes), sep="\n")
+    print("\n## On disk\n", storage(plan, sizes), sep="\n")
+    encoders, decoder = {name: encoder_flops(name) for name in BACKBONES}, decoder_flops()
+    columns = (
+        "backbone",
+        "GFLOP an image",
+        "GFLOP a box",
+        "embed",
+        "train",
+        "refine",
+        "all, GPU hours",
+        "critical path",
+    )
+    rows = [
+        (name, f"{encoder / 1e9:,.0f}", f"{decoder / 1e9:.2f}", *gpu_hours(plan, encoder, decoder, given.tflops))
+        for name, encoder in encoders.items()
+    ]
+    print(f"\n## GPU hours at {given.tflops:g} TFLOP/s\n", table(columns, rows), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

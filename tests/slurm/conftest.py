@@ -1,0 +1,26 @@
+"""A SLURM for the session, and the experiment's outcome without any."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from on_slurm import EXPERIMENT
+from one_node import OneNode, missing_programs
+from running import snakemake
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneNode]:
+    if missing := missing_programs():
+        pytest.skip(f"no SLURM here: {', '.join(missing)} not found (`make system` installs them on Debian, as root)")
+    with OneNode(tmp_path_factory.mktemp("slurm")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run without SLURM and without disturbance."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run = snakemake(folder, EXPERIMENT, "--cores", "2")
+    assert run.returncode == 0, run.stderr[-4000:]
+    return folder

@@ -1,0 +1,66 @@
+import os
+from pathlib import Path
+
+from pipeline_lib import cluster
+
+ASKED = ("slurm_partition", "slurm_account", "qos", "constraint", "gpu", "gpu_model", "mem_mb", "runtime")
+
+
+def sbatch(job, executor):
+    """The command with which the executor will submit a job or a group, without its script."""
+    from snakemake_executor_plugin_slurm.submit_string import get_submit_command
+    from snakemake_executor_plugin_slurm.utils import set_gres_string
+
+    own = {
+        "run_uuid": executor.run_uuid,
+        "slurm_logfile": os.devnull,
+        "comment_str": job.name,
+        "account": next(executor.get_account_arg(job)),
+        "partition": executor.get_partition_arg(job),
+        "workdir": workflow.workdir_init,
+    }
+    return get_submit_command(job, own, workflow.executor_settings) + set_gres_string(job)
+
+
+def requests(executor):
+    """What the jobs and groups of this run ask of SLURM, once for each rule and set of resources."""
+    distinct = {}
+    for job in workflow.dag.needrun_jobs():
+        if not job.is_local:
+            submitted = workflow.dag.get_job_group(job) or job
+            asked = {key: submitted.resources[key] for key in ASKED if submitted.resources.get(key) is not None}
+            asked["threads"] = submitted.threads
+            distinct[job.rule.name, *asked.items()] = (submitted, job.rule, asked)
+    return [
+        cluster.Request(sbatch(submitted, executor), rule.name, Path(rule.snakefile), asked)
+        for submitted, rule, asked in distinct.values()
+    ]
+
+
+def hold_status_command():
+    """Let the plugin (2.8) ask for the cluster's MinJobAge once, not before each look at its jobs.
+
+    It takes no answer for a reason to use sacct: while SLURM's controller is down it would turn to a database that may
+    not exist, and forget its jobs for ever.
+    """
+    import snakemake_executor_plugin_slurm as plugin
+
+    age = plugin.get_min_job_age()
+    plugin.get_min_job_age = lambda: age
+
+
+def start_on_slurm():
+    """Refuse at once what would go wrong later; remember this run for `slurm/recover.py`."""
+    executor = workflow.scheduler._executor
+    cluster.refuse_company(Path())
+    cluster.refuse_impossible(requests(executor), Path(workflow.basedir) / "slurm/config.yaml")
+    cluster.record(Path(), cluster.Run.here(executor.run_uuid))
+    hold_status_command()
+
+
+onstart:
+    if workflow.executor_plugin.name == "slurm":
+        try:
+            start_on_slurm()
+        except cluster.ClusterError as error:
+            raise WorkflowError(str(error))
