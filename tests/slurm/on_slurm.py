@@ -68,8 +68,11 @@ class Experiment:
         self.runs.append(run)
         return run
 
-    def stop(self) -> None:
-        """End what a failed test has left."""
+    def __enter__(self) -> "Experiment":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the runs that a failed test has left."""
         for run in self.runs:
             run.kill()
             run.wait()
@@ -155,6 +158,11 @@ def figures(folder: Path) -> dict[str, bytes]:
     """The figures of an experiment: boxes, loss curves, scores, tables; not the claims, of which one is about time."""
     files = sorted(file for file in (folder / "results").rglob("*.csv") if file.name != "claims.csv")
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+def tables(folder: Path) -> dict[str, bytes]:
+    """The figures without the report's."""
+    return {name: content for name, content in figures(folder).items() if "/analysis/" not in name}
 
 
 def trained(folder: Path, model: str) -> list[bytes]:

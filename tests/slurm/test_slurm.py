@@ -7,7 +7,7 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from on_slurm import Experiment, Record, Training, figures, trained
+from on_slurm import Experiment, Record, Training, figures, tables, trained
 from one_node import OneNode, wait_until
 from running import ROOT, snakemake
 
@@ -15,11 +15,11 @@ Fault = Callable[[Training, Experiment], None]
 
 
 @pytest.fixture(scope="module")
-def finished(slurm: OneNode, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+def finished(slurm: OneNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Experiment]:
     """An undisturbed run on SLURM."""
-    experiment = Experiment(tmp_path_factory.mktemp("finished"), slurm)
-    experiment.run()
-    return experiment
+    with Experiment(tmp_path_factory.mktemp("finished"), slurm) as experiment:
+        experiment.run()
+        yield experiment
 
 
 @pytest.fixture
@@ -27,9 +27,8 @@ def embedded(slurm: OneNode, undisturbed: Path, tmp_path: Path) -> Iterator[Expe
     """An experiment that has still to train its models."""
     for done in (".snakemake", *(f"results/{stage}" for stage in ("raw", "convert", "boxes", "weights", "embed"))):
         shutil.copytree(undisturbed / done, tmp_path / done)
-    experiment = Experiment(tmp_path, slurm)
-    yield experiment
-    experiment.stop()
+    with Experiment(tmp_path, slurm) as experiment:
+        yield experiment
 
 
 def twins(jobs: list[Record]) -> list[tuple[Record, Record]]:
@@ -67,7 +66,7 @@ def test_a_level_redone_is_one_job_and_then_the_tables(finished: Experiment, und
     before = len(finished.jobs())
     finished.run("results/refine/cells/sam/0/40.parquet", "--force")
     assert [job.rule for job in finished.jobs()[before:]] == ["refine"]
-    finished.run()  # the masks are the same, so their scores stay
+    finished.run("results/tables.csv")  # the masks are the same, so their scores stay
     assert [job.rule for job in finished.jobs()[before:]] == ["refine", "tables"]
     assert figures(finished.folder) == figures(undisturbed)
 
@@ -112,7 +111,7 @@ def test_training_that_is_cut_goes_on_where_it_was(
 
 
 def test_preemption_and_too_little_memory_change_no_figure(embedded: Experiment, undisturbed: Path) -> None:
-    run = embedded.start("--set-resources", "tables:mem_mb=100*attempt**3")
+    run = embedded.start("results/tables.csv", "--set-resources", "tables:mem_mb=100*attempt**3")
     cut = embedded.running("refine")
     embedded.slurm.ask("sbatch", "--partition=urgent", "--gpus=1", "--output=/dev/null", "--wrap=true")
     wait_until("the job is back in the queue", lambda: embedded.job(cut.number).state == "PENDING", 30)
@@ -121,11 +120,11 @@ def test_preemption_and_too_little_memory_change_no_figure(embedded: Experiment,
     jobs = embedded.jobs()
     assert [job.number for job in jobs if job.restarts] == [cut.number]
     assert [job.state for job in jobs if job.rule == "tables"] == ["FAILED", "COMPLETED"]
-    assert figures(embedded.folder) == figures(undisturbed)
+    assert tables(embedded.folder) == tables(undisturbed)
 
 
 def test_a_killed_run_is_recovered_without_a_duplicate(embedded: Experiment, undisturbed: Path) -> None:
-    run = embedded.start()
+    run = embedded.start("results/tables.csv")
     first = embedded.running("train")
     assert "the run is alive" in embedded.recover().stderr
     other = embedded.slurm.ask("sbatch", "--parsable", "--output=/dev/null", "--wrap=sleep 300")
@@ -133,7 +132,7 @@ def test_a_killed_run_is_recovered_without_a_duplicate(embedded: Experiment, und
     run.wait()
 
     snakemake(embedded.folder, {}, "--unlock")
-    assert "slurm/recover.py" in embedded.refused()
+    assert "slurm/recover.py" in embedded.refused("results/tables.csv")
     assert {job.state for job in embedded.jobs() if job.number >= first.number} <= {"RUNNING", "PENDING", "COMPLETED"}
 
     recovered = embedded.recover()
@@ -143,9 +142,9 @@ def test_a_killed_run_is_recovered_without_a_duplicate(embedded: Experiment, und
     assert embedded.slurm.ask("squeue", "--noheader", "--format=%i %T") == f"{other} RUNNING"
     embedded.slurm.ask("scancel", other)
 
-    embedded.run()
+    embedded.run("results/tables.csv")
     assert not twins(embedded.jobs())
-    assert figures(embedded.folder) == figures(undisturbed)
+    assert tables(embedded.folder) == tables(undisturbed)
 
 
 @pytest.mark.parametrize(
