@@ -11,7 +11,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,13 +32,11 @@ def overlay() -> dict[str, object]:
     return {"tables": names, "datasets": {name: cells for name in names}}
 
 
-def snakemake(folder: Path, *arguments: str) -> float:
-    """Run the workflow in `folder`; wall seconds."""
+def snakemake(folder: Path, *arguments: str) -> None:
+    """Run the workflow in `folder`."""
     base = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "-d", str(folder), *arguments]
     config = ["--configfile", str(ROOT / "config.yaml"), str(folder / "overlay.yaml")]
-    start = time.monotonic()
-    subprocess.run([*base, *config], cwd=ROOT, check=True, capture_output=True)
-    return time.monotonic() - start
+    subprocess.run([*base, *config], cwd=ROOT, check=True)
 
 
 def allocations(folder: Path) -> list[float]:
@@ -51,13 +48,14 @@ def allocations(folder: Path) -> list[float]:
     return [(end - start).total_seconds() for start, end in ends]
 
 
-def measure(folder: Path, *groups: str) -> tuple[float, list[float], float]:
-    """Run every `boxes` job again: wall seconds, seconds of each allocation, and of all jobs' own work."""
+def measure(folder: Path, *groups: str) -> tuple[list[float], float]:
+    """Run every `boxes` job again: seconds of each allocation, and of all jobs' own work."""
     targets = [f"results/boxes/d{number}.csv" for number in range(JOBS)]
-    wait = ("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5")
-    wall = snakemake(folder, "--profile", "slurm", *wait, "--forcerun", "boxes", *groups, "--", *targets)
+    # One at a time: they would slow each other down on a machine with few cores.
+    wait = ("--jobs", "1", "--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5")
+    snakemake(folder, *targets, "--profile", "slurm", *wait, "--forcerun", "boxes", *groups)
     own = sum(pd.read_csv(file, sep="\t")["s"].sum() for file in (folder / "results/benchmarks/boxes").glob("*.tsv"))
-    return wall, allocations(folder), own
+    return allocations(folder), own
 
 
 def main() -> None:
@@ -68,13 +66,11 @@ def main() -> None:
         snakemake(folder, "--cores", "2", "--until", "convert")
         alone = measure(folder)
         together = measure(folder, "--groups", "boxes=several", "--group-components", f"several={JOBS}")
-    beside = [(sum(held) - own) / JOBS for _, held, own in (alone, together)]
-    print("| | allocations | seconds held, all | beside the work, per job | wall seconds |")
-    print("| --- | --- | --- | --- | --- |")
-    for title, (wall, held, _), extra in zip(
-        ("alone", f"in a group of {JOBS}"), (alone, together), beside, strict=True
-    ):
-        print(f"| {JOBS} jobs {title} | {len(held)} | {sum(held):.0f} | {extra:.1f} | {wall:.0f} |")
+    beside = [(sum(held) - own) / JOBS for held, own in (alone, together)]
+    print("| | allocations | seconds held, all | beside the work, per job |")
+    print("| --- | --- | --- | --- |")
+    for title, (held, _), extra in zip(("alone", f"in a group of {JOBS}"), (alone, together), beside, strict=True):
+        print(f"| {JOBS} jobs {title} | {len(held)} | {sum(held):.0f} | {extra:.1f} |")
     saved = FAN_OUT * (beside[0] - beside[1])
     print(f"\n{FAN_OUT} jobs in groups of {JOBS}: {FAN_OUT // JOBS} allocations, {saved:.0f} s of allocations saved")
 

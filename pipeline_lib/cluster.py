@@ -74,11 +74,12 @@ def record(folder: Path, run: Run) -> None:
         unfinished.write_text(json.dumps(asdict(run)))
 
 
-def alive(run: Run) -> bool:
-    """Whether this machine has the run's process, and it is Snakemake's; only the run's own machine can tell."""
+def alive(run: Run, folder: Path) -> bool:
+    """Whether the run's process is there, and is a Snakemake in `folder`; only the run's own machine can tell."""
+    process = Path(f"/proc/{run.process}")
     try:
-        return b"snakemake" in Path(f"/proc/{run.process}/cmdline").read_bytes()
-    except OSError:
+        return (process / "cwd").samefile(folder) and b"snakemake" in (process / "cmdline").read_bytes()
+    except OSError:  # no such process, or another user's
         return False
 
 
@@ -112,7 +113,7 @@ def refuse_company(folder: Path) -> None:
     run = last_run(folder)
     if run is None:
         return
-    if run.machine == socket.gethostname() and alive(run):
+    if run.machine == socket.gethostname() and alive(run, folder):
         raise ClusterError(f"process {run.process} runs the workflow in {folder.resolve()}: end it first")
     if orphans := live_jobs(run):
         names = ", ".join(f"{job.number} ({job.rule}, {job.state.lower()})" for job in orphans[:10])

@@ -46,7 +46,7 @@ def recover(dead: bool) -> None:
                 f"the last run was process {run.process} on {run.machine}, which alone knows whether it lives. "
                 "Call this there, or here with --dead if that machine is gone"
             )
-        if alive(run):
+        if alive(run, Path()):
             raise ClusterError(f"the run is alive: process {run.process}. End it first, by Ctrl-C or kill")
     if run:
         cancel(run)

@@ -35,10 +35,10 @@ def request_of(snakefile: Path, **resources: object) -> Request:
 
 
 @pytest.fixture
-def snakemake_process() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that looks like a run's."""
+def snakemake_process(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that looks like that of a run in a folder."""
     command = [sys.executable, "-c", "print(flush=True); input()", "snakemake"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout
         process.stdout.readline()
         yield process
@@ -61,8 +61,11 @@ def test_the_last_run_is_remembered(tmp_path: Path) -> None:
     assert last_run(tmp_path) == Run.here("second")
 
 
-def test_a_process_that_is_not_a_run_does_not_count_as_one() -> None:
-    assert not alive(Run("run", socket.gethostname(), 1))
+def test_a_process_that_is_not_the_folders_run_does_not_count_as_one(
+    tmp_path: Path, snakemake_process: subprocess.Popen[bytes]
+) -> None:
+    assert not alive(Run.here("run"), tmp_path)
+    assert not alive(Run("run", socket.gethostname(), snakemake_process.pid), tmp_path.parent)
 
 
 def test_a_key_is_placed_by_file_and_line(profile: Path) -> None:

@@ -103,6 +103,11 @@ class Experiment:
     def job(self, number: int) -> Record:
         return next(job for job in self.jobs() if job.number == number)
 
+    def requeued(self, number: int) -> None:
+        """Wait until SLURM has put a job back into the queue, and spare it the two minutes that it would wait there."""
+        wait_until(f"job {number} is in the queue again", lambda: self.job(number).state == "PENDING", 60)
+        self.slurm.ask("scontrol", "update", f"JobId={number}", "StartTime=now")
+
     def running(self, rule: str) -> Record:
         """The job of a rule that runs, as soon as there is one."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from on_slurm import Experiment, Record, Training, figures, tables, trained
-from one_node import OneNode, wait_until
+from one_node import OneNode
 from running import ROOT, snakemake
 
 Fault = Callable[[Training, Experiment], None]
@@ -80,6 +80,14 @@ def kill(training: Training, experiment: Experiment) -> None:
     training.freeze().kill()
 
 
+def lose_the_node(training: Training, experiment: Experiment) -> None:
+    training.freeze()
+    number = experiment.running("train").number
+    slurm = experiment.slurm
+    slurm.ask("scontrol", "update", f"NodeName={slurm.host}", "State=DOWN", "Reason=test")
+    experiment.requeued(number)
+
+
 def reach_the_time_limit_twice(training: Training, experiment: Experiment) -> None:
     """The controller is away for half a minute of the first wait."""
     frozen = training.freeze()
@@ -95,6 +103,7 @@ def reach_the_time_limit_twice(training: Training, experiment: Experiment) -> No
     [
         ("sam", cancel, 30, ["CANCELLED"]),
         ("sam_p", kill, 30, ["FAILED"]),
+        ("sam_p", lose_the_node, 30, []),
         ("proposed", reach_the_time_limit_twice, 2, ["FAILED", "FAILED"]),
     ],
 )
@@ -114,8 +123,7 @@ def test_preemption_and_too_little_memory_change_no_figure(embedded: Experiment,
     run = embedded.start("results/tables.csv", "--set-resources", "tables:mem_mb=100*attempt**3")
     cut = embedded.running("refine")
     embedded.slurm.ask("sbatch", "--partition=urgent", "--gpus=1", "--output=/dev/null", "--wrap=true")
-    wait_until("the job is back in the queue", lambda: embedded.job(cut.number).state == "PENDING", 30)
-    embedded.slurm.ask("scontrol", "update", f"JobId={cut.number}", "StartTime=now")  # SLURM would wait for 2 minutes
+    embedded.requeued(cut.number)
     embedded.finish(run)
     jobs = embedded.jobs()
     assert [job.number for job in jobs if job.restarts] == [cut.number]
