@@ -16,9 +16,10 @@ from pipeline_lib.sam import BoxModel, Frame, device
 Boxes = NDArray[np.float32]  # (N, 4), XYXY half-open, pixels of the image
 Predict = Callable[[Boxes], tuple[Mask, NDArray[np.float32]]]  # to masks (N, h, w) and predicted IoU (N)
 
-# Bytes of image features per call of the network, by kind of device. On a CPU more of them leave its caches, and
-# tensors from 32 MiB, which is eight times as much, are mapped anew at each call (times: `benchmarks/README.md`).
-FEATURES = {"cpu": 2**22, "cuda": 2**27}
+# Bytes of image features per call of the network, by kind of device. On a CPU, with fewer the tokens' small products
+# take a larger share, and with more the system maps memory anew for tensors that it gave back a moment ago;
+# `benchmarks/README.md` has the times, and 8 MiB are within a tenth of the best on either backbone in either precision.
+FEATURES = {"cpu": 2**23, "cuda": 2**27}
 
 
 def autocast(precision: str) -> torch.autocast:
