@@ -103,16 +103,6 @@ def test_ids_are_unique(html: str) -> None:
     assert len(ids) == len(set(ids))
 
 
-def test_the_charts_of_the_same_tables_are_the_same_bytes(finished: Path, tmp_path: Path) -> None:
-    before = {file.name: file.read_bytes() for file in (finished / "results/figures").glob("*.svg")}
-    shutil.copytree(finished / "results", tmp_path / "results", symlinks=True)
-    run = snakemake(
-        tmp_path, SMALL, "--cores", "1", "--forcerun", "report", "--allowed-rules", "report", "--", "report"
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
-    assert {file.name: file.read_bytes() for file in (tmp_path / "results/figures").glob("*.svg")} == before
-
-
 def test_snakemakes_own_report_holds_ours(finished: Path, tmp_path: Path) -> None:
     target = tmp_path / "snakemake.html"
     run = snakemake(finished, SMALL, "--report", str(target))

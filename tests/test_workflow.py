@@ -158,7 +158,9 @@ def test_two_runs_from_scratch_give_the_same_bytes(finished: Path, tmp_path: Pat
     assert run.returncode == 0, run.stderr[-4000:]
     again = sorted(path.relative_to(tmp_path) for path in (tmp_path / "results").glob("*/**/cells/**/*.csv"))
     assert len(again) == 3 + 6  # loss curves and scores
-    for path in [*again, Path("results/boxes/cells.csv")]:
+    pictures = sorted(path.relative_to(tmp_path) for path in (tmp_path / "results/figures").glob("cells_*"))
+    assert len(pictures) > 10
+    for path in [*again, *pictures, Path("results/boxes/cells.csv")]:
         assert (tmp_path / path).read_bytes() == (finished / path).read_bytes(), path
 
 
