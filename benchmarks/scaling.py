@@ -133,20 +133,25 @@ def measured(results: Path, dataset: str) -> str:
 
 
 def traffic(plan: Plan, sizes: Sizes) -> str:
-    """What one job reads and writes, and how many there are."""
+    """What one job reads and writes, and how many there are.
+
+    Whoever uses embeddings reads the images too, to know that they are of these; embed reads them once for that.
+    """
     store = plan.slices * plan.side**2 * sizes.per_pixel
     boxes = plan.slices * plan.objects * sizes.per_box
     passes = plan.tested * (1 + plan.repeated)
     embeddings, rows = plan.slices * EMBEDDING, []
-    train = plan.epochs * (0.6 * embeddings + 0.6 * store) + plan.epochs * min(
-        0.2 * plan.slices, plan.validation_objects
-    ) * (EMBEDDING + store / plan.slices)
+    train = (
+        store
+        + plan.epochs * (0.6 * embeddings + 0.6 * store)
+        + plan.epochs * min(0.2 * plan.slices, plan.validation_objects) * (EMBEDDING + store / plan.slices)
+    )
     for stage, jobs, read, written, files in (
         ("convert", plan.datasets, plan.slices * plan.side**2 * 2, store, 2 * plan.slices),
         ("boxes", plan.datasets, store, boxes, 1),
-        ("embed", plan.datasets, store, embeddings, plan.slices),
+        ("embed", plan.datasets, 2 * store, embeddings, plan.slices),
         ("train", plan.trainings, train, 5 * plan.epochs * sizes.model, 2),
-        ("refine", plan.trainings * plan.levels, 0.2 * (embeddings + store), passes * sizes.per_pass, 2),
+        ("refine", plan.trainings * plan.levels, store + 0.2 * (embeddings + store), passes * sizes.per_pass, 2),
         (
             "score",
             plan.trainings * plan.levels,
@@ -176,7 +181,7 @@ def storage(plan: Plan, sizes: Sizes) -> str:
 
 
 def gpu_hours(plan: Plan, encoder: float, decoder: float, tflops: float) -> list[str]:
-    """Of embed, train (a step is three forwards) and refine; the sum; the critical path on GPUs without end."""
+    """Of embed, train (a step is three forwards) and refine; the sum; the longest chain's computing."""
     epoch = 0.6 * plan.slices * plan.objects_per_step * 3 + plan.validation_objects * plan.levels
     one = {
         "embed": plan.slices * encoder,
@@ -210,7 +215,7 @@ def main() -> None:
         "train",
         "refine",
         "all, GPU hours",
-        "critical path",
+        "longest chain",
     )
     rows = [
         (name, f"{encoder / 1e9:,.0f}", f"{decoder / 1e9:.2f}", *gpu_hours(plan, encoder, decoder, given.tflops))

@@ -8,10 +8,18 @@ from pathlib import Path
 from socket import gethostname
 
 
+def to_disk(path: str | Path) -> None:
+    """Wait until a file's bytes are on disk, where a crash of the machine leaves them."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
 def replace(finished: str | Path, final: str | Path) -> None:
-    """Rename a file or folder to `final`, in the place of whatever is there."""
+    """Rename a file or folder to `final`, in the place of whatever is there; a file is on disk before that."""
     if Path(final).is_dir():
         shutil.rmtree(final)
+    if Path(finished).is_file():
+        to_disk(finished)
     os.replace(finished, final)
 
 

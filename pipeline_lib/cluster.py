@@ -17,6 +17,8 @@ from pipeline_lib.atomic import atomic
 CONTROLLER = ".snakemake/controller"  # beside Snakemake's own locks, which do not tell whose they are
 
 # What of sbatch's complaint names the resource with the wrong value. All other complaints are about amounts.
+LONGEST_WAIT = 200  # seconds: a little more than the plugin's longest between two looks at the queue
+
 CAUSES = {
     "partition name": "slurm_partition",
     "account": "slurm_account",
@@ -123,18 +125,35 @@ def refuse_company(folder: Path) -> None:
         )
 
 
-def place(file: Path, key: str) -> str:
-    """Where a key stands, if only in a comment: its file and line."""
-    lines = enumerate(file.read_text().splitlines(), 1)
-    found = [number for number, line in lines if re.match(rf"[\s#]*{re.escape(key)}\s*:", line)]
-    return f"{file}, line {found[0]}" if found else str(file)
+def refuse_forgetful(age: int | None) -> None:
+    """A cluster must remember finished jobs from one look at the queue to the next: `age` is its MinJobAge in seconds.
+
+    Raises:
+        ClusterError: it does not, or does not tell.
+    """
+    if age is None or age < LONGEST_WAIT:
+        found = "is not told by `scontrol show config`" if age is None else f"is {age} s"
+        raise ClusterError(
+            f"SLURM's MinJobAge {found}: at least {LONGEST_WAIT} s are expected, as a job that ends and is forgotten "
+            "between two looks at the queue is waited for without end. Ask the cluster's administrators to raise it"
+        )
+
+
+def place(file: Path, key: str, rule: str = "") -> str:
+    """Where a key stands, for a rule or else for all, if only in a comment: its file and line."""
+    lines = list(enumerate(file.read_text().splitlines(), 1))
+    for pattern in (rf"\s*{re.escape(rule)}\s*:.*\b{re.escape(key)}\s*:", rf"[\s#]*{re.escape(key)}\s*:"):
+        found = [number for number, line in lines if re.match(pattern, line)]
+        if found:
+            return f"{file}, line {found[0]}"
+    return str(file)
 
 
 def remedy(request: Request, complaint: str, profile: Path) -> str:
     """What to change about a request that SLURM complains of."""
     for words, key in CAUSES.items():
         if words in complaint.lower():
-            return f"{key} is {request.resources.get(key, 'not set')}: edit {place(profile, key)}"
+            return f"{key} is {request.resources.get(key, 'not set')}: edit {place(profile, key, request.rule)}"
     amounts = ", ".join(f"{key}={value}" for key, value in request.resources.items())
     rule = place(request.snakefile, f"rule {request.rule}")
     return f"it asks for {amounts}: edit {rule}, or set it for this rule under set-resources in {profile}"
@@ -151,7 +170,8 @@ def refuse_impossible(requests: list[Request], profile: Path) -> None:
         command = f"{request.sbatch} --test-only --wrap true"
         tried = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
         if tried.returncode:
-            complaint = tried.stderr.strip().splitlines()[-1].removeprefix("allocation failure: ")
+            said = tried.stderr.strip().splitlines() or [f"sbatch ended with {tried.returncode}"]
+            complaint = said[-1].removeprefix("allocation failure: ")
             refused.setdefault(f"{complaint}; {remedy(request, complaint, profile)}", []).append(request.rule)
     if refused:
         lines = [f"{', '.join(sorted(set(rules)))}: {what}" for what, rules in refused.items()]

@@ -15,9 +15,9 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from pipeline_lib.atomic import atomic, replace
+from pipeline_lib.atomic import atomic, replace, to_disk
 from pipeline_lib.boxes import read_boxes
-from pipeline_lib.errors import StaleEmbeddingsError
+from pipeline_lib.errors import DataError, StaleEmbeddingsError
 from pipeline_lib.journal import Journal, key_of
 from pipeline_lib.sam import Backbone, Frame, clock, device, load_backbone
 from pipeline_lib.stock import Sam
@@ -59,6 +59,7 @@ def embed(*, store: str, boxes: str, weights: str, embeddings: str, timing: str,
                 dtype=dtype,
                 compressors=None,  # noise to a compressor, and read again in every epoch
                 attributes=made_from,
+                config={"write_empty_chunks": True},  # each image has its file
                 overwrite=True,
             )
         array = zarr.open_array(unfinished, mode="r+")
@@ -69,12 +70,21 @@ def embed(*, store: str, boxes: str, weights: str, embeddings: str, timing: str,
             seconds = clock() - started
             for image, embedding in zip(some, encoded.cpu().numpy(), strict=True):
                 array[image] = embedding
+                to_disk(chunk_of(array, unfinished, image))
             journal.add({"seconds": seconds})
         with atomic(timing) as partial:
             spent = round(sum(each["seconds"] for each in journal), 3)
             partial.write_text(json.dumps({"images": len(images), "seconds": spent}) + "\n")
+        missing = [image for image in images if not chunk_of(array, unfinished, image).exists()]
+        if missing:  # two processes at the same job, where there are no locks
+            raise DataError(f"{unfinished}: expected {len(images)} embeddings, {len(missing)} are missing; delete it")
         replace(unfinished, embeddings)
         journal.delete()
+
+
+def chunk_of(array: zarr.Array[Any], folder: Path, image: int) -> Path:
+    """The file of an image's embedding."""
+    return folder / array.metadata.encode_chunk_key((image, 0, 0, 0))
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,7 @@ from typing import Any
 
 from pipeline_lib.errors import DataError
 
+LOCK_SECONDS = 120
 log = logging.getLogger(__name__)
 
 
@@ -27,7 +29,8 @@ class Journal:
     line counts once it has its end, so what a process was killed in the middle of is cut off.
 
     Raises:
-        DataError: another process has the journal open, so the same job is running twice.
+        DataError: another process has the journal open, so the same job is running twice, and keeps it open for
+            `LOCK_SECONDS`, within which a file server gives up the locks of a machine that was lost.
     """
 
     def __init__(self, path: str | Path, key: str) -> None:
@@ -87,9 +90,16 @@ class Journal:
             self._file.truncate(self._file.tell() - len(last))
 
     def _lock(self) -> None:
-        try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DataError(f"{self.path}: another process is at work on the same job; cancel one of them") from error
-        except OSError as error:  # some network file systems have none
-            log.warning("%s: no lock against a second process: %s", self.path, error)
+        end = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except (BlockingIOError, PermissionError) as error:
+                if time.monotonic() > end:
+                    message = f"{self.path}: another process is at work on the same job; cancel one of them"
+                    raise DataError(message) from error
+                time.sleep(1)
+            except OSError as error:  # some network file systems have none
+                log.warning("%s: no lock against a second process: %s", self.path, error)
+                return

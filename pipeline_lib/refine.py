@@ -19,6 +19,7 @@ from pipeline_lib.atomic import atomic
 from pipeline_lib.boxes import Deviation, by_image, deviated, read_boxes
 from pipeline_lib.decode import Boxes, Decoder, Predict
 from pipeline_lib.embed import Embeddings
+from pipeline_lib.errors import DataError
 from pipeline_lib.journal import Journal, key_of
 from pipeline_lib.masks import Mask, largest_component, rectangle, to_rle
 from pipeline_lib.sam import Backbone, Frame, clock, device, fingerprint, load_model
@@ -197,6 +198,8 @@ def refine(
                 some = slice(start, start + settings["chunk"])
                 records += rows_of(image, rows["object"].iloc[some], timed(predict, prompts[some], rules, spent), rules)
             journal.add({"timing": asdict(spent), "rows": records})
+        if len(journal) != len(images):  # two processes at the same job, where there are no locks
+            raise DataError(f"{journal.path}: expected {len(images)} images, found {len(journal)}; delete it")
         write_outputs(journal, passes, timing, fingerprint(model))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)  # a time limit or preemption, a user's --signal, Ctrl-C
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)  # a time limit or preemption, a batch script's own, Ctrl-C
 
 
 class StopRequest:

@@ -6,6 +6,7 @@ with what it is for, so a run that was killed goes on from its last epoch as if 
 
 import logging
 import math
+import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -190,7 +191,11 @@ class Run:
         """Go on from the checkpoint, if there is one and it is of this very run."""
         if not self.checkpoint.exists():
             return
-        state = torch.load(self.checkpoint, map_location=device(), weights_only=True)
+        try:
+            state = torch.load(self.checkpoint, map_location=device(), weights_only=True)
+        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+            log.warning("%s cannot be read and is ignored: %s", self.checkpoint, error)
+            return
         if state["key"] != self.key:
             log.warning("%s is of other settings or data and is ignored", self.checkpoint)
             return

@@ -16,14 +16,22 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def cancel(run: Run) -> None:
-    """Cancel the jobs of a run and of no other, and wait until none writes any more."""
-    jobs = live_jobs(run)
-    for job in jobs:
-        print(f"cancelling job {job.number} ({job.rule}, {job.state.lower()})")
-    if jobs:
-        subprocess.run(["scancel", *(job.number for job in jobs)], check=True)
-    while jobs := live_jobs(run):
-        print(f"waiting for {len(jobs)} jobs to end")
+    """Cancel the jobs of a run and of no other, and wait until none writes any more.
+
+    What sbatch was submitting when its controller was killed may come a moment later, so an empty queue is seen twice.
+    """
+    cancelled: set[str] = set()
+    for _ in range(2):
+        while jobs := live_jobs(run):
+            new = [job for job in jobs if job.number not in cancelled]
+            for job in new:
+                print(f"cancelling job {job.number} ({job.rule}, {job.state.lower()})")
+                # not checked: it fails for a job that has just ended
+                subprocess.run(["scancel", job.number], check=False)
+                cancelled.add(job.number)
+            if not new:
+                print(f"waiting for {len(jobs)} jobs to end")
+            time.sleep(2)
         time.sleep(2)
 
 

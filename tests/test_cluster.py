@@ -9,7 +9,18 @@ from pathlib import Path
 import pytest
 from running import ROOT
 
-from pipeline_lib.cluster import ClusterError, Request, Run, alive, last_run, place, record, refuse_company, remedy
+from pipeline_lib.cluster import (
+    ClusterError,
+    Request,
+    Run,
+    alive,
+    last_run,
+    place,
+    record,
+    refuse_company,
+    refuse_forgetful,
+    remedy,
+)
 
 PROFILE = """\
 default-resources:
@@ -72,6 +83,20 @@ def test_a_key_is_placed_by_file_and_line(profile: Path) -> None:
     assert place(profile, "qos") == f"{profile}, line 3"
     assert place(profile, "slurm_partition") == f"{profile}, line 2"
     assert place(profile, "constraint") == str(profile)
+
+
+def test_a_rules_own_line_comes_first(profile: Path) -> None:
+    lines = profile.read_text().splitlines()
+    profile.write_text("\n".join([*lines, "set-resources:", "  convert: {threads: 2, slurm_partition: nowhere}"]))
+    assert place(profile, "slurm_partition", "convert") == f"{profile}, line {len(lines) + 2}"
+    assert place(profile, "slurm_partition", "train") == f"{profile}, line 2"
+
+
+@pytest.mark.parametrize(("age", "named"), [(None, "is not told"), (60, "is 60 s")])
+def test_a_cluster_that_forgets_finished_jobs_too_soon_is_refused(age: int | None, named: str) -> None:
+    refuse_forgetful(300)
+    with pytest.raises(ClusterError, match=f"MinJobAge {named}"):
+        refuse_forgetful(age)
 
 
 @pytest.mark.parametrize(

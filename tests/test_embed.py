@@ -14,7 +14,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 from pipeline_lib.boxes import boxes
 from pipeline_lib.embed import Embeddings, embed, encode
-from pipeline_lib.errors import StaleEmbeddingsError
+from pipeline_lib.errors import DataError, StaleEmbeddingsError
 from pipeline_lib.micro import MicroEncoder
 from pipeline_lib.sam import Frame
 from pipeline_lib.weights import weights
@@ -152,6 +152,15 @@ def test_a_journal_without_its_embeddings_is_worth_nothing(run, encoded_batches,
     encoded_batches.clear()
     run(batch=1)
     assert sum(encoded_batches) == len(WITH_BOXES)
+
+
+def test_embeddings_that_were_lost_since_their_batch_was_noted_are_an_error(run, tmp_path):
+    with failing_after(2):
+        run(batch=1)
+    (chunk,) = (tmp_path / "embeddings.zarr.unfinished/c/0").rglob("0/0")
+    chunk.unlink()
+    with pytest.raises(DataError, match="expected 3 embeddings, 1 are missing"):
+        run(batch=1)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])

@@ -73,7 +73,7 @@ def test_numbers_of_numpy_keep_their_value(path):
 
 
 def test_a_second_process_on_the_same_job_is_refused(path):
-    code = "import sys; from pipeline_lib.journal import Journal; Journal(sys.argv[1], 'key')"
+    code = "import sys; from pipeline_lib import journal; journal.LOCK_SECONDS = 0; journal.Journal(sys.argv[1], 'key')"
     with Journal(path, "key"):
         second = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
     assert second.returncode == 1

@@ -348,3 +348,10 @@ def test_a_checkpoint_of_another_run_is_ignored(stages, killed, tmp_path, caplog
     curve = call(stages, tmp_path, **{"settings": {**SETTINGS, "epochs": 0}, **change})
     assert "is of other settings or data and is ignored" in caplog.text
     assert len(curve) == 1
+
+
+def test_a_checkpoint_that_cannot_be_read_is_ignored(stages, tmp_path, caplog):
+    (tmp_path / "model.safetensors.checkpoint").write_bytes(b"PK, and then nothing")
+    curve = call(stages, tmp_path, settings={**SETTINGS, "epochs": 0})
+    assert "cannot be read and is ignored" in caplog.text
+    assert len(curve) == 1

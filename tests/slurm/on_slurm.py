@@ -141,14 +141,16 @@ class Training:
         return [int(epoch) for epoch in re.findall(r"epoch (\d+):", self.log.read_text())]
 
     def freeze(self) -> psutil.Process:
-        """Stop the process once it has finished an epoch, as a hanging node would: a fault then strikes in the next.
+        """Stop the process once it has finished some epochs, as a hanging node would: a fault then strikes in the next.
+
+        There are two at first, so that beginning anew would repeat two.
 
         SLURM's signals come with SIGCONT.
         """
         wait_until("training has begun", lambda: self.process() is not None, 120)
         process = self.process()
         assert process
-        wait_until("an epoch is finished", lambda: bool(self.finished()), 120)
+        wait_until("epochs are finished", lambda: len(self.finished()) >= (1 if self.epochs else 2), 120)
         process.suspend()
         self.epochs += self.finished()
         return process

@@ -10,6 +10,9 @@ def sbatch(job, executor):
     """The command with which the executor will submit a job or a group, without its script."""
     from snakemake_executor_plugin_slurm.submit_string import get_submit_command
     from snakemake_executor_plugin_slurm.utils import set_gres_string
+    from snakemake_executor_plugin_slurm.validation import validate_slurm_extra
+
+    validate_slurm_extra(job)
 
     own = {
         "run_uuid": executor.run_uuid,
@@ -46,6 +49,7 @@ def hold_status_command():
     import snakemake_executor_plugin_slurm as plugin
 
     age = plugin.get_min_job_age()
+    cluster.refuse_forgetful(age)
     plugin.get_min_job_age = lambda: age
 
 
@@ -53,9 +57,9 @@ def start_on_slurm():
     """Refuse at once what would go wrong later; remember this run for `slurm/recover.py`."""
     executor = workflow.scheduler._executor
     cluster.refuse_company(Path())
+    hold_status_command()
     cluster.refuse_impossible(requests(executor), Path(workflow.basedir) / "slurm/config.yaml")
     cluster.record(Path(), cluster.Run.here(executor.run_uuid))
-    hold_status_command()
 
 
 onstart:

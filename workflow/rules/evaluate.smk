@@ -44,6 +44,7 @@ rule score:
     conda:
         "../../envs/pipeline.yaml"
     resources:
+        turn=1,  # in a group, see slurm/config.yaml
         mem_mb=growing(1000),
         runtime=growing(10),
     script:
