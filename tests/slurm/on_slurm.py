@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -104,9 +105,23 @@ class Experiment:
         return next(job for job in self.jobs() if job.number == number)
 
     def requeued(self, number: int) -> None:
-        """Wait until SLURM has put a job back into the queue, and spare it the two minutes that it would wait there."""
+        """Wait until SLURM has put a job back into the queue, and spare it the two minutes that it would wait there.
+
+        The wait is there for the node to be done with the job: SLURM drains a node that is to run a job twice at once.
+        """
         wait_until(f"job {number} is in the queue again", lambda: self.job(number).state == "PENDING", 60)
+        wait_until(f"the node is done with job {number}", lambda: not self.on_node(number), 60)
         self.slurm.ask("scontrol", "update", f"JobId={number}", "StartTime=now")
+
+    def on_node(self, number: int) -> bool:
+        """Whether the daemon of one of the job's steps still lives."""
+        own = self.slurm.environment["SLURM_CONF"]
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):  # it has ended meanwhile
+                title = " ".join(process.cmdline())
+                if title.startswith(f"slurmstepd: [{number}.") and process.environ().get("SLURM_CONF") == own:
+                    return True
+        return False
 
     def running(self, rule: str) -> Record:
         """The job of a rule that runs, as soon as there is one."""
