@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -90,7 +91,7 @@ class Experiment:
         return self.said.read_text()
 
     def recover(self) -> subprocess.CompletedProcess[str]:
-        call = [psutil.Process().exe(), ROOT / "slurm/recover.py"]
+        call = [sys.executable, ROOT / "slurm/recover.py"]
         return subprocess.run(
             call, cwd=self.folder, env=self.slurm.environment, capture_output=True, text=True, check=False
         )

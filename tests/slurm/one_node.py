@@ -155,6 +155,7 @@ class OneNode:
                 daemon.wait(30)
             except subprocess.TimeoutExpired:  # slurmd waits for jobs that do not end
                 daemon.kill()
+                daemon.wait()
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command inside this SLURM."""
