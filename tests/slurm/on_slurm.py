@@ -116,11 +116,12 @@ class Experiment:
 
     def on_node(self, number: int) -> bool:
         """Whether the daemon of one of the job's steps still lives."""
-        own = self.slurm.environment["SLURM_CONF"]
-        for process in psutil.process_iter():
-            with suppress(psutil.Error):  # it has ended meanwhile
-                title = " ".join(process.cmdline())
-                if title.startswith(f"slurmstepd: [{number}.") and process.environ().get("SLURM_CONF") == own:
+        own = f"SLURM_CONF={self.slurm.environment['SLURM_CONF']}".encode()
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # it has ended meanwhile
+                title = (process / "cmdline").read_bytes()
+                # its title runs into its environment, which is therefore no list of pairs
+                if title.startswith(b"slurmstepd: [%d." % number) and own in (process / "environ").read_bytes():
                     return True
         return False
 
