@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from networks import random_backbone
 from numpy.typing import ArrayLike, NDArray
 from running import SMALL, snakemake
 from safetensors.torch import save_file
@@ -16,7 +16,6 @@ from pipeline_lib.boxes import boxes
 from pipeline_lib.convert import convert
 from pipeline_lib.embed import embed
 from pipeline_lib.raw import raw
-from pipeline_lib.sam import build
 from pipeline_lib.store import Slice, create
 from pipeline_lib.weights import weights
 
@@ -42,15 +41,6 @@ def make_store(tmp_path: Path) -> Callable[..., str]:
         return path
 
     return make
-
-
-def random_backbone(name: str) -> Sam:
-    """A backbone whose zero-initialised weights are moved as well, so that each of them has a say."""
-    torch.manual_seed(0)
-    sam = build(name).requires_grad_(False)
-    for parameter in sam.parameters():
-        parameter += 0.02 * torch.randn_like(parameter)
-    return sam
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
-from conftest import random_backbone
+from networks import random_backbone
 
 from pipeline_lib.decode import Decoder
 from pipeline_lib.masks import iou
