@@ -16,9 +16,9 @@ from pipeline_lib.atomic import atomic
 
 CONTROLLER = ".snakemake/controller"  # beside Snakemake's own locks, which do not tell whose they are
 
-# What of sbatch's complaint names the resource with the wrong value. All other complaints are about amounts.
 LONGEST_WAIT = 200  # seconds: a little more than the plugin's longest between two looks at the queue
 
+# What of sbatch's complaint names the resource with the wrong value. All other complaints are about amounts.
 CAUSES = {
     "partition name": "slurm_partition",
     "account": "slurm_account",

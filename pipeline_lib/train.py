@@ -1,7 +1,7 @@
 """The stage `train`: one model of a data set, from cached embeddings only.
 
 A step takes some objects of one image, each with a box of its own looseness. Every draw comes from a generator seeded
-with what it is for, so a run that was killed goes on from its last epoch as if nothing had happened.
+with what it is for, so a run that was cut goes on from its last checkpoint as if nothing had happened.
 """
 
 import logging

@@ -139,7 +139,6 @@ class Training:
     """The process that trains a model on behalf of a job, one attempt after the other."""
 
     def __init__(self, experiment: Experiment, model: str) -> None:
-        self.outputs = experiment.folder / f"results/train/cells/{model}"
         self.log = experiment.folder / f"results/logs/train/cells/{model}/0.log"
         self.epochs: list[int] = []  # finished ones, of each attempt that was frozen
 
