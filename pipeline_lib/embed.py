@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,8 @@ def embed(*, store: str, boxes: str, weights: str, embeddings: str, timing: str,
         weights: manifest of the backbone.
         embeddings: Zarr v3 array to write, (images, 256, g, g), one chunk per image; those without boxes stay
             unwritten. Its attributes say what it was made from, see `origin`.
-        timing: JSON to write, the number of images and the seconds of `clock` that the encoder took.
+        timing: JSON to write, the number of images and the seconds of `clock` that the encoder takes for one: the
+            median over the calls, as the first one of a process is many times slower.
         dtype: float32 or float16, as stored; the encoder runs in float32.
         batch: images that are encoded at a time.
 
@@ -71,10 +73,10 @@ def embed(*, store: str, boxes: str, weights: str, embeddings: str, timing: str,
             for image, embedding in zip(some, encoded.cpu().numpy(), strict=True):
                 array[image] = embedding
                 to_disk(chunk_of(array, unfinished, image))
-            journal.add({"seconds": seconds})
+            journal.add({"seconds_per_image": seconds / len(some)})
         with atomic(timing) as partial:
-            spent = round(sum(each["seconds"] for each in journal), 3)
-            partial.write_text(json.dumps({"images": len(images), "seconds": spent}) + "\n")
+            typical = median(each["seconds_per_image"] for each in journal)
+            partial.write_text(json.dumps({"images": len(images), "seconds_per_image": round(typical, 6)}) + "\n")
         missing = [image for image in images if not chunk_of(array, unfinished, image).exists()]
         if missing:  # two processes at the same job, where there are no locks
             raise DataError(f"{unfinished}: expected {len(images)} embeddings, {len(missing)} are missing; delete it")

@@ -308,7 +308,7 @@ def seconds_of(dataset: str, runs: Runs) -> list[Seconds]:
         spent, images = runs.refine[cell], runs.scores[cell].groupby("image")
         found.append(
             Seconds(
-                encode=embed["seconds"] / embed["images"],
+                encode=embed["seconds_per_image"],
                 first=spent["first_seconds"] / spent["images"],
                 repeated=spent["repeated_seconds"] / spent["images"],
                 passes=float(images["iterations"].max().mean()),
