@@ -6,7 +6,7 @@ masks out. The peers come by `pip install .[peers]`.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -77,7 +77,8 @@ def ours(predictor: SamPredictor, precision: str) -> Way:
     decoder = Decoder(box_model(predictor.model, PLAIN), frame, precision)
 
     def run(boxes: Boxes) -> Masks:
-        return decoder.of_image(predictor.features, predictor.original_size)(boxes)[0]
+        view = decoder.view(predictor.features, predictor.original_size)
+        return np.stack(decoder.predict([view] * len(boxes), boxes)[0])
 
     return run
 
@@ -174,7 +175,7 @@ def in_chunks(model: BoxModel, image: ImageSide, boxes: torch.Tensor, chunk: int
     """The network alone."""
     with autocast(precision):
         for part in boxes.split(chunk):
-            model(image, part)
+            model([image] * len(part), part)
 
 
 def users_loop(predictor: SamPredictor, boxes: Boxes) -> Masks:
@@ -197,7 +198,7 @@ def users_loop(predictor: SamPredictor, boxes: Boxes) -> Masks:
 def iterated(way: Way, boxes: Boxes) -> Masks:
     """The same by `pipeline_lib.refine`."""
 
-    def predict(boxes: Boxes) -> tuple[Masks, np.ndarray]:
+    def predict(_: Sequence[int], boxes: Boxes) -> tuple[Masks, np.ndarray]:
         return way(boxes), np.zeros(len(boxes), np.float32)
 
     histories = iterate(predict, first_passes(predict, boxes), RULES)

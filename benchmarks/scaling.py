@@ -95,7 +95,7 @@ def decoder_flops(boxes: int = 64) -> float:
     model = box_model(build("vit_b"), Variant((), Token(128, 1))).requires_grad_(False)
     image = model.image_side(torch.zeros(1, 256, 64, 64))
     with FlopCounterMode(display=False) as counter:
-        model(image, torch.rand(boxes, 4))
+        model([image] * boxes, torch.rand(boxes, 4))
     return counter.get_total_flops() / boxes
 
 

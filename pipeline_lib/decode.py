@@ -1,8 +1,7 @@
-"""Boxes of one image to masks at the image's own resolution: what training, validation and inference share."""
+"""Boxes to masks at the images' own resolution: what training, validation and inference share."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -14,7 +13,6 @@ from pipeline_lib.masks import Mask
 from pipeline_lib.sam import BoxModel, Frame, device
 
 Boxes = NDArray[np.float32]  # (N, 4), XYXY half-open, pixels of the image
-Predict = Callable[[Boxes], tuple[Mask, NDArray[np.float32]]]  # to masks (N, h, w) and predicted IoU (N)
 
 # Bytes of image features per call of the network, by kind of device. On a CPU, with fewer the tokens' small products
 # take a larger share, and with more the system maps memory anew for tensors that it gave back a moment ago;
@@ -27,10 +25,18 @@ def autocast(precision: str) -> torch.autocast:
     return torch.autocast(device().type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
-def forward(model: BoxModel, frame: Frame, image: ImageSide, boxes: Boxes) -> tuple[Tensor, Tensor]:
-    """Low-resolution logits (N, g, g) and predicted IoU (N), float32, of boxes (N, 4) XYXY in pixels of the image."""
-    logits, predicted_iou = model(image, frame.to_network(boxes).to(image.features.device))
+def forward(model: BoxModel, frame: Frame, images: Sequence[ImageSide], boxes: Boxes) -> tuple[Tensor, Tensor]:
+    """Low-resolution logits (N, g, g) and predicted IoU (N), float32, of boxes (N, 4), one of each of the images."""
+    logits, predicted_iou = model(images, frame.to_network(boxes).to(images[0].features.device))
     return logits.float(), predicted_iou.float()
+
+
+@dataclass(frozen=True)
+class View:
+    """An image as a decoder sees it."""
+
+    side: ImageSide
+    shape: tuple[int, int]  # h, w, pixels
 
 
 @dataclass(frozen=True)
@@ -42,20 +48,29 @@ class Decoder:
     precision: str
 
     @torch.inference_mode()
-    def of_image(self, embedding: Tensor, shape: tuple[int, int]) -> Predict:
-        """The function from boxes to masks of one image: its embedding is (1, 256, g, g), its shape (h, w)."""
+    def view(self, embedding: Tensor, shape: tuple[int, int]) -> View:
+        """Of an image its embedding (1, 256, g, g), on any device, and its shape (h, w): all that its boxes share."""
         with autocast(self.precision):
-            return partial(self._predict, self.model.image_side(embedding), shape)
+            return View(self.model.image_side(embedding.to(device())), shape)
 
     @torch.inference_mode()
-    def _predict(self, image: ImageSide, shape: tuple[int, int], boxes: Boxes) -> tuple[Mask, NDArray[np.float32]]:
-        masks, ious = np.empty((len(boxes), *shape), bool), np.empty(len(boxes), np.float32)
-        chunk = self._chunk(image)
+    def predict(self, views: Sequence[View], boxes: Boxes) -> tuple[list[Mask], NDArray[np.float32]]:
+        """The mask (h, w) and the predicted IoU (N) of each box.
+
+        Args:
+            views: one for each box; boxes of an image are neighbours.
+            boxes: (N, 4).
+        """
+        masks: list[Mask] = []
+        ious = np.empty(len(boxes), np.float32)
+        chunk = self._chunk(views[0].side)
         for start in range(0, len(boxes), chunk):
             part = slice(start, start + chunk)
             with autocast(self.precision):
-                logits, predicted_iou = forward(self.model, self.frame, image, boxes[part])
-            masks[part] = self.frame.mask(logits, shape).cpu().numpy()
+                images = [view.side for view in views[part]]
+                logits, predicted_iou = forward(self.model, self.frame, images, boxes[part])
+            tiles = self.frame.mask(logits, self.frame.tile).cpu().numpy()
+            masks += [tile[: view.shape[0], : view.shape[1]] for tile, view in zip(tiles, views[part], strict=True)]
             ious[part] = predicted_iou.cpu().numpy()
         return masks, ious
 

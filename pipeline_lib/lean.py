@@ -1,4 +1,4 @@
-"""SAM's mask decoder for many boxes of one image: segment_anything's weights, a forward of our own, the same masks.
+"""SAM's mask decoder for many boxes of few images: segment_anything's weights, a forward of our own, the same masks.
 
 Stock (`MaskDecoder.forward`, `TwoWayTransformer.forward`) copies the image's features for every box, projects them anew
 in each attention and rearranges them into heads; most of its time goes into moving memory. Here
@@ -17,7 +17,10 @@ embedding, C channels, H heads of D channels. Everything is differentiable, and 
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
@@ -68,17 +71,26 @@ def image_side(prompt_encoder: PromptEncoder, decoder: MaskDecoder, embedding: T
     )
 
 
-def decode(decoder: MaskDecoder, image: ImageSide, prompts: Tensor) -> tuple[Tensor, Tensor]:
-    """One mask for each box of an image: what `MaskDecoder.forward` returns without `multimask_output`.
+def each(function: Callable[..., Tensor], images: Sequence[ImageSide], *tensors: Tensor) -> Tensor:
+    """What a function makes of each image and the parts of tensors (B, …) that are its boxes', in their order."""
+    runs = [list(same) for _, same in groupby(images, key=id)]
+    parts = zip(*(tensor.split([len(same) for same in runs]) for tensor in tensors), strict=True)
+    made = [function(same[0], *own) for same, own in zip(runs, parts, strict=True)]
+    return made[0] if len(made) == 1 else torch.cat(made)  # which copies
+
+
+def decode(decoder: MaskDecoder, images: Sequence[ImageSide], prompts: Tensor) -> tuple[Tensor, Tensor]:
+    """One mask for each box: what `MaskDecoder.forward` returns without `multimask_output`.
 
     Args:
         decoder: the weights.
-        image: of `image_side` with these same weights.
+        images: for each of the B boxes that of `image_side` with these same weights; boxes of an image are neighbours.
         prompts: (B, P, C) float32, the prompt tokens of each box.
 
     Returns:
         Low-resolution logits (B, 4h, 4w) and predicted IoU (B).
     """
+    constant = images[0]  # for what is the same for all images
     first, second = decoder.transformer.layers
     last = decoder.transformer.final_attn_token_to_image
     own = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
@@ -87,26 +99,27 @@ def decode(decoder: MaskDecoder, image: ImageSide, prompts: Tensor) -> tuple[Ten
     )  # B T C, added to tokens as positions to cells
 
     tokens = first.norm1(first.self_attn(q=marks, k=marks, v=marks))
-    tokens = first.norm2(tokens + attend_to_shared(first.cross_attn_token_to_image, tokens + marks, image))
+    tokens = first.norm2(
+        tokens + each(partial(attend_to_shared, first.cross_attn_token_to_image), images, tokens + marks)
+    )
     tokens = first.norm3(tokens + first.mlp(tokens))
-    keys = scaled(first.cross_attn_image_to_token.k_proj, tokens + marks, image.heads)
-    scores = scores_of_shared(keys, image.queries)
-    features = first.norm4(update(first.cross_attn_image_to_token, scores, tokens, image.features))  # B N C
+    features = each(partial(update_shared, first.cross_attn_image_to_token), images, tokens, marks)
+    features = first.norm4(features)  # B N C
 
     marked = tokens + marks
     tokens = second.norm1(tokens + second.self_attn(q=marked, k=marked, v=tokens))
-    seen = attend(second.cross_attn_token_to_image, tokens + marks, features, image.position_keys)
+    seen = attend(second.cross_attn_token_to_image, tokens + marks, features, constant.position_keys)
     tokens = second.norm2(tokens + seen)
     tokens = second.norm3(tokens + second.mlp(tokens))
-    keys = scaled(second.cross_attn_image_to_token.k_proj, tokens + marks, image.heads)
-    scores = scores_of_own(keys, second.cross_attn_image_to_token.q_proj, features, image.position_queries)
+    keys = scaled(second.cross_attn_image_to_token.k_proj, tokens + marks, constant.heads)
+    scores = scores_of_own(keys, second.cross_attn_image_to_token.q_proj, features, constant.position_queries)
     features = second.norm4(update(second.cross_attn_image_to_token, scores, tokens, features))
 
     tokens, marks = tokens[:, :2], marks[:, :2]  # those of the IoU and of the first mask
-    tokens = tokens + attend(last, tokens + marks, features, image.last_position_keys)
+    tokens = tokens + attend(last, tokens + marks, features, constant.last_position_keys)
     tokens = decoder.transformer.norm_final_attn(tokens)
     kernel = decoder.output_hypernetworks_mlps[0](tokens[:, 1])
-    logits = upscale(decoder.output_upscaling, features, image.grid, kernel)
+    logits = upscale(decoder.output_upscaling, features, constant.grid, kernel)
     return logits, decoder.iou_prediction_head(tokens[:, 0])[:, 0]
 
 
@@ -136,8 +149,8 @@ def scores_of_own(x: Tensor, projection: nn.Linear, features: Tensor, positions:
     return torch.baddbmm(scores_of_shared(x, positions), folded.flatten(1, 2), features.transpose(1, 2))
 
 
-def attend_to_shared(attention: Attention, tokens: Tensor, image: ImageSide) -> Tensor:
-    """Tokens (B, T, C) attend to the image while it is still the same for all boxes: one attention of B · T queries."""
+def attend_to_shared(attention: Attention, image: ImageSide, tokens: Tensor) -> Tensor:
+    """Tokens (B, T, C) attend to an image while it is still the same for its boxes: one attention of B · T queries."""
     queries = split(attention.q_proj(tokens), image.heads)  # B H T D
     together = queries.transpose(0, 1).flatten(1, 2)  # H BT D
     seen = F.scaled_dot_product_attention(together[None], image.keys[None], image.values[None])[0]
@@ -168,6 +181,12 @@ def update(attention: Attention, scores: Tensor, tokens: Tensor, features: Tenso
     values, weight = split(attention.v_proj(tokens), heads), attention.out_proj.weight.unflatten(1, (heads, -1))
     outputs = torch.einsum("bhtd,chd->bhtc", values, weight).flatten(1, 2) + attention.out_proj.bias / heads
     return torch.baddbmm(features, shares.transpose(1, 2), outputs)
+
+
+def update_shared(attention: Attention, image: ImageSide, tokens: Tensor, marks: Tensor) -> Tensor:
+    """The first update: an image's features, the same for its boxes until then, become each box's own (B, N, C)."""
+    keys = scaled(attention.k_proj, tokens + marks, image.heads)
+    return update(attention, scores_of_shared(keys, image.queries), tokens, image.features)
 
 
 def upscale(layers: nn.Sequential, features: Tensor, grid: tuple[int, int], kernel: Tensor) -> Tensor:

@@ -130,7 +130,8 @@ def step_loss(sam: Sam, tissue_head: nn.Module, examples: list[Example], rng: Ge
     for embedding, example in zip(embeddings.split(1), examples, strict=True):
         with autocast(PRECISION):
             image = model.image_side(embedding)
-            logits, predicted_iou = forward(model, FRAME, image, jitter(rng, example.boxes))
+            boxes = jitter(rng, example.boxes)
+            logits, predicted_iou = forward(model, FRAME, [image] * len(boxes), boxes)
         grid = logits.shape[-1]
         target = object_share(torch.from_numpy(example.masks).to(device()), FRAME.tile, grid)
         exact = torch.from_numpy(example.boxes).to(device()) * (grid / IMAGE_SIZE)
@@ -212,8 +213,9 @@ def unseen_miou(sam: Sam, count: int) -> float:
         source = draw_slice(seed, IMAGE_SIZE)
         masks, boxes = zip(*objects_of(source.cells), *objects_of(source.mitochondria), strict=True)
         embedding = embed(sam, [source.image.astype(np.float32)])
-        predicted, _ = decoder.of_image(embedding, FRAME.tile)(np.array(boxes, np.float32))
-        ious.append(mask_iou(predicted, np.stack(masks)))
+        view = decoder.view(embedding, FRAME.tile)
+        predicted, _ = decoder.predict([view] * len(boxes), np.array(boxes, np.float32))
+        ious.append(mask_iou(np.stack(predicted), np.stack(masks)))
     return float(np.concatenate(ious).mean())
 
 

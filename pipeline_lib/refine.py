@@ -1,29 +1,34 @@
 """The stage `refine`: deviated boxes to masks, and masks to new boxes until the masks stop changing.
 
-The image encoder has no part in it: every pass of an image prompts the same embedding.
+The image encoder has no part in it: every pass of an image prompts the same embedding. Objects of several images are
+iterated together, so that those few that need many passes still fill the decoder's calls.
 """
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow.parquet import ParquetWriter
 from tqdm import tqdm
 
 from pipeline_lib.atomic import atomic
-from pipeline_lib.boxes import Deviation, by_image, deviated, read_boxes
-from pipeline_lib.decode import Boxes, Decoder, Predict
+from pipeline_lib.boxes import Deviation, deviated, read_boxes
+from pipeline_lib.decode import Boxes, Decoder
 from pipeline_lib.embed import Embeddings
 from pipeline_lib.errors import DataError
 from pipeline_lib.journal import Journal, key_of
 from pipeline_lib.masks import Mask, largest_component, rectangle, to_rle
 from pipeline_lib.sam import Backbone, Frame, clock, device, fingerprint, load_model
 from pipeline_lib.store import Store
+
+# From boxes (N, 4), and the number of the object that each is of, ascending, to masks YX and predicted IoU (N).
+Predict = Callable[[Sequence[int], Boxes], tuple[Sequence[Mask], NDArray[np.float32]]]
 
 MODEL_KEY = b"model"  # in the metadata of a table of passes: the fingerprint of the model's file
 SCHEMA = pa.schema(
@@ -67,7 +72,6 @@ class Pass:
 class Timing:
     """What inference at one level took, in seconds of `clock`; the encoder's share is the stage embed's."""
 
-    images: int = 0
     objects: int = 0
     first_seconds: float = 0.0
     repeated_seconds: float = 0.0
@@ -75,8 +79,9 @@ class Timing:
 
 
 def first_passes(predict: Predict, boxes: Boxes) -> list[Pass]:
-    """The masks of the boxes as they came."""
-    return [Pass(box, mask, float(iou), np.nan) for box, mask, iou in zip(boxes, *predict(boxes), strict=True)]
+    """The masks of all objects' boxes as they came."""
+    made = predict(range(len(boxes)), boxes)
+    return [Pass(box, mask, float(iou), np.nan) for box, mask, iou in zip(boxes, *made, strict=True)]
 
 
 def iterate(predict: Predict, first: Sequence[Pass], rules: Rules) -> list[list[Pass]]:
@@ -86,14 +91,15 @@ def iterate(predict: Predict, first: Sequence[Pass], rules: Rules) -> list[list[
     prompt with and stays at its first pass.
     """
     histories = [[start] for start in first]
-    active = [history for history in histories if history[0].mask.any()]
+    active = [number for number, start in enumerate(first) if start.mask.any()]
     for _ in range(rules.passes):
         if not active:
             break
-        boxes = np.stack([next_box(history[-1].mask, rules) for history in active])
-        for history, box, mask, iou in zip(active, boxes, *predict(boxes), strict=True):
+        boxes = np.stack([next_box(histories[number][-1].mask, rules) for number in active])
+        for number, box, mask, iou in zip(active, boxes, *predict(active, boxes), strict=True):
+            history = histories[number]
             history.append(Pass(box, mask, float(iou), change_rate(mask, history[-1].mask, box)))
-        active = [history for history in active if not settled(history, rules.tau)]
+        active = [number for number in active if not settled(histories[number], rules.tau)]
     return histories
 
 
@@ -123,11 +129,9 @@ def output_of(history: Sequence[Pass], rules: Rules) -> int:
     return max(present, default=0)
 
 
-def rows_of(
-    image: int, objects: Iterable[int], histories: Iterable[Sequence[Pass]], rules: Rules
-) -> Iterator[dict[str, Any]]:
-    """The rows of the table of passes, for the objects of one image."""
-    for label, history in zip(objects, histories, strict=True):
+def rows_of(objects: pd.DataFrame, histories: Sequence[Sequence[Pass]], rules: Rules) -> Iterator[dict[str, Any]]:
+    """The rows of the table of passes, for some rows of the table of boxes."""
+    for image, label, history in zip(objects["image"], objects["object"], histories, strict=True):
         output = output_of(history, rules)
         for index, each in enumerate(history):
             yield {
@@ -142,17 +146,31 @@ def rows_of(
             }
 
 
-def timed(predict: Predict, boxes: Boxes, rules: Rules, timing: Timing) -> list[list[Pass]]:
-    """First and repeated passes, with their durations added to `timing`."""
-    start = clock()
-    first = first_passes(predict, boxes)
-    middle = clock()
-    histories = iterate(predict, first, rules)
-    timing.objects += len(boxes)
-    timing.first_seconds += middle - start
-    timing.repeated_seconds += clock() - middle
-    timing.repeated_predictions += sum(len(history) - 1 for history in histories)
-    return histories
+@dataclass(frozen=True)
+class Inference:
+    """A trained model on a store's images."""
+
+    tiles: Store
+    cache: Embeddings
+    decoder: Decoder
+    rules: Rules
+
+    def of(self, objects: pd.DataFrame, boxes: Boxes) -> dict[str, Any]:
+        """All passes of some rows of the table of boxes, as rows of `SCHEMA`, and their `Timing`; prompts (N, 4)."""
+        embeddings = {image: self.cache[image].to(device()) for image in objects["image"].unique()}
+        started = clock()
+        seen = {image: self.decoder.view(each, self.tiles.shape(image)) for image, each in embeddings.items()}
+        views = [seen[image] for image in objects["image"]]
+
+        def predict(numbers: Sequence[int], boxes: Boxes) -> tuple[Sequence[Mask], NDArray[np.float32]]:
+            return self.decoder.predict([views[number] for number in numbers], boxes)
+
+        first = first_passes(predict, boxes)
+        middle = clock()
+        histories = iterate(predict, first, self.rules)
+        repeated = sum(len(history) - 1 for history in histories)
+        timing = Timing(len(objects), middle - started, clock() - middle, repeated)
+        return {"timing": asdict(timing), "rows": list(rows_of(objects, histories, self.rules))}
 
 
 def refine(
@@ -172,7 +190,8 @@ def refine(
 ) -> None:
     """Write every pass of every test object at one level of deviation (`SCHEMA`), and how long they took.
 
-    Finished images are kept in a journal beside `passes` until the end, and an interrupted run goes on after the last.
+    Objects are iterated so many at a time as the settings' `chunk` says, image after image. Those that are finished are
+    kept in a journal beside `passes` until the end, and an interrupted run goes on after the last.
 
     Raises:
         StaleEmbeddingsError: the embeddings are not those of this store and backbone.
@@ -184,31 +203,25 @@ def refine(
     frame = Frame(tiles.tile, Backbone.read(weights).image_size)
     decoder = Decoder(load_model(model).to(device()), frame, settings["precision"])
     rules = Rules(settings["tau"], settings["passes"], settings["largest_component"], settings["output"])
-    law, images = Deviation(**deviation), list(by_image(table))
+    inference = Inference(tiles, cache, decoder, rules)
+    shapes = [tiles.shape(image) for image in table["image"]]
+    prompts = deviated(table, level, dataset, seed, Deviation(**deviation), shapes)
+    chunks = [slice(start, start + settings["chunk"]) for start in range(0, len(table), settings["chunk"])]
     key = key_of(dataset, level, seed, deviation, settings, fingerprint(boxes), fingerprint(model), cache.key)
     with Journal(f"{passes}.unfinished", key) as journal:
-        for image, rows in tqdm(images[len(journal) :], "refine", len(images), initial=len(journal), mininterval=10):
-            shape, embedding = tiles.shape(image), cache[image].to(device())
-            prompts = deviated(rows, level, dataset, seed, law, shape)
-            started = clock()
-            predict = decoder.of_image(embedding, shape)
-            spent = Timing(images=1, first_seconds=clock() - started)
-            records: list[dict[str, Any]] = []
-            for start in range(0, len(rows), settings["chunk"]):  # bounds the masks that are held at once
-                some = slice(start, start + settings["chunk"])
-                records += rows_of(image, rows["object"].iloc[some], timed(predict, prompts[some], rules, spent), rules)
-            journal.add({"timing": asdict(spent), "rows": records})
-        if len(journal) != len(images):  # two processes at the same job, where there are no locks
-            raise DataError(f"{journal.path}: expected {len(images)} images, found {len(journal)}; delete it")
-        write_outputs(journal, passes, timing, fingerprint(model))
+        for some in tqdm(chunks[len(journal) :], "refine", len(chunks), initial=len(journal), mininterval=10):
+            journal.add(inference.of(table.iloc[some], prompts[some]))
+        if len(journal) != len(chunks):  # two processes at the same job, where there are no locks
+            raise DataError(f"{journal.path}: expected {len(chunks)} pieces, found {len(journal)}; delete it")
+        write_outputs(journal, passes, timing, fingerprint(model), images=table["image"].nunique())
 
 
-def write_outputs(journal: Journal, passes: str, timing: str, model: str) -> None:
+def write_outputs(journal: Journal, passes: str, timing: str, model: str, images: int) -> None:
     """The table of passes and the summed timing of all images, from the journal, which is not needed any more.
 
     The table's schema keeps the model's fingerprint.
     """
-    spent: Counter[str] = Counter()
+    spent: Counter[str] = Counter(images=images)
     schema = SCHEMA.with_metadata({MODEL_KEY: model})
     with atomic(passes) as unfinished, ParquetWriter(unfinished, schema) as writer:
         for piece in journal:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import pickle
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -199,11 +199,11 @@ class BoxModel(nn.Module):
         """Once per image: what of its embedding (1, 256, h, w) float32 all of its boxes share."""
         return image_side(self.prompt_encoder, self.mask_decoder, embedding)
 
-    def forward(self, image: ImageSide, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """One mask for each box of one image.
+    def forward(self, images: Sequence[ImageSide], boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """One mask for each box.
 
         Args:
-            image: of `image_side`.
+            images: of `image_side`, one for each box; boxes of an image are neighbours.
             boxes: (N, 4) float32, at least one, XYXY in pixels of the network's input (`Frame.to_network`).
 
         Returns:
@@ -213,7 +213,7 @@ class BoxModel(nn.Module):
             prompts, _ = self.prompt_encoder(points=None, boxes=boxes, masks=None)  # N 2 256
         if self.token is not None:
             prompts = torch.cat([prompts, self.token().expand(len(boxes), -1, -1)], dim=1)  # N 2+count 256
-        return decode(self.mask_decoder, image, prompts)
+        return decode(self.mask_decoder, images, prompts)
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """What a variant can train; the corner embeddings are those that SAM adds to a box's two corners."""

@@ -129,7 +129,7 @@ def batch_loss(model: BoxModel, frame: Frame, batch: Batch, recipe: Recipe) -> T
         image = model.image_side(batch.embedding)
     for number in range(1, recipe.passes + 1):
         with autocast(recipe.precision):
-            logits, predicted_iou = forward(model, frame, image, prompts)
+            logits, predicted_iou = forward(model, frame, [image] * len(prompts), prompts)
         losses.append(LOSSES[recipe.loss](logits, predicted_iou, target, exact)[0])
         if number < recipe.passes:
             prompts = rectangles(frame.mask(logits.detach(), (height, width)).cpu().numpy(), prompts)
@@ -266,9 +266,9 @@ class Validation:
         """The IoU of each of an image's objects at each level, (L, N)."""
         shape, truths = self.source.tiles.shape(image), self.source.masks(image, rows)
         prompts = [deviated(rows, level, self.dataset, self.seed, self.law, shape) for level in self.levels]
-        predict = decoder.of_image(self.source.embeddings[image].to(device()), shape)
-        masks, _ = predict(np.concatenate(prompts))
-        return iou(masks.reshape(-1, *truths.shape), truths)
+        boxes = np.concatenate(prompts)
+        masks, _ = decoder.predict([decoder.view(self.source.embeddings[image], shape)] * len(boxes), boxes)
+        return iou(np.reshape(masks, (-1, *truths.shape)), truths)
 
 
 def train(

@@ -34,7 +34,7 @@ def stock(model, embedding, boxes):
 
 
 def lean(model, embedding, boxes):
-    return model(model.image_side(embedding), boxes)
+    return model([model.image_side(embedding)] * len(boxes), boxes)
 
 
 def draw_boxes(count, side, seed=0):
@@ -82,9 +82,20 @@ def test_logits_and_predicted_iou_are_those_of_stock(model, embedding, count):
 
 def test_a_box_has_the_same_mask_alone_as_among_others(model, embedding):
     image, boxes = model.image_side(embedding), draw_boxes(5, model.prompt_encoder.input_image_size[0])
-    together, _ = model(image, boxes)
-    alone = torch.cat([model(image, box[None])[0] for box in boxes])
+    together, _ = model([image] * 5, boxes)
+    alone = torch.cat([model([image], box[None])[0] for box in boxes])
     torch.testing.assert_close(alone, together, rtol=0, atol=1e-4)
+
+
+def test_boxes_of_several_images_have_the_masks_of_their_own(model, embedding):
+    images = [model.image_side(each) for each in (embedding, embedding.flip(2), 2 * embedding)]
+    boxes = draw_boxes(6, model.prompt_encoder.input_image_size[0])
+    owners = [0, 0, 1, 2, 2, 2]
+    together, ious = model([images[owner] for owner in owners], boxes)
+    alone = [model([images[owner]], box[None]) for owner, box in zip(owners, boxes, strict=True)]
+    torch.testing.assert_close(torch.cat([logits for logits, _ in alone]), together, rtol=0, atol=1e-4)
+    torch.testing.assert_close(torch.cat([iou for _, iou in alone]), ious, rtol=0, atol=1e-4)
+    assert (together[0] - model([images[1]], boxes[:1])[0][0]).abs().max() > 0.1
 
 
 def gradients(forward, backbone, variant):
@@ -136,7 +147,7 @@ def test_masks_of_generated_slices_are_those_of_stock(shipped, precision, least)
     decoder = Decoder(model, FRAME, precision)
     ious, equal = [], []
     for embedding, boxes, expected in slices:
-        masks, _ = decoder.of_image(embedding, FRAME.tile)(boxes)
+        masks = np.stack(decoder.predict([decoder.view(embedding, FRAME.tile)] * len(boxes), boxes)[0])
         ious.append(iou(masks, expected)[np.count_nonzero(expected, axis=(1, 2)) >= 64])
         equal.append(np.mean(masks == expected))
     assert len(np.concatenate(ious)) > 20

@@ -24,13 +24,13 @@ def block(x0, y0, x1, y1):
 
 
 class Decoder:
-    """A rule from box to mask, and how many boxes each call of it was given."""
+    """A rule from box to mask, and which objects each call of it was for."""
 
     def __init__(self, rule):
         self.rule, self.calls = rule, []
 
-    def __call__(self, boxes):
-        self.calls.append(len(boxes))
+    def __call__(self, objects, boxes):
+        self.calls.append(list(objects))
         return np.stack([self.rule(*box.astype(int)) for box in boxes]), np.full(len(boxes), 0.5, np.float32)
 
 
@@ -54,7 +54,7 @@ def swing(x0, y0, x1, y1):
 
 def test_a_mask_that_fills_its_box_converges_with_one_repetition():
     (history,), calls = run(block, (2, 3, 8, 9))
-    assert calls == [1, 1]
+    assert calls == [[0], [0]]
     assert [each.change_rate for each in history[1:]] == [0]
     np.testing.assert_array_equal(history[output_of(history, RULES)].mask, block(2, 3, 8, 9))
 
@@ -77,7 +77,7 @@ def test_change_rates_are_pixels_per_area_of_the_box_around_the_mask_before():
 
 def test_a_mask_that_grows_forever_stops_at_the_cap():
     (history,), calls = run(grow, (0, 0, 2, 10), rules=Rules(0.05, 10, False, "last"))
-    assert calls == [1] * 11
+    assert calls == [[0]] * 11
     np.testing.assert_array_equal(history[output_of(history, RULES)].mask, block(0, 0, 13, 10))
 
 
@@ -88,14 +88,14 @@ def test_a_rate_of_exactly_tau_has_converged():
 
 def test_a_mask_that_returns_after_two_passes_stops_there():
     (history,), calls = run(swing, (0, 0, 9, 10))
-    assert calls == [1, 1, 1]
+    assert calls == [[0], [0], [0]]
     assert [each.change_rate for each in history[1:]] == pytest.approx([1, 0.5])
     np.testing.assert_array_equal(history[output_of(history, RULES)].mask, block(0, 0, 4, 10))
 
 
 def test_a_mask_that_goes_empty_stops_and_the_last_one_before_is_the_output():
     (history,), calls = run(vanish, (0, 0, 3, 10))
-    assert calls == [1, 1, 1]  # widths 5, 7, then nothing, which counts
+    assert calls == [[0], [0], [0]]  # widths 5, 7, then nothing, which counts
     assert history[-1].change_rate == 1
     assert output_of(history, RULES) == 1
     np.testing.assert_array_equal(history[1].mask, block(0, 0, 7, 10))
@@ -103,7 +103,7 @@ def test_a_mask_that_goes_empty_stops_and_the_last_one_before_is_the_output():
 
 def test_an_object_whose_first_mask_is_empty_is_never_repeated():
     (history,), calls = run(vanish, (0, 0, 9, 10))
-    assert calls == [1]
+    assert calls == [[0]]
     assert output_of(history, RULES) == 0
     assert not history[0].mask.any()
 
@@ -113,7 +113,7 @@ def test_only_objects_that_have_not_settled_are_predicted_again():
         return grow(x0, y0, x1, y1) if y1 <= 10 else block(x0, y0, x1, y1)
 
     histories, calls = run(rule, (0, 11, 5, 20), (0, 0, 2, 10), (3, 12, 9, 20), rules=Rules(0.05, 4, False, "last"))
-    assert calls == [3, 3, 1, 1, 1]
+    assert calls == [[0, 1, 2], [0, 1, 2], [1], [1], [1]]
     assert [len(history) for history in histories] == [2, 5, 2]
     np.testing.assert_array_equal(histories[2][1].mask, block(3, 12, 9, 20))
 
@@ -204,7 +204,7 @@ def test_masks_do_not_depend_on_how_many_boxes_are_decoded_at_once(refined, pass
 
 @pytest.fixture
 def run_all(refined, tmp_path):
-    """Run the stage with every object as a test object, which makes four images, and return its passes."""
+    """Run the stage with every object as a test object, of four images and in some pieces, and return its passes."""
     read_boxes(refined["boxes"]).assign(split="test").to_csv(tmp_path / "boxes", index=False)
 
     def run(name, **changes):
@@ -230,27 +230,31 @@ def added(monkeypatch):
     return pieces, limit
 
 
-def test_a_restarted_run_leaves_finished_images_out_and_ends_with_the_same_table(run_all, added, tmp_path):
+def test_a_restarted_run_leaves_finished_pieces_out_and_ends_with_the_same_table(run_all, added, tmp_path):
     pieces, limit = added
     whole = run_all("whole")
-    assert len(pieces) == 4
+    count = len(pieces)
+    assert count == -(-whole[["image", "object"]].drop_duplicates().shape[0] // SETTINGS["chunk"]) > 4
     pieces.clear()
-    limit[0] = 3
+    limit[0] = count - 1
     with pytest.raises(KeyboardInterrupt):
         run_all("broken")
     assert not (tmp_path / "broken").exists()
-    limit[0] = 4
+    limit[0] = count
     pd.testing.assert_frame_equal(run_all("broken"), whole)
-    assert len(pieces) == 4
+    assert len(pieces) == count
     assert json.loads((tmp_path / "timing").read_text())["images"] == 4
     assert not (tmp_path / "broken.unfinished").exists()
 
 
-def test_images_of_a_run_with_other_settings_are_not_taken_over(run_all, added):
+def test_pieces_of_a_run_with_other_settings_are_not_taken_over(run_all, added):
     pieces, limit = added
+    run_all("whole")
+    count = len(pieces)
+    pieces.clear()
     limit[0] = 3
     with pytest.raises(KeyboardInterrupt):
         run_all("broken")
-    limit[0] = 3 + 4
+    limit[0] = 3 + count
     run_all("broken", tau=0.1)
-    assert len(pieces) == 3 + 4
+    assert len(pieces) == 3 + count

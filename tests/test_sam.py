@@ -67,7 +67,7 @@ def proposed(micro):
 
 @torch.no_grad()
 def test_batched_logits_are_those_of_the_stock_predictor(predictor, plain, frame, stock):
-    logits, _ = plain(plain.image_side(predictor.features), frame.to_network(BOXES))
+    logits, _ = plain([plain.image_side(predictor.features)] * len(BOXES), frame.to_network(BOXES))
     expected = np.concatenate([low for _, _, low in stock])
     assert expected.std() > 0.1
     np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5)
@@ -75,13 +75,13 @@ def test_batched_logits_are_those_of_the_stock_predictor(predictor, plain, frame
 
 @torch.no_grad()
 def test_predicted_iou_is_that_of_the_stock_predictor(predictor, plain, frame, stock):
-    _, predicted_iou = plain(plain.image_side(predictor.features), frame.to_network(BOXES))
+    _, predicted_iou = plain([plain.image_side(predictor.features)] * len(BOXES), frame.to_network(BOXES))
     np.testing.assert_allclose(predicted_iou, np.concatenate([iou for _, iou, _ in stock]), rtol=0, atol=1e-5)
 
 
 @torch.no_grad()
 def test_masks_are_exactly_those_of_the_stock_predictor(predictor, plain, frame, stock):
-    logits, _ = plain(plain.image_side(predictor.features), frame.to_network(BOXES))
+    logits, _ = plain([plain.image_side(predictor.features)] * len(BOXES), frame.to_network(BOXES))
     masks, expected = frame.mask(logits, TILE).numpy(), np.concatenate([mask for mask, _, _ in stock])
     assert 0 < expected.mean() < 1
     np.testing.assert_array_equal(masks, expected)
@@ -91,8 +91,8 @@ def test_masks_are_exactly_those_of_the_stock_predictor(predictor, plain, frame,
 @pytest.mark.parametrize("chunk", [1, 3])
 def test_chunk_size_does_not_change_logits(predictor, plain, frame, chunk):
     prompts, image = frame.to_network(BOXES), plain.image_side(predictor.features)
-    whole, _ = plain(image, prompts)
-    parts = [plain(image, part)[0] for part in prompts.split(chunk)]
+    whole, _ = plain([image] * len(prompts), prompts)
+    parts = [plain([image] * len(part), part)[0] for part in prompts.split(chunk)]
     torch.testing.assert_close(torch.cat(parts), whole, rtol=0, atol=1e-5)
 
 
@@ -102,7 +102,7 @@ def test_token_last_equals_the_same_vector_prompted_as_a_point(predictor, frame)
     token = DeviationToken(Token(128, 1), 256)
     token.project.weight.mul_(100)  # far from where it starts, so that it matters
     model = BoxModel(predictor.model.prompt_encoder, predictor.model.mask_decoder, token)
-    logits, _ = model(model.image_side(predictor.features), frame.to_network(BOXES))
+    logits, _ = model([model.image_side(predictor.features)] * len(BOXES), frame.to_network(BOXES))
     saved = predictor.model.prompt_encoder.not_a_point_embed.weight.clone()
     predictor.model.prompt_encoder.not_a_point_embed.weight.copy_(token())
     point = {"point_coords": np.zeros((1, 2)), "point_labels": np.array([-1])}
@@ -113,9 +113,9 @@ def test_token_last_equals_the_same_vector_prompted_as_a_point(predictor, frame)
 
 @torch.no_grad()
 def test_token_changes_the_output(proposed, embedding, boxes):
-    image = proposed.image_side(embedding)
-    with_token, _ = proposed(image, boxes)
-    without, _ = BoxModel(proposed.prompt_encoder, proposed.mask_decoder, None)(image, boxes)
+    images = [proposed.image_side(embedding)] * len(boxes)
+    with_token, _ = proposed(images, boxes)
+    without, _ = BoxModel(proposed.prompt_encoder, proposed.mask_decoder, None)(images, boxes)
     assert (with_token - without).abs().max() > 1e-3
 
 
@@ -157,7 +157,7 @@ def test_only_the_variants_parts_are_trainable(micro, variant):
 
 def test_the_masks_pull_at_the_token(proposed, embedding, boxes):
     proposed.set_trainable(PROPOSED)
-    logits, _ = proposed(proposed.image_side(embedding), boxes)
+    logits, _ = proposed([proposed.image_side(embedding)] * len(boxes), boxes)
     logits.square().mean().backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in proposed.token.parameters())
 
@@ -166,7 +166,7 @@ def test_the_masks_pull_at_the_token(proposed, embedding, boxes):
 def test_a_saved_model_comes_back_the_same(proposed, embedding, boxes, tmp_path):
     save_model(proposed, tmp_path / "model.safetensors", "micro", PROPOSED, {})
     again = load_model(tmp_path / "model.safetensors")
-    logits = [model(model.image_side(embedding), boxes)[0] for model in (again, proposed)]
+    logits = [model([model.image_side(embedding)] * len(boxes), boxes)[0] for model in (again, proposed)]
     assert torch.equal(*logits)
     assert not any(tensor.is_meta for tensor in again.state_dict().values())
 

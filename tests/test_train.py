@@ -156,9 +156,9 @@ def test_a_second_pass_is_prompted_with_the_rectangle_of_the_first_mask(run, sou
     once, twice = (Recipe.of({**SETTINGS, "passes": passes}, MIX, LAW, seed=0) for passes in (1, 2))
     batch = draw_batch(source, *next(by_image(table)), once, epoch=1)
     first = batch_loss(run.model, source.frame, batch, once)
-    masks, _ = Decoder(run.model, source.frame, "float32").of_image(batch.embedding, batch.masks.shape[1:])(
-        batch.prompts
-    )
+    decoder = Decoder(run.model, source.frame, "float32")
+    view = decoder.view(batch.embedding, batch.masks.shape[1:])
+    masks = np.stack(decoder.predict([view] * len(batch.prompts), batch.prompts)[0])
     assert masks.any(axis=(1, 2)).any()
     second = batch_loss(run.model, source.frame, replace(batch, prompts=rectangles(masks, batch.prompts)), once)
     torch.testing.assert_close(batch_loss(run.model, source.frame, batch, twice), (first + second) / 2)
