@@ -307,9 +307,16 @@ class Frame:
     def mask(self, logits: Tensor, shape: tuple[int, int]) -> Tensor:
         """Binary masks (N, h, w) of a tile of `shape` (h, w) from low-resolution logits (N, 4h, 4w of the embedding).
 
-        The steps and their order are those of `Sam.postprocess_masks`.
+        The steps and their order are those of `Sam.postprocess_masks`, but for the first, which enlarges most: it is
+        done where the masks live, and what lies beyond is no object anyway.
         """
-        full = self._resize(logits, (self.image_size, self.image_size))
+        rows, columns = (_living((logits > 0).any(dim=0).any(dim=axis)) for axis in (1, 0))
+        factor = self.image_size // logits.shape[-1]  # two or four: to start at another pixel moves no sample
+        living = logits[:, rows, columns]
+        h, w = (factor * side for side in living.shape[1:])
+        full = logits.new_full((len(logits), self.image_size, self.image_size), -1.0)
+        y, x = factor * rows.start, factor * columns.start
+        full[:, y : y + h, x : x + w] = self._resize(living, (h, w))
         h, w = self.input_shape
         tile = self._resize(full[:, :h, :w], self.tile)
         h, w = shape
@@ -320,3 +327,11 @@ class Frame:
         if logits.shape[1:] == shape:  # where bilinear resizing changes nothing
             return logits
         return F.interpolate(logits[:, None], shape, mode="bilinear", align_corners=False)[:, 0]
+
+
+def _living(present: Tensor) -> slice:
+    """The rows, or columns, in which something is present, and two more on either side for interpolation."""
+    found = present.nonzero()
+    if not len(found):
+        return slice(0, 1)
+    return slice(max(0, int(found[0]) - 2), int(found[-1]) + 3)

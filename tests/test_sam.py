@@ -127,6 +127,17 @@ def test_mask_is_that_of_postprocess_masks(micro, tile):
     assert torch.equal(frame.mask(logits, tile), expected)
 
 
+@pytest.mark.parametrize("tile", [(256, 256), (90, 130), (300, 211), (7, 1000)])
+@pytest.mark.parametrize("centre", [(0, 0), (1, 126), (127, 127), (40, 63), (400, 400)])
+def test_mask_that_lives_in_a_corner_is_that_of_postprocess_masks(micro, tile, centre):
+    y, x = torch.meshgrid(torch.arange(128), torch.arange(128), indexing="ij")
+    noise = torch.randn(2, 128, 128, generator=torch.Generator().manual_seed(0))
+    logits = 9 - ((y - centre[0]) ** 2 + (x - centre[1]) ** 2).sqrt() + 2 * noise  # (400, 400): no pixel of it
+    frame = Frame(tile, 256)
+    expected = micro.postprocess_masks(logits[:, None], frame.input_shape, tile)[:, 0] > micro.mask_threshold
+    assert torch.equal(frame.mask(logits, tile), expected)
+
+
 def test_mask_of_a_smaller_tile_is_cut_from_that_of_a_full_one():
     logits = torch.randn(2, 128, 128, generator=torch.Generator().manual_seed(0))
     frame = Frame((90, 130), 256)
