@@ -1,4 +1,4 @@
-"""Other programs' way from an image's embedding and boxes to masks, each on the same weights and embedding.
+"""Other programs' ways, each on the same weights and embedding: from boxes to masks, and a step of training.
 
 A way takes boxes (N, 4) XYXY in pixels of the image and returns masks (N, h, w) at the image's own resolution. The
 embedding is that of a `SamPredictor` on which an image is set.
@@ -6,11 +6,17 @@ embedding is that of a `SamPredictor` on which an image is set.
 
 import re
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from segment_anything import SamPredictor
+from segment_anything.modeling import Sam
+from torch.optim import AdamW
+from torch.utils.data import DataLoader, TensorDataset
+from tqdm import tqdm
 
 Boxes = NDArray[np.float32]
 Masks = NDArray[np.bool_]
@@ -105,3 +111,48 @@ def _renamed(name: str) -> str:
     for pattern, replacement in TO_TRANSFORMERS:
         name = re.sub(pattern, replacement, name)
     return name
+
+
+def micro_sam_step(
+    sam: Sam,
+    image: NDArray[np.uint8],
+    labels: NDArray[np.integer[Any]],
+    objects: int,
+    sub_iterations: int,
+    folder: Path,
+) -> Callable[[], object]:
+    """An iteration of micro_sam's `SamTrainer`, put together as `train_sam(freeze=["image_encoder"])` does it.
+
+    Of the two kinds of its iterations it is that which starts from a box for each object. Every sub-iteration predicts
+    all objects, and the later ones are prompted with points where the mask was wrong; one optimiser step ends them.
+    Optimiser and mixed precision are its defaults, but there are no logger and no validation.
+    """
+    from micro_sam.training.sam_trainer import SamTrainer
+    from micro_sam.training.trainable_sam import TrainableSAM
+    from micro_sam.training.util import ConvertToSamInputs
+
+    sam.requires_grad_(True).image_encoder.requires_grad_(False)
+    model = TrainableSAM(sam)
+    grey = torch.from_numpy(image).float().expand(1, 3, -1, -1)
+    data = DataLoader(TensorDataset(grey, torch.from_numpy(labels.astype(np.int64))[None, None]))
+    trainer = SamTrainer(
+        name="benchmark",
+        save_root=str(folder),
+        train_loader=data,
+        val_loader=data,
+        model=model,
+        optimizer=AdamW(model.parameters(), lr=1e-5),
+        device=sam.device,
+        logger=None,
+        convert_inputs=ConvertToSamInputs(transform=model.transform, box_distortion_factor=0.025),
+        n_objects_per_batch=objects,
+        n_sub_iteration=sub_iterations,
+        compile_model=False,
+    )
+    trainer.logger, trainer.max_iteration = None, np.inf  # what `fit` would set
+
+    def step() -> None:
+        trainer._iteration = 1  # odd ones start from boxes
+        trainer._train_epoch_mixed(tqdm(disable=True))
+
+    return step

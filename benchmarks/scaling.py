@@ -135,14 +135,14 @@ def measured(results: Path, dataset: str) -> str:
 def traffic(plan: Plan, sizes: Sizes) -> str:
     """What one job reads and writes, and how many there are.
 
-    Whoever uses embeddings reads the images too, to know that they are of these; embed reads them once for that.
+    Whoever uses embeddings reads their images too, once, to know that they are of these; embed reads them for that too.
     """
     store = plan.slices * plan.side**2 * sizes.per_pixel
     boxes = plan.slices * plan.objects * sizes.per_box
     passes = plan.tested * (1 + plan.repeated)
     embeddings, rows = plan.slices * EMBEDDING, []
     train = (
-        store
+        0.8 * store
         + plan.epochs * (0.6 * embeddings + 0.6 * store)
         + plan.epochs * min(0.2 * plan.slices, plan.validation_objects) * (EMBEDDING + store / plan.slices)
     )
@@ -151,7 +151,7 @@ def traffic(plan: Plan, sizes: Sizes) -> str:
         ("boxes", plan.datasets, store, boxes, 1),
         ("embed", plan.datasets, 2 * store, embeddings, plan.slices),
         ("train", plan.trainings, train, 5 * plan.epochs * sizes.model, 2),
-        ("refine", plan.trainings * plan.levels, store + 0.2 * (embeddings + store), passes * sizes.per_pass, 2),
+        ("refine", plan.trainings * plan.levels, 0.2 * (embeddings + store), passes * sizes.per_pass, 2),
         (
             "score",
             plan.trainings * plan.levels,

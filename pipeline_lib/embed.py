@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,7 +25,6 @@ from pipeline_lib.stock import Sam
 from pipeline_lib.store import Store
 
 PREPROCESSING = "grey as three equal channels; uint8 resized as ResizeLongestSide.apply_image; Sam.preprocess"
-NAMED_IMAGES = 3  # in an error
 
 
 def embed(*, store: str, boxes: str, weights: str, embeddings: str, timing: str, dtype: str, batch: int) -> None:
@@ -121,48 +120,57 @@ def _fingerprint(image: NDArray[np.uint8]) -> str:
 
 @dataclass(frozen=True)
 class Embeddings:
-    """The embeddings of a store's images, known to be of these images and this backbone."""
+    """The embeddings of a store's images, known to be of this backbone and, once they are read, of these images."""
 
     array: zarr.Array[Any]
-    images: frozenset[int]  # that were embedded
+    source: Store
+    content: Mapping[str, str]  # of the embedded images by number, as of `origin`
     key: str  # changes with whatever decides the embeddings
+    _compared: set[int] = field(default_factory=set, init=False)
 
     @classmethod
     def open(cls, path: str | Path, store: str | Path, weights: str | Path) -> "Embeddings":
-        """Open what `embed` wrote for a store and a backbone's manifest, reading every embedded image to compare it.
+        """Open what `embed` wrote for a store and a backbone's manifest; no image and no embedding is read yet.
 
         Raises:
             StaleEmbeddingsError: naming what the embeddings were made from that is no longer so.
         """
         array, source = zarr.open_array(path, mode="r"), Store.open(store)
         found: dict[str, Any] = dict(array.attrs)
-        embedded = [image for image in map(int, found.get("content", {})) if image < len(source)]
-        expected = origin(source, Backbone.read(weights), str(array.dtype), embedded)
-        if found != expected:
-            raise StaleEmbeddingsError(f"{path}: made from something else; {_differences(found, expected)}")
+        expected = origin(source, Backbone.read(weights), str(array.dtype), ())
+        if differing := _differences(found, expected):
+            raise StaleEmbeddingsError(f"{path}: made from something else; {differing}")
+        if len(source) != array.shape[0]:
+            raise StaleEmbeddingsError(f"{path}: made from {array.shape[0]} images, but {store} has {len(source)}")
         key = hashlib.blake2b(json.dumps(found).encode(), digest_size=16).hexdigest()
-        return cls(array, frozenset(embedded), key)
+        return cls(array, source, found["content"], key)
 
     def __getitem__(self, image: int) -> Tensor:
         """The image's embedding, (1, 256, g, g) float32, on the CPU.
 
+        The first time, the image itself is read too and compared with the one that was embedded: a job pays for the
+        images that it uses, and only once.
+
         Raises:
-            StaleEmbeddingsError: the image had no boxes when the embeddings were made.
+            StaleEmbeddingsError: the image had no boxes when the embeddings were made, or has changed since.
         """
-        if image not in self.images:
-            raise StaleEmbeddingsError(f"{self.array.store_path}: image {image} is not among the embedded ones")
+        if image not in self._compared:
+            self._compare(image)
+            self._compared.add(image)
         return torch.from_numpy(np.asarray(self.array[image : image + 1])).float()
+
+    def _compare(self, image: int) -> None:
+        embedded = self.content.get(str(image))
+        if embedded is None:
+            raise StaleEmbeddingsError(f"{self.array.store_path}: image {image} is not among the embedded ones")
+        if embedded != _fingerprint(self.source.image(image)):
+            raise StaleEmbeddingsError(f"{self.array.store_path}: image {image} has changed since it was embedded")
 
 
 def _differences(found: dict[str, Any], expected: dict[str, Any]) -> str:
-    """Each setting that differs, and how many images do with the first of them."""
-    differing = [
+    """Each setting that differs; the images' content is none."""
+    return "; ".join(
         f"{name} was {found.get(name)!r} and is {value!r}"
         for name, value in expected.items()
         if name != "content" and found.get(name) != value
-    ]
-    images = found.get("content", {})
-    changed = [image for image in images if images[image] != expected["content"].get(image)]
-    if changed:
-        differing.append(f"{len(changed)} images have changed (first: {', '.join(changed[:NAMED_IMAGES])})")
-    return "; ".join(differing)
+    )

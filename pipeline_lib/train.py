@@ -8,7 +8,8 @@ import logging
 import math
 import pickle
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -205,6 +206,18 @@ class Run:
         log.info("resumed after epoch %d and %d steps", len(self.curve) - 1, len(self.losses))
 
 
+def one_ahead(draw: Callable[[int], Batch], indices: Iterable[int]) -> Iterator[Batch]:
+    """The batch of each index in order; a thread reads the next one from disk while the last one is trained on."""
+    with ThreadPoolExecutor(1) as thread:
+        following: Future[Batch] | None = None
+        for index in indices:
+            current, following = following, thread.submit(draw, index)
+            if current is not None:
+                yield current.result()
+        if following is not None:
+            yield following.result()
+
+
 def train_epoch(run: Run, source: Source, table: pd.DataFrame, recipe: Recipe, epoch: int) -> float:
     """One step for each image of the training split, `table`, in random order; the mean loss of the steps.
 
@@ -213,11 +226,11 @@ def train_epoch(run: Run, source: Source, table: pd.DataFrame, recipe: Recipe, e
     images = list(by_image(table))
     order = np.random.default_rng([recipe.seed, ORDER, epoch]).permutation(len(images))
     done = len(run.losses)
-    progress = tqdm(order[done:], f"epoch {epoch} of {recipe.epochs}", len(order), initial=done, mininterval=10)
-    for step, index in enumerate(progress, (epoch - 1) * len(images) + done):
-        image, rows = images[index]
+    batches = one_ahead(lambda index: draw_batch(source, *images[index], recipe, epoch), order[done:])
+    progress = tqdm(batches, f"epoch {epoch} of {recipe.epochs}", len(order), initial=done, mininterval=10)
+    for step, batch in enumerate(progress, (epoch - 1) * len(images) + done):
         run.optimizer.param_groups[0]["lr"] = learning_rate(step, recipe.epochs * len(images), recipe)
-        loss = batch_loss(run.model, source.frame, draw_batch(source, image, rows, recipe, epoch), recipe)
+        loss = batch_loss(run.model, source.frame, batch, recipe)
         run.optimizer.zero_grad()
         loss.backward()
         clip_grad_norm_(run.trained, recipe.clip)

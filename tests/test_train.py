@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from copy import deepcopy
 from dataclasses import replace
@@ -19,6 +20,7 @@ import torch
 from pipeline_lib.boxes import Deviation, by_image, read_boxes
 from pipeline_lib.decode import Decoder
 from pipeline_lib.embed import Embeddings
+from pipeline_lib.errors import StaleEmbeddingsError
 from pipeline_lib.masks import rectangles
 from pipeline_lib.sam import Backbone, Frame, Variant, box_model, load_model
 from pipeline_lib.store import Store
@@ -33,7 +35,9 @@ from pipeline_lib.train import (
     evenly,
     fit,
     learning_rate,
+    one_ahead,
     train,
+    train_epoch,
 )
 
 MIX = {"levels": [0, 10, 20], "shares": [0.6, 0.2, 0.2]}
@@ -199,6 +203,28 @@ def test_the_learning_rate_warms_up_and_falls_to_nothing():
     assert np.argmax(rates) == 9
     assert rates[55] == pytest.approx(1e-3 * (1 + np.cos(np.pi * 0.55)) / 2)
     assert rates[100] == 0
+
+
+def test_the_next_batch_is_drawn_while_one_is_trained_on_and_none_before():
+    drawn, second = [], threading.Event()
+
+    def draw(index):
+        drawn.append(index)
+        if index == 8:
+            second.set()
+        return index
+
+    batches = one_ahead(draw, [7, 8, 9])
+    assert next(batches) == 7
+    assert second.wait(timeout=10)
+    assert drawn == [7, 8]
+    assert list(batches) == [8, 9]
+
+
+def test_what_goes_wrong_while_a_batch_is_read_ends_the_training(run, source, table):
+    emptied = replace(source, embeddings=replace(source.embeddings, content={}))
+    with pytest.raises(StaleEmbeddingsError, match="not among the embedded ones"):
+        train_epoch(run, emptied, table.query("split == 'train'"), RECIPE, epoch=1)
 
 
 # Which epoch is kept

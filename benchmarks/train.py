@@ -1,0 +1,176 @@
+"""A step of training, ours and others': `python -m benchmarks.train [--backbone vit_b] [--objects 16] [--rounds 3]`.
+
+One generated image as large as the backbone's input, some of its objects, random weights: loss, backward pass and
+optimiser of the mask decoder alone. Ours reads the image's embedding from disk (`pipeline_lib.train.train_epoch`, as
+the stage calls it); the others run the frozen encoder in each step. The peer comes by `pip install .[peers]`.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pandas as pd
+from safetensors.torch import save_file
+from segment_anything import SamPredictor
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+from benchmarks.decode import random_sam
+from benchmarks.peers import micro_sam_step
+from benchmarks.report import interleaved, machine, table, write_section
+from pipeline_lib.boxes import Deviation, boxes, by_image, read_boxes
+from pipeline_lib.decode import autocast
+from pipeline_lib.embed import Embeddings, embed
+from pipeline_lib.losses import LOSSES, object_share
+from pipeline_lib.pretrain import UNSEEN_SEED, draw_slice
+from pipeline_lib.sam import Frame, Variant, box_model, device, load_backbone
+from pipeline_lib.store import Slice, Store, create
+from pipeline_lib.train import Batch, Recipe, Run, Source, draw_batch, train_epoch
+from pipeline_lib.weights import weights
+
+DECODER = Variant(("mask_decoder",), None)
+SUB_ITERATIONS = (1, 8)  # of a step of micro_sam; the latter is its default
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What the stages before `train` have written."""
+
+    source: Source
+    table: pd.DataFrame  # of boxes
+    weights: str  # manifest of the backbone
+
+    @classmethod
+    def run(cls, folder: Path, backbone: str) -> "Stages":
+        """One image, of the backbone's size and with random weights."""
+        slots = {name: str(folder / name) for name in ("store", "boxes", "weights", "embeddings")}
+        sam = random_sam(backbone)
+        side = sam.image_encoder.img_size
+        generated = draw_slice(UNSEEN_SEED, side)
+        images, objects = create(
+            slots["store"], (1, side, side), (side, side), [Slice("train", 0, 0)], (50.0, 4.0, 4.0)
+        )
+        images[0], objects[0] = generated.image, generated.cells.astype(np.uint32)
+        boxes(store=slots["store"], boxes=slots["boxes"])
+        save_file({key: tensor.contiguous() for key, tensor in sam.state_dict().items()}, folder / "sam.safetensors")
+        checkpoint = {"name": backbone, "checkpoint": str(folder / "sam.safetensors")}
+        weights(manifest=slots["weights"], backbone=checkpoint, folder=str(folder))
+        embed(**slots, timing=str(folder / "timing"), dtype="float32", batch=1)
+        store = Store.open(slots["store"])
+        embeddings = Embeddings.open(slots["embeddings"], slots["store"], slots["weights"])
+        return cls(Source(store, embeddings, Frame(store.tile, side)), read_boxes(slots["boxes"]), slots["weights"])
+
+
+def recipe_of(objects: int, precision: str) -> Recipe:
+    """config.yaml's, as far as a step's time depends on it."""
+    law = Deviation("scale", "both")
+    return Recipe("sam", 1, objects, 1e-4, 0.01, 1, 1.0, 1, precision, (0, 10, 20), (0.6, 0.2, 0.2), law, 0)
+
+
+def run_of(stages: Stages, recipe: Recipe) -> Run:
+    """A training of the mask decoder that has made no step yet."""
+    return Run(box_model(load_backbone(stages.weights), DECODER).to(device()), DECODER, recipe, Path("unused"), "")
+
+
+def ours(stages: Stages, recipe: Recipe) -> Callable[[], object]:
+    """An epoch, which is a step, as there is one image."""
+    run = run_of(stages, recipe)
+
+    def step() -> None:
+        run.losses.clear()
+        train_epoch(run, stages.source, stages.table, recipe, epoch=1)
+
+    return step
+
+
+def plain(stages: Stages, recipe: Recipe) -> Callable[[], object]:
+    """The loop as one writes it on segment_anything: encoder without gradient, its own decoder, the same objects."""
+    sam, source = load_backbone(stages.weights).to(device()), stages.source
+    run = Run(box_model(sam, DECODER), DECODER, recipe, Path("unused"), "")
+    predictor = SamPredictor(sam)
+    ((image, rows),) = by_image(stages.table)
+    pixels = np.stack([source.tiles.image(image)] * 3, axis=-1)
+
+    def step() -> None:
+        batch = draw_batch(source, image, rows, recipe, epoch=1)
+        with autocast(recipe.precision):
+            predictor.set_image(pixels)
+            logits, predicted_iou = stock_decoder(predictor, source.frame, batch)
+        target = object_share(batch.masks, source.frame.tile, logits.shape[-1])
+        exact = source.frame.to_network(batch.exact) * (logits.shape[-1] / source.frame.image_size)
+        loss, _ = LOSSES[recipe.loss](logits.float(), predicted_iou.float(), target, exact.to(target.device))
+        run.optimizer.zero_grad()
+        loss.backward()
+        clip_grad_norm_(run.trained, recipe.clip)
+        run.optimizer.step()
+
+    return step
+
+
+def stock_decoder(predictor: SamPredictor, frame: Frame, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Logits (N, g, g) and predicted IoU (N) of the image that is set, with gradient."""
+    sam = predictor.model
+    sparse, dense = sam.prompt_encoder(points=None, boxes=frame.to_network(batch.prompts).to(sam.device), masks=None)
+    logits, predicted_iou = sam.mask_decoder(
+        image_embeddings=predictor.features,
+        image_pe=sam.prompt_encoder.get_dense_pe(),
+        sparse_prompt_embeddings=sparse,
+        dense_prompt_embeddings=dense,
+        multimask_output=False,
+    )
+    return logits[:, 0], predicted_iou[:, 0]
+
+
+def ways_of(stages: Stages, objects: int, folder: Path) -> tuple[dict[str, Callable[[], object]], list[str]]:
+    """Every way to make a step by name, the reference first; and a line if the peer is absent."""
+    recipes = {precision: recipe_of(objects, precision) for precision in ("float32", "bfloat16")}
+    ways = {f"plain loop, {name}": plain(stages, recipe) for name, recipe in recipes.items()}
+    skipped = []
+    pixels, labels = stages.source.tiles.image(0), stages.source.tiles.objects(0)
+    try:
+        for count in SUB_ITERATIONS:
+            sam = load_backbone(stages.weights).to(device())
+            name = f"`micro_sam` `SamTrainer`, bfloat16, {count} sub-iteration{'s' if count > 1 else ''}"
+            ways[name] = micro_sam_step(sam, pixels, labels, objects, count, folder)
+    except ImportError as error:
+        skipped.append(f"`micro_sam` `SamTrainer`: skipped, {error}")
+    ways |= {f"ours, {name}": ours(stages, recipe) for name, recipe in recipes.items()}
+    return ways, skipped
+
+
+def measure(backbone: str, objects: int, rounds: int) -> str:
+    """The table, under its title."""
+    with TemporaryDirectory() as name:
+        stages = Stages.run(Path(name), backbone)
+        if len(stages.table) < objects:
+            raise SystemExit(f"expected an image of {objects} objects, the generated one has {len(stages.table)}")
+        ways, skipped = ways_of(stages, objects, Path(name))
+        seconds = interleaved(ways, rounds)
+    rates = {way: objects / each.busy for way, each in seconds.items()}
+    reference = next(iter(rates.values()))
+    rows = [
+        [way, f"{seconds[way].busy:.2f}", f"{seconds[way].wall:.2f}", f"{rate:.2f}", f"× {rate / reference:.1f}"]
+        for way, rate in rates.items()
+    ]
+    side = stages.source.frame.image_size
+    title = f"**{objects} objects of one image a step, {side} × {side} pixels, {backbone} with random weights**"
+    columns = ["way", "CPU s a step", "wall s a step", "objects a CPU s", "speed"]
+    return "\n\n".join([title, table(columns, rows), *skipped])
+
+
+def main() -> None:
+    """Measure, and write the README's section."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--backbone", default="vit_b")
+    parser.add_argument("--objects", type=int, nargs="+", default=[4, 16])
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    parts = [measure(given.backbone, objects, given.rounds) for objects in given.objects]
+    write_section("train", "\n\n".join([f"{machine()}; medians of {given.rounds} rounds.", *parts]))
+
+
+if __name__ == "__main__":
+    main()
