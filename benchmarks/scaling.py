@@ -34,7 +34,7 @@ class Plan:
     seeds: int = 3
     levels: int = 5
     epochs: int = 10
-    objects_per_step: int = 16
+    objects_per_image: int = 16
     validation_objects: int = 500
     repeated: float = 2.0  # predictions of an object after the first
 
@@ -182,7 +182,7 @@ def storage(plan: Plan, sizes: Sizes) -> str:
 
 def gpu_hours(plan: Plan, encoder: float, decoder: float, tflops: float) -> list[str]:
     """Of embed, train (a step is three forwards) and refine; the sum; the longest chain's computing."""
-    epoch = 0.6 * plan.slices * plan.objects_per_step * 3 + plan.validation_objects * plan.levels
+    epoch = 0.6 * plan.slices * plan.objects_per_image * 3 + plan.validation_objects * plan.levels
     one = {
         "embed": plan.slices * encoder,
         "train": plan.epochs * epoch * decoder,

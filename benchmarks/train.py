@@ -67,7 +67,7 @@ class Stages:
 def recipe_of(objects: int, precision: str) -> Recipe:
     """config.yaml's, as far as a step's time depends on it."""
     law = Deviation("scale", "both")
-    return Recipe("sam", 1, objects, 1e-4, 0.01, 1, 1.0, 1, precision, (0, 10, 20), (0.6, 0.2, 0.2), law, 0)
+    return Recipe("sam", 1, 1, objects, 1e-4, 0.01, 1, 1.0, 1, precision, (0, 10, 20), (0.6, 0.2, 0.2), law, 0)
 
 
 def run_of(stages: Stages, recipe: Recipe) -> Run:

@@ -1,6 +1,6 @@
 """The stage `train`: one model of a data set, from cached embeddings only.
 
-A step takes some objects of one image, each with a box of its own looseness. Every draw comes from a generator seeded
+A step takes some objects of some images, each with a box of its own looseness. Every draw comes from a generator seeded
 with what it is for, so a run that was cut goes on from its last checkpoint as if nothing had happened.
 """
 
@@ -8,12 +8,12 @@ import logging
 import math
 import pickle
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -48,6 +48,9 @@ from pipeline_lib.store import Store
 
 log = logging.getLogger(__name__)
 
+Step = TypeVar("Step")
+Drawn = TypeVar("Drawn")
+
 XYXY = ["x0", "y0", "x1", "y1"]
 CHECKPOINT_SECONDS = 300  # between two checkpoints, but for those at an epoch's end and on a request to stop
 ORDER, OBJECTS = 1, 2  # what a seed is for: NumPy takes [s, e] and [s, e, 0] for the same
@@ -59,7 +62,8 @@ class Recipe:
 
     loss: str
     epochs: int
-    objects_per_step: int
+    images_per_step: int
+    objects_per_image: int
     learning_rate: float
     weight_decay: float
     warm_up: int  # steps
@@ -112,29 +116,37 @@ def draw_boxes(rng: Generator, exact: NDArray[np.float32], recipe: Recipe) -> ND
 def draw_batch(source: Source, image: int, rows: pd.DataFrame, recipe: Recipe, epoch: int) -> Batch:
     """What an image contributes to an epoch: all of its objects, or a random choice of them."""
     rng = np.random.default_rng([recipe.seed, OBJECTS, epoch, image])
-    chosen = rows.iloc[rng.permutation(len(rows))[: recipe.objects_per_step]]
+    chosen = rows.iloc[rng.permutation(len(rows))[: recipe.objects_per_image]]
     exact = chosen[XYXY].to_numpy(np.float32)
     prompts = clip(draw_boxes(rng, exact, recipe), source.tiles.shape(image))
     masks = torch.from_numpy(source.masks(image, chosen)).to(device())
     return Batch(source.embeddings[image].to(device()), prompts, exact, masks)
 
 
-def batch_loss(model: BoxModel, frame: Frame, batch: Batch, recipe: Recipe) -> Tensor:
+def step_loss(model: BoxModel, frame: Frame, batches: Sequence[Batch], recipe: Recipe) -> Tensor:
     """The recipe's loss of the model's masks, the mean over its passes; a mask's rectangle prompts the next pass."""
-    _, height, width = batch.masks.shape
-    grid = 4 * batch.embedding.shape[-1]  # SAM's decoder upscales twice by two
-    target = object_share(batch.masks, frame.tile, grid)
-    exact = frame.to_network(batch.exact).to(target.device) * (grid / frame.image_size)
-    prompts, losses = batch.prompts, []
+    grid = 4 * batches[0].embedding.shape[-1]  # SAM's decoder upscales twice by two
+    target = torch.cat([object_share(batch.masks, frame.tile, grid) for batch in batches])
+    exact = frame.to_network(np.concatenate([batch.exact for batch in batches])).to(target.device)
+    prompts, losses = np.concatenate([batch.prompts for batch in batches]), []
     with autocast(recipe.precision):
-        image = model.image_side(batch.embedding)
+        images = [image for batch in batches for image in [model.image_side(batch.embedding)] * len(batch.prompts)]
     for number in range(1, recipe.passes + 1):
         with autocast(recipe.precision):
-            logits, predicted_iou = forward(model, frame, [image] * len(prompts), prompts)
-        losses.append(LOSSES[recipe.loss](logits, predicted_iou, target, exact)[0])
+            logits, predicted_iou = forward(model, frame, images, prompts)
+        losses.append(LOSSES[recipe.loss](logits, predicted_iou, target, exact * (grid / frame.image_size))[0])
         if number < recipe.passes:
-            prompts = rectangles(frame.mask(logits.detach(), (height, width)).cpu().numpy(), prompts)
+            prompts = next_prompts(frame, logits.detach(), batches, prompts)
     return torch.stack(losses).mean()
+
+
+def next_prompts(
+    frame: Frame, logits: Tensor, batches: Sequence[Batch], prompts: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The rectangles (N, 4) around the masks of some batches, or the prompt that gave no mask."""
+    shapes = [batch.masks.shape[1:] for batch in batches for _ in batch.masks]
+    tiles = frame.mask(logits, frame.tile).cpu().numpy()
+    return rectangles([tile[:h, :w] for tile, (h, w) in zip(tiles, shapes, strict=True)], prompts)
 
 
 def learning_rate(step: int, steps: int, recipe: Recipe) -> float:
@@ -206,12 +218,12 @@ class Run:
         log.info("resumed after epoch %d and %d steps", len(self.curve) - 1, len(self.losses))
 
 
-def one_ahead(draw: Callable[[int], Batch], indices: Iterable[int]) -> Iterator[Batch]:
-    """The batch of each index in order; a thread reads the next one from disk while the last one is trained on."""
+def one_ahead(draw: Callable[[Step], Drawn], steps: Iterable[Step]) -> Iterator[Drawn]:
+    """What is drawn for each step in order; a thread reads the next one from disk while the last one is trained on."""
     with ThreadPoolExecutor(1) as thread:
-        following: Future[Batch] | None = None
-        for index in indices:
-            current, following = following, thread.submit(draw, index)
+        following: Future[Drawn] | None = None
+        for step in steps:
+            current, following = following, thread.submit(draw, step)
             if current is not None:
                 yield current.result()
         if following is not None:
@@ -219,18 +231,23 @@ def one_ahead(draw: Callable[[int], Batch], indices: Iterable[int]) -> Iterator[
 
 
 def train_epoch(run: Run, source: Source, table: pd.DataFrame, recipe: Recipe, epoch: int) -> float:
-    """One step for each image of the training split, `table`, in random order; the mean loss of the steps.
+    """Each image of the training split, `table`, in random order, some in a step; the mean loss of the steps.
 
     Steps that the run has already made in this epoch are left out.
     """
     images = list(by_image(table))
     order = np.random.default_rng([recipe.seed, ORDER, epoch]).permutation(len(images))
+    steps = [order[start : start + recipe.images_per_step] for start in range(0, len(order), recipe.images_per_step)]
     done = len(run.losses)
-    batches = one_ahead(lambda index: draw_batch(source, *images[index], recipe, epoch), order[done:])
-    progress = tqdm(batches, f"epoch {epoch} of {recipe.epochs}", len(order), initial=done, mininterval=10)
-    for step, batch in enumerate(progress, (epoch - 1) * len(images) + done):
-        run.optimizer.param_groups[0]["lr"] = learning_rate(step, recipe.epochs * len(images), recipe)
-        loss = batch_loss(run.model, source.frame, batch, recipe)
+
+    def draw(step: NDArray[np.int64]) -> list[Batch]:
+        return [draw_batch(source, image, rows, recipe, epoch) for image, rows in (images[index] for index in step)]
+
+    drawn = one_ahead(draw, steps[done:])
+    progress = tqdm(drawn, f"epoch {epoch} of {recipe.epochs}", len(steps), initial=done, mininterval=10)
+    for step, batches in enumerate(progress, (epoch - 1) * len(steps) + done):
+        run.optimizer.param_groups[0]["lr"] = learning_rate(step, recipe.epochs * len(steps), recipe)
+        loss = step_loss(run.model, source.frame, batches, recipe)
         run.optimizer.zero_grad()
         loss.backward()
         clip_grad_norm_(run.trained, recipe.clip)

@@ -129,7 +129,14 @@ def test_a_model_of_another_seed_is_found(world: dict, micro: Sam) -> None:
 
 def test_training_never_looks_at_the_test_split(stages: dict[str, str], tmp_path: Path) -> None:
     """With other test labels, training and the choice of the epoch end with the same bytes."""
-    settings = {"loss": "sam", "epochs": 1, "objects_per_step": 2, "learning_rate": 1e-3, "weight_decay": 0.01}
+    settings = {
+        "loss": "sam",
+        "epochs": 1,
+        "images_per_step": 1,
+        "objects_per_image": 2,
+        "learning_rate": 1e-3,
+        "weight_decay": 0.01,
+    }
     settings |= {"warm_up": 1, "clip": 1.0, "passes": 1, "precision": "float32", "validation_objects": 2}
     variant = {"trains": ["mask_decoder"], "token": None, "mix": {"levels": [0], "shares": [1.0]}}
     common = {"embeddings": stages["embeddings"], "weights": stages["weights"], "dataset": "toy", "variant": variant}

@@ -29,13 +29,13 @@ from pipeline_lib.train import (
     Run,
     Source,
     Validation,
-    batch_loss,
     draw_batch,
     draw_boxes,
     evenly,
     fit,
     learning_rate,
     one_ahead,
+    step_loss,
     train,
     train_epoch,
 )
@@ -44,7 +44,8 @@ MIX = {"levels": [0, 10, 20], "shares": [0.6, 0.2, 0.2]}
 SETTINGS = {
     "loss": "sam",
     "epochs": 2,
-    "objects_per_step": 4,
+    "images_per_step": 1,
+    "objects_per_image": 4,
     "learning_rate": 1e-3,
     "weight_decay": 0.01,
     "warm_up": 1,
@@ -149,7 +150,7 @@ def test_loss_falls_on_one_batch(run, source, table, loss, precision):
     batch = draw_batch(source, *next(by_image(table)), recipe, epoch=1)
     losses = []
     for _ in range(8):
-        losses.append(batch_loss(run.model, source.frame, batch, recipe))
+        losses.append(step_loss(run.model, source.frame, [batch], recipe))
         run.optimizer.zero_grad()
         losses[-1].backward()
         run.optimizer.step()
@@ -159,14 +160,41 @@ def test_loss_falls_on_one_batch(run, source, table, loss, precision):
 def test_a_second_pass_is_prompted_with_the_rectangle_of_the_first_mask(run, source, table):
     once, twice = (Recipe.of({**SETTINGS, "passes": passes}, MIX, LAW, seed=0) for passes in (1, 2))
     batch = draw_batch(source, *next(by_image(table)), once, epoch=1)
-    first = batch_loss(run.model, source.frame, batch, once)
+    first = step_loss(run.model, source.frame, [batch], once)
     decoder = Decoder(run.model, source.frame, "float32")
     view = decoder.view(batch.embedding, batch.masks.shape[1:])
     masks = np.stack(decoder.predict([view] * len(batch.prompts), batch.prompts)[0])
     assert masks.any(axis=(1, 2)).any()
-    second = batch_loss(run.model, source.frame, replace(batch, prompts=rectangles(masks, batch.prompts)), once)
-    torch.testing.assert_close(batch_loss(run.model, source.frame, batch, twice), (first + second) / 2)
+    again = replace(batch, prompts=rectangles(masks, batch.prompts))
+    second = step_loss(run.model, source.frame, [again], once)
+    torch.testing.assert_close(step_loss(run.model, source.frame, [batch], twice), (first + second) / 2)
     assert first != second
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_a_step_of_several_images_has_the_mean_loss_of_all_their_objects(run, source, table, passes):
+    recipe = Recipe.of({**SETTINGS, "passes": passes}, MIX, LAW, seed=0)
+    (first, rows), (second, others) = list(by_image(table))[:2]
+    batches = [draw_batch(source, first, rows, recipe, 1), draw_batch(source, second, others.iloc[:2], recipe, 1)]
+    alone = [step_loss(run.model, source.frame, [batch], recipe).item() for batch in batches]
+    assert [len(batch.prompts) for batch in batches] == [4, 2]
+    assert alone[0] != alone[1]
+    together = step_loss(run.model, source.frame, batches, recipe).item()
+    assert together == pytest.approx((4 * alone[0] + 2 * alone[1]) / 6, rel=1e-4)
+
+
+def test_an_epoch_of_mixed_steps_shows_each_image_once(run, source, table, monkeypatch):
+    drawn = []
+
+    def draw(source, image, *rest):
+        drawn.append(image)
+        return draw_batch(source, image, *rest)
+
+    monkeypatch.setattr("pipeline_lib.train.draw_batch", draw)
+    recipe = Recipe.of({**SETTINGS, "images_per_step": 3}, MIX, LAW, seed=0)
+    train_epoch(run, source, table, recipe, epoch=1)
+    assert sorted(drawn) == table["image"].unique().tolist()
+    assert len(run.losses) == -(-len(drawn) // 3)
 
 
 # What it is trained on
@@ -182,9 +210,9 @@ def test_training_boxes_have_the_shares_of_the_mix():
 
 def test_a_batch_is_a_choice_of_its_image_s_objects_that_changes_with_the_epoch(source, table):
     image, rows = next(by_image(table))
-    assert len(rows) > RECIPE.objects_per_step
+    assert len(rows) > RECIPE.objects_per_image
     first, again, other = (draw_batch(source, image, rows, RECIPE, epoch) for epoch in (1, 1, 2))
-    assert len(first.exact) == len(first.prompts) == len(first.masks) == RECIPE.objects_per_step
+    assert len(first.exact) == len(first.prompts) == len(first.masks) == RECIPE.objects_per_image
     np.testing.assert_array_equal(first.prompts, again.prompts)
     assert not np.array_equal(first.exact, other.exact)
 
