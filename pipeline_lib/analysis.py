@@ -9,10 +9,10 @@ import pandas as pd
 
 from pipeline_lib.atomic import atomic
 from pipeline_lib.boxes import read_boxes
+from pipeline_lib.measured import Cell, write_csv
 from pipeline_lib.score import KEYS
 from pipeline_lib.statistics import Tally, clustered
 from pipeline_lib.store import Store
-from pipeline_lib.tables import Cell, write_csv
 
 QUARTILES = (0.25, 0.5, 0.75)
 WORST = 10  # objects of a data set and model that are listed

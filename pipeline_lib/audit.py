@@ -12,10 +12,10 @@ from pyarrow import parquet
 from pipeline_lib.atomic import atomic
 from pipeline_lib.boxes import Deviation, by_image, deviated, measure, read_boxes
 from pipeline_lib.errors import AuditError
+from pipeline_lib.measured import Cell, write_csv
 from pipeline_lib.refine import MODEL_KEY
 from pipeline_lib.sam import fingerprint, read_record
 from pipeline_lib.store import Store
-from pipeline_lib.tables import Cell, write_csv
 
 XYXY = ["x0", "y0", "x1", "y1"]
 BOXES_OF_LABELS = "boxes are those of the labels"

@@ -26,20 +26,11 @@ from pipeline_lib.claims import Figures
 from pipeline_lib.config import files_of
 from pipeline_lib.crops import BUDGET, Example, browsed, example, strip, telling
 from pipeline_lib.figures import CHARTS, Chart, View, svg
+from pipeline_lib.measured import Cell, Experiment, read_differences, read_json, read_lines
 from pipeline_lib.published import PUBLISHED
 from pipeline_lib.sam import Backbone, fingerprint
 from pipeline_lib.store import Store
-from pipeline_lib.tables import (
-    Cell,
-    Experiment,
-    TableRow,
-    pairs,
-    read_differences,
-    read_json,
-    read_lines,
-    shown_difference,
-    table_rows,
-)
+from pipeline_lib.tables import TableRow, pairs, shown_difference, table_rows
 
 PACKAGES = ("loosebox", "numpy", "pandas", "scipy", "torch", "segment-anything-py", "zarr", "snakemake", "matplotlib")
 STAGES = ("raw", "convert", "boxes", "weights", "embed", "train", "refine", "score", "audit", "tables", "analysis")

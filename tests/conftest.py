@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from networks import random_backbone
 from numpy.typing import ArrayLike, NDArray
-from running import SMALL, snakemake
+from running import SMALL, finished_run
 from safetensors.torch import save_file
 from segment_anything import SamPredictor
 from segment_anything.modeling import Sam
@@ -91,7 +91,4 @@ def stages(tmp_path_factory: pytest.TempPathFactory, micro: Sam) -> dict[str, st
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished small experiment; leave it as it was."""
-    folder = tmp_path_factory.mktemp("experiment")
-    run = snakemake(folder, SMALL, "--cores", "2")
-    assert run.returncode == 0, run.stderr[-4000:]
-    return folder
+    return finished_run(tmp_path_factory.mktemp("experiment"), SMALL)

@@ -12,9 +12,10 @@ import pytest
 
 from pipeline_lib.claims import CLAIMS, PK, SAM, SAM_P, Bars, Claim, Figures, P, Row, Seconds, decide
 from pipeline_lib.errors import DataError
+from pipeline_lib.measured import Cell, check_objects
 from pipeline_lib.published import LEVELS, PUBLISHED
 from pipeline_lib.statistics import Tally
-from pipeline_lib.tables import Cell, check_objects, tables
+from pipeline_lib.tables import tables
 
 BARS = Bars(slight_loss=0.01, far_more=2.0, little_time=1.5)
 C1, C2, C3, C4, C5 = CLAIMS

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from on_slurm import EXPERIMENT
 from one_node import OneNode, missing_programs
-from running import snakemake
+from running import finished_run
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +20,4 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneNode]:
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run without SLURM and without disturbance."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    run = snakemake(folder, EXPERIMENT, "--cores", "2")
-    assert run.returncode == 0, run.stderr[-4000:]
-    return folder
+    return finished_run(tmp_path_factory.mktemp("undisturbed"), EXPERIMENT)
