@@ -1,6 +1,7 @@
 """Stage audit: that the experiment is what its tables will say it is; without a pass of each check there are none."""
 
 from collections.abc import Iterator
+from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,14 +16,17 @@ from pipeline_lib.errors import AuditError
 from pipeline_lib.measured import Cell, write_csv
 from pipeline_lib.refine import MODEL_KEY
 from pipeline_lib.sam import fingerprint, read_record
+from pipeline_lib.score import KEYS, score_image
+from pipeline_lib.statistics import DECIMALS
 from pipeline_lib.store import Store
 
 XYXY = ["x0", "y0", "x1", "y1"]
 BOXES_OF_LABELS = "boxes are those of the labels"
-UNSEEN_TEST = "no test image was trained or validated on"
+SEPARATE_SPLITS = "no image is in two splits"
 OWN_MODELS = "models are those of their rows"
 OWN_PASSES = "masks are of their row's model"
 OWN_PROMPTS = "prompts are those of their seed, level and law"
+OWN_SCORES = "scores are those of their masks"
 
 
 class Row(NamedTuple):
@@ -34,7 +38,14 @@ class Row(NamedTuple):
 
 
 def audit(
-    *, stores: list[str], boxes: list[str], models: list[str], passes: list[str], findings: str, rows: dict[str, Any]
+    *,
+    stores: list[str],
+    boxes: list[str],
+    models: list[str],
+    passes: list[str],
+    scores: list[str],
+    findings: str,
+    rows: dict[str, Any],
 ) -> None:
     """Check the experiment and write what was found.
 
@@ -43,6 +54,7 @@ def audit(
         boxes: `…/{dataset}.csv` of the stage boxes.
         models: `…/{dataset}/{model}/{seed}.safetensors` of the stage train.
         passes: `…/{dataset}/{model}/{seed}/{level}.parquet` of the stage refine.
+        scores: `…/{dataset}/{model}/{seed}/{level}.csv` of the stage score, of the same cells.
         findings: CSV to write: check, dataset, found.
         rows: of each row of the tables, the entries of `Row`.
 
@@ -55,12 +67,14 @@ def audit(
     for path, store in zip(boxes, map(Store.open, stores), strict=True):
         table = read_boxes(path)
         own = [(Cell.of(cell), cell) for cell in passes if Cell.of(cell).dataset == store.name]
+        scored = [pair for pair in zip(scores, passes, strict=True) if Cell.of(pair[0]).dataset == store.name]
         found = chain(
             boxes_of_labels(path, table, store),
-            unseen_test(table, store),
+            separate_splits(table, store),
             own_models(by_place, [cell for cell, _ in own], described),
             own_passes(by_place, own, described),
             own_prompts(table.query("split == 'test'"), store, own, described),
+            own_scores(scored, store),
         )
         lines += [{"check": check, "dataset": store.name, "found": what} for check, what in found]
     with atomic(findings) as partial:
@@ -68,27 +82,27 @@ def audit(
 
 
 def boxes_of_labels(path: str, table: pd.DataFrame, store: Store) -> Iterator[tuple[str, str]]:
-    """Box and area of every object, measured again."""
-    for image, rows in by_image(table):
-        measured = np.array(list(measure(store.objects(image))))
-        recorded = rows[["object", *XYXY, "area"]].to_numpy()
-        if not np.array_equal(measured, recorded):
+    """Split, box and area of every object of every image, measured again."""
+    recorded, nothing = dict(by_image(table)), table[:0]
+    for image in range(len(store)):
+        rows = recorded.get(image, nothing)[["split", "object", *XYXY, "area"]]
+        measured = [(store.split(image), *each) for each in measure(store.objects(image))]
+        if measured != list(rows.itertuples(index=False, name=None)):
             raise AuditError(f"{BOXES_OF_LABELS}: the objects of image {image} of {store.name} are not those of {path}")
     yield BOXES_OF_LABELS, f"{len(table)} objects measured again"
 
 
-def unseen_test(table: pd.DataFrame, store: Store) -> Iterator[tuple[str, str]]:
-    """By their pixels, wherever they came from."""
-    pixels = {image: store.image(image).tobytes() for image in map(int, table["image"].unique())}
-    known = {pixels[image]: image for image in pixels if store.split(image) != "test"}
-    test = [image for image in pixels if store.split(image) == "test"]
-    for image in test:
-        if pixels[image] in known:
-            seen = known[pixels[image]]
+def separate_splits(table: pd.DataFrame, store: Store) -> Iterator[tuple[str, str]]:
+    """By the pixels of the images that have objects, wherever they came from."""
+    images: dict[bytes, int] = {}
+    for image in map(int, table["image"].unique()):
+        first = images.setdefault(blake2b(store.image(image).tobytes()).digest(), image)
+        if store.split(first) != store.split(image):
             raise AuditError(
-                f"{UNSEEN_TEST}: image {image} of {store.name} has the pixels of image {seen} ({store.split(seen)})"
+                f"{SEPARATE_SPLITS}: image {image} ({store.split(image)}) of {store.name} has the pixels of image "
+                f"{first} ({store.split(first)})"
             )
-    yield UNSEEN_TEST, f"{len(test)} test images compared with {len(pixels) - len(test)} others"
+    yield SEPARATE_SPLITS, f"{table['image'].nunique()} images compared"
 
 
 def own_models(
@@ -132,3 +146,16 @@ def own_prompts(
         if not np.array_equal(found, expected):
             raise AuditError(f"{OWN_PROMPTS}: {path}: the boxes at pass 0 are not those of {cell}")
     yield OWN_PROMPTS, f"{len(test)} objects in {len(cells)} tables of passes"
+
+
+def own_scores(pairs: list[tuple[str, str]], store: Store) -> Iterator[tuple[str, str]]:
+    """One image of each cell, scored again: a whole one would take as long as the stage score did."""
+    for path, passes in pairs:
+        recorded = pd.read_csv(path)
+        image = int(recorded["image"].iloc[0])
+        history = pd.read_parquet(passes, filters=[("image", "==", image)]).sort_values([*KEYS, "pass"])
+        expected = score_image(history, store, image)
+        found = recorded.loc[recorded["image"] == image, expected.columns]
+        if found.shape != expected.shape or not np.allclose(found, expected, rtol=0, atol=10**-DECIMALS):
+            raise AuditError(f"{OWN_SCORES}: {path}: image {image} is not scored as the masks of {passes} are")
+    yield OWN_SCORES, f"an image of each of {len(pairs)} tables of scores"

@@ -15,8 +15,10 @@ from pipeline_lib import audit as checks
 from pipeline_lib.audit import audit
 from pipeline_lib.boxes import Deviation, boxes, deviated, read_boxes
 from pipeline_lib.errors import AuditError
+from pipeline_lib.masks import to_rle
 from pipeline_lib.refine import MODEL_KEY
 from pipeline_lib.sam import Token, Variant, box_model, fingerprint, save_model
+from pipeline_lib.score import score
 from pipeline_lib.train import train
 
 LAW = {"law": "scale", "sign": "both"}
@@ -39,7 +41,7 @@ def world(tmp_path: Path, make_store, micro: Sam) -> dict:
     store = make_store(objects, ["train", "test"], images=grey, name="toy")
     table = str(tmp_path / "boxes" / "toy.csv")
     boxes(store=store, boxes=table)
-    slots = {"stores": [store], "boxes": [table], "models": [], "passes": [], "rows": ROWS}
+    slots = {"stores": [store], "boxes": [table], "models": [], "passes": [], "scores": [], "rows": ROWS}
     tokens = {"sam": None, "proposed": Token(8, 1)}
     for name, training in TRAININGS.items():
         variant = Variant(tuple(training["variant"]["trains"]), tokens[name])
@@ -50,18 +52,30 @@ def world(tmp_path: Path, make_store, micro: Sam) -> dict:
         for level in (0, 40):
             path = tmp_path / "refine" / "toy" / name / "0" / f"{level}.parquet"
             write_passes(path, read_boxes(table), level, tmp_path / "train" / "toy" / row["trained"] / "0.safetensors")
+            scores = tmp_path / "score" / "toy" / name / "0" / f"{level}.csv"
+            scores.parent.mkdir(parents=True, exist_ok=True)
+            score(store=store, boxes=table, passes=str(path), scores=str(scores))
             slots["passes"].append(str(path))
+            slots["scores"].append(str(scores))
     return slots | {"findings": str(tmp_path / "audit.csv")}
 
 
 def write_passes(path: Path, table: pd.DataFrame, level: int, model: Path) -> None:
-    """What the stage refine writes at pass 0."""
+    """What the stage refine writes at pass 0, of a network whose masks fill their boxes."""
     test = table.query("split == 'test'")
-    rows = test[["image", "object"]].assign(**{"pass": 0})
-    rows[checks.XYXY] = deviated(test, level, "toy", 0, Deviation(**LAW), (16, 20))
+    prompts = deviated(test, level, "toy", 0, Deviation(**LAW), (16, 20))
+    rows = test[["image", "object"]].assign(**{"pass": 0, "output": True})
+    rows[checks.XYXY] = prompts
+    rows["mask"] = [full(*box.round().astype(int)) for box in prompts]
     path.parent.mkdir(parents=True, exist_ok=True)
     written = pa.Table.from_pandas(rows, preserve_index=False)
     parquet.write_table(written.replace_schema_metadata({MODEL_KEY: fingerprint(model)}), path)
+
+
+def full(x0: int, y0: int, x1: int, y1: int) -> str:
+    mask = np.zeros((16, 20), bool)
+    mask[y0:y1, x0:x1] = True
+    return to_rle(mask)
 
 
 def expect_red(world: dict, check: str) -> None:
@@ -82,10 +96,11 @@ def test_a_sound_experiment_passes_every_check(world: dict) -> None:
     found = pd.read_csv(world["findings"])
     assert found["check"].tolist() == [
         checks.BOXES_OF_LABELS,
-        checks.UNSEEN_TEST,
+        checks.SEPARATE_SPLITS,
         checks.OWN_MODELS,
         checks.OWN_PASSES,
         checks.OWN_PROMPTS,
+        checks.OWN_SCORES,
     ]
     assert found["found"].iloc[0] == "5 objects measured again"
 
@@ -100,7 +115,32 @@ def test_truths_that_are_shuffled_between_objects_are_found(world: dict) -> None
 def test_training_slices_that_are_reused_as_test_are_found(world: dict) -> None:
     images = zarr.open_array(world["stores"][0], path="0", mode="r+")
     images[1] = images[0]
-    expect_red(world, checks.UNSEEN_TEST)
+    expect_red(world, checks.SEPARATE_SPLITS)
+
+
+def test_training_slices_that_are_called_test_are_found(world: dict) -> None:
+    table = read_boxes(world["boxes"][0])
+    table.assign(split="test").to_csv(world["boxes"][0], index=False)
+    expect_red(world, checks.BOXES_OF_LABELS)
+
+
+def test_an_image_that_was_left_out_is_found(world: dict) -> None:
+    table = read_boxes(world["boxes"][0])
+    table.query("image == 0").to_csv(world["boxes"][0], index=False)
+    expect_red(world, checks.BOXES_OF_LABELS)
+
+
+def test_scores_of_another_cell_are_found(world: dict) -> None:
+    at_0, at_40, *_ = world["scores"]
+    exchange(at_0, at_40)
+    expect_red(world, checks.OWN_SCORES)
+
+
+def test_scores_that_were_shuffled_between_objects_are_found(world: dict) -> None:
+    path = world["scores"][1]
+    scores = pd.read_csv(path)
+    scores.assign(iou=np.roll(scores["iou"], 1)).to_csv(path, index=False)
+    expect_red(world, checks.OWN_SCORES)
 
 
 def test_models_of_two_rows_that_were_swapped_are_found(world: dict) -> None:

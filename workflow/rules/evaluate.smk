@@ -57,6 +57,7 @@ rule audit:
         boxes=expand(rules.boxes.output.boxes, dataset=config["tables"]),
         models=every_training(rules.train.output.model),
         passes=every_cell(rules.refine.output.passes),
+        scores=every_cell(rules.score.output.scores),
     output:
         findings=report("<results>/audit.csv", caption="../report/audit.rst", category="Tables"),
     log:
