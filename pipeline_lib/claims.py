@@ -9,6 +9,7 @@ have no interval and decide alone.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
+from math import isnan
 from statistics import fmean
 from typing import Literal, NamedTuple
 
@@ -27,6 +28,7 @@ class Row(NamedTuple):
 
 SAM, SAM_P, P, PK = Row("sam", False), Row("sam_p", False), Row("proposed", False), Row("proposed", True)
 PAPER_ROWS = {SAM: "SAM", SAM_P: "SAM + P", P: "proposed P", PK: "proposed P + K"}
+PAPER_MODELS = {row.model for row in PAPER_ROWS}
 
 Word = Literal["shown", "contradicted", "undecided", "not run"]
 
@@ -128,9 +130,14 @@ def signed(figure: float) -> str:
 
 
 def with_interval(estimate: Estimate) -> str:
-    """A difference and, where it is more than a point, its interval: +.0123 [+.0010, +.0236]."""
+    """A difference, its spread and, where it is more than a point, its interval: +.0123 ± .0021 [+.0010, +.0236]."""
     low, high = estimate.low, estimate.high
-    return signed(estimate.value) + (f" [{signed(low)}, {signed(high)}]" if low < high else "")
+    return with_spread(estimate) + (f" [{signed(low)}, {signed(high)}]" if low < high else "")
+
+
+def with_spread(estimate: Estimate) -> str:
+    """A difference and, of several seeds, its standard deviation over them: +.0123 ± .0021."""
+    return signed(estimate.value) + ("" if isnan(estimate.sd) else f" ± {signed(estimate.sd)[1:]}")
 
 
 def _listed(estimates: Iterable[Estimate]) -> str:

@@ -5,7 +5,9 @@ lighter on dark ones; markers differ as well.
 """
 
 import io
+import math
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -56,7 +58,10 @@ STYLE: dict[Any, Any] = {
     "ytick.labelcolor": INK,
 }
 DEVIATION = "deviation of the boxes, %"
-WIDE = 18  # letters of a legend's label, of which three do not fit side by side
+LEGENDS = {18: 3, 28: 2}  # labels up to so many letters long stand so many side by side; longer ones alone
+LEGEND_LINE = 0.19  # inches
+FEW = 3  # lines whose bands can be told apart
+TITLE_WIDTH = 52  # letters
 MANY = 10  # objects whose quartiles are worth a point
 
 
@@ -72,6 +77,11 @@ class View:
     groups: pd.DataFrame
     changes: pd.DataFrame
     curves: pd.DataFrame  # loss curves with the columns model and seed
+
+    @property
+    def crowded(self) -> bool:
+        """Whether the bands of all models would hide each other."""
+        return len(self.titles) > FEW
 
     @property
     def top(self) -> int:
@@ -92,23 +102,39 @@ class Chart(NamedTuple):
     title: str
     says: str
     draw: Callable[[View, Axes], None]
+    bands: str = "with 95 % bands"  # what else is to be seen
+    of_all: bool = False  # a line for each model, without bands where these are many
     has_paper: bool = False  # the paper's curves too, where there are any
 
     def words(self, view: View) -> str:
         """What is to be seen."""
-        return self.says + ("; the paper's dashed" if self.has_paper and view.paper.miou else "")
+        bands = f", {self.bands}" if self.bands and not (self.of_all and view.crowded) else ""
+        return self.says + bands + ("; the paper's dashed" if self.has_paper and view.paper.miou else "")
 
 
-def svg(chart: Chart, view: View, salt: str) -> str:
-    """The chart as an SVG document whose colours follow the reader's; the same figures give the same bytes."""
+def svg(chart: Chart, view: View, salt: str, title: str = "") -> str:
+    """The chart as an SVG document whose colours follow the reader's; the same figures give the same bytes.
+
+    Args:
+        chart: what to draw.
+        view: of which data set.
+        salt: a word of the data set's own.
+        title: to stand above the chart where no page says it.
+    """
     with mpl.rc_context(STYLE | {"svg.hashsalt": f"{salt} {chart.name}"}):
         figure = Figure(figsize=SIZE, layout="constrained")
         axes = figure.add_subplot()
         chart.draw(view, axes)
         handles, labels = axes.get_legend_handles_labels()
         if len(labels) > 1:
-            columns = 3 if max(map(len, labels)) < WIDE else 2
+            columns = next((number for letters, number in LEGENDS.items() if max(map(len, labels)) <= letters), 1)
+            further = math.ceil(len(labels) / columns) - 1
+            figure.set_figheight(SIZE[1] + LEGEND_LINE * further)  # a long legend takes nothing from the axes
             figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=2.4)
+        if title:
+            lines = textwrap.wrap(title, TITLE_WIDTH)
+            figure.set_figheight(figure.get_figheight() + LEGEND_LINE * len(lines))
+            figure.suptitle("\n".join(lines), x=0.02, ha="left", fontsize=11)
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return themed(file.getvalue(), chart.words(view))
@@ -140,14 +166,14 @@ def _rows(table: pd.DataFrame, **values: object) -> pd.DataFrame:
     return table[chosen].sort_values("level", kind="stable")
 
 
-def _line(axes: Axes, index: int, label: str, x: Sequence[float], bands: pd.DataFrame) -> None:
-    """A line of the first column with a band of the next two."""
+def _line(axes: Axes, index: int, label: str, x: Sequence[float], bands: pd.DataFrame, *, bare: bool = False) -> None:
+    """A line of the first column with a band of the next two, unless these are to be left out."""
     colour = COLOURS[index % len(COLOURS)]
     y, low, high = bands.to_numpy(np.float64).T
     marker = MARKERS[index % len(MARKERS)]
     width = max(1.4, 3.4 - 0.8 * index)  # lines that lie on each other all remain visible
     axes.plot(x, y, color=colour, marker=marker, label=label, linewidth=width)
-    if not np.isnan(low).all():
+    if not (bare or np.isnan(low).all()):
         axes.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
 
 
@@ -164,7 +190,8 @@ def _miou(iterated: bool) -> Callable[[View, Axes], None]:
     def draw(view: View, axes: Axes) -> None:
         for index, (model, title) in enumerate(view.titles.items()):
             row = _rows(view.tables, model=model, iterated=iterated)
-            _line(axes, index, title, row["level"].tolist(), row[["miou", "miou_low", "miou_high"]])
+            bands = row[["miou", "miou_low", "miou_high"]]
+            _line(axes, index, title, row["level"].tolist(), bands, bare=view.crowded)
         for index, (model, title) in enumerate(view.titles.items()):
             _paper(axes, index, f"{title}, paper", _printed(view, Row(model, iterated)))
         axes.set(xlabel=DEVIATION, ylabel="mIoU", ylim=view.miou_limits(), xticks=sorted(set(view.tables["level"])))
@@ -190,7 +217,8 @@ def _printed(view: View, wanted: Row) -> dict[int, float]:
 def _gains(view: View, axes: Axes) -> None:
     for index, (model, title) in enumerate(view.titles.items()):
         gains = _rows(view.differences, model=model, over_model=model)
-        _line(axes, index, f"K of {title}", gains["level"].tolist(), gains[["gain", "gain_low", "gain_high"]])
+        bands = gains[["gain", "gain_low", "gain_high"]]
+        _line(axes, index, title, gains["level"].tolist(), bands, bare=view.crowded)
     axes.axhline(0, color=INK, linewidth=1)
     axes.set(xlabel=DEVIATION, ylabel="gain in mIoU", xticks=sorted(set(view.tables["level"])))
 
@@ -199,7 +227,7 @@ def _iterations(view: View, axes: Axes) -> None:
     for index, (model, title) in enumerate(view.titles.items()):
         row = _rows(view.tables, model=model, iterated=True)
         bands = row[["mean_iterations", "mean_iterations_low", "mean_iterations_high"]]
-        _line(axes, index, title, row["level"].tolist(), bands)
+        _line(axes, index, title, row["level"].tolist(), bands, bare=view.crowded)
         if model == view.lead:
             printed = {level: float(tally.by_seed[0]) for level, tally in view.paper.iterations.items()}
             _paper(axes, index, f"{title}, paper", printed)
@@ -223,7 +251,7 @@ def _curve(column: str, words: str) -> Callable[[View, Axes], None]:
             if not len(runs):  # with the weights of another model
                 continue
             bands = pd.DataFrame({"mean": runs.mean(), "low": runs.min(), "high": runs.max()}).dropna()
-            _line(axes, index, title, bands.index.tolist(), bands)
+            _line(axes, index, title, bands.index.tolist(), bands, bare=view.crowded)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="epoch", ylabel=words, xlim=(-0.4, view.curves["epoch"].max() + 0.4))
 
@@ -265,35 +293,39 @@ CHARTS = (
     Chart(
         "method",
         "The method, with and without K",
-        "mIoU of the proposed model's first and iterated masks against the boxes' deviation, with 95 % bands",
+        "mIoU of the proposed model's first and iterated masks against the boxes' deviation",
         _method,
         has_paper=True,
     ),
     Chart(
         "miou",
         "First masks of all models",
-        "mIoU of each model's first masks against the boxes' deviation, with 95 % bands",
+        "mIoU of each model's first masks against the boxes' deviation",
         _miou(iterated=False),
+        of_all=True,
         has_paper=True,
     ),
     Chart(
         "miou_iterated",
         "Iterated masks of all models",
-        "mIoU of each model's iterated masks against the boxes' deviation, with 95 % bands",
+        "mIoU of each model's iterated masks against the boxes' deviation",
         _miou(iterated=True),
+        of_all=True,
         has_paper=True,
     ),
     Chart(
         "gains",
         "What iteration gains",
-        "Paired difference in mIoU of iterated and first masks, with 95 % bands",
+        "Paired difference in mIoU of iterated and first masks",
         _gains,
+        of_all=True,
     ),
     Chart(
         "iterations",
         "Iterations",
-        "Mean number of repeated predictions against the boxes' deviation, with 95 % bands",
+        "Mean number of repeated predictions against the boxes' deviation",
         _iterations,
+        of_all=True,
         has_paper=True,
     ),
     Chart(
@@ -301,36 +333,48 @@ CHARTS = (
         "Change rate from pass to pass",
         f"Median and quartiles of the change rate at each repeated pass that at least {MANY} objects took",
         _changes,
+        bands="",
     ),
     Chart(
         "harm",
         "What iteration harms",
         "Share of objects whose IoU falls by iteration, and share that reach the cap on passes unsettled",
         _harm,
+        bands="",
     ),
     Chart(
         "size",
         "By object size",
         "mIoU of first and iterated masks by quartile of the objects' area, at the highest deviation",
         _sizes,
+        bands="",
     ),
     Chart(
         "sign",
         "By sign of the deviation",
-        "What iteration gains for boxes that are too large and too small, with 95 % bands",
+        "What iteration gains for boxes that are too large and too small",
         _gains_of_groups("sign", "box "),
     ),
     Chart(
         "border",
         "By place in the tile",
-        "What iteration gains for objects that their tile's border cuts and for those inside, with 95 % bands",
+        "What iteration gains for objects that their tile's border cuts and for those inside",
         _gains_of_groups("border", ""),
     ),
-    Chart("loss", "Training loss", "Training loss by epoch, mean and range over seeds", _curve("train_loss", "loss")),
+    Chart(
+        "loss",
+        "Training loss",
+        "Training loss by epoch, mean over seeds",
+        _curve("train_loss", "loss"),
+        bands="with their range",
+        of_all=True,
+    ),
     Chart(
         "validation",
         "Validation",
-        "mIoU on the validation split by epoch, mean and range over seeds; the best epoch's weights are kept",
+        "mIoU on the validation split by epoch, of which the best one's weights are kept, mean over seeds",
         _curve("validation_miou", "validation mIoU"),
+        bands="with their range",
+        of_all=True,
     ),
 )

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, TypedDict
 
 import pandas as pd
 
-from pipeline_lib.claims import CLAIMS, PK, UNSEEN, Bars, Figures, Row, Seconds, decide
+from pipeline_lib.claims import CLAIMS, PAPER_MODELS, PK, UNSEEN, Bars, Figures, Row, Seconds, decide
 from pipeline_lib.errors import DataError
 from pipeline_lib.score import KEYS
 from pipeline_lib.statistics import Estimate, Tally, clustered, contrast, p_value, tally
@@ -140,8 +140,8 @@ def check_objects(scores: Mapping[Cell, pd.DataFrame]) -> None:
 
 
 def differences_of(dataset: str, miou: Mapping[tuple[Row, int], Tally]) -> Iterator[Difference]:
-    """Of every two rows that differ in one thing, the later less the earlier, at every level."""
-    rows = sorted(dict.fromkeys(row for row, _ in miou), key=lambda row: row.iterated)
+    """Of every two rows that differ in one thing, the later less the earlier, at every level; ours follow others."""
+    rows = sorted(dict.fromkeys(row for row, _ in miou), key=lambda row: (row.iterated, row.model not in PAPER_MODELS))
     for over, row in combinations(rows, 2):
         if (over.model == row.model) == (over.iterated == row.iterated):
             continue

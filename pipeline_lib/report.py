@@ -22,7 +22,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline_lib.atomic import atomic
-from pipeline_lib.claims import Figures
+from pipeline_lib.claims import Figures, Row
 from pipeline_lib.config import files_of
 from pipeline_lib.crops import BUDGET, Example, browsed, example, strip, telling
 from pipeline_lib.figures import CHARTS, Chart, View, svg
@@ -30,7 +30,7 @@ from pipeline_lib.measured import Cell, Experiment, read_differences, read_json,
 from pipeline_lib.published import PUBLISHED
 from pipeline_lib.sam import Backbone, fingerprint
 from pipeline_lib.store import Store
-from pipeline_lib.tables import TableRow, pairs, shown_difference, table_rows
+from pipeline_lib.tables import TableRow, pairs, row_name, shown_difference, table_rows
 
 PACKAGES = ("loosebox", "numpy", "pandas", "scipy", "torch", "segment-anything-py", "zarr", "snakemake", "matplotlib")
 STAGES = ("raw", "convert", "boxes", "weights", "embed", "train", "refine", "score", "audit", "tables", "analysis")
@@ -38,11 +38,12 @@ TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
 class Drawn(NamedTuple):
-    """A chart as an element of the page."""
+    """A chart as an element of the page, and as a file that stands alone."""
 
     chart: Chart
     says: str
     svg: Markup
+    file: str
 
 
 @dataclass(frozen=True)
@@ -104,10 +105,9 @@ class DataSet:
     @cached_property
     def charts(self) -> list[Drawn]:
         """All of `CHARTS`."""
-        models = self.experiment["models"].items()
         published = self.experiment["datasets"][self.cell.dataset]["published"]
         view = View(
-            titles={name: model["title"] + (" P" if model["prompt_tuning"] else "") for name, model in models},
+            titles={name: row_name(Row(name, False), self.experiment) for name in self.experiment["models"]},
             lead=self.cell.model,
             paper=PUBLISHED[published] if published else Figures({}, {}),
             tables=self.own("tables"),
@@ -117,7 +117,15 @@ class DataSet:
             curves=self.all_curves[self.all_curves["dataset"] == self.cell.dataset],
         )
         salt = self.cell.dataset
-        return [Drawn(chart, chart.words(view), Markup(svg(chart, view, salt))) for chart in CHARTS]
+        return [
+            Drawn(
+                chart,
+                chart.words(view),
+                Markup(svg(chart, view, salt)),
+                svg(chart, view, salt, f"{self.title}: {chart.title[0].lower()}{chart.title[1:]}"),
+            )
+            for chart in CHARTS
+        ]
 
     @cached_property
     def telling(self) -> list[Example]:
@@ -197,7 +205,7 @@ def report(
         for dataset in datasets:
             for drawn in dataset.charts:
                 file = folder / f"{dataset.cell.dataset}_{drawn.chart.name}.svg"
-                file.write_text(drawn.svg + "\n", encoding="utf-8")
+                file.write_text(drawn.file + "\n", encoding="utf-8")
             for shown in dataset.telling:
                 strip(shown).save(folder / f"{shown.name}.png", optimize=True)
     template = Environment(

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from pipeline_lib.atomic import atomic
-from pipeline_lib.claims import PAPER_ROWS, PK, Figures, Row, signed
+from pipeline_lib.claims import PAPER_MODELS, PAPER_ROWS, PK, Figures, Row, signed, with_spread
 from pipeline_lib.measured import (
     Cell,
     Difference,
@@ -35,13 +35,15 @@ LEGEND = """\
 # Tables
 
 mIoU: {average} of the IoU of predicted and true mask, by the deviation of the boxes in per cent.
-P: prompt tuning. K: iterated inference. Iterations: mean number of repeated predictions of proposed P + K.
+P: prompt tuning. K: iterated inference. Iterations: mean number of repeated predictions with K, of the proposed model
+unless another is named.
 Rows marked (ours) are not in the paper.
 
 Figures are {seeds}. In square brackets: 95 % intervals by a bootstrap over images,
 all objects of an image at a time, each with its mean over seeds; p by flipping the signs of whole images, two-sided,
-not corrected for their number. Differences are paired: the same objects, the same boxes. Intervals and p are about
-other images of the same specimen; below about ten images they are an indication."""
+not corrected for their number. Differences are paired: the same objects, the same boxes; those between two models that
+are ours stand in differences.csv alone. Intervals and p are about other images of the same specimen; below about ten
+images they are an indication."""
 
 
 def tables(
@@ -136,20 +138,26 @@ class TableRow(NamedTuple):
 
 
 def table_rows(lines: list[Line], experiment: Experiment) -> Iterator[TableRow]:
-    """The paper's rows, then those that come for free, then the iterations of proposed P + K; of one data set."""
+    """The rows in their order, those of the paper's models that it does not have after them, then iterations."""
     models, levels = experiment["models"], experiment["levels"]
     published = experiment["datasets"][lines[0].dataset]["published"]
     paper = PUBLISHED[published] if published else Figures({}, {})
     own = {(line.row, line.level): line for line in lines}
-    for row in sorted(dict.fromkeys(line.row for line in lines), key=lambda row: row not in PAPER_ROWS):
+    for row in sorted(dict.fromkeys(line.row for line in lines), key=_added):
         keys = [(row, level) for level in levels]
         figures = [shown(own[key].miou, paper.miou.get(key), miou) for key in keys]
         yield TableRow(row_title(row, experiment), models[row.model]["prompt_tuning"], row.iterated, figures)
-    if PK.model in models:
-        counts = [(own[PK, level].iterations, paper.iterations.get(level)) for level in levels]
-        yield TableRow(
-            "iterations", False, False, [shown(ours, theirs, iterations) for ours, theirs in counts if ours is not None]
-        )
+    counted = [model for model in models if not _added(Row(model, True))]
+    for model in counted:
+        title = "iterations" if counted == [PK.model] else f"iterations, {row_name(Row(model, False), experiment)}"
+        printed = paper.iterations if model == PK.model else {}
+        counts = [(own[Row(model, True), level].iterations, printed.get(level)) for level in levels]
+        yield TableRow(title, False, False, [shown(ours, theirs, iterations) for ours, theirs in counts if ours])
+
+
+def _added(row: Row) -> bool:
+    """Whether the paper has the model, and this row of it not."""
+    return row.model in PAPER_MODELS and row not in PAPER_ROWS
 
 
 def markdown_row(row: TableRow) -> list[str]:
@@ -172,15 +180,21 @@ def row_title(row: Row, experiment: Experiment) -> str:
 
 
 def row_name(row: Row, experiment: Experiment) -> str:
-    """The model's title with what the columns P and K of the tables say."""
+    """The model's title with what the columns P and K say, as in "proposed P + K, τ 0.1"."""
     model = experiment["models"][row.model]
-    return model["title"] + (" P" if model["prompt_tuning"] else "") + (" + K" if row.iterated else "")
+    method, comma, setting = model["title"].partition(",")
+    return method + " P" * model["prompt_tuning"] + " + K" * row.iterated + comma + setting
 
 
 def pairs(differences: list[Difference], experiment: Experiment) -> Iterator[tuple[str, list[Difference]]]:
-    """What is compared, with its differences by level; of one data set."""
+    """What is compared, with its differences by level; of one data set.
+
+    Models that are not the paper's are compared with those that are: with each other they would fill pages.
+    """
     found = {(each.row, each.over, each.level): each for each in differences}
     for row, over in dict.fromkeys((each.row, each.over) for each in differences):
+        if row.model != over.model and over.model not in PAPER_MODELS:
+            continue
         name = f"{row_name(row, experiment)} − {row_name(over, experiment)}"
         yield name, [found[row, over, level] for level in experiment["levels"]]
 
@@ -201,9 +215,9 @@ def interval(estimate: Estimate, form: Callable[[float], str]) -> str:
 
 
 def shown_difference(difference: Difference) -> str:
-    """Such as +.0123 [+.0010, +.0236] p .031; without interval and p where there are none."""
+    """Such as +.0123 ± .0021 [+.0010, +.0236] p .031; without the spread, the interval and p where there are none."""
     gain = difference.gain
-    return " ".join(part for part in (signed(gain.value), interval(gain, signed), shown_p(difference.p)) if part)
+    return " ".join(part for part in (with_spread(gain), interval(gain, signed), shown_p(difference.p)) if part)
 
 
 def shown_p(p: float) -> str:

@@ -66,6 +66,30 @@ def test_the_papers_curves_are_dashed_where_there_are_any(chart: Chart) -> None:
     assert "paper" not in alone
 
 
+def test_many_models_have_no_bands_that_hide_each_other() -> None:
+    few = view(Figures({}, {}))
+    many = replace(few, titles=dict.fromkeys(["sam", "proposed", "third", "fourth"], "a model"))
+    chart = next(chart for chart in CHARTS if chart.name == "miou")
+    assert "opacity: 0.13" in svg(chart, few, "cells")
+    assert "opacity: 0.13" not in svg(chart, many, "cells")
+    assert "bands" in chart.words(few)
+    assert "bands" not in chart.words(many)
+
+
+def test_a_title_and_long_labels_make_the_chart_higher_and_take_nothing_from_it() -> None:
+    small = view(Figures({}, {}))
+    wordy = replace(small, titles={name: f"{title}, with a setting of its own" for name, title in MODELS.items()})
+    chart = next(chart for chart in CHARTS if chart.name == "miou")
+    drawn = [
+        svg(chart, small, "cells"),
+        svg(chart, wordy, "cells"),
+        svg(chart, small, "cells", "ISBI 2012: first masks"),
+    ]
+    heights = [float(ElementTree.fromstring(each).get("viewBox", "").split()[3]) for each in drawn]
+    assert heights[0] < min(heights[1:])
+    assert "ISBI 2012: first masks</text>" in drawn[2]
+
+
 def test_a_borrowing_model_has_no_loss_curve() -> None:
     curves = view(Figures({}, {})).curves.query("model == 'sam'")
     loss = next(chart for chart in CHARTS if chart.name == "loss")

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline_lib.claims import CLAIMS, PK, SAM, SAM_P, Bars, Claim, Figures, P, Row, Seconds, decide
+from pipeline_lib.claims import CLAIMS, PK, SAM, SAM_P, Bars, Claim, Figures, P, Row, Seconds, decide, with_interval
 from pipeline_lib.errors import DataError
 from pipeline_lib.measured import Cell, check_objects
 from pipeline_lib.published import LEVELS, PUBLISHED
-from pipeline_lib.statistics import Tally
+from pipeline_lib.statistics import Estimate, Tally
 from pipeline_lib.tables import tables
 
 BARS = Bars(slight_loss=0.01, far_more=2.0, little_time=1.5)
@@ -23,6 +23,8 @@ FIRST = {
     "sam": (0.80, 0.79, 0.75, 0.70, 0.60),
     "sam_p": (0.80, 0.79, 0.75, 0.70, 0.60),
     "proposed": (0.80, 0.79, 0.76, 0.71, 0.61),
+    "eager": (0.80, 0.79, 0.76, 0.71, 0.61),
+    "patient": (0.80, 0.79, 0.76, 0.71, 0.61),
 }
 ITERATED = (0.80, 0.79, 0.76, 0.75, 0.70)
 ITERATIONS = (2, 2, 2, 3, 4)
@@ -289,6 +291,35 @@ def test_rows_are_compared_that_differ_in_one_thing(tmp_path: Path) -> None:
     assert set(differs) == {1}
 
 
+def test_an_ablation_has_its_rows_and_iterations_in_order_and_is_compared_with_the_papers(tmp_path: Path) -> None:
+    titles = {"eager": "proposed, τ 0.01", "proposed": "proposed, τ 0.05", "patient": "proposed, τ 0.1"}
+    models = {name: {"title": title, "prompt_tuning": True} for name, title in titles.items()}
+    markdown, _ = run(tmp_path, EXPERIMENT | {"levels": [0, 10], "models": models})
+    assert [line.split(" | ")[0] for line in table_of(markdown)[2:]] == [
+        "| proposed, τ 0.01 (ours)",
+        "| proposed, τ 0.01 (ours)",
+        "| proposed, τ 0.05",
+        "| proposed, τ 0.05",
+        "| proposed, τ 0.1 (ours)",
+        "| proposed, τ 0.1 (ours)",
+        "| iterations, proposed P, τ 0.01",
+        "| iterations, proposed P, τ 0.05",
+        "| iterations, proposed P, τ 0.1",
+    ]
+    compared = {line.split(" | ")[0] for line in markdown.splitlines() if " − " in line}
+    assert compared == {
+        "| proposed P + K, τ 0.01 − proposed P, τ 0.01",
+        "| proposed P + K, τ 0.05 − proposed P, τ 0.05",
+        "| proposed P + K, τ 0.1 − proposed P, τ 0.1",
+        "| proposed P, τ 0.01 − proposed P, τ 0.05",
+        "| proposed P, τ 0.1 − proposed P, τ 0.05",
+        "| proposed P + K, τ 0.01 − proposed P + K, τ 0.05",
+        "| proposed P + K, τ 0.1 − proposed P + K, τ 0.05",
+    }
+    written = pd.read_csv(tmp_path / "differences.csv")
+    assert len(written.query("model == 'patient' and over_model == 'eager'")) == 2 * 2  # levels; without K and with it
+
+
 def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
     run(tmp_path / "one")
     run(tmp_path / "two")
@@ -319,6 +350,12 @@ def test_several_seeds_show_their_spread_and_the_interval(tmp_path: Path) -> Non
     assert "| proposed | ✓ |  | .820 ± .020 [.790, .850] |" in markdown
     assert "| iterations |  |  | 2.00 ± 0.00 [1.50, 2.50] |" in markdown
     assert csv.query("level == 0 and model == 'sam'")["miou_sd"].tolist() == [0.02, 0.02]
+
+
+def test_a_difference_shows_its_spread_over_seeds(tmp_path: Path) -> None:
+    assert with_interval(Estimate(0.0123, 0.001, 0.0236, 0.0021)) == "+.0123 ± .0021 [+.0010, +.0236]"
+    markdown, _ = run(tmp_path, seeds=(0, 1))
+    assert "+.0900 ± .0000 [+.0900, +.0900] p .500 |" in markdown
 
 
 def test_differences_show_interval_and_p(tmp_path: Path) -> None:
