@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 
 import pandas as pd
@@ -80,16 +81,46 @@ def test_page_markdown_and_csv_hold_the_same_figures(finished: Path, html: str) 
 
 
 def test_the_page_gives_the_verdicts_of_the_csv(finished: Path, html: str) -> None:
+    row = re.compile(
+        r'<b>(C\d)</b> ([^<]*)</td><td><span class="verdict [^"]*"><span [^>]*>.</span> ([^<]*)</span></td>'
+        r'<td class="because">([^<]*)</td>'
+    )
     claims = pd.read_csv(finished / "results/claims.csv")
-    for claim in claims.itertuples():
-        assert re.search(rf"<b>{claim.claim[:2]}</b>.*?</span> {claim.verdict}</span>", html, flags=re.DOTALL)
-        assert str(claim.because).split("'")[0] in html
+    assert len(claims) == 5 * len(SMALL["tables"])
+    shown = [(f"{name} {says}", word, because) for name, says, word, because in row.findall(unescape(html))]
+    assert shown == list(claims[["claim", "verdict", "because"]].itertuples(index=False, name=None))
+
+
+def test_intervals_of_the_page_are_those_of_the_csv(finished: Path, html: str) -> None:
+    pages = re.findall(r'<table class="miou">.*?</table>', html, flags=re.DOTALL)
+    csv = pd.read_csv(finished / "results/tables.csv")
+    for dataset, table in zip(csv["dataset"].unique(), pages, strict=True):
+        own = csv[csv["dataset"] == dataset]
+        bounds = [*own["miou_low"].round(3), *own["miou_high"].round(3)]
+        counts = own.query("model == 'proposed' and iterated")
+        bounds += [*counts["mean_iterations_low"].round(2), *counts["mean_iterations_high"].round(2)]
+        in_page = printed(re.findall(r"<small>\[[^<]*", table.replace("[", " [ ").replace("[ ", " ")))
+        assert sorted(in_page) == sorted(bound for bound in bounds if bound == bound)
+
+
+def test_differences_of_the_page_are_those_of_markdown_and_csv(finished: Path, html: str) -> None:
+    markdown = (finished / "results/tables.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in markdown.splitlines() if " − " in line]
+    cell = re.compile(r'<td class="figure">([^<]*)<small>([^<]*)</small></td>')
+    page = re.findall(r'<tr><th scope="row">([^<]* − [^<]*)</th>(.*?)</tr>', html)
+    assert [[name, *(" ".join(parts).strip() for parts in cell.findall(cells))] for name, cells in page] == rows
+    csv = pd.read_csv(finished / "results/differences.csv")
+    assert len(csv) == 2 * len(rows)  # levels
+    in_rows = [float(figure.split()[0]) for row in rows for figure in row[1:]]
+    assert sorted(in_rows) == pytest.approx(sorted(csv["gain"]), abs=0.00005)
 
 
 def test_every_chart_is_in_the_page_and_a_file(finished: Path, html: str) -> None:
     files = {file.name: file.read_text(encoding="utf-8") for file in (finished / "results/figures").glob("*.svg")}
     assert set(files) == {f"{dataset}_{chart.name}.svg" for dataset in SMALL["tables"] for chart in CHARTS}
-    assert all(svg.strip() in html for svg in files.values())
+    assert ">Generated cells: the method, with and without K<" in files["cells_method.svg"]
+    drawn = re.findall(r"<figcaption>([^<]*)<small>[^<]*</small></figcaption><svg", html)
+    assert drawn == [chart.title for chart in CHARTS] * len(SMALL["tables"])
 
 
 def test_the_page_is_bounded_and_complete_in_itself(html: str) -> None:
