@@ -192,7 +192,6 @@ def _miou(iterated: bool) -> Callable[[View, Axes], None]:
             row = _rows(view.tables, model=model, iterated=iterated)
             bands = row[["miou", "miou_low", "miou_high"]]
             _line(axes, index, title, row["level"].tolist(), bands, bare=view.crowded)
-        for index, (model, title) in enumerate(view.titles.items()):
             _paper(axes, index, f"{title}, paper", _printed(view, Row(model, iterated)))
         axes.set(xlabel=DEVIATION, ylabel="mIoU", ylim=view.miou_limits(), xticks=sorted(set(view.tables["level"])))
 
@@ -204,7 +203,6 @@ def _method(view: View, axes: Axes) -> None:
     for index, (iterated, label) in enumerate(ends.items()):
         row = _rows(view.tables, model=view.lead, iterated=iterated)
         _line(axes, index, label, row["level"].tolist(), row[["miou", "miou_low", "miou_high"]])
-    for index, (iterated, label) in enumerate(ends.items()):
         _paper(axes, index, f"{label}, paper", _printed(view, Row(view.lead, iterated)))
     axes.set(xlabel=DEVIATION, ylabel="mIoU", ylim=view.miou_limits(), xticks=sorted(set(view.tables["level"])))
 

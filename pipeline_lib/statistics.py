@@ -7,7 +7,8 @@ with all of their objects. What that does not cover:
   successive slices show the same cells again. Clusters of slices would mend the former and not the latter, and five
   slices are too few to resample. Intervals are about other images of the same specimen, not about other specimens.
 - With few images no interval is good: below about ten, take it for an indication. The tables give the number.
-- An object's figure is averaged over seeds first. The interval is about images, the standard deviation about seeds.
+- An object's figure is averaged over seeds first. The interval is about images alone; about seeds are the standard
+  deviation and the range, as a few of them are too few to resample.
 """
 
 from collections.abc import Mapping
@@ -51,12 +52,14 @@ class Tally:
 
 
 class Estimate(NamedTuple):
-    """A figure, its 95 % interval, and its standard deviation over seeds; NaN is what cannot be told."""
+    """A figure, its 95 % interval, and its deviation and range over seeds; NaN is what cannot be told."""
 
     value: float
     low: float
     high: float
     sd: float
+    least: float = np.nan
+    most: float = np.nan
 
 
 def _ratio(totals: NDArray[np.float64], counts: NDArray[np.float64], axis: int = -1) -> Any:
@@ -119,7 +122,9 @@ def clustered(tally: Tally) -> Estimate:
             rng=np.random.default_rng(SEED),
         ).confidence_interval
     sd = np.std(tally.by_seed, ddof=1) if len(tally.by_seed) > 1 else np.nan
-    return Estimate(*(round(float(figure), DECIMALS) for figure in (_ratio(totals, counts), low, high, sd)))
+    by_seed = tally.by_seed
+    found = _ratio(totals, counts), low, high, sd, by_seed.min(), by_seed.max()
+    return Estimate(*(round(float(figure), DECIMALS) for figure in found))
 
 
 def expanded(images: int) -> float:
@@ -135,7 +140,7 @@ def expanded(images: int) -> float:
 def printed(tally: Tally) -> Estimate:
     """A printed figure, taken as exact."""
     value = round(float(tally.by_seed.mean()), DECIMALS)
-    return Estimate(value, value, value, np.nan)
+    return Estimate(value, value, value, np.nan, value, value)
 
 
 def p_value(difference: Tally) -> float:

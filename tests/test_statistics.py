@@ -35,6 +35,13 @@ def test_seeds_are_averaged_and_their_spread_is_the_sample_standard_deviation() 
     assert (found.value, found.sd) == (0.6, pytest.approx(0.2 / np.sqrt(2), abs=1e-6))
 
 
+def test_the_range_is_that_of_the_seeds() -> None:
+    found = clustered(tally([scores(*[0.5] * 4), scores(*[0.7] * 4), scores(*[0.65] * 4)], "iou"))
+    assert (found.least, found.most) == (0.5, 0.7)
+    alone = printed(Tally.printed(0.827))
+    assert (alone.least, alone.most) == (0.827, 0.827)
+
+
 def test_one_seed_has_no_spread_and_one_image_no_interval() -> None:
     found = clustered(of_images(0.5))
     assert np.isnan([found.low, found.high, found.sd]).all()

@@ -236,6 +236,22 @@ def test_c4_compares_the_same_objects_at_each_level(
     assert verdict(C4, measured({}, {0: at_0, 20: at_20, 40: at_40})) == expected
 
 
+@pytest.mark.parametrize(
+    ("by_seed", "expected"),
+    [
+        ((0.01, 0.02, 0.03), "shown"),
+        ((-0.01, 0.03, 0.04), "undecided"),  # on all images alike, yet of one training in three not so
+        ((0.01, -0.03, -0.04), "undecided"),
+        ((-0.01, -0.02, -0.03), "contradicted"),
+    ],
+)
+def test_what_seeds_disagree_on_is_undecided(by_seed: tuple[float, ...], expected: str) -> None:
+    ones, base = np.ones(4), np.full((3, 4), 0.5)
+    gain = np.array(by_seed)[:, None] + np.linspace(-0.001, 0.001, 4)
+    miou = {(row, level): Tally(base + gain * (row == P), ones) for row in (SAM, SAM_P, P) for level in (30, 40)}
+    assert verdict(C1, Figures(miou, {})) == expected
+
+
 def test_a_single_image_decides_nothing() -> None:
     one = {key: Tally(each.totals[:, :1], each.counts[:1]) for key, each in measured({}, {}).miou.items()}
     assert verdict(C1, Figures(one, {})) == "undecided"
