@@ -90,8 +90,9 @@ def clock() -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
         return time.perf_counter()
-    others = {thread.ident or 0 for thread in threading.enumerate()} - {threading.get_ident()}
-    return time.process_time() - sum(time.clock_gettime(time.pthread_getcpuclockid(other)) for other in others)
+    others = [thread.ident for thread in threading.enumerate() if thread is not threading.current_thread()]
+    started = [time.pthread_getcpuclockid(ident) for ident in others if ident is not None]
+    return time.process_time() - sum(map(time.clock_gettime, started))
 
 
 def fingerprint(path: str | Path) -> str:
