@@ -19,7 +19,7 @@ from segment_anything.modeling import Sam
 
 from benchmarks import peers
 from benchmarks.peers import Boxes, Masks, Way
-from benchmarks.report import Seconds, interleaved, machine, table, timed, write_section
+from benchmarks.report import Seconds, by_operator, interleaved, machine, table, timed, write_section
 from pipeline_lib.boxes import Deviation, clip, deviate
 from pipeline_lib.decode import Decoder, autocast
 from pipeline_lib.lean import ImageSide
@@ -161,14 +161,7 @@ def profiled(precision: str) -> str:
     """Where our time goes on vit_b: the operators' own shares of the processor's time."""
     predictor = look_at(random_sam("vit_b"), draw_slice(UNSEEN_SEED, SIZE))
     way, boxes = ours(predictor, precision), np.tile(np.array([[50, 60, 150, 170]], np.float32), (32, 1))
-    way(boxes)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-        way(boxes)
-    operators = profile.key_averages()
-    whole = sum(each.self_cpu_time_total for each in operators)
-    largest = sorted(operators, key=lambda each: -each.self_cpu_time_total)[:10]
-    shares = ", ".join(f"{each.key.removeprefix('aten::')} {each.self_cpu_time_total / whole:.0%}" for each in largest)
-    return f"**Ours, {precision}, by operator**: {shares}."
+    return f"**Ours, {precision}, by operator**: {by_operator(partial(way, boxes))}."
 
 
 def in_chunks(model: BoxModel, image: ImageSide, boxes: torch.Tensor, chunk: int, precision: str) -> None:

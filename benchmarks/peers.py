@@ -1,4 +1,6 @@
-"""Other programs' ways, each on the same weights and embedding: from boxes to masks, and a step of training.
+"""Other programs' ways from boxes to masks and from an image to its embedding, and their steps of training.
+
+All have the same weights and the same input.
 
 A way takes boxes (N, 4) XYXY in pixels of the image and returns masks (N, h, w) at the image's own resolution. The
 embedding is that of a `SamPredictor` on which an image is set.
@@ -14,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from segment_anything import SamPredictor
 from segment_anything.modeling import Sam
+from torch import Tensor
 from torch.optim import AdamW
 from torch.utils.data import DataLoader, TensorDataset
 from tqdm import tqdm
@@ -33,6 +36,12 @@ TO_TRANSFORMERS = (  # names of segment_anything's tensors, to those of transfor
     (r"output_upscaling\.0\.", "upscale_conv1."),
     (r"output_upscaling\.1\.", "upscale_layer_norm."),
     (r"output_upscaling\.3\.", "upscale_conv2."),
+    (r"^patch_embed\.proj\.", "patch_embed.projection."),
+    (r"^blocks\.", "layers."),
+    (r"^neck\.0\.", "neck.conv1."),
+    (r"^neck\.1\.", "neck.layer_norm1."),
+    (r"^neck\.2\.", "neck.conv2."),
+    (r"^neck\.3\.", "neck.layer_norm2."),
     (r"\.norm_final_attn\.", ".layer_norm_final_attn."),
     (r"\.norm(\d)\.", r".layer_norm\1."),
     (r"(hypernetworks_mlps\.\d|iou_prediction_head)\.layers\.0\.", r"\1.proj_in."),
@@ -103,6 +112,20 @@ def transformers(predictor: SamPredictor, chunk: int) -> Way:
             )
             masks.append(resized[:, 0])
         return torch.cat(masks).numpy()
+
+    return run
+
+
+def transformers_encoder(sam: Sam) -> Callable[[Tensor], Tensor]:
+    """`transformers.SamModel`'s vision encoder with the weights of a `vit_b`; images (B, 3, 1024, 1024) normalised."""
+    from transformers import SamConfig, SamModel
+
+    encoder = SamModel(SamConfig()).eval().to(sam.device).vision_encoder
+    encoder.load_state_dict({_renamed(name): tensor for name, tensor in sam.image_encoder.state_dict().items()})
+
+    def run(images: Tensor) -> Tensor:
+        embedding: Tensor = encoder(images).last_hidden_state
+        return embedding
 
     return run
 

@@ -44,6 +44,17 @@ def timed(way: Callable[[], object]) -> Seconds:
     return Seconds(clock() - busy, time.perf_counter() - wall)
 
 
+def by_operator(way: Callable[[], object]) -> str:
+    """The operators that take most of a call's time on the processor, with their own shares, once it is warm."""
+    way()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        way()
+    operators = profile.key_averages()
+    whole = sum(each.self_cpu_time_total for each in operators)
+    largest = sorted(operators, key=lambda each: -each.self_cpu_time_total)[:10]
+    return ", ".join(f"{each.key.removeprefix('aten::')} {each.self_cpu_time_total / whole:.0%}" for each in largest)
+
+
 def machine() -> str:
     """The processor or card, its threads, and the versions of what was compared."""
     cpu = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""

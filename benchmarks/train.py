@@ -58,7 +58,7 @@ class Stages:
         save_file({key: tensor.contiguous() for key, tensor in sam.state_dict().items()}, folder / "sam.safetensors")
         checkpoint = {"name": backbone, "checkpoint": str(folder / "sam.safetensors")}
         weights(manifest=slots["weights"], backbone=checkpoint, folder=str(folder))
-        embed(**slots, timing=str(folder / "timing"), dtype="float32", batch=1)
+        embed(**slots, timing=str(folder / "timing"), precision="float32", dtype="float32", batch=1)
         store = Store.open(slots["store"])
         embeddings = Embeddings.open(slots["embeddings"], slots["store"], slots["weights"])
         return cls(Source(store, embeddings, Frame(store.tile, side)), read_boxes(slots["boxes"]), slots["weights"])

@@ -16,8 +16,11 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from pipeline_lib import encoder
+from pipeline_lib.ahead import one_ahead, one_behind
 from pipeline_lib.atomic import atomic, replace, to_disk
 from pipeline_lib.boxes import read_boxes
+from pipeline_lib.decode import autocast
 from pipeline_lib.errors import DataError, StaleEmbeddingsError
 from pipeline_lib.journal import Journal, key_of
 from pipeline_lib.sam import Backbone, Frame, clock, device, load_backbone
@@ -27,8 +30,20 @@ from pipeline_lib.store import Store
 PREPROCESSING = "grey as three equal channels; uint8 resized as ResizeLongestSide.apply_image; Sam.preprocess"
 
 
-def embed(*, store: str, boxes: str, weights: str, embeddings: str, timing: str, dtype: str, batch: int) -> None:
+def embed(
+    *,
+    store: str,
+    boxes: str,
+    weights: str,
+    embeddings: str,
+    timing: str,
+    precision: str,
+    dtype: str,
+    batch: int,
+) -> None:
     """Encode the images that have boxes.
+
+    While a batch is encoded, the next one is read and the last one is written.
 
     Args:
         store: OME-Zarr store of images.
@@ -37,8 +52,10 @@ def embed(*, store: str, boxes: str, weights: str, embeddings: str, timing: str,
         embeddings: Zarr v3 array to write, (images, 256, g, g), one chunk per image; those without boxes stay
             unwritten. Its attributes say what it was made from, see `origin`.
         timing: JSON to write, the number of images and the seconds of `clock` that the encoder takes for one: the
-            median over the calls, as the first one of a process is many times slower.
-        dtype: float32 or float16, as stored; the encoder runs in float32.
+            median over the calls, as the first one of a process is many times slower. Reading and writing beside it
+            do not count.
+        precision: float32 or bfloat16, of the encoder's matrix products.
+        dtype: float32 or float16, as stored.
         batch: images that are encoded at a time.
 
     Finished batches are kept beside `embeddings` until the end, and an interrupted run goes on after the last of them.
@@ -48,7 +65,7 @@ def embed(*, store: str, boxes: str, weights: str, embeddings: str, timing: str,
     images = sorted({int(image) for image in read_boxes(boxes)["image"]})
     shape = (sam.prompt_encoder.embed_dim, *sam.prompt_encoder.image_embedding_size)
     batches = [images[start : start + batch] for start in range(0, len(images), batch)]
-    made_from, unfinished = origin(source, backbone, dtype, images), Path(f"{embeddings}.unfinished")
+    made_from, unfinished = origin(source, backbone, precision, dtype, images), Path(f"{embeddings}.unfinished")
     with Journal(f"{embeddings}.journal", key_of(made_from, batch)) as journal:
         if not unfinished.exists():
             journal.clear()
@@ -64,15 +81,23 @@ def embed(*, store: str, boxes: str, weights: str, embeddings: str, timing: str,
                 overwrite=True,
             )
         array = zarr.open_array(unfinished, mode="r+")
-        for some in tqdm(batches[len(journal) :], "embed", len(batches), initial=len(journal), mininterval=10):
-            pixels = [source.image(image) for image in some]
-            started = clock()
-            encoded = encode(sam, frame, pixels)
-            seconds = clock() - started
-            for image, embedding in zip(some, encoded.cpu().numpy(), strict=True):
+
+        def read(some: list[int]) -> list[Tensor]:
+            return [to_network(source.image(image), frame) for image in some]
+
+        def write(some: list[int], encoded: Tensor, seconds: float) -> None:
+            for image, embedding in zip(some, encoded.numpy(), strict=True):
                 array[image] = embedding
                 to_disk(chunk_of(array, unfinished, image))
             journal.add({"seconds_per_image": seconds / len(some)})
+
+        left = batches[len(journal) :]
+        progress = tqdm(left, "embed", len(batches), initial=len(journal), mininterval=10)
+        with one_behind() as meanwhile:
+            for some, scaled in zip(progress, one_ahead(read, left), strict=True):
+                started = clock()
+                encoded = encode(sam, scaled, precision).cpu()
+                meanwhile(write, some, encoded, clock() - started)
         with atomic(timing) as partial:
             typical = median(each["seconds_per_image"] for each in journal)
             partial.write_text(json.dumps({"images": len(images), "seconds_per_image": round(typical, 6)}) + "\n")
@@ -88,27 +113,33 @@ def chunk_of(array: zarr.Array[Any], folder: Path, image: int) -> Path:
     return folder / array.metadata.encode_chunk_key((image, 0, 0, 0))
 
 
-@torch.no_grad()
-def encode(sam: Sam, frame: Frame, images: Sequence[NDArray[np.uint8]]) -> Tensor:
-    """Embeddings (B, 256, g, g) float32 on the network's device of grey images (YX), as of `SamPredictor.set_image`."""
-    batch = torch.stack([sam.preprocess(_to_network(image, frame).to(sam.device)) for image in images])  # B 3 S S
-    embedding: Tensor = sam.image_encoder(batch)
-    return embedding
-
-
-def _to_network(image: NDArray[np.uint8], frame: Frame) -> Tensor:
-    """The image scaled like a full tile, three equal channels (3, h, w), grey 0–255; not yet padded."""
+def to_network(image: NDArray[np.uint8], frame: Frame) -> Tensor:
+    """A grey image (YX) scaled like a full tile, (h, w) uint8 on the CPU, where a GPU can fetch it by itself."""
     height, width = (max(1, round(side * scale)) for side, scale in zip(image.shape, frame.scale, strict=True))
     scaled = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)  # as apply_image, by torchvision
-    return torch.from_numpy(np.array(scaled)).expand(3, -1, -1)
+    pixels = torch.from_numpy(np.array(scaled))
+    return pixels.pin_memory() if torch.cuda.is_available() else pixels
 
 
-def origin(store: Store, backbone: Backbone, dtype: str, images: Iterable[int]) -> dict[str, Any]:
+@torch.no_grad()
+def encode(sam: Sam, scaled: Sequence[Tensor], precision: str) -> Tensor:
+    """Embeddings (B, 256, g, g) float32, on the network's device, of images (h, w) of `to_network`.
+
+    They are those of `SamPredictor.set_image`, the grey as three equal channels.
+    """
+    there = [image.to(sam.device, non_blocking=True) for image in scaled]
+    batch = torch.stack([sam.preprocess(image.expand(3, -1, -1)) for image in there])  # B 3 S S
+    with autocast(precision):
+        return encoder.encode(sam.image_encoder, batch)
+
+
+def origin(store: Store, backbone: Backbone, precision: str, dtype: str, images: Iterable[int]) -> dict[str, Any]:
     """All that decides the embeddings of some images, as JSON: equal origins, equal embeddings."""
     return {
         "backbone": backbone.fingerprint,
         "preprocessing": PREPROCESSING,
         "tile": list(store.tile),
+        "precision": precision,
         "dtype": dtype,
         "content": {str(image): _fingerprint(store.image(image)) for image in images},
     }
@@ -137,7 +168,8 @@ class Embeddings:
         """
         array, source = zarr.open_array(path, mode="r"), Store.open(store)
         found: dict[str, Any] = dict(array.attrs)
-        expected = origin(source, Backbone.read(weights), str(array.dtype), ())
+        precision = found.get("precision", "unknown")  # nothing that is at hand says which it should be
+        expected = origin(source, Backbone.read(weights), precision, str(array.dtype), ())
         if differing := _differences(found, expected):
             raise StaleEmbeddingsError(f"{path}: made from something else; {differing}")
         if len(source) != array.shape[0]:

@@ -37,8 +37,23 @@ def put_off(name: str) -> None:
 put_off("segment_anything")
 
 from segment_anything.build_sam import sam_model_registry  # noqa: E402
-from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer  # noqa: E402
+from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer  # noqa: E402
 from segment_anything.modeling.common import LayerNorm2d  # noqa: E402
+from segment_anything.modeling.image_encoder import Attention as ViTAttention  # noqa: E402
+from segment_anything.modeling.image_encoder import get_rel_pos, window_partition, window_unpartition  # noqa: E402
 from segment_anything.modeling.transformer import Attention  # noqa: E402
 
-__all__ = ["Attention", "LayerNorm2d", "MaskDecoder", "PromptEncoder", "Sam", "TwoWayTransformer", "sam_model_registry"]
+__all__ = [
+    "Attention",
+    "ImageEncoderViT",
+    "LayerNorm2d",
+    "MaskDecoder",
+    "PromptEncoder",
+    "Sam",
+    "TwoWayTransformer",
+    "ViTAttention",
+    "get_rel_pos",
+    "sam_model_registry",
+    "window_partition",
+    "window_unpartition",
+]

@@ -8,12 +8,11 @@ import logging
 import math
 import pickle
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,6 +24,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 from tqdm import tqdm
 
+from pipeline_lib.ahead import one_ahead
 from pipeline_lib.atomic import atomic
 from pipeline_lib.boxes import Deviation, by_image, clip, deviate, deviated, read_boxes
 from pipeline_lib.decode import Decoder, autocast, forward
@@ -47,9 +47,6 @@ from pipeline_lib.stop import StopRequest
 from pipeline_lib.store import Store
 
 log = logging.getLogger(__name__)
-
-Step = TypeVar("Step")
-Drawn = TypeVar("Drawn")
 
 XYXY = ["x0", "y0", "x1", "y1"]
 CHECKPOINT_SECONDS = 300  # between two checkpoints, but for those at an epoch's end and on a request to stop
@@ -216,18 +213,6 @@ class Run:
         self.optimizer.load_state_dict(state["optimizer"])
         self.curve, self.losses, self.best = state["curve"], state["losses"], state["best"]
         log.info("resumed after epoch %d and %d steps", len(self.curve) - 1, len(self.losses))
-
-
-def one_ahead(draw: Callable[[Step], Drawn], steps: Iterable[Step]) -> Iterator[Drawn]:
-    """What is drawn for each step in order; a thread reads the next one from disk while the last one is trained on."""
-    with ThreadPoolExecutor(1) as thread:
-        following: Future[Drawn] | None = None
-        for step in steps:
-            current, following = following, thread.submit(draw, step)
-            if current is not None:
-                yield current.result()
-        if following is not None:
-            yield following.result()
 
 
 def train_epoch(run: Run, source: Source, table: pd.DataFrame, recipe: Recipe, epoch: int) -> float:

@@ -84,7 +84,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory, micro: Sam) -> dict[str, st
     save_file(micro.state_dict(), folder / "micro.safetensors")
     checkpoint = {"name": "micro", "checkpoint": str(folder / "micro.safetensors")}
     weights(manifest=slots["weights"], backbone=checkpoint, folder=str(folder))
-    embed(**slots, timing=str(folder / "timing"), dtype="float32", batch=2)
+    embed(**slots, timing=str(folder / "timing"), precision="float32", dtype="float32", batch=2)
     return slots
 
 

@@ -1,8 +1,10 @@
 """Embeddings are SAM's own, made once, and refused when they are of something else."""
 
+import errno
 import json
 import shutil
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from segment_anything import SamPredictor
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from pipeline_lib.boxes import boxes
-from pipeline_lib.embed import Embeddings, embed, encode
+from pipeline_lib.embed import Embeddings, embed, encode, to_network
 from pipeline_lib.errors import DataError, StaleEmbeddingsError
 from pipeline_lib.micro import MicroEncoder
 from pipeline_lib.sam import Frame
@@ -49,9 +51,10 @@ def write_weights(tensors, folder):
 def run(files, tmp_path):
     """Run the stage and return the path of its embeddings."""
 
-    def embed_files(dtype="float32", batch=2):
+    def embed_files(**changed):
         path = str(tmp_path / "embeddings.zarr")
-        embed(**files, embeddings=path, timing=str(tmp_path / "timing.json"), dtype=dtype, batch=batch)
+        settings = {"precision": "float32", "dtype": "float32", "batch": 2} | changed
+        embed(**files, embeddings=path, timing=str(tmp_path / "timing.json"), **settings)
         return path
 
     return embed_files
@@ -78,22 +81,24 @@ def features(sam, image):
 
 
 def test_vit_b_embeds_a_grey_image_as_the_stock_predictor(predictor, grey):
-    ours = encode(predictor.model, Frame(grey.shape, 1024), [grey])
+    ours = encode(predictor.model, [to_network(grey, Frame(grey.shape, 1024))], "float32")
     assert predictor.features.std() > 0.1
-    torch.testing.assert_close(ours, predictor.features, rtol=0, atol=1e-5)
+    torch.testing.assert_close(ours, predictor.features, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(256, 256), (90, 130), (300, 211)])
 def test_micro_embeds_a_grey_image_as_the_stock_predictor(micro, shape):
     image = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
-    torch.testing.assert_close(encode(micro, Frame(shape, 256), [image]), features(micro, image), rtol=0, atol=1e-5)
+    ours = encode(micro, [to_network(image, Frame(shape, 256))], "float32")
+    torch.testing.assert_close(ours, features(micro, image), rtol=0, atol=1e-5)
 
 
 def test_an_edge_tile_is_scaled_like_a_full_one_and_padded_with_zeros_after_normalisation(micro):
     image = np.random.default_rng(1).integers(0, 256, (256, 100), dtype=np.uint8)
     padded = torch.zeros(1, 3, 256, 256)
     padded[..., :100] = (torch.from_numpy(image) - 128.0) / 64.0
-    torch.testing.assert_close(encode(micro, Frame((256, 256), 256), [image]), micro.image_encoder(padded))
+    ours = encode(micro, [to_network(image, Frame((256, 256), 256))], "float32")
+    torch.testing.assert_close(ours, micro.image_encoder(padded))
 
 
 def test_stored_embeddings_are_those_of_the_stock_predictor(run, files, micro):
@@ -136,13 +141,33 @@ def test_a_restarted_run_encodes_only_what_is_missing_and_writes_the_same_bytes(
     assert not list(tmp_path.glob("*.journal")) + list(tmp_path.glob("*.unfinished"))
 
 
-@pytest.mark.parametrize("again", [{"dtype": "float16"}, {"batch": 2}])
+@pytest.mark.parametrize("again", [{"precision": "bfloat16"}, {"dtype": "float16"}, {"batch": 2}])
 def test_batches_of_a_run_with_other_settings_are_not_taken_over(run, encoded_batches, again):
     with failing_after(2):
         run(batch=1)
     encoded_batches.clear()
     run(**{"batch": 1, **again})
     assert sum(encoded_batches) == len(WITH_BOXES)
+
+
+def test_a_batch_whose_files_could_not_be_written_is_not_noted(run, encoded_batches, tmp_path, monkeypatch):
+    def full(path):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("pipeline_lib.embed.to_disk", full)
+    with pytest.raises(OSError, match="No space left"):
+        run(batch=1)
+    monkeypatch.undo()
+    encoded_batches.clear()
+    run(batch=1)
+    assert sum(encoded_batches) == len(WITH_BOXES)
+
+
+def test_an_image_that_cannot_be_read_is_an_error(run, files):
+    chunk = next(Path(files["store"], "0/c/1").rglob("1"))
+    chunk.write_bytes(b"torn")
+    with pytest.raises(RuntimeError, match="Zstd"):
+        run(batch=1)
 
 
 def test_a_journal_without_its_embeddings_is_worth_nothing(run, encoded_batches, tmp_path):
@@ -182,7 +207,7 @@ def test_an_image_without_boxes_has_no_embedding(run, files):
 
 def test_half_precision_is_stored_as_such_and_read_in_float32(run, files):
     full = Embeddings.open(run(), files["store"], files["weights"])[0]
-    path = run("float16")
+    path = run(dtype="float16")
     half = Embeddings.open(path, files["store"], files["weights"])[0]
     assert zarr.open_array(path, mode="r").dtype == np.float16
     torch.testing.assert_close(half, full.half().float(), rtol=0, atol=0)
@@ -235,8 +260,8 @@ def test_other_settings_make_embeddings_stale(run, files, name, was):
         Embeddings.open(path, files["store"], files["weights"])
 
 
-def test_the_key_changes_with_the_dtype_only(run, files):
-    keys = [
-        Embeddings.open(run(dtype), files["store"], files["weights"]).key for dtype in ("float32", "float32", "float16")
-    ]
-    assert keys[0] == keys[1] != keys[2]
+def test_the_key_changes_with_precision_and_dtype_only(run, files):
+    settings = [{}, {"batch": 1}, {"precision": "bfloat16"}, {"dtype": "float16"}]
+    keys = [Embeddings.open(run(**each), files["store"], files["weights"]).key for each in settings]
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 3

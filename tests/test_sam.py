@@ -1,6 +1,9 @@
 """Parity with segment_anything, on random weights."""
 
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import asdict
 
@@ -20,6 +23,7 @@ from pipeline_lib.sam import (
     Variant,
     box_model,
     build,
+    clock,
     fingerprint,
     load_backbone,
     load_model,
@@ -31,6 +35,23 @@ SAM_P = Variant(("mask_decoder", "corner_embeddings"), None)
 PROPOSED = Variant(("mask_decoder", "deviation_token"), Token(128, 1))
 TILE = (90, 130)  # of the fixture `grey`
 BOXES = np.array([[3, 4, 60, 50], [20.5, 10, 129, 88.25], [0, 0, 130, 90], [70, 30, 71, 31]], np.float32)
+
+
+def test_the_clock_counts_the_work_of_this_thread_and_not_of_others():
+    stop = threading.Event()
+
+    def work():
+        while not stop.is_set():
+            pass
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(work)
+        everything, ours, start = time.process_time(), time.thread_time(), clock()
+        while time.thread_time() < ours + 0.1 or time.process_time() < everything + 0.3:
+            pass
+        spent, ours = clock() - start, time.thread_time() - ours
+        stop.set()
+    assert spent == pytest.approx(ours, abs=0.02)
 
 
 @pytest.fixture(scope="module")

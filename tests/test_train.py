@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from copy import deepcopy
 from dataclasses import replace
@@ -34,7 +33,6 @@ from pipeline_lib.train import (
     evenly,
     fit,
     learning_rate,
-    one_ahead,
     step_loss,
     train,
     train_epoch,
@@ -231,22 +229,6 @@ def test_the_learning_rate_warms_up_and_falls_to_nothing():
     assert np.argmax(rates) == 9
     assert rates[55] == pytest.approx(1e-3 * (1 + np.cos(np.pi * 0.55)) / 2)
     assert rates[100] == 0
-
-
-def test_the_next_batch_is_drawn_while_one_is_trained_on_and_none_before():
-    drawn, second = [], threading.Event()
-
-    def draw(index):
-        drawn.append(index)
-        if index == 8:
-            second.set()
-        return index
-
-    batches = one_ahead(draw, [7, 8, 9])
-    assert next(batches) == 7
-    assert second.wait(timeout=10)
-    assert drawn == [7, 8]
-    assert list(batches) == [8, 9]
 
 
 def test_what_goes_wrong_while_a_batch_is_read_ends_the_training(run, source, table):

@@ -38,6 +38,7 @@ rule embed:
         mem_mb=growing(8000),
         runtime=growing(60),
     params:
+        precision=config["embed"]["precision"],
         dtype=config["embed"]["dtype"],
         batch=config["embed"]["batch"],
     script:

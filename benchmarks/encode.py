@@ -1,0 +1,157 @@
+"""Images to embeddings, ours and others': `python -m benchmarks.encode [--rounds 5]`.
+
+C: one image of 1,024 × 1,024 pixels through the encoder of a `vit_b` with random weights, and one through the shipped
+`micro` at its own size; same weights and the same normalised image for all. What they achieve is compared with products
+of large matrices in the same run. The peer comes by `pip install .[peers]`.
+"""
+
+import argparse
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import torch
+from segment_anything.modeling import Sam
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import peers
+from benchmarks.decode import random_sam, shipped_sam
+from benchmarks.report import Seconds, by_operator, interleaved, machine, table, write_section
+from pipeline_lib import encoder
+from pipeline_lib.decode import autocast
+from pipeline_lib.sam import build, device
+
+SIDE = 2048  # of the matrices whose product is the machine's peak
+PRECISIONS = ("float32", "bfloat16")
+Way = Callable[[], Tensor]
+Peak = Mapping[str, float]  # FLOP per second of `clock`, by precision
+
+
+def in_precision(precision: str, forward: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """A forward with its matrix products in float32 or bfloat16."""
+    with autocast(precision):
+        return forward(images)
+
+
+def products(precision: str) -> dict[str, Way]:
+    """A large matrix product, by each of the ways that torch has to the processor's libraries."""
+    matrix = torch.randn(SIDE, SIDE, device=device(), dtype=getattr(torch, precision))
+    rows, weight = matrix.view(64, -1, 1, SIDE).movedim(-1, 1), matrix[:, :, None, None]
+    return {
+        f"`torch.matmul`, {precision}": partial(torch.matmul, matrix, matrix.T),
+        f"1 × 1 convolution, {precision}": partial(F.conv2d, rows, weight),
+    }
+
+
+def flops(name: str) -> int:
+    """Floating-point operations that a backbone's own encoder needs for an image."""
+    with torch.device("meta"):
+        sam = build(name)
+        with FlopCounterMode(display=False) as counter:
+            sam.image_encoder(torch.empty(1, 3, sam.image_encoder.img_size, sam.image_encoder.img_size))
+    return int(counter.get_total_flops())
+
+
+def ways_of_vit_b(sam: Sam, images: Tensor) -> tuple[dict[str, Way], list[str]]:
+    """Every way from an image to its embedding by name, the reference first; and a line for a peer that is absent."""
+    forwards, skipped = {"`ImageEncoderViT`": sam.image_encoder}, []
+    try:
+        forwards["`transformers` `SamModel`"] = peers.transformers_encoder(sam)
+    except ImportError as error:
+        skipped.append(f"`transformers`: skipped, {error}")
+    forwards["ours"] = partial(encoder.encode, sam.image_encoder)
+    return {
+        f"{name}, {precision}": partial(in_precision, precision, forward, images)
+        for precision in PRECISIONS
+        for name, forward in forwards.items()
+    }, skipped
+
+
+def kept(way: Way, outputs: dict[str, Tensor], name: str) -> None:
+    """Go a way, and keep where it led."""
+    outputs[name] = way()
+
+
+def rows_of(outputs: Mapping[str, Tensor], seconds: Mapping[str, Seconds], work: int, peak: Peak) -> list[list[str]]:
+    """Times of an image, speed and error with regard to the first way, and the share of the peak."""
+    (first, expected), *_ = outputs.items()
+    return [
+        [
+            name,
+            f"{seconds[name].busy:.3f}",
+            f"{1 / seconds[name].busy:.3f}",
+            f"× {seconds[first].busy / seconds[name].busy:.2f}",
+            f"{seconds[name].wall:.3f}",
+            f"{work / seconds[name].busy / peak[name.rpartition(' ')[2]]:.0%}",
+            f"{float((embedding - expected).norm() / expected.norm()):.1e}",
+        ]
+        for name, embedding in outputs.items()
+    ]
+
+
+def measure(title: str, ways: Mapping[str, Way], work: int, rounds: int) -> str:
+    """A backbone's table under its title, after one of the peaks in the same run."""
+    peaks = {precision: products(precision) for precision in PRECISIONS}
+    outputs: dict[str, Tensor] = {}
+    calls = {name: partial(kept, way, outputs, name) for name, way in ways.items()}
+    seconds = interleaved({**calls, **peaks["float32"], **peaks["bfloat16"]}, rounds)
+    rates = {name: 2 * SIDE**3 / seconds[name].busy for large in peaks.values() for name in large}
+    peak = {precision: max(rates[name] for name in large) for precision, large in peaks.items()}
+    columns = ["way", "CPU s an image", "images a CPU s", "speed", "wall s", "of the peak", "relative error"]
+    largest = ", ".join(f"{name}: {rate / 1e9:.0f}" for name, rate in rates.items())
+    return (
+        f"**{title}; {work / 1e9:.0f} GFLOP**\n\n{table(columns, rows_of(outputs, seconds, work, peak))}\n\n"
+        f"GFLOP a CPU second of the product of two matrices of {SIDE:,} squared: {largest}."
+    )
+
+
+def attending(rounds: int) -> str:
+    """The two ways to attend in a block of vit_b without windows."""
+    attention = random_sam("vit_b").image_encoder.blocks[2].attn
+    calls: dict[str, Way] = {}
+    for precision in PRECISIONS:
+        q, k, v = torch.randn(3, 1, 12, 64, 64, 64, device=device(), dtype=getattr(torch, precision))
+        with autocast(precision):
+            positions = encoder.relative_positions(attention, q)
+        for way in (encoder.fused, encoder.in_pieces):
+            attend = partial(way, k=k, v=v, rows=positions[0], columns=positions[1])
+            calls[f"`{way.__name__}`, {precision}"] = partial(in_precision, precision, attend, q)
+    seconds = interleaved(calls, rounds)
+    rows = [[name, f"{each.busy:.2f}", f"{each.wall:.2f}"] for name, each in seconds.items()]
+    return "**Attention alone, in a block of vit_b without windows**\n\n" + table(["way", "CPU s", "wall s"], rows)
+
+
+def encoding(rounds: int) -> str:
+    """Benchmark C."""
+    vit_b, skipped = ways_of_vit_b(random_sam("vit_b"), normalised(1024))
+    forward = shipped_sam().image_encoder
+    micro = {f"its own, {each}": partial(in_precision, each, forward, normalised(256)) for each in PRECISIONS}
+    return "\n\n".join(
+        [
+            measure("C. 1,024 × 1,024 pixels, vit_b with random weights", vit_b, flops("vit_b"), rounds),
+            *skipped,
+            *(f"**Ours, {each}, by operator**: {by_operator(vit_b[f'ours, {each}'])}." for each in PRECISIONS),
+            attending(rounds),
+            measure("256 × 256 pixels, shipped micro", micro, flops("micro"), rounds),
+        ]
+    )
+
+
+def normalised(side: int) -> Tensor:
+    """An image of noise (1, 3, side, side), its channels equal, as `Sam.preprocess` would leave it."""
+    return torch.randn(1, 1, side, side, generator=torch.Generator().manual_seed(0)).expand(-1, 3, -1, -1).to(device())
+
+
+def main() -> None:
+    """Measure, and write the README's section."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    with torch.inference_mode():
+        text = encoding(arguments.rounds)
+    write_section("encode", f"{machine()}; medians of {arguments.rounds} rounds.\n\n{text}")
+
+
+if __name__ == "__main__":
+    main()
