@@ -3,6 +3,8 @@
 import errno
 import json
 import shutil
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -161,6 +163,29 @@ def test_a_batch_whose_files_could_not_be_written_is_not_noted(run, encoded_batc
     encoded_batches.clear()
     run(batch=1)
     assert sum(encoded_batches) == len(WITH_BOXES)
+
+
+KILLED_AT_THE_THIRD_FILE = """
+import json, os, sys
+from pipeline_lib import embed
+on_disk, left = embed.to_disk, iter(range(2))
+embed.to_disk = lambda path: os._exit(9) if next(left, None) is None else on_disk(path)
+embed.embed(**json.loads(sys.argv[1]))
+"""
+
+
+def test_a_run_that_was_killed_while_it_wrote_goes_on_and_ends_with_the_same_bytes(
+    run, files, encoded_batches, tmp_path
+):
+    whole = zarr.open_array(run(batch=1), mode="r")[:]
+    shutil.rmtree(tmp_path / "embeddings.zarr")
+    paths = {"embeddings": str(tmp_path / "embeddings.zarr"), "timing": str(tmp_path / "timing.json")}
+    slots = {**files, **paths, "precision": "float32", "dtype": "float32", "batch": 1}
+    killed = subprocess.run([sys.executable, "-c", KILLED_AT_THE_THIRD_FILE, json.dumps(slots)])
+    assert killed.returncode == 9
+    encoded_batches.clear()
+    np.testing.assert_array_equal(zarr.open_array(run(batch=1), mode="r")[:], whole)
+    assert encoded_batches == [1]
 
 
 def test_an_image_that_cannot_be_read_is_an_error(run, files):
