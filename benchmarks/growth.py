@@ -49,7 +49,8 @@ def calls(folder: Path, slices: int, side: int) -> dict[str, dict[str, Any]]:
     split = {"train": [0, third], "validation": [third, 2 * third], "test": [2 * third, 3 * third]}
     dataset["source"] |= {"slices": slices, "size": [side, side]}
     dataset["volumes"][0]["split"] = split
-    files = {name: str(folder / name) for name in ("manifest", "store", "boxes", "weights", "embeddings", "model")}
+    files = {name: str(folder / name) for name in ("manifest", "store", "boxes", "weights", "embeddings")}
+    files["model"] = str(folder / "model.safetensors")
     data = {name: files[name] for name in ("store", "boxes")}
     embedded = data | {name: files[name] for name in ("embeddings", "weights")}
     named = {"dataset": "cells", "seed": 0, "deviation": config["deviation"]}
@@ -86,7 +87,7 @@ def calls(folder: Path, slices: int, side: int) -> dict[str, dict[str, Any]]:
 def run(stage: str, arguments: dict[str, Any]) -> Cost:
     """A stage in a process of its own."""
     command = [sys.executable, "-c", CODE.format(stage=stage), json.dumps(arguments)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         shown = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
