@@ -8,10 +8,7 @@ slices.
 
 import argparse
 import json
-import os
-import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,12 +16,11 @@ from typing import Any
 import numpy as np
 import yaml
 
-from benchmarks.report import machine, table, write_section
+from benchmarks.report import Cost, in_process, machine, table, write_section
 
 ROOT = Path(__file__).parents[1]
 TIMES = (1, 4, 16)
 LEVEL = 30  # per cent of deviation
-KIB_PER_MB = 1e6 / 1024
 CODE = """
 import json, sys, time
 from pipeline_lib.{stage} import {stage}
@@ -32,14 +28,6 @@ began = time.process_time()
 {stage}(**json.loads(sys.argv[1]))
 print(time.process_time() - began)
 """
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a stage took."""
-
-    seconds: float  # CPU time of all threads within the stage's function
-    peak: float  # resident memory of the whole process, MB
 
 
 def calls(folder: Path, slices: int, side: int) -> dict[str, dict[str, Any]]:
@@ -84,19 +72,6 @@ def calls(folder: Path, slices: int, side: int) -> dict[str, dict[str, Any]]:
     }
 
 
-def run(stage: str, arguments: dict[str, Any]) -> Cost:
-    """A stage in a process of its own."""
-    command = [sys.executable, "-c", CODE.format(stage=stage), json.dumps(arguments)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        shown = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{stage} failed with {process.returncode}: {json.dumps(arguments)}")
-    return Cost(float(shown), usage.ru_maxrss / KIB_PER_MB)
-
-
 def exponent(slices: list[int], amounts: list[float]) -> float:
     """The slope of log(amount) over log(slices), by least squares."""
     return float(np.polyfit(np.log(slices), np.log(amounts), 1)[0])
@@ -108,7 +83,7 @@ def measure(slices: list[int], side: int) -> str:
     for count in slices:
         with TemporaryDirectory() as folder:
             for stage, arguments in calls(Path(folder), count, side).items():
-                costs.setdefault(stage, []).append(run(stage, arguments))
+                costs.setdefault(stage, []).append(in_process(CODE.format(stage=stage), json.dumps(arguments)))
     rows = [
         [
             stage,

@@ -1,13 +1,14 @@
-"""What a GPU must hold, estimated without one: `python -m benchmarks.memory`.
+"""What a job's GPU must hold, estimated without one, and its machine for the weights: `python -m benchmarks.memory`.
 
-Every tensor of a call is counted on fake ones, which have shapes and no content: nothing is computed. What CUDA's
-libraries and context take, and what the caching allocator cannot reuse, comes on top.
+On the GPU, every tensor of a call is counted on fake ones, which have shapes and no content: nothing is computed. What
+CUDA's libraries and context take, and what the caching allocator cannot reuse, comes on top.
 """
 
 import weakref
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,19 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmarks.report import table, write_section
+from benchmarks.report import in_process, table, write_section
 from benchmarks.train import recipe_of
 from pipeline_lib.sam import Frame, Token, Variant, box_model, build
 from pipeline_lib.train import Batch, Run, batch_loss
+from pipeline_lib.weights import weights
 
 SIDE = 1024  # of an image, pixels
+LOAD = """
+import sys, time
+import pipeline_lib.embed, pipeline_lib.train
+kept = pipeline_lib.train.load_backbone(sys.argv[1])
+print(time.process_time())
+"""
 OBJECTS = 16  # config.yaml's objects_per_step
 PROPOSED = Variant(("mask_decoder", "deviation_token"), Token(128, 1))
 
@@ -88,6 +96,17 @@ def peak(work: Callable[[Accountant], None]) -> float:
     return accountant.peak / 1e9
 
 
+def loading(backbone: str) -> float:
+    """MB of a process that loads a backbone from a pickle, as the released weights are."""
+    with TemporaryDirectory() as folder:
+        checkpoint = Path(folder, "weights.pth")
+        torch.save(build(backbone).state_dict(), checkpoint)
+        weights(
+            manifest=f"{folder}/manifest", backbone={"name": backbone, "checkpoint": str(checkpoint)}, folder=folder
+        )
+        return in_process(LOAD, f"{folder}/manifest").peak
+
+
 def main() -> None:
     """Estimate, and write the README's section."""
     works = {
@@ -102,7 +121,12 @@ def main() -> None:
         for precision in ("float32", "bfloat16")
     }
     rows = [[name, f"{peak(work):.2f}"] for name, work in works.items()]
-    write_section("memory", table([f"estimated, {SIDE} × {SIDE} pixels", "GB"], rows))
+    loads = [[name, f"{loading(name) / 1000:.2f}"] for name in ("micro", "vit_b", "vit_h")]
+    tables = (
+        table([f"on the GPU, {SIDE} × {SIDE} pixels, estimated", "GB"], rows),
+        table(["in a job's resident memory once a backbone is loaded, measured peak", "GB"], loads),
+    )
+    write_section("memory", "\n\n".join(tables))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
 """Times measured side by side, and the README's sections that hold them."""
 
+import os
 import platform
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +27,26 @@ class Seconds:
 
     busy: float  # of `clock`: CPU time of all threads, which other programs do not lengthen; wall time on a GPU
     wall: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a process took."""
+
+    seconds: float  # as it says itself
+    peak: float  # resident memory, MB
+
+
+def in_process(code: str, *arguments: str) -> Cost:
+    """Run Python code that prints the seconds of what it was to do, in an interpreter of its own."""
+    with subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        shown = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, process.args)
+    return Cost(float(shown), usage.ru_maxrss * 1024 / 1e6)
 
 
 def interleaved(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Seconds]:
