@@ -163,8 +163,7 @@ class Counts:
 
     encodings: int = 0
     predictions: int = 0
-    steps: int = 0  # of training
-    trained: int = 0  # objects in these
+    trained: int = 0  # objects in steps of training
 
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
@@ -177,16 +176,15 @@ def inference_counts(passes: Path) -> Counts:
 
 
 def training_counts(model: Path, boxes: pd.DataFrame) -> Counts:
-    """Of a training: its steps, and its validation at each level after each epoch and before the first."""
+    """Of a training: its epochs, and its validation at each level after each epoch and before the first."""
     training = read_record(model)["training"]
     settings, levels = training["settings"], len(training["levels"])
-    sizes = boxes.query("split == 'train'").groupby("image").size().clip(upper=settings["objects_per_step"])
+    sizes = boxes.query("split == 'train'").groupby("image").size().clip(upper=settings["objects_per_image"])
     held_out = evenly(boxes.query("split == 'validation'"), settings["validation_objects"])
     rounds = levels * (settings["epochs"] + 1)
     return Counts(
-        encodings=rounds * held_out["image"].nunique(),
+        encodings=rounds * held_out["image"].nunique() + settings["epochs"] * len(sizes),
         predictions=rounds * len(held_out),
-        steps=settings["epochs"] * len(sizes),
         trained=settings["epochs"] * int(sizes.sum()),
     )
 
@@ -245,11 +243,7 @@ class Units:
 
     def of(self, counts: Counts) -> float:
         """What the counted calls take."""
-        return (
-            self.encoding * (counts.encodings + counts.steps)
-            + self.prediction * counts.predictions
-            + self.trained * counts.trained
-        )
+        return self.encoding * counts.encodings + self.prediction * counts.predictions + self.trained * counts.trained
 
 
 def computed(results: Path, spent: Spent, units: Units) -> str:
@@ -265,7 +259,7 @@ def computed(results: Path, spent: Spent, units: Units) -> str:
         )
     ]
     text = (
-        f"The naive plan makes {counts.encodings + counts.steps:,} encodings of {1000 * units.encoding:.0f} ms and "
+        f"The naive plan makes {counts.encodings:,} encodings of {1000 * units.encoding:.0f} ms and "
         f"{counts.predictions:,} predictions of {1000 * units.prediction:.0f} ms, and trains on "
         f"{counts.trained:,} objects, {1000 * units.trained:.0f} ms each beside the encoding. This run's jobs include "
         "their starts; the naive plan has none."

@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 from benchmarks.report import in_process, table, write_section
 from benchmarks.train import recipe_of
 from pipeline_lib.sam import Frame, Token, Variant, box_model, build
-from pipeline_lib.train import Batch, Run, batch_loss
+from pipeline_lib.train import Batch, Run, step_loss
 from pipeline_lib.weights import weights
 
 SIDE = 1024  # of an image, pixels
@@ -31,7 +31,7 @@ import pipeline_lib.embed, pipeline_lib.train
 kept = pipeline_lib.train.load_backbone(sys.argv[1])
 print(time.process_time())
 """
-OBJECTS = 16  # config.yaml's objects_per_step
+OBJECTS = 16  # config.yaml's objects_per_image, of one image
 PROPOSED = Variant(("mask_decoder", "deviation_token"), Token(128, 1))
 
 
@@ -84,7 +84,7 @@ def train(accountant: Accountant, backbone: str, precision: str) -> None:
         batch = Batch(torch.zeros(1, 256, 64, 64), boxes, boxes, masks)
         for _ in range(2):
             run.optimizer.zero_grad()
-            batch_loss(run.model, frame, batch, recipe).backward()
+            step_loss(run.model, frame, [batch], recipe).backward()
             run.optimizer.step()
 
 

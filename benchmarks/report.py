@@ -1,6 +1,5 @@
 """Times measured side by side, and the README's sections that hold them."""
 
-import os
 import platform
 import re
 import subprocess
@@ -18,6 +17,10 @@ import torch
 from pipeline_lib.sam import clock
 
 README = Path(__file__).with_name("README.md")
+# Not what `getrusage` tells: a child's maximum there begins with that of the process that started it.
+PEAK = """
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
 PACKAGES = ("torch", "segment-anything-py", "transformers", "micro-sam")
 
 
@@ -38,15 +41,10 @@ class Cost:
 
 
 def in_process(code: str, *arguments: str) -> Cost:
-    """Run Python code that prints the seconds of what it was to do, in an interpreter of its own."""
-    with subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        shown = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, process.args)
-    return Cost(float(shown), usage.ru_maxrss * 1024 / 1e6)
+    """Run Python code that prints the seconds of what it was to do, in an interpreter of its own; Linux only."""
+    command = [sys.executable, "-c", code + PEAK, *arguments]
+    seconds, peak = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+    return Cost(float(seconds), float(peak) * 1024 / 1e6)
 
 
 def interleaved(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Seconds]:
