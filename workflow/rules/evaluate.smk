@@ -66,7 +66,7 @@ rule audit:
     conda:
         "../../envs/pipeline.yaml"
     resources:
-        mem_mb=growing(2000),  # measured: 709
+        mem_mb=growing(2000),  # measured: 732
         runtime=growing(10),
     params:
         rows=audited_rows(),

@@ -15,7 +15,7 @@ rule analysis:
     conda:
         "../../envs/pipeline.yaml"
     resources:
-        mem_mb=growing(1000),  # measured: 212
+        mem_mb=growing(1000),  # measured: 262
         runtime=growing(10),
     params:
         rules={name: settings(config, config["models"][name], "refine") for name in config["rows"]},
