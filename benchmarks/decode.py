@@ -6,7 +6,7 @@ masks out. The peers come by `pip install .[peers]`.
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from segment_anything import SamPredictor
 from segment_anything.modeling import Sam
 
@@ -23,7 +24,7 @@ from benchmarks.report import Seconds, by_operator, interleaved, machine, table,
 from pipeline_lib.boxes import Deviation, clip, deviate
 from pipeline_lib.decode import Decoder, autocast
 from pipeline_lib.lean import ImageSide
-from pipeline_lib.masks import iou
+from pipeline_lib.masks import Mask, iou
 from pipeline_lib.pretrain import UNSEEN_SEED, draw_slice, objects_of
 from pipeline_lib.refine import Rules, first_passes, iterate, next_box, output_of
 from pipeline_lib.sam import BoxModel, Frame, Variant, box_model, build, device, load_backbone
@@ -104,7 +105,7 @@ def decode_ways(predictor: SamPredictor, boxes: Boxes) -> tuple[dict[str, Way], 
     return ways, skipped
 
 
-def rows_of(ways: dict[str, Callable[[], Masks]], seconds: dict[str, Seconds], count: int) -> list[list[str]]:
+def rows_of(ways: Mapping[str, Callable[[], Masks]], seconds: dict[str, Seconds], count: int) -> list[list[str]]:
     """Times of a box, times the reference's speed, and how far the masks are the reference's."""
     (reference, way), *_ = ways.items()
     expected, rows = way(), []
@@ -124,7 +125,7 @@ def rows_of(ways: dict[str, Callable[[], Masks]], seconds: dict[str, Seconds], c
     return rows
 
 
-def measure(title: str, ways: dict[str, Callable[[], Masks]], count: int, rounds: int) -> str:
+def measure(title: str, ways: Mapping[str, Callable[[], Masks]], count: int, rounds: int) -> str:
     """One table, under its title."""
     seconds = interleaved(ways, rounds)
     columns = ["way", "CPU ms a box", "speed", "wall ms a box", "pixels as the first's", "IoU with the first's"]
@@ -191,8 +192,8 @@ def users_loop(predictor: SamPredictor, boxes: Boxes) -> Masks:
 def iterated(way: Way, boxes: Boxes) -> Masks:
     """The same by `pipeline_lib.refine`."""
 
-    def predict(_: Sequence[int], boxes: Boxes) -> tuple[Masks, np.ndarray]:
-        return way(boxes), np.zeros(len(boxes), np.float32)
+    def predict(_: Sequence[int], boxes: Boxes) -> tuple[Sequence[Mask], NDArray[np.float32]]:
+        return list(way(boxes)), np.zeros(len(boxes), np.float32)
 
     histories = iterate(predict, first_passes(predict, boxes), RULES)
     return np.stack([history[output_of(history, RULES)].mask for history in histories])

@@ -2,6 +2,8 @@
 
 import platform
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +17,10 @@ import torch
 from pipeline_lib.sam import clock
 
 README = Path(__file__).with_name("README.md")
+# Not what `getrusage` tells: a child's maximum there begins with that of the process that started it.
+PEAK = """
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
 PACKAGES = ("torch", "segment-anything-py", "transformers", "micro-sam")
 
 
@@ -24,6 +30,21 @@ class Seconds:
 
     busy: float  # of `clock`: CPU time of all threads, which other programs do not lengthen; wall time on a GPU
     wall: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a process took."""
+
+    seconds: float  # as it says itself
+    peak: float  # resident memory, MB
+
+
+def in_process(code: str, *arguments: str) -> Cost:
+    """Run Python code that prints the seconds of what it was to do, in an interpreter of its own; Linux only."""
+    command = [sys.executable, "-c", code + PEAK, *arguments]
+    seconds, peak = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+    return Cost(float(seconds), float(peak) * 1024 / 1e6)
 
 
 def interleaved(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Seconds]:

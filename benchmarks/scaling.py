@@ -86,7 +86,7 @@ def encoder_flops(backbone: str) -> int:
         encoder = build(backbone).image_encoder
         with FlopCounterMode(display=False) as counter:
             encoder(torch.zeros(1, 3, encoder.img_size, encoder.img_size))
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 @torch.no_grad()
@@ -96,7 +96,7 @@ def decoder_flops(boxes: int = 64) -> float:
     image = model.image_side(torch.zeros(1, 256, 64, 64))
     with FlopCounterMode(display=False) as counter:
         model([image] * boxes, torch.rand(boxes, 4))
-    return counter.get_total_flops() / boxes
+    return float(counter.get_total_flops() / boxes)
 
 
 def weight(path: Path) -> int:

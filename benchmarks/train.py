@@ -27,6 +27,7 @@ from pipeline_lib.embed import Embeddings, embed
 from pipeline_lib.losses import LOSSES, object_share
 from pipeline_lib.pretrain import UNSEEN_SEED, draw_slice
 from pipeline_lib.sam import Frame, Variant, box_model, device, load_backbone
+from pipeline_lib.stock import Sam
 from pipeline_lib.store import Slice, Store, create
 from pipeline_lib.train import Batch, Recipe, Run, Source, draw_batch, train_epoch
 from pipeline_lib.weights import weights
@@ -70,34 +71,35 @@ def recipe_of(objects: int, precision: str) -> Recipe:
     return Recipe("sam", 1, 1, objects, 1e-4, 0.01, 1, 1.0, 1, precision, (0, 10, 20), (0.6, 0.2, 0.2), law, 0)
 
 
-def run_of(stages: Stages, recipe: Recipe) -> Run:
-    """A training of the mask decoder that has made no step yet."""
-    return Run(box_model(load_backbone(stages.weights), DECODER).to(device()), DECODER, recipe, Path("unused"), "")
+def run_of(sam: Sam, recipe: Recipe) -> Run:
+    """A training of the mask decoder that has made no step yet, without a checkpoint."""
+    return Run(box_model(sam, DECODER), DECODER, recipe, Path("unused"), "")
 
 
 def ours(stages: Stages, recipe: Recipe) -> Callable[[], object]:
-    """An epoch, which is a step, as there is one image."""
-    run = run_of(stages, recipe)
+    """An epoch: a step for each image of the table."""
+    run = run_of(load_backbone(stages.weights).to(device()), recipe)
 
-    def step() -> None:
+    def epoch() -> None:
         run.losses.clear()
         train_epoch(run, stages.source, stages.table, recipe, epoch=1)
 
-    return step
+    return epoch
 
 
 def plain(stages: Stages, recipe: Recipe) -> Callable[[], object]:
-    """The loop as one writes it on segment_anything: encoder without gradient, its own decoder, the same objects."""
-    sam, source = load_backbone(stages.weights).to(device()), stages.source
-    run = Run(box_model(sam, DECODER), DECODER, recipe, Path("unused"), "")
-    predictor = SamPredictor(sam)
-    ((image, rows),) = by_image(stages.table)
-    pixels = np.stack([source.tiles.image(image)] * 3, axis=-1)
+    """The loop as one writes it on segment_anything: encoder without gradient, its own decoder, the same objects.
 
-    def step() -> None:
+    It too is an epoch: a step for each image of the table.
+    """
+    sam, source = load_backbone(stages.weights).to(device()), stages.source
+    run = run_of(sam, recipe)
+    predictor = SamPredictor(sam)
+
+    def step(image: int, rows: pd.DataFrame) -> None:
         batch = draw_batch(source, image, rows, recipe, epoch=1)
         with autocast(recipe.precision):
-            predictor.set_image(pixels)
+            predictor.set_image(np.stack([source.tiles.image(image)] * 3, axis=-1))
             logits, predicted_iou = stock_decoder(predictor, source.frame, batch)
         target = object_share(batch.masks, source.frame.tile, logits.shape[-1])
         exact = source.frame.to_network(batch.exact) * (logits.shape[-1] / source.frame.image_size)
@@ -107,7 +109,11 @@ def plain(stages: Stages, recipe: Recipe) -> Callable[[], object]:
         clip_grad_norm_(run.trained, recipe.clip)
         run.optimizer.step()
 
-    return step
+    def epoch() -> None:
+        for image, rows in by_image(stages.table):
+            step(image, rows)
+
+    return epoch
 
 
 def stock_decoder(predictor: SamPredictor, frame: Frame, batch: Batch) -> tuple[Tensor, Tensor]:

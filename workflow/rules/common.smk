@@ -98,5 +98,10 @@ def trained_by(model):
 
 
 def growing(amount):
-    """A resource of which a job gets more each time it is tried again."""
+    """A resource of which a job gets more each time it is tried again.
+
+    Of memory, rules ask for some times what was measured (`max_rss` in `results/benchmarks/STAGE/`, MB, on `micro` and
+    slices of 512 × 512 pixels, beside each), as slices may be larger. Where a network is used that is what vit_h needs
+    while its weights are loaded, with room for CUDA: `python -m benchmarks.memory`.
+    """
     return lambda wildcards, attempt: amount * attempt

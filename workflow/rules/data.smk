@@ -30,7 +30,7 @@ rule convert:
     conda:
         "../../envs/pipeline.yaml"
     resources:
-        mem_mb=growing(1000),
+        mem_mb=growing(1000),  # measured: 120
         runtime=growing(30),
     params:
         dataset=dataset_keys("labels", "minimum_area", "pixel_size", "grey_range", "tile"),
@@ -51,7 +51,7 @@ rule boxes:
     conda:
         "../../envs/pipeline.yaml"
     resources:
-        mem_mb=growing(1000),
+        mem_mb=growing(1000),  # measured: 141
         runtime=growing(30),
     script:
         "../scripts/boxes.py"

@@ -18,7 +18,7 @@ rule refine:
         "../../envs/pipeline.yaml"
     resources:
         gpu=1,
-        mem_mb=growing(8000),
+        mem_mb=growing(8000),  # measured: 1,142
         runtime=growing(30),
     params:
         dataset=lambda wildcards: wildcards.dataset,
@@ -45,7 +45,7 @@ rule score:
         "../../envs/pipeline.yaml"
     resources:
         turn=1,  # in a group, see slurm/config.yaml
-        mem_mb=growing(1000),
+        mem_mb=growing(1000),  # measured: 178
         runtime=growing(10),
     script:
         "../scripts/score.py"
@@ -67,7 +67,7 @@ rule audit:
     conda:
         "../../envs/pipeline.yaml"
     resources:
-        mem_mb=growing(2000),
+        mem_mb=growing(2000),  # measured: 732
         runtime=growing(10),
     params:
         rows=audited_rows(),
@@ -93,7 +93,7 @@ rule tables:
     conda:
         "../../envs/pipeline.yaml"
     resources:
-        mem_mb=growing(1000),
+        mem_mb=growing(1000),  # measured: 186
         runtime=growing(10),
     params:
         experiment=experiment(),

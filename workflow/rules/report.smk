@@ -15,7 +15,7 @@ rule analysis:
     conda:
         "../../envs/pipeline.yaml"
     resources:
-        mem_mb=growing(2000),
+        mem_mb=growing(1000),  # measured: 262
         runtime=growing(10),
     params:
         rules={name: settings(config, config["models"][name], "refine") for name in config["rows"]},
@@ -55,7 +55,7 @@ rule report:
     conda:
         "../../envs/pipeline.yaml"
     resources:
-        mem_mb=growing(2000),
+        mem_mb=growing(2000),  # measured: 748
         runtime=growing(30),
     params:
         experiment=experiment(),

@@ -1,0 +1,353 @@
+"""A finished experiment: what each stage took, what orchestration took, and what the naive plan would have.
+
+python -m benchmarks.experiment RESULTS LOG [--dataset NAME] [--rounds 3]
+
+RESULTS is the experiment's folder and LOG Snakemake's own of the run that made all of it (`.snakemake/log`). The naive
+plan is the same experiment as one writes it on segment_anything: the encoder in each step of training, and again for
+each model, level and pass; one box at a time. It is computed from unit costs on the experiment's own tiles and from
+counts of its own steps and passes, and a part of both plans is run.
+"""
+
+import argparse
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from segment_anything import SamPredictor
+
+from benchmarks.decode import RULES
+from benchmarks.peers import Boxes
+from benchmarks.report import Seconds, interleaved, machine, table, write_section
+from benchmarks.start import start
+from benchmarks.train import Stages, ours, plain, recipe_of
+from pipeline_lib.boxes import Deviation, by_image, deviated, read_boxes
+from pipeline_lib.decode import Decoder
+from pipeline_lib.embed import Embeddings, encode
+from pipeline_lib.masks import Mask
+from pipeline_lib.refine import Inference, first_passes, iterate
+from pipeline_lib.sam import Backbone, Frame, device, load_backbone, load_model, read_record
+from pipeline_lib.stock import Sam
+from pipeline_lib.store import Store
+from pipeline_lib.train import Source, evenly
+
+LAW = Deviation("scale", "both")
+LEVELS = (0, 40)  # of the part that is run
+MODELS = ("sam", "sam_p")  # of it: those that segment_anything can run, as they have no token
+OBJECTS = 8  # of it, in an image
+IMAGES = 2  # of it, to infer and to train on
+REPLACED = ("embed", "train", "refine")  # the stages that the naive plan has in other forms
+
+
+# What the run took
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as Snakemake's log has it."""
+
+    rule: str
+    threads: int
+    finished: datetime
+
+
+def jobs_of(log: str) -> Iterator[Job]:
+    """The finished jobs, in the order in which they finished."""
+    began = {}
+    for block in re.split(r"^(?=\[)", log, flags=re.MULTILINE):
+        stamp = re.match(r"\[(.+)\]\n", block)
+        started = re.search(r"^(?:local)?rule (\w+):$", block, re.MULTILINE)
+        number = re.search(r"jobid: (\d+)", block)
+        if not stamp or not number:
+            continue
+        if started:
+            threads = re.search(r"^ +threads: (\d+)", block, re.MULTILINE)
+            began[number[1]] = started[1], int(threads[1]) if threads else 1
+        elif "Finished jobid" in block:
+            yield Job(*began[number[1]], datetime.strptime(stamp[1], "%a %b %d %H:%M:%S %Y"))
+
+
+def benchmarks_of(results: Path) -> pd.DataFrame:
+    """Snakemake's `benchmark:` files, a row for each job, with its rule."""
+    files = sorted((results / "benchmarks").rglob("*.tsv"))
+    frames = [
+        pd.read_csv(file, sep="\t").assign(rule=file.relative_to(results / "benchmarks").parts[0].removesuffix(".tsv"))
+        for file in files
+    ]
+    return pd.concat(frames)
+
+
+def value_in(log: str, name: str) -> str:
+    """What stands behind a name at the beginning of a line."""
+    return next(line.removeprefix(name) for line in log.splitlines() if line.startswith(name))
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a run took, in seconds; those of cores are of all that Snakemake was given."""
+
+    wall: float
+    cores: int
+    starts: dict[str, Seconds]  # of a job, by rule
+    jobs: pd.DataFrame
+    threads: dict[str, int]
+
+    @classmethod
+    def of(cls, results: Path, log: Path, rounds: int) -> "Spent":
+        """From the files of a finished run, and fresh interpreters."""
+        text = log.read_text()
+        jobs, rows = list(jobs_of(text)), benchmarks_of(results)
+        counts = Counter(rows["rule"])
+        logged = Counter(job.rule for job in jobs if job.rule != "all")
+        if counts != logged:
+            raise SystemExit(
+                f"{log}: expected the run that made all of {results}; jobs are {dict(logged)}, files {dict(counts)}"
+            )
+        began = datetime.fromisoformat(value_in(text, "  Date: "))
+        return cls(
+            wall=(max(job.finished for job in jobs) - began).total_seconds(),
+            cores=int(value_in(text, "Provided cores: ")),
+            starts={rule: start(rule, rounds)[0] for rule in counts},
+            jobs=rows,
+            threads={job.rule: job.threads for job in jobs},
+        )
+
+    def core_seconds(self, rule: str) -> tuple[float, float]:
+        """Of a rule's jobs: within the stage's function, and before it."""
+        rows, threads = self.jobs.query("rule == @rule"), self.threads[rule]
+        starting = np.minimum(rows["s"], self.starts[rule].wall).sum()
+        return threads * (rows["s"].sum() - starting), threads * starting
+
+    def by_rule(self) -> Iterator[tuple[str, pd.DataFrame]]:
+        """Each rule with its jobs."""
+        return ((str(rule), jobs) for rule, jobs in self.jobs.groupby("rule", sort=False))
+
+    @property
+    def busy(self) -> dict[str, float]:
+        """CPU seconds by rule, the jobs' starts included."""
+        return {rule: float(jobs["cpu_time"].sum()) for rule, jobs in self.by_rule()}
+
+
+def spent_by_stage(spent: Spent) -> str:
+    """A row for each stage, and the shares of the run's cores."""
+    rows = []
+    inside = before = 0.0
+    for rule, jobs in spent.by_rule():
+        function, starting = spent.core_seconds(rule)
+        inside, before = inside + function, before + starting
+        amounts = jobs["s"].sum(), jobs["cpu_time"].sum(), spent.starts[rule].wall, jobs["max_rss"].max()
+        rows.append([rule, str(len(jobs)), *(f"{amount:.1f}" for amount in amounts)])
+    whole = spent.cores * spent.wall
+    columns = ["stage", "jobs", "wall s", "CPU s", "start of a job, wall s", "largest peak memory, MB"]
+    shares = inside / whole, before / whole, 1 - (inside + before) / whole
+    text = (
+        f"The run took {spent.wall:.0f} s on {spent.cores} cores. Of the cores' time jobs within their stage's "
+        f"function held {shares[0]:.1%}, jobs that were starting {shares[1]:.1%}, and nobody {shares[2]:.1%}: "
+        f"Snakemake planned, or no job was ready. Orchestration, all but the first, took **{1 - shares[0]:.1%}**."
+    )
+    return f"{table(columns, rows)}\n\n{text}"
+
+
+# What the naive plan would have taken
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How often the naive plan calls what."""
+
+    encodings: int = 0
+    predictions: int = 0
+    trained: int = 0  # objects in steps of training
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+
+def inference_counts(passes: Path) -> Counts:
+    """Of a table of passes: an image is encoded as often as the object with the most passes is predicted."""
+    rows = pd.read_parquet(passes, columns=["image", "pass"])
+    return Counts(encodings=int((rows.groupby("image")["pass"].max() + 1).sum()), predictions=len(rows))
+
+
+def training_counts(model: Path, boxes: pd.DataFrame) -> Counts:
+    """Of a training: its epochs, and its validation at each level after each epoch and before the first."""
+    training = read_record(model)["training"]
+    settings, levels = training["settings"], len(training["levels"])
+    sizes = boxes.query("split == 'train'").groupby("image").size().clip(upper=settings["objects_per_image"])
+    held_out = evenly(boxes.query("split == 'validation'"), settings["validation_objects"])
+    rounds = levels * (settings["epochs"] + 1)
+    return Counts(
+        encodings=rounds * held_out["image"].nunique() + settings["epochs"] * len(sizes),
+        predictions=rounds * len(held_out),
+        trained=settings["epochs"] * int(sizes.sum()),
+    )
+
+
+def counts_of(results: Path) -> Counts:
+    """Of a whole experiment."""
+    counted = Counts()
+    for passes in (results / "refine").rglob("*.parquet"):
+        counted += inference_counts(passes)
+    for model in (results / "train").rglob("*.safetensors"):
+        dataset = model.relative_to(results / "train").parts[0]
+        counted += training_counts(model, read_boxes(results / f"boxes/{dataset}.csv"))
+    return counted
+
+
+def stages_of(results: Path, dataset: str) -> Stages:
+    """What an experiment's stages have written for a data set, with a few objects of a few images to train on."""
+    store, manifest = results / f"convert/{dataset}.zarr", str(results / "weights/manifest.json")
+    tiles, embeddings = Store.open(store), Embeddings.open(results / f"embed/{dataset}.zarr", store, manifest)
+    source = Source(tiles, embeddings, Frame(tiles.tile, Backbone.read(manifest).image_size))
+    return Stages(source, some_of(read_boxes(results / f"boxes/{dataset}.csv"), "train"), manifest)
+
+
+def some_of(boxes: pd.DataFrame, split: str) -> pd.DataFrame:
+    """`OBJECTS` of each of `IMAGES` images of a split: those with the most objects."""
+    rows = boxes[boxes["split"] == split]
+    images = rows["image"].value_counts().index[:IMAGES]
+    return rows[rows["image"].isin(images)].groupby("image").head(OBJECTS)
+
+
+@dataclass(frozen=True)
+class Units:
+    """CPU seconds."""
+
+    encoding: float  # of an image, `SamPredictor.set_image`
+    prediction: float  # of a box, `SamPredictor.predict`
+    trained: float  # of an object in a step, the encoding apart
+
+    @classmethod
+    def measure(cls, stages: Stages, rounds: int) -> "Units":
+        """On the first of the images to train on."""
+        image = int(stages.table["image"].iloc[0])
+        rows = stages.table[stages.table["image"] == image]
+        predictor = SamPredictor(load_backbone(stages.weights).to(device()))
+        pixels = np.stack([stages.source.tiles.image(image)] * 3, axis=-1)
+        box = rows[["x0", "y0", "x1", "y1"]].to_numpy(np.float32)[0]
+        predictor.set_image(pixels)
+        ways: dict[str, Callable[[], object]] = {
+            "encoding": partial(predictor.set_image, pixels),
+            "prediction": partial(predictor.predict, box=box, multimask_output=False),
+            "step": plain(Stages(stages.source, rows, stages.weights), recipe_of(len(rows), "float32")),
+        }
+        seconds = {name: each.busy for name, each in interleaved(ways, rounds).items()}
+        encoding, prediction, step = seconds.values()
+        return cls(encoding, prediction, (step - encoding) / len(rows))
+
+    def of(self, counts: Counts) -> float:
+        """What the counted calls take."""
+        return self.encoding * counts.encodings + self.prediction * counts.predictions + self.trained * counts.trained
+
+
+def computed(results: Path, spent: Spent, units: Units) -> str:
+    """Both plans in CPU seconds: ours as measured in the run, the naive one by its counts."""
+    counts, busy = counts_of(results), spent.busy
+    replaced, naive = sum(busy[rule] for rule in REPLACED), units.of(counts)
+    same = sum(busy.values()) - replaced
+    rows = [
+        [name, f"{own:,.0f}", f"{other:,.0f}", f"× {other / own:.1f}"]
+        for name, own, other in (
+            ("embed, train and refine", replaced, naive),
+            ("all stages", replaced + same, naive + same),
+        )
+    ]
+    text = (
+        f"The naive plan makes {counts.encodings:,} encodings of {1000 * units.encoding:.0f} ms and "
+        f"{counts.predictions:,} predictions of {1000 * units.prediction:.0f} ms, and trains on "
+        f"{counts.trained:,} objects, {1000 * units.trained:.0f} ms each beside the encoding. This run's jobs include "
+        "their starts; the naive plan has none."
+    )
+    return f"{table(['', 'this run, CPU s', 'naive plan, CPU s', 'ratio'], rows)}\n\n{text}"
+
+
+# A part of both plans, run
+
+
+def with_trained(weights: str, model: Path) -> Sam:
+    """The backbone with the prompt encoder and mask decoder of a model without a token."""
+    sam = load_backbone(weights)
+    sam.load_state_dict(load_model(model).state_dict(), strict=False)
+    return sam.to(device())
+
+
+def naive_inference(predictor: SamPredictor, image: np.ndarray, boxes: Boxes) -> None:
+    """The passes of an image's boxes: in each, the encoder and then one box after the other."""
+    pixels = np.stack([image] * 3, axis=-1)
+
+    def predict(_: Sequence[int], boxes: Boxes) -> tuple[Sequence[Mask], np.ndarray]:
+        predictor.set_image(pixels)
+        made = [predictor.predict(box=box, multimask_output=False) for box in boxes]
+        return [masks[0] for masks, _, _ in made], np.array([ious[0] for _, ious, _ in made])
+
+    iterate(predict, first_passes(predict, boxes), RULES)
+
+
+def naive_part(stages: Stages, models: Sequence[Path], tested: pd.DataFrame, dataset: str) -> None:
+    """The part by the naive plan."""
+    for model in models:
+        plain(stages, recipe_of(OBJECTS, "float32"))()
+        predictor = SamPredictor(with_trained(stages.weights, model))
+        for level, (image, rows) in product(LEVELS, by_image(tested)):
+            prompts = deviated(rows, level, dataset, 0, LAW, stages.source.tiles.shape(image))
+            naive_inference(predictor, stages.source.tiles.image(image), prompts)
+
+
+def our_part(stages: Stages, models: Sequence[Path], tested: pd.DataFrame, dataset: str) -> None:
+    """The part by the stages' own functions, in bfloat16, which is their default."""
+    source = stages.source
+    sam = load_backbone(stages.weights).to(device())
+    for image in {*stages.table["image"], *tested["image"]}:
+        encode(sam, source.frame, [source.tiles.image(image)])
+    for model in models:
+        ours(stages, recipe_of(OBJECTS, "bfloat16"))()
+        decoder = Decoder(load_model(model).to(device()), source.frame, "bfloat16")
+        inference = Inference(source.tiles, source.embeddings, decoder, RULES)
+        for level in LEVELS:
+            shapes = [source.tiles.shape(image) for image in tested["image"]]
+            inference.of(tested, deviated(tested, level, dataset, 0, LAW, shapes))
+
+
+def run_outright(results: Path, dataset: str, stages: Stages, rounds: int) -> str:
+    """The part by both plans."""
+    models = [next((results / f"train/{dataset}/{model}").glob("*.safetensors")) for model in MODELS]
+    tested = some_of(read_boxes(results / f"boxes/{dataset}.csv"), "test")
+    arguments = (stages, models, tested, dataset)
+    seconds = interleaved({"naive": partial(naive_part, *arguments), "ours": partial(our_part, *arguments)}, rounds)
+    naive, own = seconds["naive"], seconds["ours"]
+    return (
+        f"**Run outright**, {len(models)} models, each trained for an epoch on {OBJECTS} objects in each of {IMAGES} "
+        f"images and tested at {len(LEVELS)} levels on {len(tested)} objects in {IMAGES} images: the naive plan "
+        f"{naive.busy:.1f} CPU s, ours {own.busy:.1f}, **× {naive.busy / own.busy:.1f}** ({naive.wall:.1f} and "
+        f"{own.wall:.1f} s of wall time)."
+    )
+
+
+def main() -> None:
+    """Measure, and write the README's section."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("log", type=Path)
+    parser.add_argument("--dataset", help="whose tiles the unit costs are measured on; default: the first")
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    dataset = given.dataset or min(path.stem for path in (given.results / "convert").glob("*.zarr"))
+    stages = stages_of(given.results, dataset)
+    spent = Spent.of(given.results, given.log, given.rounds)
+    parts = [
+        f"{machine()}; medians of {given.rounds} rounds; unit costs on {dataset}.",
+        spent_by_stage(spent),
+        computed(given.results, spent, Units.measure(stages, given.rounds)),
+        run_outright(given.results, dataset, stages, given.rounds),
+    ]
+    write_section("experiment", "\n\n".join(parts))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""What a job's GPU must hold, estimated without one, and its machine for the weights: `python -m benchmarks.memory`.
+
+On the GPU, every tensor of a call is counted on fake ones, which have shapes and no content: nothing is computed. What
+CUDA's libraries and context take, and what the caching allocator cannot reuse, comes on top.
+"""
+
+import weakref
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from benchmarks.report import in_process, table, write_section
+from benchmarks.train import recipe_of
+from pipeline_lib.sam import Frame, Token, Variant, box_model, build
+from pipeline_lib.train import Batch, Run, step_loss
+from pipeline_lib.weights import weights
+
+SIDE = 1024  # of an image, pixels
+LOAD = """
+import sys, time
+import pipeline_lib.embed, pipeline_lib.train
+kept = pipeline_lib.train.load_backbone(sys.argv[1])
+print(time.process_time())
+"""
+OBJECTS = 16  # config.yaml's objects_per_image, of one image
+PROPOSED = Variant(("mask_decoder", "deviation_token"), Token(128, 1))
+
+
+class Accountant(TorchDispatchMode):
+    """Counts the bytes of all tensors that are alive, by their storages."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.held = self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        made = func(*args, **(kwargs or {}))
+        self.count(tensor for tensor in tree_leaves(made) if isinstance(tensor, Tensor))
+        return made
+
+    def count(self, tensors: Iterable[Tensor]) -> None:
+        """Add what is not counted yet, until it is freed."""
+        for tensor in tensors:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in self._known:
+                self._known.add(storage._cdata)
+                self.held += storage.nbytes()
+                weakref.finalize(storage, self._forget, storage._cdata, storage.nbytes())
+        self.peak = max(self.peak, self.held)
+
+    def _forget(self, storage: int, size: int) -> None:
+        self._known.remove(storage)
+        self.held -= size
+
+
+def encode(accountant: Accountant, backbone: str, images: int) -> None:
+    """A call of the frozen encoder as of the stage `embed`; the rest of the network is there too."""
+    sam = build(backbone)
+    accountant.count([*sam.parameters(), *sam.buffers()])
+    with accountant, torch.no_grad():
+        sam.image_encoder(torch.zeros(images, 3, SIDE, SIDE))
+
+
+def train(accountant: Accountant, backbone: str, precision: str) -> None:
+    """Two steps as of the stage `train`: the optimiser's state is there from the first one on."""
+    recipe, frame = recipe_of(OBJECTS, precision), Frame((SIDE, SIDE), SIDE)
+    run = Run(box_model(build(backbone), PROPOSED), PROPOSED, recipe, Path("unused"), "")
+    boxes = np.tile(np.array([[100, 100, 300, 300]], np.float32), (OBJECTS, 1))
+    accountant.count([*run.model.parameters(), *run.model.buffers()])
+    with accountant:
+        masks = torch.zeros(OBJECTS, SIDE, SIDE, dtype=torch.bool)
+        batch = Batch(torch.zeros(1, 256, 64, 64), boxes, boxes, masks)
+        for _ in range(2):
+            run.optimizer.zero_grad()
+            step_loss(run.model, frame, [batch], recipe).backward()
+            run.optimizer.step()
+
+
+def peak(work: Callable[[Accountant], None]) -> float:
+    """GB that the work's tensors take together where they take most."""
+    accountant = Accountant()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        work(accountant)
+    return accountant.peak / 1e9
+
+
+def loading(backbone: str) -> float:
+    """MB of a process that loads a backbone from a pickle, as the released weights are."""
+    with TemporaryDirectory() as folder:
+        checkpoint = Path(folder, "weights.pth")
+        torch.save(build(backbone).state_dict(), checkpoint)
+        weights(
+            manifest=f"{folder}/manifest", backbone={"name": backbone, "checkpoint": str(checkpoint)}, folder=folder
+        )
+        return in_process(LOAD, f"{folder}/manifest").peak
+
+
+def main() -> None:
+    """Estimate, and write the README's section."""
+    works = {
+        f"embed, {name}, {images} image{'s' if images > 1 else ''} a call": partial(
+            encode, backbone=name, images=images
+        )
+        for name in ("vit_b", "vit_h")
+        for images in (1, 4)
+    }
+    works |= {
+        f"train, vit_b, {OBJECTS} objects a step, {precision}": partial(train, backbone="vit_b", precision=precision)
+        for precision in ("float32", "bfloat16")
+    }
+    rows = [[name, f"{peak(work):.2f}"] for name, work in works.items()]
+    loads = [[name, f"{loading(name) / 1000:.2f}"] for name in ("micro", "vit_b", "vit_h")]
+    tables = (
+        table([f"on the GPU, {SIDE} × {SIDE} pixels, estimated", "GB"], rows),
+        table(["in a job's resident memory once a backbone is loaded, measured peak", "GB"], loads),
+    )
+    write_section("memory", "\n\n".join(tables))
+
+
+if __name__ == "__main__":
+    main()
