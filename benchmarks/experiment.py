@@ -29,7 +29,7 @@ from benchmarks.start import start
 from benchmarks.train import Stages, ours, plain, recipe_of
 from pipeline_lib.boxes import Deviation, by_image, deviated, read_boxes
 from pipeline_lib.decode import Decoder
-from pipeline_lib.embed import Embeddings, encode
+from pipeline_lib.embed import Embeddings, encode, to_network
 from pipeline_lib.masks import Mask
 from pipeline_lib.refine import Inference, first_passes, iterate
 from pipeline_lib.sam import Backbone, Frame, device, load_backbone, load_model, read_record
@@ -304,7 +304,7 @@ def our_part(stages: Stages, models: Sequence[Path], tested: pd.DataFrame, datas
     source = stages.source
     sam = load_backbone(stages.weights).to(device())
     for image in {*stages.table["image"], *tested["image"]}:
-        encode(sam, source.frame, [source.tiles.image(image)])
+        encode(sam, [to_network(source.tiles.image(image), source.frame)], "float32")
     for model in models:
         ours(stages, recipe_of(OBJECTS, "bfloat16"))()
         decoder = Decoder(load_model(model).to(device()), source.frame, "bfloat16")
