@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import numpy as np
 import torch
@@ -110,7 +111,8 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     try:
         if Path(path).suffix == ".safetensors":
             return load_file(path)
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
+        mapped = is_zipfile(path)  # as PyTorch has written since 1.6: tensors are then read when they are copied
+        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except (OSError, EOFError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
         raise WeightsError(f"{path}: expected tensors by name (safetensors or a PyTorch pickle): {error}") from error
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
