@@ -20,10 +20,11 @@ from segment_anything.modeling import Sam
 
 from benchmarks import peers
 from benchmarks.peers import Boxes, Masks, Way
-from benchmarks.report import Seconds, by_operator, interleaved, machine, table, timed, write_section
+from benchmarks.report import Seconds, by_operator, interleaved, machine, table, write_section
 from pipeline_lib.boxes import Deviation, clip, deviate
 from pipeline_lib.decode import Decoder, autocast
 from pipeline_lib.lean import ImageSide
+from pipeline_lib.malloc import keep_freed_memory
 from pipeline_lib.masks import Mask, iou
 from pipeline_lib.pretrain import UNSEEN_SEED, draw_slice, objects_of
 from pipeline_lib.refine import Rules, first_passes, iterate, next_box, output_of
@@ -85,10 +86,10 @@ def ours(predictor: SamPredictor, precision: str) -> Way:
 
 
 def best_chunk(make: Callable[[SamPredictor, int], Way], predictor: SamPredictor, boxes: Boxes) -> tuple[int, Way]:
-    """The chunk of `CHUNKS` in which a way is fastest, tried once each."""
+    """The chunk of `CHUNKS` in which a way is fastest, by medians of three."""
     ways = {chunk: make(predictor, chunk) for chunk in CHUNKS}
-    seconds = {chunk: timed(partial(way, boxes)).busy for chunk, way in ways.items()}
-    chunk = min(seconds, key=seconds.__getitem__)
+    seconds = interleaved({str(chunk): partial(way, boxes) for chunk, way in ways.items()}, rounds=3)
+    chunk = min(CHUNKS, key=lambda chunk: seconds[str(chunk)].busy)
     return chunk, ways[chunk]
 
 
@@ -218,6 +219,7 @@ def main() -> None:
     parser.add_argument("--boxes", type=int, nargs="+", default=[32, 128], help="of benchmark A")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
+    keep_freed_memory()  # as the stages do; it serves all ways
     with torch.inference_mode():
         chunks = chunking(arguments.rounds)  # first, as what runs before changes how the system hands out memory
         parts = [decoding(count, arguments.rounds) for count in arguments.boxes]

@@ -15,8 +15,8 @@ from pipeline_lib.sam import BoxModel, Frame, device
 Boxes = NDArray[np.float32]  # (N, 4), XYXY half-open, pixels of the image
 
 # Bytes of image features per call of the network, by kind of device. On a CPU, with fewer the tokens' small products
-# take a larger share, and with more the system maps memory anew for tensors that it gave back a moment ago;
-# `benchmarks/README.md` has the times, and 8 MiB are within a tenth of the best on either backbone in either precision.
+# take a larger share, and with more a call's tensors outgrow the caches; `benchmarks/README.md` has the times, and
+# 8 MiB are within a tenth of the best on either backbone in either precision.
 FEATURES = {"cpu": 2**23, "cuda": 2**27}
 
 
@@ -69,7 +69,7 @@ class Decoder:
             with autocast(self.precision):
                 images = [view.side for view in views[part]]
                 logits, predicted_iou = forward(self.model, self.frame, images, boxes[part])
-            tiles = self.frame.mask(logits, self.frame.tile).cpu().numpy()
+            tiles = self.frame.mask(logits).cpu().numpy()
             masks += [tile[: view.shape[0], : view.shape[1]] for tile, view in zip(tiles, views[part], strict=True)]
             ious[part] = predicted_iou.cpu().numpy()
         return masks, ious

@@ -23,6 +23,7 @@ from pipeline_lib.boxes import read_boxes
 from pipeline_lib.decode import autocast
 from pipeline_lib.errors import DataError, StaleEmbeddingsError
 from pipeline_lib.journal import Journal, key_of
+from pipeline_lib.malloc import keep_freed_memory
 from pipeline_lib.sam import Backbone, Frame, clock, device, load_backbone
 from pipeline_lib.stock import Sam
 from pipeline_lib.store import Store
@@ -52,14 +53,15 @@ def embed(
         embeddings: Zarr v3 array to write, (images, 256, g, g), one chunk per image; those without boxes stay
             unwritten. Its attributes say what it was made from, see `origin`.
         timing: JSON to write, the number of images and the seconds of `clock` that the encoder takes for one: the
-            median over the calls, as the first one of a process is many times slower. Reading and writing beside it
-            do not count.
+            median over the calls, as the first one of a process is many times slower. On a CPU, what is read and
+            written beside it counts too.
         precision: float32 or bfloat16, of the encoder's matrix products.
         dtype: float32 or float16, as stored.
         batch: images that are encoded at a time.
 
     Finished batches are kept beside `embeddings` until the end, and an interrupted run goes on after the last of them.
     """
+    keep_freed_memory()
     source, backbone = Store.open(store), Backbone.read(weights)
     sam, frame = load_backbone(weights).to(device()), Frame(source.tile, backbone.image_size)
     images = sorted({int(image) for image in read_boxes(boxes)["image"]})
@@ -168,7 +170,7 @@ class Embeddings:
         """
         array, source = zarr.open_array(path, mode="r"), Store.open(store)
         found: dict[str, Any] = dict(array.attrs)
-        precision = found.get("precision", "unknown")  # nothing that is at hand says which it should be
+        precision = str(found.get("precision"))  # nothing that is at hand says which it should be
         expected = origin(source, Backbone.read(weights), precision, str(array.dtype), ())
         if differing := _differences(found, expected):
             raise StaleEmbeddingsError(f"{path}: made from something else; {differing}")

@@ -23,6 +23,7 @@ from pipeline_lib.decode import Boxes, Decoder
 from pipeline_lib.embed import Embeddings
 from pipeline_lib.errors import DataError
 from pipeline_lib.journal import Journal, key_of
+from pipeline_lib.malloc import keep_freed_memory
 from pipeline_lib.masks import Mask, largest_component, rectangle, to_rle
 from pipeline_lib.sam import Backbone, Frame, clock, device, fingerprint, load_model
 from pipeline_lib.store import Store
@@ -197,6 +198,7 @@ def refine(
         StaleEmbeddingsError: the embeddings are not those of this store and backbone.
         WeightsError: `model` is not a model of the stage train.
     """
+    keep_freed_memory()
     tiles = Store.open(store)
     table = read_boxes(boxes).query("split == 'test'")
     cache = Embeddings.open(embeddings, store, weights)

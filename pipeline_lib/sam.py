@@ -8,7 +8,6 @@ but its `ResizeLongestSide.apply_image_torch` reads height and width from the wr
 import hashlib
 import json
 import pickle
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -83,17 +82,14 @@ def device() -> torch.device:
 
 
 def clock() -> float:
-    """Seconds, for the difference of two calls: CPU time of this thread and of torch's, which other jobs do not add to.
+    """Seconds, for the difference of two calls: CPU time of all threads, which other jobs do not lengthen.
 
-    Python's other threads, which read and write meanwhile, do not count, as long as they live on between the calls.
     Where there is a GPU, wall time after its queue has run empty.
     """
     if torch.cuda.is_available():
         torch.cuda.synchronize()
         return time.perf_counter()
-    others = [thread.ident for thread in threading.enumerate() if thread is not threading.current_thread()]
-    started = [time.pthread_getcpuclockid(ident) for ident in others if ident is not None]
-    return time.process_time() - sum(map(time.clock_gettime, started))
+    return time.process_time()
 
 
 def fingerprint(path: str | Path) -> str:
@@ -310,13 +306,13 @@ class Frame:
         y, x = self.scale
         return (torch.as_tensor(boxes, dtype=torch.float64) * torch.tensor([x, y, x, y], dtype=torch.float64)).float()
 
-    def mask(self, logits: Tensor, shape: tuple[int, int]) -> Tensor:
-        """Binary masks (N, h, w) of a tile of `shape` (h, w) from low-resolution logits (N, 4h, 4w of the embedding).
+    def mask(self, logits: Tensor) -> Tensor:
+        """Binary masks (N, h, w) of a full tile from low-resolution logits (N, 4h, 4w of the embedding).
 
         The steps and their order are those of `Sam.postprocess_masks`, but for the first, which enlarges most: it is
         done where the masks live, and what lies beyond is no object anyway.
         """
-        rows, columns = (_living((logits > 0).any(dim=0).any(dim=axis)) for axis in (1, 0))
+        rows, columns = _living(logits)
         factor = self.image_size // logits.shape[-1]  # two or four: to start at another pixel moves no sample
         living = logits[:, rows, columns]
         h, w = (factor * side for side in living.shape[1:])
@@ -324,9 +320,7 @@ class Frame:
         y, x = factor * rows.start, factor * columns.start
         full[:, y : y + h, x : x + w] = self._resize(living, (h, w))
         h, w = self.input_shape
-        tile = self._resize(full[:, :h, :w], self.tile)
-        h, w = shape
-        return tile[:, :h, :w] > 0
+        return self._resize(full[:, :h, :w], self.tile) > 0
 
     @staticmethod
     def _resize(logits: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -335,9 +329,12 @@ class Frame:
         return F.interpolate(logits[:, None], shape, mode="bilinear", align_corners=False)[:, 0]
 
 
-def _living(present: Tensor) -> slice:
-    """The rows, or columns, in which something is present, and two more on either side for interpolation."""
-    found = present.nonzero()
-    if not len(found):
-        return slice(0, 1)
-    return slice(max(0, int(found[0]) - 2), int(found[-1]) + 3)
+def _living(logits: Tensor) -> tuple[slice, slice]:
+    """The rows and columns where any of some masks is, and two more on either side, that interpolation looks at."""
+    present = (logits > 0).any(dim=0)
+    lines = torch.stack([present.any(dim=1), present.any(dim=0)]).byte()  # 2 g
+    ends = torch.stack([lines.argmax(dim=1), lines.flip(1).argmax(dim=1)]).tolist()  # one wait for a GPU
+    rows, columns = (
+        slice(max(0, first - 2), max(1, lines.shape[1] - last + 2)) for first, last in zip(*ends, strict=True)
+    )
+    return rows, columns

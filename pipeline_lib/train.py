@@ -31,6 +31,7 @@ from pipeline_lib.decode import Decoder, autocast, forward
 from pipeline_lib.embed import Embeddings
 from pipeline_lib.journal import key_of
 from pipeline_lib.losses import LOSSES, object_share
+from pipeline_lib.malloc import keep_freed_memory
 from pipeline_lib.masks import Mask, iou, rectangles
 from pipeline_lib.sam import (
     Backbone,
@@ -142,7 +143,7 @@ def next_prompts(
 ) -> NDArray[np.float32]:
     """The rectangles (N, 4) around the masks of some batches, or the prompt that gave no mask."""
     shapes = [batch.masks.shape[1:] for batch in batches for _ in batch.masks]
-    tiles = frame.mask(logits, frame.tile).cpu().numpy()
+    tiles = frame.mask(logits).cpu().numpy()
     return rectangles([tile[:h, :w] for tile, (h, w) in zip(tiles, shapes, strict=True)], prompts)
 
 
@@ -312,6 +313,7 @@ def train(
     Raises:
         StaleEmbeddingsError: the embeddings are not those of this store and backbone.
     """
+    keep_freed_memory()
     tiles, backbone, table = Store.open(store), Backbone.read(weights), read_boxes(boxes)
     source = Source(tiles, Embeddings.open(embeddings, store, weights), Frame(tiles.tile, backbone.image_size))
     law, made = Deviation(**deviation), Variant.of(variant)

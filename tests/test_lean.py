@@ -137,7 +137,7 @@ def shipped(tmp_path_factory):
         boxes = np.array([box for _, box in objects_of(source.cells)], np.float32)
         embedding = embed(sam, [source.image.astype(np.float32)])
         logits, _ = stock(model, embedding, FRAME.to_network(boxes))
-        slices.append((embedding, boxes, FRAME.mask(logits, FRAME.tile).numpy()))
+        slices.append((embedding, boxes, FRAME.mask(logits).numpy()))
     return model, slices
 
 

@@ -1,0 +1,27 @@
+"""What the system clears of memory that comes and goes."""
+
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = """
+import resource, torch
+from pipeline_lib.malloc import keep_freed_memory
+keep_freed_memory()
+def work():
+    x = torch.ones(2**22).add(1).mul(2).view(64, -1).softmax(0).exp()  # 16 MiB each
+    return x + torch.ones(2**21).exp().repeat(2).view(64, -1)
+for _ in range(5):
+    work()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    work()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_freed_tensors_are_not_mapped_anew():
+    shown = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True).stdout
+    assert int(shown) < 100  # pages; without, some thousands to some ten thousands
