@@ -130,8 +130,11 @@ class Spent:
 
     @property
     def busy(self) -> dict[str, float]:
-        """CPU seconds by rule, the jobs' starts included."""
-        return {rule: float(jobs["cpu_time"].sum()) for rule, jobs in self.by_rule()}
+        """At most so many CPU seconds by rule, the jobs' starts included: all of their threads, all of the time.
+
+        Snakemake's own `cpu_time` is of its last look at a process, up to half a minute before the end.
+        """
+        return {rule: float(jobs["s"].sum()) * self.threads[rule] for rule, jobs in self.by_rule()}
 
 
 def spent_by_stage(spent: Spent) -> str:
@@ -144,12 +147,13 @@ def spent_by_stage(spent: Spent) -> str:
         amounts = jobs["s"].sum(), jobs["cpu_time"].sum(), spent.starts[rule].wall, jobs["max_rss"].max()
         rows.append([rule, str(len(jobs)), *(f"{amount:.1f}" for amount in amounts)])
     whole = spent.cores * spent.wall
-    columns = ["stage", "jobs", "wall s", "CPU s", "start of a job, wall s", "largest peak memory, MB"]
+    columns = ["stage", "jobs", "wall s", "CPU s, last seen", "start of a job, wall s", "largest peak memory, MB"]
     shares = inside / whole, before / whole, 1 - (inside + before) / whole
     text = (
         f"The run took {spent.wall:.0f} s on {spent.cores} cores. Of the cores' time jobs within their stage's "
-        f"function held {shares[0]:.1%}, jobs that were starting {shares[1]:.1%}, and nobody {shares[2]:.1%}: "
-        f"Snakemake planned, or no job was ready. Orchestration, all but the first, took **{1 - shares[0]:.1%}**."
+        f"function held {shares[0]:.1%}, jobs that were starting {shares[1]:.1%}, and neither {shares[2]:.1%}: "
+        f"Snakemake planned or called, or no job was ready. All but the first is counted as orchestration: "
+        f"**{1 - shares[0]:.1%}**."
     )
     return f"{table(columns, rows)}\n\n{text}"
 
@@ -261,8 +265,8 @@ def computed(results: Path, spent: Spent, units: Units) -> str:
     text = (
         f"The naive plan makes {counts.encodings:,} encodings of {1000 * units.encoding:.0f} ms and "
         f"{counts.predictions:,} predictions of {1000 * units.prediction:.0f} ms, and trains on "
-        f"{counts.trained:,} objects, {1000 * units.trained:.0f} ms each beside the encoding. This run's jobs include "
-        "their starts; the naive plan has none."
+        f"{counts.trained:,} objects, {1000 * units.trained:.0f} ms each beside the encoding. This run's jobs are "
+        "taken at all of their threads for all of their time, starts included; the naive plan has no starts."
     )
     return f"{table(['', 'this run, CPU s', 'naive plan, CPU s', 'ratio'], rows)}\n\n{text}"
 
@@ -324,8 +328,8 @@ def run_outright(results: Path, dataset: str, stages: Stages, rounds: int) -> st
     return (
         f"**Run outright**, {len(models)} models, each trained for an epoch on {OBJECTS} objects in each of {IMAGES} "
         f"images and tested at {len(LEVELS)} levels on {len(tested)} objects in {IMAGES} images: the naive plan "
-        f"{naive.busy:.1f} CPU s, ours {own.busy:.1f}, **× {naive.busy / own.busy:.1f}** ({naive.wall:.1f} and "
-        f"{own.wall:.1f} s of wall time)."
+        f"in float32 {naive.busy:.1f} CPU s, ours in bfloat16 {own.busy:.1f}, "
+        f"**× {naive.busy / own.busy:.1f}** ({naive.wall:.1f} and {own.wall:.1f} s of wall time)."
     )
 
 

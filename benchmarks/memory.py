@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks.report import in_process, table, write_section
 from benchmarks.train import recipe_of
+from pipeline_lib import encoder
 from pipeline_lib.sam import Frame, Token, Variant, box_model, build
 from pipeline_lib.train import Batch, Run, step_loss
 from pipeline_lib.weights import weights
@@ -66,11 +67,12 @@ class Accountant(TorchDispatchMode):
 
 
 def encode(accountant: Accountant, backbone: str, images: int) -> None:
-    """A call of the frozen encoder as of the stage `embed`; the rest of the network is there too."""
-    sam = build(backbone)
+    """A call of the frozen encoder as of the stage `embed`, in float32; the rest of the network is there too."""
+    with torch.device("cuda"):  # on which attention takes another way than on a CPU; fake tensors need none
+        sam, batch = build(backbone), torch.zeros(images, 3, SIDE, SIDE)
     accountant.count([*sam.parameters(), *sam.buffers()])
     with accountant, torch.no_grad():
-        sam.image_encoder(torch.zeros(images, 3, SIDE, SIDE))
+        encoder.encode(sam.image_encoder, batch)
 
 
 def train(accountant: Accountant, backbone: str, precision: str) -> None:

@@ -52,7 +52,13 @@ def attend(attention: ViTAttention, x: Tensor, window: int) -> Tensor:
         linear(attention.qkv, x).unflatten(-1, (3, attention.num_heads, -1)).permute(3, 0, 4, 1, 2, 5)
     )  # B H h w D
     positions = relative_positions(attention, q)
-    seen = fused(q, k, v, *positions) if window or x.is_cuda else in_pieces(q, k, v, *positions)
+    if window:
+        seen = fused(q, k, v, *positions)
+    elif x.is_cuda:  # an image at a time, for the positions' part of its scores is a gigabyte in vit_h
+        images = zip(*(part.split(1) for part in (q, k, v, *positions)), strict=True)
+        seen = torch.cat([fused(*image) for image in images])
+    else:
+        seen = in_pieces(q, k, v, *positions)
     if window:
         seen = window_unpartition(seen, window, padded, grid)
     return linear(attention.proj, seen)

@@ -11,9 +11,10 @@ LARGEST = 2**25  # bytes, the most that mallopt(3) takes
 def keep_freed_memory() -> None:
     """Have glibc hand freed tensors out again, and not give them back to the system; elsewhere do nothing.
 
-    By itself it maps large tensors anew each time, and the system clears them page by page as they are first written:
-    in float32 a third of the decoder's time on a CPU (`benchmarks/README.md`). What the process holds at its peak it
-    then holds to its end. Tensors above `LARGEST` are mapped anew nevertheless.
+    By itself it may, by what came before, map large tensors anew each time, and the system clears them page by page as
+    they are first written: in float32 and with two boxes of `vit_b` a call, 39 ms of CPU time a box instead of 26 (the
+    table of boxes per call of `python -m benchmarks.decode`, without and with this). What the process holds at its peak
+    it then holds to its end. Tensors above `LARGEST` are mapped anew nevertheless.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if set_option:
