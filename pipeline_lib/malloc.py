@@ -12,9 +12,8 @@ def keep_freed_memory() -> None:
     """Have glibc hand freed tensors out again, and not give them back to the system; elsewhere do nothing.
 
     By itself it may, by what came before, map large tensors anew each time, and the system clears them page by page as
-    they are first written: in float32 and with two boxes of `vit_b` a call, 39 ms of CPU time a box instead of 26 (the
-    table of boxes per call of `python -m benchmarks.decode`, without and with this). What the process holds at its peak
-    it then holds to its end. Tensors above `LARGEST` are mapped anew nevertheless.
+    they are first written, which takes longer than many an operation on them. What the process holds at its peak it
+    then holds to its end. Tensors above `LARGEST` are mapped anew nevertheless.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if set_option:

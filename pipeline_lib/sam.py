@@ -330,11 +330,12 @@ class Frame:
 
 
 def _living(logits: Tensor) -> tuple[slice, slice]:
-    """The rows and columns where any of some masks is, and two more on either side, that interpolation looks at."""
+    """The rows and columns where any of some masks is, and two more on either side, that interpolation looks at.
+
+    All of them, where there is no mask.
+    """
     present = (logits > 0).any(dim=0)
     lines = torch.stack([present.any(dim=1), present.any(dim=0)]).byte()  # 2 g
     ends = torch.stack([lines.argmax(dim=1), lines.flip(1).argmax(dim=1)]).tolist()  # one wait for a GPU
-    rows, columns = (
-        slice(max(0, first - 2), max(1, lines.shape[1] - last + 2)) for first, last in zip(*ends, strict=True)
-    )
+    rows, columns = (slice(max(0, first - 2), lines.shape[1] - last + 2) for first, last in zip(*ends, strict=True))
     return rows, columns
