@@ -24,4 +24,5 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
 def test_freed_tensors_are_not_mapped_anew():
     shown = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True).stdout
-    assert int(shown) < 100  # pages; without, some thousands to some ten thousands
+    # Pages: a tensor is 4,096, and one or two may find no hole that fits. Without, there are 50,000 to 250,000.
+    assert int(shown) < 20_000

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 import psutil
-from one_node import OneNode, wait_until
+from one_node import ME, OneNode, wait_until
 from running import ROOT, SMALL, command, merged
 
 EXPERIMENT = merged(SMALL, {"tables": ["cells"], "train": {"epochs": 4}})
@@ -74,10 +74,18 @@ class Experiment:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the runs that a failed test has left."""
+        """End the runs that a failed test has left, and what SLURM has left of jobs.
+
+        Without cgroups it loses a process whose parent has ended: a Snakemake in a job whose script is gone.
+        """
         for run in self.runs:
             run.kill()
             run.wait()
+        self.slurm.ask("scancel", "--user", ME)
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):  # it has ended meanwhile
+                if any(str(self.folder) in argument for argument in process.cmdline()):
+                    process.kill()
 
     def finish(self, run: subprocess.Popen[bytes]) -> None:
         assert run.wait(600) == 0, self.said.read_text()[-8000:]
@@ -111,19 +119,8 @@ class Experiment:
         The wait is there for the node to be done with the job: SLURM drains a node that is to run a job twice at once.
         """
         wait_until(f"job {number} is in the queue again", lambda: self.job(number).state == "PENDING", 60)
-        wait_until(f"the node is done with job {number}", lambda: not self.on_node(number), 60)
+        wait_until(f"the node is done with job {number}", lambda: self.slurm.done_with(number), 60)
         self.slurm.ask("scontrol", "update", f"JobId={number}", "StartTime=now")
-
-    def on_node(self, number: int) -> bool:
-        """Whether the daemon of one of the job's steps still lives."""
-        own = f"SLURM_CONF={self.slurm.environment['SLURM_CONF']}".encode()
-        for process in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):  # it has ended meanwhile
-                title = (process / "cmdline").read_bytes()
-                # its title runs into its environment, which is therefore no list of pairs
-                if title.startswith(b"slurmstepd: [%d." % number) and own in (process / "environ").read_bytes():
-                    return True
-        return False
 
     def running(self, rule: str) -> Record:
         """The job of a rule that runs, as soon as there is one."""

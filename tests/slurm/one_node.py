@@ -37,6 +37,8 @@ SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.log
+# says when the node is done with a job
+SlurmdDebug=debug
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 MpiDefault=none
@@ -167,6 +169,10 @@ class OneNode:
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)}: {done.stderr}")
         return done.stdout.strip()
+
+    def done_with(self, number: int) -> bool:
+        """Whether the node would take a job again that it has run before."""
+        return f"completed epilog for jobid {number}\n" in (self.folder / "slurmd.log").read_text()
 
 
 if __name__ == "__main__":
