@@ -29,9 +29,11 @@ SIDE = 1024  # of an image, pixels
 LOAD = """
 import sys, time
 import pipeline_lib.embed, pipeline_lib.train
-kept = pipeline_lib.train.load_backbone(sys.argv[1])
+from pipeline_lib.sam import Variant, load_backbone, load_untrained
+kept = {load}
 print(time.process_time())
 """
+LOADS = {"embed": "load_backbone(sys.argv[1])", "train": "load_untrained(sys.argv[1], Variant((), None))"}
 OBJECTS = 16  # config.yaml's objects_per_image, of one image
 PROPOSED = Variant(("mask_decoder", "deviation_token"), Token(128, 1))
 
@@ -98,15 +100,15 @@ def peak(work: Callable[[Accountant], None]) -> float:
     return accountant.peak / 1e9
 
 
-def loading(backbone: str) -> float:
-    """MB of a process that loads a backbone from a pickle, as the released weights are."""
+def loading(backbone: str) -> list[float]:
+    """MB of processes that load what each of `LOADS` needs of a backbone's pickle, as the released weights are."""
     with TemporaryDirectory() as folder:
         checkpoint = Path(folder, "weights.pth")
         torch.save(build(backbone).state_dict(), checkpoint)
         weights(
             manifest=f"{folder}/manifest", backbone={"name": backbone, "checkpoint": str(checkpoint)}, folder=folder
         )
-        return in_process(LOAD, f"{folder}/manifest").peak
+        return [in_process(LOAD.format(load=load), f"{folder}/manifest").peak for load in LOADS.values()]
 
 
 def main() -> None:
@@ -123,10 +125,13 @@ def main() -> None:
         for precision in ("float32", "bfloat16")
     }
     rows = [[name, f"{peak(work):.2f}"] for name, work in works.items()]
-    loads = [[name, f"{loading(name) / 1000:.2f}"] for name in ("micro", "vit_b", "vit_h")]
+    loads = [[name, *(f"{peak / 1000:.2f}" for peak in loading(name))] for name in ("micro", "vit_b", "vit_h")]
     tables = (
         table([f"on the GPU, {SIDE} × {SIDE} pixels, estimated", "GB"], rows),
-        table(["in a job's resident memory once a backbone is loaded, measured peak", "GB"], loads),
+        table(
+            ["a job's resident memory once its weights are loaded, measured peak", *(f"{job}, GB" for job in LOADS)],
+            loads,
+        ),
     )
     write_section("memory", "\n\n".join(tables))
 

@@ -67,13 +67,22 @@ def load_backbone(manifest: str | Path) -> Sam:
     Raises:
         WeightsError: the checkpoint is no longer the file that the manifest was written for.
     """
+    sam, backbone = shapes_of(manifest)
+    fill(sam, read_tensors(backbone.checkpoint), backbone.checkpoint)
+    return sam
+
+
+def shapes_of(manifest: str | Path) -> tuple[Sam, Backbone]:
+    """The manifest's backbone on the meta device, and its record.
+
+    Raises:
+        WeightsError: the checkpoint is no longer the file that the manifest was written for.
+    """
     backbone = Backbone.read(manifest)
     if fingerprint(backbone.checkpoint) != backbone.fingerprint:
         raise WeightsError(f"{backbone.checkpoint}: changed since {manifest} was written for it; run weights again")
     with torch.device("meta"):
-        sam = build(backbone.name)
-    fill(sam, read_tensors(backbone.checkpoint), backbone.checkpoint)
-    return sam
+        return build(backbone.name), backbone
 
 
 def device() -> torch.device:
@@ -240,6 +249,20 @@ def box_model(sam: Sam, variant: Variant) -> BoxModel:
     """The backbone's own prompt encoder and mask decoder, not copies, with a new token if the variant has one."""
     token = None if variant.token is None else DeviationToken(variant.token, sam.prompt_encoder.embed_dim)
     return BoxModel(sam.prompt_encoder, sam.mask_decoder, token)
+
+
+def load_untrained(manifest: str | Path, variant: Variant) -> BoxModel:
+    """A model of the manifest's backbone as its training begins, on the CPU; of its file the encoder is not read.
+
+    Raises:
+        WeightsError: the checkpoint is no longer the file that the manifest was written for.
+    """
+    sam, backbone = shapes_of(manifest)
+    tensors = read_tensors(backbone.checkpoint)
+    for name in ("prompt_encoder", "mask_decoder"):
+        own = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+        fill(getattr(sam, name), own, backbone.checkpoint)
+    return box_model(sam, variant)
 
 
 def save_model(model: BoxModel, path: str | Path, backbone: str, variant: Variant, training: Mapping[str, Any]) -> None:

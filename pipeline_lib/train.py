@@ -38,10 +38,9 @@ from pipeline_lib.sam import (
     BoxModel,
     Frame,
     Variant,
-    box_model,
     device,
     fingerprint,
-    load_backbone,
+    load_untrained,
     save_model,
 )
 from pipeline_lib.stop import StopRequest
@@ -281,10 +280,14 @@ class Validation:
     def ious(self, decoder: Decoder, image: int, rows: pd.DataFrame) -> NDArray[np.float64]:
         """The IoU of each of an image's objects at each level, (L, N)."""
         shape, truths = self.source.tiles.shape(image), self.source.masks(image, rows)
-        prompts = [deviated(rows, level, self.dataset, self.seed, self.law, shape) for level in self.levels]
-        boxes = np.concatenate(prompts)
-        masks, _ = decoder.predict([decoder.view(self.source.embeddings[image], shape)] * len(boxes), boxes)
-        return iou(np.reshape(masks, (-1, *truths.shape)), truths)
+        view = decoder.view(self.source.embeddings[image], shape)
+
+        def at(level: int) -> NDArray[np.float64]:
+            prompts = deviated(rows, level, self.dataset, self.seed, self.law, shape)
+            masks, _ = decoder.predict([view] * len(rows), prompts)
+            return iou(np.stack(masks), truths)
+
+        return np.stack([at(level) for level in self.levels])  # one level's masks at a time, as each is a whole tile
 
 
 def train(
@@ -323,7 +326,7 @@ def train(
     validation = Validation(source, held_out, tuple(levels), dataset, seed, law)
 
     torch.manual_seed(seed)  # for the token, the only part that starts at random
-    network = box_model(load_backbone(weights), made).to(device())
+    network = load_untrained(weights, made).to(device())
     key = key_of(dataset, variant, settings, deviation, levels, seed, fingerprint(boxes), source.embeddings.key)
     run = Run(network, made, recipe, Path(f"{model}.checkpoint"), key)
     decoder = Decoder(network, source.frame, recipe.precision)

@@ -3,6 +3,7 @@
 import json
 from copy import deepcopy
 from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from pipeline_lib.sam import (
     fingerprint,
     load_backbone,
     load_model,
+    load_untrained,
     save_model,
 )
 
@@ -206,11 +208,30 @@ def test_a_loaded_backbone_keeps_the_pixel_statistics_of_its_network(micro, mani
     assert torch.equal(load_backbone(manifest).pixel_mean, micro.pixel_mean)
 
 
-def test_a_checkpoint_that_changed_after_its_manifest_is_refused(micro, manifest):
+def test_an_untrained_model_has_the_backbones_weights_and_a_new_token(micro, manifest):
+    torch.manual_seed(0)
+    made = load_untrained(manifest, PROPOSED).state_dict()
+    torch.manual_seed(0)
+    expected = box_model(load_backbone(manifest), PROPOSED).state_dict()
+    assert made.keys() == expected.keys()
+    assert all(torch.equal(made[key], value) for key, value in expected.items())
+
+
+def test_a_backbone_without_a_decoder_is_no_model(micro, manifest):
+    checkpoint = Backbone.read(manifest).checkpoint
+    save_file({key: value for key, value in micro.state_dict().items() if "mask_decoder" not in key}, checkpoint)
+    record = asdict(Backbone.read(manifest)) | {"fingerprint": fingerprint(checkpoint)}
+    manifest.write_text(json.dumps(record))
+    with pytest.raises(WeightsError, match=r"micro\.safetensors: does not fit its network: \d+ missing"):
+        load_untrained(manifest, PROPOSED)
+
+
+@pytest.mark.parametrize("load", [load_backbone, partial(load_untrained, variant=PROPOSED)])
+def test_a_checkpoint_that_changed_after_its_manifest_is_refused(load, micro, manifest):
     checkpoint = Backbone.read(manifest).checkpoint
     save_file(micro.state_dict(), checkpoint)
     with pytest.raises(WeightsError, match=r"micro\.safetensors: changed since"):
-        load_backbone(manifest)
+        load(manifest)
 
 
 def test_an_unknown_backbone_is_refused_with_the_known_ones():
