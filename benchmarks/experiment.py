@@ -2,10 +2,10 @@
 
 python -m benchmarks.experiment RESULTS LOG [--dataset NAME] [--rounds 3]
 
-RESULTS is the experiment's folder and LOG Snakemake's own of the run that made all of it (`.snakemake/log`). The naive
-plan is the same experiment as one writes it on segment_anything: the encoder in each step of training, and again for
-each model, level and pass; one box at a time. It is computed from unit costs on the experiment's own tiles and from
-counts of its own steps and passes, and a part of both plans is run.
+RESULTS is the experiment's folder, by whose name the README's section goes, and LOG Snakemake's own of the run that
+made all of it (`.snakemake/log`). The naive plan is the same experiment as one writes it on segment_anything: the encoder
+in each step of training, and again for each model, level and pass; one box at a time. It is computed from unit costs on
+the experiment's own tiles and from counts of its own steps and passes, and a part of both plans is run.
 """
 
 import argparse
@@ -350,7 +350,7 @@ def main() -> None:
         computed(given.results, spent, Units.measure(stages, given.rounds)),
         run_outright(given.results, dataset, stages, given.rounds),
     ]
-    write_section("experiment", "\n\n".join(parts))
+    write_section(f"experiment in {given.results.name}", "\n\n".join(parts))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How each stage's time and memory grow with the data: `python -m benchmarks.growth [--slices 3] [--side 256]`.
+"""How each stage's time and memory grow with the data: `python -m benchmarks.growth [--slices 12] [--side 256]`.
 
 Generated cells, once, four and sixteen times as many slices, a third of them in each split, through each stage's
 function in a process of its own, on the shipped `micro` with config.yaml's settings, all objects of the validation
@@ -100,7 +100,7 @@ def measure(slices: list[int], side: int) -> str:
 def main() -> None:
     """Measure, and write the README's section."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--slices", type=int, default=3, help="of the smallest run, a multiple of three")
+    parser.add_argument("--slices", type=int, default=12, help="of the smallest run, a multiple of three")
     parser.add_argument("--side", type=int, default=256, help="of a slice, pixels")
     given = parser.parse_args()
     slices = [given.slices * times for times in TIMES]
