@@ -3,7 +3,7 @@
 python -m benchmarks.experiment RESULTS LOG [--dataset NAME] [--rounds 3]
 
 RESULTS is the experiment's folder, by whose name the README's section goes, and LOG Snakemake's own of the run that
-made all of it (`.snakemake/log`). The naive plan is the same experiment as one writes it on segment_anything: the encoder
+made all of it (`.snakemake/log`). The naive plan is the same experiment as one writes it on segment_anything: encoder
 in each step of training, and again for each model, level and pass; one box at a time. It is computed from unit costs on
 the experiment's own tiles and from counts of its own steps and passes, and a part of both plans is run.
 """
