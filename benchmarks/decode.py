@@ -79,8 +79,8 @@ def ours(predictor: SamPredictor, precision: str) -> Way:
     decoder = Decoder(box_model(predictor.model, PLAIN), frame, precision)
 
     def run(boxes: Boxes) -> Masks:
-        view = decoder.view(predictor.features, predictor.original_size)
-        return np.stack(decoder.predict([view] * len(boxes), boxes)[0])
+        views = decoder.views([predictor.features], [predictor.original_size]) * len(boxes)
+        return np.stack(decoder.predict(views, boxes)[0])
 
     return run
 
@@ -152,7 +152,7 @@ def chunking(rounds: int) -> str:
         embedding = torch.randn(1, 256, *model.prompt_encoder.image_embedding_size, device=device())
         boxes = torch.tensor([[50.0, 60.0, 150.0, 170.0]], device=device()).repeat(16, 1)
         with autocast(precision):
-            image = model.image_side(embedding)
+            image = model.image_sides([embedding])[0]
             calls = {str(n): partial(in_chunks, model, image, boxes, n, precision) for n in (1, 2, 4, 8, 16)}
         seconds = interleaved(calls, rounds)
         rows.append([f"{name}, {precision}", *(f"{1000 * each.busy / len(boxes):.1f}" for each in seconds.values())])

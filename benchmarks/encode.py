@@ -20,6 +20,7 @@ from benchmarks.decode import random_sam, shipped_sam
 from benchmarks.report import Seconds, by_operator, interleaved, machine, table, write_section
 from pipeline_lib import encoder
 from pipeline_lib.decode import autocast
+from pipeline_lib.malloc import keep_freed_memory
 from pipeline_lib.sam import build, device
 
 SIDE = 2048  # of the matrices whose product is the machine's peak
@@ -148,6 +149,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
+    keep_freed_memory()  # as the stages do
     with torch.inference_mode():
         text = encoding(arguments.rounds)
     write_section("encode", f"{machine()}; medians of {arguments.rounds} rounds.\n\n{text}")

@@ -30,6 +30,7 @@ from benchmarks.train import Stages, ours, plain, recipe_of
 from pipeline_lib.boxes import Deviation, by_image, deviated, read_boxes
 from pipeline_lib.decode import Decoder
 from pipeline_lib.embed import Embeddings, encode, to_network
+from pipeline_lib.malloc import keep_freed_memory
 from pipeline_lib.masks import Mask
 from pipeline_lib.refine import Inference, first_passes, iterate
 from pipeline_lib.sam import Backbone, Frame, device, load_backbone, load_model, read_record
@@ -341,6 +342,7 @@ def main() -> None:
     parser.add_argument("--dataset", help="whose tiles the unit costs are measured on; default: the first")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
+    keep_freed_memory()  # as the stages do
     dataset = given.dataset or min(path.stem for path in (given.results / "convert").glob("*.zarr"))
     stages = stages_of(given.results, dataset)
     spent = Spent.of(given.results, given.log, given.rounds)
@@ -350,7 +352,7 @@ def main() -> None:
         computed(given.results, spent, Units.measure(stages, given.rounds)),
         run_outright(given.results, dataset, stages, given.rounds),
     ]
-    write_section(f"experiment in {given.results.name}", "\n\n".join(parts))
+    write_section(f"experiment in {given.results.resolve().name}", "\n\n".join(parts))
 
 
 if __name__ == "__main__":

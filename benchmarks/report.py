@@ -100,11 +100,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def write_section(name: str, text: str) -> None:
-    """Replace what stands between a section's two marks in the README, and print it."""
+    """Print a section of the README, and replace what stands there between its two marks."""
+    print(text)
     marks = f"<!-- {name} -->", f"<!-- end of {name} -->"
     before, found, rest = README.read_text().partition(marks[0])
     _, ended, after = rest.partition(marks[1])
     if not (found and ended):
-        raise ValueError(f"{README}: expected the lines {marks[0]} and {marks[1]}")
+        raise SystemExit(f"{README}: expected the lines {marks[0]} and {marks[1]}")
     README.write_text(f"{before}{marks[0]}\n{text}\n{marks[1]}{after}")
-    print(text)

@@ -93,7 +93,7 @@ def encoder_flops(backbone: str) -> int:
 def decoder_flops(boxes: int = 64) -> float:
     """Floating-point operations for a box."""
     model = box_model(build("vit_b"), Variant((), Token(128, 1))).requires_grad_(False)
-    image = model.image_side(torch.zeros(1, 256, 64, 64))
+    image = model.image_sides([torch.zeros(1, 256, 64, 64)])[0]
     with FlopCounterMode(display=False) as counter:
         model([image] * boxes, torch.rand(boxes, 4))
     return float(counter.get_total_flops() / boxes)

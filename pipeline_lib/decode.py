@@ -1,6 +1,6 @@
 """Boxes to masks at the images' own resolution: what training, validation and inference share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ FEATURES = {"cpu": 2**23, "cuda": 2**27}
 
 
 def autocast(precision: str) -> torch.autocast:
-    """Matrix products in bfloat16 where `precision` says so; weights, sums and the masks' upsampling stay float32."""
+    """Matrix products in bfloat16 where `precision` says so, and what is added within them; weights stay float32."""
     return torch.autocast(device().type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
@@ -48,17 +48,18 @@ class Decoder:
     precision: str
 
     @torch.inference_mode()
-    def view(self, embedding: Tensor, shape: tuple[int, int]) -> View:
-        """Of an image its embedding (1, 256, g, g), on any device, and its shape (h, w): all that its boxes share."""
+    def views(self, embeddings: Iterable[Tensor], shapes: Iterable[tuple[int, int]]) -> list[View]:
+        """Of some images their embeddings (1, 256, g, g), on any device, and shapes (h, w): all that boxes share."""
         with autocast(self.precision):
-            return View(self.model.image_side(embedding.to(device())), shape)
+            sides = self.model.image_sides(embedding.to(device()) for embedding in embeddings)
+        return [View(side, shape) for side, shape in zip(sides, shapes, strict=True)]
 
     @torch.inference_mode()
     def predict(self, views: Sequence[View], boxes: Boxes) -> tuple[list[Mask], NDArray[np.float32]]:
         """The mask (h, w) and the predicted IoU (N) of each box.
 
         Args:
-            views: one for each box; boxes of an image are neighbours.
+            views: of one call of `views`, one for each box; boxes of an image are neighbours.
             boxes: (N, 4).
         """
         masks: list[Mask] = []

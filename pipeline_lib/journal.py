@@ -36,8 +36,7 @@ class Journal:
     def __init__(self, path: str | Path, key: str) -> None:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(self.path, "a+b")  # noqa: SIM115 - closed on leaving
-        self._lock()
+        self._open()
         self._head = json.dumps({"key": key}).encode() + b"\n"
         self._file.seek(0)
         if self._file.readline() == self._head:
@@ -77,7 +76,7 @@ class Journal:
 
     def delete(self) -> None:
         """Remove the file: the job has its outputs."""
-        self.path.unlink()
+        self.path.unlink(missing_ok=True)  # where the same job ran twice and there are no locks
 
     def _write(self, line: bytes) -> None:
         self._file.write(line)
@@ -88,6 +87,15 @@ class Journal:
         *_, last = self._file.readlines() or [b"\n"]
         if not last.endswith(b"\n"):
             self._file.truncate(self._file.tell() - len(last))
+
+    def _open(self) -> None:
+        """Open the file and lock it: the one at the path, for who had the lock before may have removed it."""
+        while True:
+            self._file = open(self.path, "a+b")  # noqa: SIM115 - closed on leaving
+            self._lock()
+            if self.path.exists() and os.path.samestat(os.fstat(self._file.fileno()), self.path.stat()):
+                return
+            self._file.close()
 
     def _lock(self) -> None:
         end = time.monotonic() + LOCK_SECONDS

@@ -3,8 +3,9 @@
 Stock (`MaskDecoder.forward`, `TwoWayTransformer.forward`) copies the image's features for every box, projects them anew
 in each attention and rearranges them into heads; most of its time goes into moving memory. Here
 
-- what depends on the image alone is computed once (`image_side`): the first layer's queries, keys and values of the
-  image and, for later attentions, what the positional encoding adds to them;
+- what depends on the weights alone is computed once for many images (`positions`): for later attentions, what the
+  positional encoding adds to queries and keys; and what depends on the image alone once for many boxes (`image_side`):
+  the first layer's queries, keys and values of the image;
 - a box's own features are never projected nor split into heads. To compare q with W x is to compare Wᵀ q with x, and
   there are some seven tokens to 4,096 cells, so W goes to the tokens' side (`scores_of_own`, `attend`, `update`);
 - a bias that is added to a weighted mean is added to what is averaged, since attention weights sum to one (`update`);
@@ -30,17 +31,25 @@ from pipeline_lib.stock import Attention, LayerNorm2d, MaskDecoder, PromptEncode
 
 
 @dataclass(frozen=True)
+class Positions:
+    """All of the positional encoding that is the same for every image, laid out for products with tokens."""
+
+    encoding: Tensor  # N C
+    keys: Tensor  # H D N, the second layer's keys of the positional encoding alone
+    queries: Tensor  # H D N
+    last_keys: Tensor  # H D N, of the last attention
+
+
+@dataclass(frozen=True)
 class ImageSide:
     """All of an image that is the same for every box, laid out for products with tokens."""
 
     grid: tuple[int, int]  # h, w of the embedding; N = h · w
+    positions: Positions
     features: Tensor  # N C: the embedding plus SAM's "no mask" vector
     keys: Tensor  # H N D, of the first layer's tokens-to-image attention
     values: Tensor  # H N D
     queries: Tensor  # H D N, of the first layer's image-to-tokens attention
-    position_keys: Tensor  # H D N, the second layer's keys of the positional encoding alone
-    position_queries: Tensor  # H D N
-    last_position_keys: Tensor  # H D N, of the last attention
 
     @property
     def heads(self) -> int:
@@ -48,26 +57,34 @@ class ImageSide:
         return len(self.keys)
 
 
-def image_side(prompt_encoder: PromptEncoder, decoder: MaskDecoder, embedding: Tensor) -> ImageSide:
-    """What stock does again for each box; `embedding` is (1, C, h, w) float32."""
-    first, second = decoder.transformer.layers
-    with torch.autocast(embedding.device.type, enabled=False):  # bfloat16 would round coordinates
-        position = prompt_encoder.get_dense_pe()[0].flatten(1).T  # N C
+def positions(prompt_encoder: PromptEncoder, decoder: MaskDecoder) -> Positions:
+    """What stock does again for each box, though all images have it in common."""
+    _, second = decoder.transformer.layers
+    last, heads = decoder.transformer.final_attn_token_to_image, second.cross_attn_token_to_image.num_heads
+    with torch.autocast(decoder.iou_token.weight.device.type, enabled=False):  # bfloat16 would round coordinates
+        encoding = prompt_encoder.get_dense_pe()[0].flatten(1).T  # N C
+    return Positions(
+        encoding=encoding,
+        keys=as_columns(second.cross_attn_token_to_image.k_proj, encoding, heads),
+        queries=as_columns(second.cross_attn_image_to_token.q_proj, encoding, heads),
+        last_keys=as_columns(last.k_proj, encoding, heads),
+    )
+
+
+def image_side(prompt_encoder: PromptEncoder, decoder: MaskDecoder, shared: Positions, embedding: Tensor) -> ImageSide:
+    """What stock does again for each box of an image; `embedding` is (1, C, h, w) float32."""
+    first, _ = decoder.transformer.layers
+    with torch.autocast(embedding.device.type, enabled=False):
         features = (embedding[0] + prompt_encoder.no_mask_embed.weight[0, :, None, None]).flatten(1).T.contiguous()
+        placed = features + shared.encoding
     heads = first.cross_attn_token_to_image.num_heads
-
-    def as_columns(projection: nn.Linear, cells: Tensor) -> Tensor:
-        return split(projection(cells), heads).transpose(1, 2).contiguous()  # H D N
-
     return ImageSide(
         grid=(embedding.shape[2], embedding.shape[3]),
+        positions=shared,
         features=features,
-        keys=split(first.cross_attn_token_to_image.k_proj(features + position), heads).contiguous(),
+        keys=split(first.cross_attn_token_to_image.k_proj(placed), heads).contiguous(),
         values=split(first.cross_attn_token_to_image.v_proj(features), heads).contiguous(),
-        queries=as_columns(first.cross_attn_image_to_token.q_proj, features + position),
-        position_keys=as_columns(second.cross_attn_token_to_image.k_proj, position),
-        position_queries=as_columns(second.cross_attn_image_to_token.q_proj, position),
-        last_position_keys=as_columns(decoder.transformer.final_attn_token_to_image.k_proj, position),
+        queries=as_columns(first.cross_attn_image_to_token.q_proj, placed, heads),
     )
 
 
@@ -84,13 +101,14 @@ def decode(decoder: MaskDecoder, images: Sequence[ImageSide], prompts: Tensor) -
 
     Args:
         decoder: the weights.
-        images: for each of the B boxes that of `image_side` with these same weights; boxes of an image are neighbours.
+        images: for each of the B boxes that of `image_side` with these same weights and one `positions`; boxes of an
+            image are neighbours.
         prompts: (B, P, C) float32, the prompt tokens of each box.
 
     Returns:
         Low-resolution logits (B, 4h, 4w) and predicted IoU (B).
     """
-    constant = images[0]  # for what is the same for all images
+    shared, heads = images[0].positions, images[0].heads
     first, second = decoder.transformer.layers
     last = decoder.transformer.final_attn_token_to_image
     own = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
@@ -104,23 +122,30 @@ def decode(decoder: MaskDecoder, images: Sequence[ImageSide], prompts: Tensor) -
     )
     tokens = first.norm3(tokens + first.mlp(tokens))
     features = each(partial(update_shared, first.cross_attn_image_to_token), images, tokens, marks)
-    features = first.norm4(features)  # B N C
+    features = first.norm4(features).to(features.dtype)  # B N C; autocast's norms return float32 on a GPU
 
     marked = tokens + marks
     tokens = second.norm1(tokens + second.self_attn(q=marked, k=marked, v=tokens))
-    seen = attend(second.cross_attn_token_to_image, tokens + marks, features, constant.position_keys)
+    seen = attend(second.cross_attn_token_to_image, tokens + marks, features, shared.keys)
     tokens = second.norm2(tokens + seen)
     tokens = second.norm3(tokens + second.mlp(tokens))
-    keys = scaled(second.cross_attn_image_to_token.k_proj, tokens + marks, constant.heads)
-    scores = scores_of_own(keys, second.cross_attn_image_to_token.q_proj, features, constant.position_queries)
-    features = second.norm4(update(second.cross_attn_image_to_token, scores, tokens, features))
+    keys = scaled(second.cross_attn_image_to_token.k_proj, tokens + marks, heads)
+    scores = scores_of_own(keys, second.cross_attn_image_to_token.q_proj, features, shared.queries)
+    features = update(second.cross_attn_image_to_token, scores, tokens, features)
+    features = second.norm4(features).to(features.dtype)
 
     tokens, marks = tokens[:, :2], marks[:, :2]  # those of the IoU and of the first mask
-    tokens = tokens + attend(last, tokens + marks, features, constant.last_position_keys)
+    tokens = tokens + attend(last, tokens + marks, features, shared.last_keys)
     tokens = decoder.transformer.norm_final_attn(tokens)
     kernel = decoder.output_hypernetworks_mlps[0](tokens[:, 1])
-    logits = upscale(decoder.output_upscaling, features, constant.grid, kernel)
-    return logits, decoder.iou_prediction_head(tokens[:, 0])[:, 0]
+    logits = upscale(decoder.output_upscaling, features, images[0].grid, kernel)
+    with torch.autocast(logits.device.type, enabled=False):  # bfloat16 would round an IoU to 1 / 256
+        return logits, decoder.iou_prediction_head(tokens[:, 0].float())[:, 0]
+
+
+def as_columns(projection: nn.Linear, cells: Tensor, heads: int) -> Tensor:
+    """Projected cells (N, C), as H D N."""
+    return split(projection(cells), heads).transpose(1, 2).contiguous()
 
 
 def split(x: Tensor, heads: int) -> Tensor:

@@ -127,9 +127,10 @@ def step_loss(sam: Sam, tissue_head: nn.Module, examples: list[Example], rng: Ge
     tissue = F.avg_pool2d(torch.from_numpy(np.stack([example.tissue for example in examples])).float(), STRIDE)
     losses = [len(examples) * F.binary_cross_entropy_with_logits(tissue_head(embeddings), tissue.to(device()))]
     ious, model = [], box_model(sam, NO_TOKEN)
-    for embedding, example in zip(embeddings.split(1), examples, strict=True):
+    with autocast(PRECISION):
+        images = model.image_sides(embeddings.split(1))
+    for image, example in zip(images, examples, strict=True):
         with autocast(PRECISION):
-            image = model.image_side(embedding)
             boxes = jitter(rng, example.boxes)
             logits, predicted_iou = forward(model, FRAME, [image] * len(boxes), boxes)
         grid = logits.shape[-1]
@@ -213,8 +214,8 @@ def unseen_miou(sam: Sam, count: int) -> float:
         source = draw_slice(seed, IMAGE_SIZE)
         masks, boxes = zip(*objects_of(source.cells), *objects_of(source.mitochondria), strict=True)
         embedding = embed(sam, [source.image.astype(np.float32)])
-        view = decoder.view(embedding, FRAME.tile)
-        predicted, _ = decoder.predict([view] * len(boxes), np.array(boxes, np.float32))
+        views = decoder.views([embedding], [FRAME.tile]) * len(boxes)
+        predicted, _ = decoder.predict(views, np.array(boxes, np.float32))
         ious.append(mask_iou(np.stack(predicted), np.stack(masks)))
     return float(np.concatenate(ious).mean())
 

@@ -160,8 +160,8 @@ class Inference:
         """All passes of some rows of the table of boxes, as rows of `SCHEMA`, and their `Timing`; prompts (N, 4)."""
         embeddings = {image: self.cache[image].to(device()) for image in objects["image"].unique()}
         started = clock()
-        seen = {image: self.decoder.view(each, self.tiles.shape(image)) for image, each in embeddings.items()}
-        views = [seen[image] for image in objects["image"]]
+        seen = self.decoder.views(embeddings.values(), [self.tiles.shape(image) for image in embeddings])
+        views = [dict(zip(embeddings, seen, strict=True))[image] for image in objects["image"]]
 
         def predict(numbers: Sequence[int], boxes: Boxes) -> tuple[Sequence[Mask], NDArray[np.float32]]:
             return self.decoder.predict([views[number] for number in numbers], boxes)

@@ -9,7 +9,7 @@ import hashlib
 import json
 import pickle
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,15 @@ from torch.nn import functional as F
 
 from pipeline_lib.atomic import atomic
 from pipeline_lib.errors import DataError, WeightsError
-from pipeline_lib.lean import ImageSide, decode, image_side
+from pipeline_lib.lean import ImageSide, decode, image_side, positions
 from pipeline_lib.micro import build_micro
 from pipeline_lib.stock import MaskDecoder, PromptEncoder, Sam, sam_model_registry
 
 BACKBONES: dict[str, Callable[[], Sam]] = {"micro": build_micro} | {
     name: sam_model_registry[name] for name in ("vit_b", "vit_l", "vit_h")
 }
+# Else a GPU rounds to ten bits of mantissa in float32 convolutions, as in the encoder's neck and the masks' upscaling.
+torch.backends.cudnn.allow_tf32 = False
 NAMED_KEYS = 3  # of each kind of misfit, in an error
 
 
@@ -206,15 +208,16 @@ class BoxModel(nn.Module):
         self.mask_decoder = mask_decoder
         self.token = token
 
-    def image_side(self, embedding: Tensor) -> ImageSide:
-        """Once per image: what of its embedding (1, 256, h, w) float32 all of its boxes share."""
-        return image_side(self.prompt_encoder, self.mask_decoder, embedding)
+    def image_sides(self, embeddings: Iterable[Tensor]) -> list[ImageSide]:
+        """Once for many boxes: what of each image's embedding (1, 256, h, w) float32 all of its boxes share."""
+        shared = positions(self.prompt_encoder, self.mask_decoder)
+        return [image_side(self.prompt_encoder, self.mask_decoder, shared, embedding) for embedding in embeddings]
 
     def forward(self, images: Sequence[ImageSide], boxes: Tensor) -> tuple[Tensor, Tensor]:
         """One mask for each box.
 
         Args:
-            images: of `image_side`, one for each box; boxes of an image are neighbours.
+            images: of one call of `image_sides`, one for each box; boxes of an image are neighbours.
             boxes: (N, 4) float32, at least one, XYXY in pixels of the network's input (`Frame.to_network`).
 
         Returns:
@@ -252,7 +255,7 @@ def box_model(sam: Sam, variant: Variant) -> BoxModel:
 
 
 def load_untrained(manifest: str | Path, variant: Variant) -> BoxModel:
-    """A model of the manifest's backbone as its training begins, on the CPU; of its file the encoder is not read.
+    """A model of the manifest's backbone as its training begins, on the CPU; the encoder takes no memory.
 
     Raises:
         WeightsError: the checkpoint is no longer the file that the manifest was written for.

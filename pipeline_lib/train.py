@@ -50,6 +50,7 @@ log = logging.getLogger(__name__)
 
 XYXY = ["x0", "y0", "x1", "y1"]
 CHECKPOINT_SECONDS = 300  # between two checkpoints, but for those at an epoch's end and on a request to stop
+MASKS = 64  # of a validation image that are held at once, each as large as a tile
 ORDER, OBJECTS = 1, 2  # what a seed is for: NumPy takes [s, e] and [s, e, 0] for the same
 
 
@@ -127,7 +128,8 @@ def step_loss(model: BoxModel, frame: Frame, batches: Sequence[Batch], recipe: R
     exact = frame.to_network(np.concatenate([batch.exact for batch in batches])).to(target.device)
     prompts, losses = np.concatenate([batch.prompts for batch in batches]), []
     with autocast(recipe.precision):
-        images = [image for batch in batches for image in [model.image_side(batch.embedding)] * len(batch.prompts)]
+        sides = model.image_sides(batch.embedding for batch in batches)
+    images = [side for side, batch in zip(sides, batches, strict=True) for _ in batch.prompts]
     for number in range(1, recipe.passes + 1):
         with autocast(recipe.precision):
             logits, predicted_iou = forward(model, frame, images, prompts)
@@ -202,7 +204,8 @@ class Run:
         if not self.checkpoint.exists():
             return
         try:
-            state = torch.load(self.checkpoint, map_location=device(), weights_only=True)
+            # to the CPU: on a GPU each step would wait for the optimiser's counts of steps
+            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
             log.warning("%s cannot be read and is ignored: %s", self.checkpoint, error)
             return
@@ -280,14 +283,15 @@ class Validation:
     def ious(self, decoder: Decoder, image: int, rows: pd.DataFrame) -> NDArray[np.float64]:
         """The IoU of each of an image's objects at each level, (L, N)."""
         shape, truths = self.source.tiles.shape(image), self.source.masks(image, rows)
-        view = decoder.view(self.source.embeddings[image], shape)
-
-        def at(level: int) -> NDArray[np.float64]:
-            prompts = deviated(rows, level, self.dataset, self.seed, self.law, shape)
-            masks, _ = decoder.predict([view] * len(rows), prompts)
-            return iou(np.stack(masks), truths)
-
-        return np.stack([at(level) for level in self.levels])  # one level's masks at a time, as each is a whole tile
+        prompts = [deviated(rows, level, self.dataset, self.seed, self.law, shape) for level in self.levels]
+        boxes, owners = np.concatenate(prompts), np.tile(np.arange(len(rows)), len(self.levels))
+        (view,) = decoder.views([self.source.embeddings[image]], [shape])
+        ious = []
+        for start in range(0, len(boxes), MASKS):
+            part = slice(start, start + MASKS)
+            masks, _ = decoder.predict([view] * len(boxes[part]), boxes[part])
+            ious.append(iou(np.stack(masks), truths[owners[part]]))
+        return np.concatenate(ious).reshape(len(self.levels), len(rows))
 
 
 def train(

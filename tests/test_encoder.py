@@ -109,7 +109,7 @@ def test_masks_of_the_shipped_micro_are_those_of_its_own_forward(shipped, precis
         stock = shipped.image_encoder(shipped.preprocess(scaled.expand(1, 3, -1, -1)))
         ours = embed(shipped, [scaled], precision)
         assert relative_error(ours, stock) <= error
-        views = [decoder.view(embedding, FRAME.tile) for embedding in (ours, stock)]
+        views = decoder.views([ours, stock], [FRAME.tile] * 2)
         masks, expected = (np.stack(decoder.predict([view] * len(boxes), boxes)[0]) for view in views)
         ious.append(iou(masks, expected))
     assert len(np.concatenate(ious)) > 20

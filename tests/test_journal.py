@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+import time
 
 import numpy as np
+import psutil
 import pytest
 
 from pipeline_lib.journal import Journal, key_of
@@ -84,3 +86,16 @@ def test_a_second_process_on_the_same_job_is_refused(path):
 def test_keys_tell_values_apart_and_not_their_order():
     assert key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1})
     assert len({key_of(1), key_of("1"), key_of(1, 2), key_of([1, 2])}) == 4
+
+
+def test_who_waited_for_a_finished_job_begins_a_journal_of_its_own(path):
+    code = (
+        "import sys; from pipeline_lib.journal import Journal\nwith Journal(sys.argv[1], 'key') as own: print(len(own))"
+    )
+    with Journal(path, "key") as journal:
+        second = subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE, text=True)
+        while str(path) not in [file.path for file in psutil.Process(second.pid).open_files()]:
+            time.sleep(0.01)
+        journal.delete()
+    assert second.communicate()[0] == "0\n"
+    assert path.exists()

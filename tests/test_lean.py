@@ -34,7 +34,7 @@ def stock(model, embedding, boxes):
 
 
 def lean(model, embedding, boxes):
-    return model([model.image_side(embedding)] * len(boxes), boxes)
+    return model([model.image_sides([embedding])[0]] * len(boxes), boxes)
 
 
 def draw_boxes(count, side, seed=0):
@@ -81,14 +81,21 @@ def test_logits_and_predicted_iou_are_those_of_stock(model, embedding, count):
 
 
 def test_a_box_has_the_same_mask_alone_as_among_others(model, embedding):
-    image, boxes = model.image_side(embedding), draw_boxes(5, model.prompt_encoder.input_image_size[0])
+    image, boxes = model.image_sides([embedding])[0], draw_boxes(5, model.prompt_encoder.input_image_size[0])
     together, _ = model([image] * 5, boxes)
     alone = torch.cat([model([image], box[None])[0] for box in boxes])
     torch.testing.assert_close(alone, together, rtol=0, atol=1e-4)
 
 
+def test_the_predicted_iou_is_not_rounded_to_bfloat16(model, embedding):
+    with torch.autocast("cpu", torch.bfloat16):
+        _, predicted_iou = lean(model, embedding, draw_boxes(5, model.prompt_encoder.input_image_size[0]))
+    assert predicted_iou.dtype == torch.float32
+    assert (predicted_iou != predicted_iou.bfloat16().float()).any()
+
+
 def test_boxes_of_several_images_have_the_masks_of_their_own(model, embedding):
-    images = [model.image_side(each) for each in (embedding, embedding.flip(2), 2 * embedding)]
+    images = model.image_sides([embedding, embedding.flip(2), 2 * embedding])
     boxes = draw_boxes(6, model.prompt_encoder.input_image_size[0])
     owners = [0, 0, 1, 2, 2, 2]
     together, ious = model([images[owner] for owner in owners], boxes)
@@ -147,7 +154,7 @@ def test_masks_of_generated_slices_are_those_of_stock(shipped, precision, least)
     decoder = Decoder(model, FRAME, precision)
     ious, equal = [], []
     for embedding, boxes, expected in slices:
-        masks = np.stack(decoder.predict([decoder.view(embedding, FRAME.tile)] * len(boxes), boxes)[0])
+        masks = np.stack(decoder.predict(decoder.views([embedding], [FRAME.tile]) * len(boxes), boxes)[0])
         ious.append(iou(masks, expected)[np.count_nonzero(expected, axis=(1, 2)) >= 64])
         equal.append(np.mean(masks == expected))
     assert len(np.concatenate(ious)) > 20

@@ -8,7 +8,7 @@ import pytest
 FAULTS = """
 import resource, torch
 from pipeline_lib.malloc import keep_freed_memory
-keep_freed_memory()
+{keep}
 def work():
     x = torch.ones(2**22).add(1).mul(2).view(64, -1).softmax(0).exp()  # 16 MiB each
     return x + torch.ones(2**21).exp().repeat(2).view(64, -1)
@@ -21,8 +21,13 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+def faults(keep: str) -> int:
+    """Pages that the system clears while tensors come and go."""
+    command = [sys.executable, "-c", FAULTS.format(keep=keep)]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
 def test_freed_tensors_are_not_mapped_anew():
-    shown = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True).stdout
-    # Pages: a tensor is 4,096, and one or two may find no hole that fits. Without, there are 50,000 to 250,000.
-    assert int(shown) < 20_000
+    # not none, as a tensor now and then finds no hole that fits
+    assert faults("keep_freed_memory()") < faults("") / 5

@@ -69,7 +69,7 @@ def proposed(micro):
 
 @torch.no_grad()
 def test_batched_logits_are_those_of_the_stock_predictor(predictor, plain, frame, stock):
-    logits, _ = plain([plain.image_side(predictor.features)] * len(BOXES), frame.to_network(BOXES))
+    logits, _ = plain([plain.image_sides([predictor.features])[0]] * len(BOXES), frame.to_network(BOXES))
     expected = np.concatenate([low for _, _, low in stock])
     assert expected.std() > 0.1
     np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5)
@@ -77,13 +77,13 @@ def test_batched_logits_are_those_of_the_stock_predictor(predictor, plain, frame
 
 @torch.no_grad()
 def test_predicted_iou_is_that_of_the_stock_predictor(predictor, plain, frame, stock):
-    _, predicted_iou = plain([plain.image_side(predictor.features)] * len(BOXES), frame.to_network(BOXES))
+    _, predicted_iou = plain([plain.image_sides([predictor.features])[0]] * len(BOXES), frame.to_network(BOXES))
     np.testing.assert_allclose(predicted_iou, np.concatenate([iou for _, iou, _ in stock]), rtol=0, atol=1e-5)
 
 
 @torch.no_grad()
 def test_masks_are_exactly_those_of_the_stock_predictor(predictor, plain, frame, stock):
-    logits, _ = plain([plain.image_side(predictor.features)] * len(BOXES), frame.to_network(BOXES))
+    logits, _ = plain([plain.image_sides([predictor.features])[0]] * len(BOXES), frame.to_network(BOXES))
     masks, expected = frame.mask(logits).numpy(), np.concatenate([mask for mask, _, _ in stock])
     assert 0 < expected.mean() < 1
     np.testing.assert_array_equal(masks, expected)
@@ -92,7 +92,7 @@ def test_masks_are_exactly_those_of_the_stock_predictor(predictor, plain, frame,
 @torch.no_grad()
 @pytest.mark.parametrize("chunk", [1, 3])
 def test_chunk_size_does_not_change_logits(predictor, plain, frame, chunk):
-    prompts, image = frame.to_network(BOXES), plain.image_side(predictor.features)
+    prompts, image = frame.to_network(BOXES), plain.image_sides([predictor.features])[0]
     whole, _ = plain([image] * len(prompts), prompts)
     parts = [plain([image] * len(part), part)[0] for part in prompts.split(chunk)]
     torch.testing.assert_close(torch.cat(parts), whole, rtol=0, atol=1e-5)
@@ -104,7 +104,7 @@ def test_token_last_equals_the_same_vector_prompted_as_a_point(predictor, frame)
     token = DeviationToken(Token(128, 1), 256)
     token.project.weight.mul_(100)  # far from where it starts, so that it matters
     model = BoxModel(predictor.model.prompt_encoder, predictor.model.mask_decoder, token)
-    logits, _ = model([model.image_side(predictor.features)] * len(BOXES), frame.to_network(BOXES))
+    logits, _ = model([model.image_sides([predictor.features])[0]] * len(BOXES), frame.to_network(BOXES))
     saved = predictor.model.prompt_encoder.not_a_point_embed.weight.clone()
     predictor.model.prompt_encoder.not_a_point_embed.weight.copy_(token())
     point = {"point_coords": np.zeros((1, 2)), "point_labels": np.array([-1])}
@@ -115,7 +115,7 @@ def test_token_last_equals_the_same_vector_prompted_as_a_point(predictor, frame)
 
 @torch.no_grad()
 def test_token_changes_the_output(proposed, embedding, boxes):
-    images = [proposed.image_side(embedding)] * len(boxes)
+    images = [proposed.image_sides([embedding])[0]] * len(boxes)
     with_token, _ = proposed(images, boxes)
     without, _ = BoxModel(proposed.prompt_encoder, proposed.mask_decoder, None)(images, boxes)
     assert (with_token - without).abs().max() > 1e-3
@@ -164,7 +164,7 @@ def test_only_the_variants_parts_are_trainable(micro, variant):
 
 def test_the_masks_pull_at_the_token(proposed, embedding, boxes):
     proposed.set_trainable(PROPOSED)
-    logits, _ = proposed([proposed.image_side(embedding)] * len(boxes), boxes)
+    logits, _ = proposed([proposed.image_sides([embedding])[0]] * len(boxes), boxes)
     logits.square().mean().backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in proposed.token.parameters())
 
@@ -173,7 +173,7 @@ def test_the_masks_pull_at_the_token(proposed, embedding, boxes):
 def test_a_saved_model_comes_back_the_same(proposed, embedding, boxes, tmp_path):
     save_model(proposed, tmp_path / "model.safetensors", "micro", PROPOSED, {})
     again = load_model(tmp_path / "model.safetensors")
-    logits = [model([model.image_side(embedding)] * len(boxes), boxes)[0] for model in (again, proposed)]
+    logits = [model([model.image_sides([embedding])[0]] * len(boxes), boxes)[0] for model in (again, proposed)]
     assert torch.equal(*logits)
     assert not any(tensor.is_meta for tensor in again.state_dict().values())
 
@@ -217,11 +217,23 @@ def test_an_untrained_model_has_the_backbones_weights_and_a_new_token(micro, man
     assert all(torch.equal(made[key], value) for key, value in expected.items())
 
 
-def test_a_backbone_without_a_decoder_is_no_model(micro, manifest):
+def without(part, micro, manifest):
+    """Take a part of the network out of the manifest's checkpoint."""
     checkpoint = Backbone.read(manifest).checkpoint
-    save_file({key: value for key, value in micro.state_dict().items() if "mask_decoder" not in key}, checkpoint)
+    save_file({key: value for key, value in micro.state_dict().items() if not key.startswith(part)}, checkpoint)
     record = asdict(Backbone.read(manifest)) | {"fingerprint": fingerprint(checkpoint)}
     manifest.write_text(json.dumps(record))
+
+
+def test_an_untrained_model_needs_no_encoder(micro, manifest):
+    without("image_encoder", micro, manifest)
+    load_untrained(manifest, PROPOSED)
+    with pytest.raises(WeightsError, match=r"micro\.safetensors: does not fit its network: \d+ missing"):
+        load_backbone(manifest)
+
+
+def test_a_backbone_without_a_decoder_is_no_model(micro, manifest):
+    without("mask_decoder", micro, manifest)
     with pytest.raises(WeightsError, match=r"micro\.safetensors: does not fit its network: \d+ missing"):
         load_untrained(manifest, PROPOSED)
 

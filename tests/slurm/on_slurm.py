@@ -81,7 +81,7 @@ class Experiment:
         for run in self.runs:
             run.kill()
             run.wait()
-        self.slurm.ask("scancel", "--user", ME)
+        self.slurm.run("scancel", "--user", ME)  # which fails where a test has left the controller stopped
         for process in psutil.process_iter():
             with suppress(psutil.Error):  # it has ended meanwhile
                 if any(str(self.folder) in argument for argument in process.cmdline()):
@@ -114,7 +114,7 @@ class Experiment:
         return next(job for job in self.jobs() if job.number == number)
 
     def requeued(self, number: int) -> None:
-        """Wait until SLURM has put a job back into the queue, and spare it the two minutes that it would wait there.
+        """Wait until SLURM has put a job back into the queue, for the first time, and spare it its two minutes there.
 
         The wait is there for the node to be done with the job: SLURM drains a node that is to run a job twice at once.
         """
@@ -124,12 +124,15 @@ class Experiment:
 
     def running(self, rule: str) -> Record:
         """The job of a rule that runs, as soon as there is one."""
+        seen: list[Record] = []
 
-        def found() -> list[Record]:
-            return [job for job in self.jobs() if job.rule == rule and job.state == "RUNNING"]
+        def found() -> bool:
+            assert self.runs[-1].poll() is None, self.said.read_text()[-8000:]
+            seen.extend(job for job in self.jobs() if job.rule == rule and job.state == "RUNNING")
+            return bool(seen)
 
-        wait_until(f"a job of {rule} runs", lambda: bool(found()), 120)
-        return found()[0]
+        wait_until(f"a job of {rule} runs", found, 600)  # after those of other rules
+        return seen[0]
 
 
 class Training:
@@ -163,7 +166,7 @@ class Training:
         wait_until("training has begun", lambda: self.process() is not None, 120)
         process = self.process()
         assert process
-        wait_until("epochs are finished", lambda: len(self.finished()) >= (1 if self.epochs else 2), 120)
+        wait_until("epochs are finished", lambda: len(self.finished()) >= (1 if self.epochs else 2), 120, pause=0.02)
         process.suspend()
         self.epochs += self.finished()
         return process

@@ -81,13 +81,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until(what: str, reached: Callable[[], bool], seconds: float) -> None:
-    """Look every quarter of a second until something is so."""
+def wait_until(what: str, reached: Callable[[], bool], seconds: float, pause: float = 0.25) -> None:
+    """Look again and again, with pauses in seconds, until something is so."""
     end = time.monotonic() + seconds
     while not reached():
         if time.monotonic() > end:
             raise TimeoutError(f"{what}: not so after {seconds} s")
-        time.sleep(0.25)
+        time.sleep(pause)
 
 
 class OneNode:
@@ -171,7 +171,7 @@ class OneNode:
         return done.stdout.strip()
 
     def done_with(self, number: int) -> bool:
-        """Whether the node would take a job again that it has run before."""
+        """Whether the node has once been done with a job, so that it would take it again."""
         return f"completed epilog for jobid {number}\n" in (self.folder / "slurmd.log").read_text()
 
 
