@@ -80,6 +80,12 @@ BACKBONES = ("vit_b", "vit_l", "vit_h")  # all with the same decoder
 EMBEDDING = 256 * 64 * 64 * 2  # bytes of an image, float16
 
 
+def checkpoint(backbone: str) -> int:
+    """Bytes of its weights, in float32."""
+    with torch.device("meta"):
+        return 4 * sum(tensor.numel() for tensor in build(backbone).parameters())
+
+
 def encoder_flops(backbone: str) -> int:
     """Floating-point operations for an image, counted on the network's shapes alone."""
     with torch.device("meta"):
@@ -136,20 +142,23 @@ def traffic(plan: Plan, sizes: Sizes) -> str:
     """What one job reads and writes, and how many there are.
 
     Whoever uses embeddings reads their images too, once, to know that they are of these; embed reads them for that too.
+    The backbone's file (of `vit_b`) is read once to know that it is the same, and by embed again for its weights.
     """
     store = plan.slices * plan.side**2 * sizes.per_pixel
     boxes = plan.slices * plan.objects * sizes.per_box
     passes = plan.tested * (1 + plan.repeated)
     embeddings, rows = plan.slices * EMBEDDING, []
+    backbone = checkpoint("vit_b")
     train = (
-        0.8 * store
+        backbone
+        + 0.8 * store
         + plan.epochs * (0.6 * embeddings + 0.6 * store)
         + plan.epochs * min(0.2 * plan.slices, plan.validation_objects) * (EMBEDDING + store / plan.slices)
     )
     for stage, jobs, read, written, files in (
         ("convert", plan.datasets, plan.slices * plan.side**2 * 2, store, 2 * plan.slices),
         ("boxes", plan.datasets, store, boxes, 1),
-        ("embed", plan.datasets, 2 * store, embeddings, plan.slices),
+        ("embed", plan.datasets, 2 * store + 2 * backbone, embeddings, plan.slices),
         ("train", plan.trainings, train, 5 * plan.epochs * sizes.model, 2),
         ("refine", plan.trainings * plan.levels, 0.2 * (embeddings + store), passes * sizes.per_pass, 2),
         (
