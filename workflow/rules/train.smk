@@ -35,7 +35,7 @@ rule embed:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=growing(8000),  # measured: 894
+        mem_mb=growing(8000),  # measured: 1,015
         runtime=growing(60),
     params:
         precision=config["embed"]["precision"],
@@ -63,7 +63,7 @@ rule train:
     threads: 2
     resources:
         gpu=1,
-        mem_mb=growing(8000),  # measured: 1,634
+        mem_mb=growing(8000),  # measured: 1,531
         runtime=growing(120),
     params:
         dataset=lambda wildcards: wildcards.dataset,
