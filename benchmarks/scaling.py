@@ -83,7 +83,7 @@ EMBEDDING = 256 * 64 * 64 * 2  # bytes of an image, float16
 def checkpoint(backbone: str) -> int:
     """Bytes of its weights, in float32."""
     with torch.device("meta"):
-        return 4 * sum(tensor.numel() for tensor in build(backbone).parameters())
+        return sum(tensor.nbytes for tensor in build(backbone).parameters())
 
 
 def encoder_flops(backbone: str) -> int:
