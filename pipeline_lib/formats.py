@@ -13,7 +13,6 @@ import h5py
 import imageio.v3 as iio
 import numpy as np
 import zarr
-from dask.delayed import delayed
 from numpy.typing import NDArray
 from tifffile import TiffFile, TiffPageSeries
 
@@ -138,6 +137,25 @@ def _only_series(tiff: TiffFile) -> TiffPageSeries:
     return TiffPageSeries(pages, shape=(len(pages), *shape), dtype=dtype, axes=f"I{pages[0].axes}")
 
 
+@dataclass(frozen=True)
+class _Folder:
+    """Slices in files of their own, as one array: a dask array of each file would be a graph that grows with them."""
+
+    files: list[Path]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __getitem__(self, where: tuple[Any, ...]) -> NDArray[Any]:
+        chosen, *within = where
+        if isinstance(chosen, slice):
+            return np.stack([_read_slice(file) for file in self.files[chosen]])[:, *within]
+        return np.asarray(_read_slice(self.files[chosen])[tuple(within)])
+
+
 def _open_folder(folder: Path) -> da.Array:
     slices = (f for f in folder.iterdir() if f.suffix.lower() in SLICES and not f.name.startswith("."))
     files = sorted(slices, key=_natural)
@@ -148,8 +166,7 @@ def _open_folder(folder: Path) -> da.Array:
         found = ", ".join(f"{shape} {dtype} in {file.name}" for (shape, dtype), file in kinds.items())
         raise DataError(f"{folder}: slices of one shape and dtype are expected, found {found}")
     ((shape, dtype),) = kinds
-    stack: da.Array = da.stack([da.from_delayed(delayed(_read_slice)(file), shape, dtype) for file in files])
-    return stack
+    return _lazy(str(folder), _Folder(files, (len(files), *shape), dtype))
 
 
 def _natural(file: Path) -> list[tuple[int, str]]:
