@@ -152,7 +152,8 @@ class _Folder:
     def __getitem__(self, where: tuple[Any, ...]) -> NDArray[Any]:
         chosen, *within = where
         if isinstance(chosen, slice):
-            return np.stack([_read_slice(file) for file in self.files[chosen]])[:, *within]
+            slices = np.array([_read_slice(file) for file in self.files[chosen]], self.dtype)
+            return slices.reshape(-1, *self.shape[1:])[:, *within]  # none, too, which dask asks for to learn the type
         return np.asarray(_read_slice(self.files[chosen])[tuple(within)])
 
 

@@ -160,8 +160,9 @@ class Inference:
         """All passes of some rows of the table of boxes, as rows of `SCHEMA`, and their `Timing`; prompts (N, 4)."""
         embeddings = {image: self.cache[image].to(device()) for image in objects["image"].unique()}
         started = clock()
-        seen = self.decoder.views(embeddings.values(), [self.tiles.shape(image) for image in embeddings])
-        views = [dict(zip(embeddings, seen, strict=True))[image] for image in objects["image"]]
+        seen = self.decoder.views(embeddings.values(), map(self.tiles.shape, embeddings))
+        by_image = dict(zip(embeddings, seen, strict=True))
+        views = [by_image[image] for image in objects["image"]]
 
         def predict(numbers: Sequence[int], boxes: Boxes) -> tuple[Sequence[Mask], NDArray[np.float32]]:
             return self.decoder.predict([views[number] for number in numbers], boxes)

@@ -95,6 +95,7 @@ def test_who_waited_for_a_finished_job_begins_a_journal_of_its_own(path):
     with Journal(path, "key") as journal:
         second = subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE, text=True)
         while str(path) not in [file.path for file in psutil.Process(second.pid).open_files()]:
+            assert second.poll() is None
             time.sleep(0.01)
         journal.delete()
     assert second.communicate()[0] == "0\n"

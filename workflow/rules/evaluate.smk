@@ -18,7 +18,7 @@ rule refine:
         "../../envs/pipeline.yaml"
     resources:
         gpu=1,
-        mem_mb=growing(8000),  # measured: 1,171
+        mem_mb=growing(8000),  # measured: 1,170
         runtime=growing(30),
     params:
         dataset=lambda wildcards: wildcards.dataset,
@@ -67,7 +67,7 @@ rule audit:
     conda:
         "../../envs/pipeline.yaml"
     resources:
-        mem_mb=growing(2000),  # measured: 732
+        mem_mb=growing(2000),  # measured: 778
         runtime=growing(10),
     params:
         rows=audited_rows(),
@@ -93,7 +93,7 @@ rule tables:
     conda:
         "../../envs/pipeline.yaml"
     resources:
-        mem_mb=growing(1000),  # measured: 186
+        mem_mb=growing(1000),  # measured: 193
         runtime=growing(10),
     params:
         experiment=experiment(),
