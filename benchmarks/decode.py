@@ -35,6 +35,7 @@ from pipeline_lib.weights import weights
 PLAIN = Variant(("mask_decoder",), None)
 SIZE = 512  # of the image, pixels
 CHUNKS = (1, 4, 32)  # of which a peer is given its best
+CALLS = (1, 2, 4, 8, 16, 32)  # boxes per call that ours is measured with
 PEERS = {
     "`SamPredictor.predict_torch`": peers.predict_torch,
     "`micro_sam` `batched_inference`": peers.micro_sam,
@@ -150,13 +151,13 @@ def chunking(rounds: int) -> str:
     for name, precision in product(("vit_b", "micro"), ("float32", "bfloat16")):
         model = box_model(random_sam(name), PLAIN)
         embedding = torch.randn(1, 256, *model.prompt_encoder.image_embedding_size, device=device())
-        boxes = torch.tensor([[50.0, 60.0, 150.0, 170.0]], device=device()).repeat(16, 1)
+        boxes = torch.tensor([[50.0, 60.0, 150.0, 170.0]], device=device()).repeat(max(CALLS), 1)
         with autocast(precision):
             image = model.image_sides([embedding])[0]
-            calls = {str(n): partial(in_chunks, model, image, boxes, n, precision) for n in (1, 2, 4, 8, 16)}
+            calls = {str(n): partial(in_chunks, model, image, boxes, n, precision) for n in CALLS}
         seconds = interleaved(calls, rounds)
         rows.append([f"{name}, {precision}", *(f"{1000 * each.busy / len(boxes):.1f}" for each in seconds.values())])
-    return "**CPU ms a box by boxes per call**\n\n" + table(["network", "1", "2", "4", "8", "16"], rows)
+    return "**CPU ms a box by boxes per call**\n\n" + table(["network", *map(str, CALLS)], rows)
 
 
 def profiled(precision: str) -> str:

@@ -26,6 +26,7 @@ from pipeline_lib.boxes import Deviation, boxes, by_image, read_boxes
 from pipeline_lib.decode import autocast
 from pipeline_lib.embed import Embeddings, embed
 from pipeline_lib.losses import LOSSES, object_share
+from pipeline_lib.malloc import keep_freed_memory
 from pipeline_lib.pretrain import UNSEEN_SEED, draw_slice
 from pipeline_lib.sam import Frame, Variant, box_model, device, load_backbone
 from pipeline_lib.stock import Sam
@@ -177,6 +178,7 @@ def main() -> None:
     parser.add_argument("--objects", type=int, nargs="+", default=[4, 16])
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
+    keep_freed_memory()  # as the stages do; it serves all ways
     parts = [measure(given.backbone, objects, given.rounds) for objects in given.objects]
     write_section("train", "\n\n".join([f"{machine()}; medians of {given.rounds} rounds.", *parts]))
 

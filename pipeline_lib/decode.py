@@ -14,10 +14,10 @@ from pipeline_lib.sam import BoxModel, Frame, device
 
 Boxes = NDArray[np.float32]  # (N, 4), XYXY half-open, pixels of the image
 
-# Bytes of image features per call of the network, by kind of device. On a CPU, with fewer the tokens' small products
-# take a larger share, and with more a call's tensors outgrow the caches; `benchmarks/README.md` has the times, and
-# 8 MiB are within a tenth of the best on either backbone in either precision.
-FEATURES = {"cpu": 2**23, "cuda": 2**27}
+# Boxes per call of the network, by kind of device: the same on every machine of a kind, as masks may depend on it by a
+# pixel. With fewer, the tokens' small products and their weights take a larger share; with more there is little left to
+# gain (`benchmarks/README.md` has a CPU's times), and memory that is touched for the first time costs time too.
+CHUNK = {"cpu": 16, "cuda": 64}
 
 
 def autocast(precision: str) -> torch.autocast:
@@ -64,7 +64,7 @@ class Decoder:
         """
         masks: list[Mask] = []
         ious = np.empty(len(boxes), np.float32)
-        chunk = self._chunk(views[0].side)
+        chunk = CHUNK[device().type]
         for start in range(0, len(boxes), chunk):
             part = slice(start, start + chunk)
             with autocast(self.precision):
@@ -74,8 +74,3 @@ class Decoder:
             masks += [tile[: view.shape[0], : view.shape[1]] for tile, view in zip(tiles, views[part], strict=True)]
             ious[part] = predicted_iou.cpu().numpy()
         return masks, ious
-
-    def _chunk(self, image: ImageSide) -> int:
-        """Boxes per call of the network: the same on every machine of a kind, as masks may depend on it by a pixel."""
-        width = 2 if self.precision == "bfloat16" else 4
-        return max(1, FEATURES[image.features.device.type] // (image.features.numel() * width))

@@ -9,7 +9,8 @@ import hashlib
 import json
 import pickle
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from pipeline_lib.atomic import atomic
 from pipeline_lib.errors import DataError, WeightsError
@@ -53,7 +55,7 @@ class Backbone:
 
 
 def build(name: str) -> Sam:
-    """The backbone's network with random weights, on the default device (`torch.device("meta")` gives shapes only).
+    """The backbone's network with random weights, or within `shapes_only` with none.
 
     Raises:
         DataError: there is no such backbone.
@@ -61,6 +63,26 @@ def build(name: str) -> Sam:
     if name not in BACKBONES:
         raise DataError(f"backbone {name!r}: expected one of {', '.join(BACKBONES)}")
     return BACKBONES[name]().eval()
+
+
+class _WithoutDraws(TorchFunctionMode):
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch.randn:
+            return torch.empty(*args, device="cpu")
+        if function is nn.init.normal_:
+            return kwargs["tensor"]
+        return function(*args, **kwargs or {})
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """What is built in it takes no time and memory for weights, which `fill` then gives it.
+
+    That is the meta device, but nothing is drawn at random: there, what draws is written in Python, and would import
+    torch's compiler, which takes as long as the import of torch.
+    """
+    with torch.device("meta"), _WithoutDraws():
+        yield
 
 
 def load_backbone(manifest: str | Path) -> Sam:
@@ -75,7 +97,7 @@ def load_backbone(manifest: str | Path) -> Sam:
 
 
 def shapes_of(manifest: str | Path) -> tuple[Sam, Backbone]:
-    """The manifest's backbone on the meta device, and its record.
+    """The manifest's backbone without its weights, and its record.
 
     Raises:
         WeightsError: the checkpoint is no longer the file that the manifest was written for.
@@ -83,7 +105,7 @@ def shapes_of(manifest: str | Path) -> tuple[Sam, Backbone]:
     backbone = Backbone.read(manifest)
     if fingerprint(backbone.checkpoint) != backbone.fingerprint:
         raise WeightsError(f"{backbone.checkpoint}: changed since {manifest} was written for it; run weights again")
-    with torch.device("meta"):
+    with shapes_only():
         return build(backbone.name), backbone
 
 
@@ -149,7 +171,7 @@ def check_tensors(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor],
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
-    """Make the tensors of the file at `path` the weights of a module built on the meta device, in float32.
+    """Make the tensors of the file at `path` the weights of a module built within `shapes_only`, in float32.
 
     Raises:
         WeightsError: they do not fit.
@@ -298,7 +320,7 @@ def load_model(path: str | Path) -> BoxModel:
     """
     tensors = read_tensors(path)
     made = read_record(path)
-    with torch.device("meta"):
+    with shapes_only():
         model = box_model(build(made["backbone"]), Variant.of(made["variant"]))
     fill(model, tensors, path)
     return model.eval()
@@ -335,24 +357,26 @@ class Frame:
     def mask(self, logits: Tensor) -> Tensor:
         """Binary masks (N, h, w) of a full tile from low-resolution logits (N, 4h, 4w of the embedding).
 
-        The steps and their order are those of `Sam.postprocess_masks`, but for the first, which enlarges most: it is
-        done where the masks live, and what lies beyond is no object anyway.
+        The steps are those of `Sam.postprocess_masks`: enlarge to the network's input, cut off its padding, resize to
+        the tile. The first, which enlarges most, is done where the masks live; what lies beyond is no object anyway.
+        Where the second would halve what the first enlarged by four, both together enlarge by two.
         """
+        factor = self.image_size // logits.shape[-1]
+        halves = factor == 4 and self.input_shape == (2 * self.tile[0], 2 * self.tile[1])
+        (h, w), factor = (self.tile, 2) if halves else (self.input_shape, factor)
         rows, columns = _living(logits)
-        factor = self.image_size // logits.shape[-1]  # two or four: to start at another pixel moves no sample
-        living = logits[:, rows, columns]
-        h, w = (factor * side for side in living.shape[1:])
-        full = logits.new_full((len(logits), self.image_size, self.image_size), -1.0)
-        y, x = factor * rows.start, factor * columns.start
-        full[:, y : y + h, x : x + w] = self._resize(living, (h, w))
-        h, w = self.input_shape
-        return self._resize(full[:, :h, :w], self.tile) > 0
+        living = _resize(
+            logits[:, rows, columns], (factor * (rows.stop - rows.start), factor * (columns.stop - columns.start))
+        )
+        ends = (columns.start, logits.shape[2] - columns.stop, rows.start, logits.shape[1] - rows.stop)
+        margins = [factor * end for end in ends]  # which moves no sample
+        if (h, w) == self.tile:
+            return F.pad(living > 0, margins)[:, :h, :w]
+        return _resize(F.pad(living, margins, value=-1.0)[:, :h, :w], self.tile) > 0
 
-    @staticmethod
-    def _resize(logits: Tensor, shape: tuple[int, int]) -> Tensor:
-        if logits.shape[1:] == shape:  # where bilinear resizing changes nothing
-            return logits
-        return F.interpolate(logits[:, None], shape, mode="bilinear", align_corners=False)[:, 0]
+
+def _resize(logits: Tensor, shape: tuple[int, int]) -> Tensor:
+    return F.interpolate(logits[:, None], shape, mode="bilinear", align_corners=False)[:, 0]
 
 
 def _living(logits: Tensor) -> tuple[slice, slice]:
@@ -363,5 +387,6 @@ def _living(logits: Tensor) -> tuple[slice, slice]:
     present = (logits > 0).any(dim=0)
     lines = torch.stack([present.any(dim=1), present.any(dim=0)]).byte()  # 2 g
     ends = torch.stack([lines.argmax(dim=1), lines.flip(1).argmax(dim=1)]).tolist()  # one wait for a GPU
-    rows, columns = (slice(max(0, first - 2), lines.shape[1] - last + 2) for first, last in zip(*ends, strict=True))
+    side = lines.shape[1]
+    rows, columns = (slice(max(0, first - 2), min(side, side - last + 2)) for first, last in zip(*ends, strict=True))
     return rows, columns

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import torch
-
 from pipeline_lib.atomic import atomic
 from pipeline_lib.download import fetch
-from pipeline_lib.sam import Backbone, build, check_tensors, fingerprint, read_tensors
+from pipeline_lib.sam import Backbone, build, check_tensors, fingerprint, read_tensors, shapes_only
 
 SHIPPED = {"micro": Path(__file__).with_name("micro.safetensors")}
 META = "https://dl.fbaipublicfiles.com/segment_anything"
@@ -42,7 +40,7 @@ def weights(
         DownloadError: it could not be fetched.
     """
     name = backbone["name"]
-    with torch.device("meta"):
+    with shapes_only():
         sam = build(name)
     checkpoint = _checkpoint(name, backbone["checkpoint"], Path(folder), released).resolve()
     check_tensors(sam.state_dict(), read_tensors(checkpoint), f"{checkpoint} (for {name})")

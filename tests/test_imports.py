@@ -31,6 +31,19 @@ def test_a_stage_with_a_network_imports_no_compiler(stage):
     assert not modules & (COMPILER | PLOTTING | WORKFLOW)
 
 
+@pytest.mark.parametrize("backbone", ["micro", "vit_b"])
+def test_building_a_network_without_weights_imports_no_compiler(backbone):
+    code = f"""
+import json, sys
+from pipeline_lib.sam import Token, Variant, box_model, build, shapes_only
+with shapes_only():
+    box_model(build({backbone!r}), Variant((), Token(128, 1)))
+print(json.dumps(list(sys.modules)))
+"""
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not set(json.loads(shown.stdout)) & COMPILER
+
+
 def test_the_rest_of_segment_anything_is_there_for_those_who_ask():
     code = """
 from pipeline_lib.stock import Sam

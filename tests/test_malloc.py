@@ -10,8 +10,8 @@ import resource, torch
 from pipeline_lib.malloc import keep_freed_memory
 {keep}
 def work():
-    x = torch.ones(2**22).add(1).mul(2).view(64, -1).softmax(0).exp()  # 16 MiB each
-    return x + torch.ones(2**21).exp().repeat(2).view(64, -1)
+    x = torch.ones(2**24).add(1).mul(2).view(64, -1).softmax(0).exp()  # 64 MiB each
+    return x + torch.ones(2**23).exp().repeat(2).view(64, -1)
 for _ in range(5):
     work()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -29,5 +29,5 @@ def faults(keep: str) -> int:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
 def test_freed_tensors_are_not_mapped_anew():
-    # not none, as a tensor now and then finds no hole that fits
-    assert faults("keep_freed_memory()") < faults("") / 5
+    # not none, as the heap still grows now and then, by a tensor that finds no hole that fits
+    assert faults("keep_freed_memory()") < faults("") / 10
