@@ -74,10 +74,15 @@ def look_at(sam: Sam, source: Slice) -> SamPredictor:
     return predictor
 
 
+def decoder_of(predictor: SamPredictor, precision: str) -> Decoder:
+    """A predictor's model and image size as `pipeline_lib` has them."""
+    frame = Frame(predictor.original_size, predictor.model.image_encoder.img_size)
+    return Decoder(box_model(predictor.model, PLAIN), frame, precision)
+
+
 def ours(predictor: SamPredictor, precision: str) -> Way:
     """`pipeline_lib.decode`, the image's side included."""
-    frame = Frame(predictor.original_size, predictor.model.image_encoder.img_size)
-    decoder = Decoder(box_model(predictor.model, PLAIN), frame, precision)
+    decoder = decoder_of(predictor, precision)
 
     def run(boxes: Boxes) -> Masks:
         views = decoder.views([predictor.features], [predictor.original_size]) * len(boxes)
@@ -191,11 +196,13 @@ def users_loop(predictor: SamPredictor, boxes: Boxes) -> Masks:
     return np.stack(outputs)
 
 
-def iterated(way: Way, boxes: Boxes) -> Masks:
-    """The same by `pipeline_lib.refine`."""
+def iterated(predictor: SamPredictor, precision: str, boxes: Boxes) -> Masks:
+    """The same as `pipeline_lib.refine` does it: an image's side serves all passes."""
+    decoder = decoder_of(predictor, precision)
+    (view,) = decoder.views([predictor.features], [predictor.original_size])
 
     def predict(_: Sequence[int], boxes: Boxes) -> tuple[Sequence[Mask], NDArray[np.float32]]:
-        return list(way(boxes)), np.zeros(len(boxes), np.float32)
+        return decoder.predict([view] * len(boxes), boxes)
 
     histories = iterate(predict, first_passes(predict, boxes), RULES)
     return np.stack([history[output_of(history, RULES)].mask for history in histories])
@@ -209,7 +216,7 @@ def iterating(rounds: int) -> str:
     uniform = np.random.default_rng(0).random((len(exact), 4))
     boxes = clip(deviate(exact, LEVEL, uniform, Deviation("scale", "both")), predictor.original_size)
     ways = {"a loop on `SamPredictor.predict`": partial(users_loop, predictor, boxes)}
-    ways |= {f"ours, {name}": partial(iterated, ours(predictor, name), boxes) for name in ("float32", "bfloat16")}
+    ways |= {f"ours, {name}": partial(iterated, predictor, name, boxes) for name in ("float32", "bfloat16")}
     title = f"B. {len(boxes)} boxes at {LEVEL} % iterated until they settle, 256 × 256 pixels, shipped micro"
     return measure(title, ways, len(boxes), rounds)
 

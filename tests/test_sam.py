@@ -121,19 +121,24 @@ def test_token_changes_the_output(proposed, embedding, boxes):
     assert (with_token - without).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("tile", [(256, 256), (90, 130), (300, 211), (7, 1000)])
-def test_mask_is_that_of_postprocess_masks(micro, tile):
-    logits = torch.randn(3, 128, 128, generator=torch.Generator().manual_seed(0))
+TILES = [(256, 256), (90, 130), (300, 211), (7, 1000), (128, 128), (128, 90)]
+
+
+@pytest.mark.parametrize("tile", TILES)
+@pytest.mark.parametrize("grid", [64, 128])  # enlarged by four, as SAM's own networks do, or by two
+def test_mask_is_that_of_postprocess_masks(micro, tile, grid):
+    logits = torch.randn(3, grid, grid, generator=torch.Generator().manual_seed(0))
     frame = Frame(tile, 256)
     expected = micro.postprocess_masks(logits[:, None], frame.input_shape, tile)[:, 0] > micro.mask_threshold
     assert torch.equal(frame.mask(logits), expected)
 
 
-@pytest.mark.parametrize("tile", [(256, 256), (90, 130), (300, 211), (7, 1000)])
+@pytest.mark.parametrize("tile", TILES)
+@pytest.mark.parametrize("grid", [64, 128])
 @pytest.mark.parametrize("centre", [(0, 0), (1, 126), (127, 127), (40, 63), (400, 400)])
-def test_mask_that_lives_in_a_corner_is_that_of_postprocess_masks(micro, tile, centre):
-    y, x = torch.meshgrid(torch.arange(128), torch.arange(128), indexing="ij")
-    noise = torch.randn(2, 128, 128, generator=torch.Generator().manual_seed(0))
+def test_mask_that_lives_in_a_corner_is_that_of_postprocess_masks(micro, tile, grid, centre):
+    y, x = torch.meshgrid(*[128 / grid * torch.arange(grid)] * 2, indexing="ij")
+    noise = torch.randn(2, grid, grid, generator=torch.Generator().manual_seed(0))
     logits = 9 - ((y - centre[0]) ** 2 + (x - centre[1]) ** 2).sqrt() + 2 * noise  # (400, 400): no pixel of it
     frame = Frame(tile, 256)
     expected = micro.postprocess_masks(logits[:, None], frame.input_shape, tile)[:, 0] > micro.mask_threshold
