@@ -196,9 +196,8 @@ def users_loop(predictor: SamPredictor, boxes: Boxes) -> Masks:
     return np.stack(outputs)
 
 
-def iterated(predictor: SamPredictor, precision: str, boxes: Boxes) -> Masks:
+def iterated(predictor: SamPredictor, decoder: Decoder, boxes: Boxes) -> Masks:
     """The same as `pipeline_lib.refine` does it: an image's side serves all passes."""
-    decoder = decoder_of(predictor, precision)
     (view,) = decoder.views([predictor.features], [predictor.original_size])
 
     def predict(_: Sequence[int], boxes: Boxes) -> tuple[Sequence[Mask], NDArray[np.float32]]:
@@ -216,7 +215,8 @@ def iterating(rounds: int) -> str:
     uniform = np.random.default_rng(0).random((len(exact), 4))
     boxes = clip(deviate(exact, LEVEL, uniform, Deviation("scale", "both")), predictor.original_size)
     ways = {"a loop on `SamPredictor.predict`": partial(users_loop, predictor, boxes)}
-    ways |= {f"ours, {name}": partial(iterated, predictor, name, boxes) for name in ("float32", "bfloat16")}
+    decoders = {name: decoder_of(predictor, name) for name in ("float32", "bfloat16")}
+    ways |= {f"ours, {name}": partial(iterated, predictor, decoder, boxes) for name, decoder in decoders.items()}
     title = f"B. {len(boxes)} boxes at {LEVEL} % iterated until they settle, 256 × 256 pixels, shipped micro"
     return measure(title, ways, len(boxes), rounds)
 

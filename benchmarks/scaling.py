@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline_lib.sam import Token, Variant, box_model, build
+from pipeline_lib.sam import Token, Variant, box_model, build, shapes_only
 from pipeline_lib.store import Store
 
 GB, MB, KB = 1e9, 1e6, 1e3
@@ -82,7 +82,7 @@ EMBEDDING = 256 * 64 * 64 * 2  # bytes of an image, float16
 
 def checkpoint(backbone: str) -> int:
     """Bytes of its weights, in float32."""
-    with torch.device("meta"):
+    with shapes_only():
         return sum(tensor.nbytes for tensor in build(backbone).parameters())
 
 

@@ -15,8 +15,8 @@ from pipeline_lib.sam import BoxModel, Frame, device
 Boxes = NDArray[np.float32]  # (N, 4), XYXY half-open, pixels of the image
 
 # Boxes per call of the network, by kind of device: the same on every machine of a kind, as masks may depend on it by a
-# pixel. With fewer, the tokens' small products and their weights take a larger share; with more there is little left to
-# gain (`benchmarks/README.md` has a CPU's times), and memory that is touched for the first time costs time too.
+# pixel. On a CPU twice as many are hardly faster (`benchmarks/README.md`) and take twice the memory. A GPU's number is
+# not measured: so many that a call is long beside the launch of its kernels.
 CHUNK = {"cpu": 16, "cuda": 64}
 
 

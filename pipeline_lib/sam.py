@@ -68,7 +68,7 @@ def build(name: str) -> Sam:
 class _WithoutDraws(TorchFunctionMode):
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function is torch.randn:
-            return torch.empty(*args, device="cpu")
+            return torch.zeros(*args, device="cpu")
         if function is nn.init.normal_:
             return kwargs["tensor"]
         return function(*args, **kwargs or {})
@@ -78,8 +78,8 @@ class _WithoutDraws(TorchFunctionMode):
 def shapes_only() -> Iterator[None]:
     """What is built in it takes no time and memory for weights, which `fill` then gives it.
 
-    That is the meta device, but nothing is drawn at random: there, what draws is written in Python, and would import
-    torch's compiler, which takes as long as the import of torch.
+    That is the meta device but for normal draws, which give zeros or are left out: on that device they, and arithmetic
+    with them, are written in Python and import torch's compiler, which takes nearly as long as the import of torch.
     """
     with torch.device("meta"), _WithoutDraws():
         yield
@@ -359,19 +359,19 @@ class Frame:
 
         The steps are those of `Sam.postprocess_masks`: enlarge to the network's input, cut off its padding, resize to
         the tile. The first, which enlarges most, is done where the masks live; what lies beyond is no object anyway.
-        Where the second would halve what the first enlarged by four, both together enlarge by two.
+        Where the last would halve what the first enlarged by four, both together enlarge by two, but for rounding.
         """
         factor = self.image_size // logits.shape[-1]
-        halves = factor == 4 and self.input_shape == (2 * self.tile[0], 2 * self.tile[1])
-        (h, w), factor = (self.tile, 2) if halves else (self.input_shape, factor)
+        halved = factor == 4 and self.input_shape == (2 * self.tile[0], 2 * self.tile[1])
+        (h, w), factor = (self.tile, 2) if halved else (self.input_shape, factor)
         rows, columns = _living(logits)
         living = _resize(
             logits[:, rows, columns], (factor * (rows.stop - rows.start), factor * (columns.stop - columns.start))
         )
         ends = (columns.start, logits.shape[2] - columns.stop, rows.start, logits.shape[1] - rows.stop)
-        margins = [factor * end for end in ends]  # which moves no sample
+        margins = [factor * end for end in ends]  # of whole cells, so that no sample moves
         if (h, w) == self.tile:
-            return F.pad(living > 0, margins)[:, :h, :w]
+            return F.pad(living > 0, margins)[:, :h, :w].contiguous()  # or the padding would be kept with each mask
         return _resize(F.pad(living, margins, value=-1.0)[:, :h, :w], self.tile) > 0
 
 
