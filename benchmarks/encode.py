@@ -8,6 +8,7 @@ of large matrices in the same run. The peer comes by `pip install .[peers]`.
 import argparse
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import product
 
 import torch
 from segment_anything.modeling import Sam
@@ -108,19 +109,22 @@ def measure(title: str, ways: Mapping[str, Way], work: int, rounds: int) -> str:
 
 
 def attending(rounds: int) -> str:
-    """The two ways to attend in a block of vit_b without windows."""
-    attention = random_sam("vit_b").image_encoder.blocks[2].attn
+    """The two ways to attend in a block of vit_b: with windows, of which an image has 25, and without."""
+    blocks = random_sam("vit_b").image_encoder.blocks
     calls: dict[str, Way] = {}
-    for precision in PRECISIONS:
-        q, k, v = torch.randn(3, 1, 12, 64, 64, 64, device=device(), dtype=getattr(torch, precision))
+    for precision, (block, images, side, own) in product(
+        PRECISIONS, [(blocks[0], 25, 14, encoder.at_once), (blocks[2], 1, 64, encoder.in_pieces)]
+    ):
+        q, k, v = torch.randn(3, images, 12, side, side, 64, device=device(), dtype=getattr(torch, precision))
         with autocast(precision):
-            positions = encoder.relative_positions(attention, q)
-        for way in (encoder.fused, encoder.in_pieces):
-            attend = partial(way, k=k, v=v, rows=positions[0], columns=positions[1])
-            calls[f"`{way.__name__}`, {precision}"] = partial(in_precision, precision, attend, q)
+            rows, columns = encoder.relative_positions(block.attn, q)
+        for way in (encoder.fused, own):
+            attend = partial(way, k=k, v=v, rows=rows, columns=columns)
+            name = f"{side} × {side} cells, `{way.__name__}`, {precision}"
+            calls[name] = partial(in_precision, precision, attend, q)
     seconds = interleaved(calls, rounds)
-    rows = [[name, f"{each.busy:.2f}", f"{each.wall:.2f}"] for name, each in seconds.items()]
-    return "**Attention alone, in a block of vit_b without windows**\n\n" + table(["way", "CPU s", "wall s"], rows)
+    lines = [[name, f"{1000 * each.busy:.0f}", f"{1000 * each.wall:.0f}"] for name, each in seconds.items()]
+    return "**Attention alone, in a block of vit_b**\n\n" + table(["way", "CPU ms", "wall ms"], lines)
 
 
 def encoding(rounds: int) -> str:

@@ -5,7 +5,8 @@ goes through it once for each of a handful of operations; most of its time goes 
 
 - on a GPU, attention is torch's fused one, with the relative positions as its mask (`fused`);
 - on a CPU, which has caches, scores are made for some rows of one head's queries at a time and used up at once
-  (`in_pieces`). Torch's fused attention makes matrix products there that are slower than those of its libraries;
+  (`in_pieces`), or in a window for all (`at_once`). Torch's fused attention makes matrix products there that are slower
+  than those of its libraries;
 - float32 products with weights go to oneDNN on a CPU, disguised as convolutions (`times`): torch sends matrix products
   to MKL, which on AMD's processors leaves half of the vector unit unused;
 - a window's padding is cut off before the output projection, not after.
@@ -53,7 +54,7 @@ def attend(attention: ViTAttention, x: Tensor, window: int) -> Tensor:
     )  # B H h w D
     positions = relative_positions(attention, q)
     if window:
-        seen = fused(q, k, v, *positions)
+        seen = (fused if x.is_cuda else at_once)(q, k, v, *positions)
     elif x.is_cuda:  # an image at a time, for the positions' part of its scores is a gigabyte in vit_h
         images = zip(*(part.split(1) for part in (q, k, v, *positions)), strict=True)
         seen = torch.cat([fused(*image) for image in images])
@@ -78,6 +79,21 @@ def fused(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> Ten
     q, k, v = (x.flatten(2, 3) for x in (q, k, v))
     seen = F.scaled_dot_product_attention(q, k, v, attn_mask=positions)
     attended: Tensor = seen.transpose(1, 2).unflatten(1, rows.shape[2:4]).flatten(3)
+    return attended
+
+
+def at_once(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The same as `fused`, the positions' part by the product that makes the scores.
+
+    To queries it appends what each row and column adds, to keys which row and column they are in: a window has few.
+    """
+    h, w, width = q.shape[2:]
+    row, column = torch.eye(h).repeat_interleave(w, dim=0), torch.eye(w).repeat(h, 1)  # hw h, hw w
+    places = torch.cat([row, column], dim=1).to(k).expand(*k.shape[:2], -1, -1)
+    placed = torch.cat([k.flatten(2, 3), places], dim=-1)  # B H hw D+h+w
+    asked = torch.cat([q * width**-0.5, rows, columns], dim=-1).flatten(2, 3)
+    seen = torch.matmul(torch.matmul(asked, placed.transpose(2, 3)).softmax(dim=-1), v.flatten(2, 3))
+    attended: Tensor = seen.transpose(1, 2).unflatten(1, (h, w)).flatten(3)
     return attended
 
 

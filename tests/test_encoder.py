@@ -11,7 +11,7 @@ from torch import nn
 from pipeline_lib.decode import Decoder, autocast
 from pipeline_lib.embed import encode as embed
 from pipeline_lib.embed import to_network
-from pipeline_lib.encoder import PIECE, encode, fused, in_pieces, relative_positions
+from pipeline_lib.encoder import PIECE, at_once, encode, fused, in_pieces, relative_positions
 from pipeline_lib.masks import iou
 from pipeline_lib.pretrain import FRAME, NO_TOKEN, draw_slice, objects_of
 from pipeline_lib.sam import Frame, box_model, load_backbone
@@ -65,14 +65,15 @@ def test_embeddings_in_bfloat16_are_nearly_those_of_stock(small, images):
     assert 1e-4 < relative_error(ours, small(images)) < BFLOAT16_ERROR
 
 
-def test_attention_in_pieces_is_that_of_torch_with_positions_that_matter(small):
+@pytest.mark.parametrize("attend", [at_once, in_pieces])
+def test_attention_is_that_of_torch_with_positions_that_matter(attend, small):
     attention = small.blocks[1].attn
     q, k, v = torch.randn(3, 2, attention.num_heads, GRID, GRID, 64, generator=torch.Generator().manual_seed(2))
     attention_of_64 = nn.Module()
     attention_of_64.rel_pos_h, attention_of_64.rel_pos_w = attention.rel_pos_h[:, :64], attention.rel_pos_w[:, :64]
     positions = relative_positions(attention_of_64, q)
     expected = fused(q, k, v, *positions)
-    torch.testing.assert_close(in_pieces(q, k, v, *positions), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(attend(q, k, v, *positions), expected, rtol=0, atol=1e-5)
     without = fused(q, k, v, *map(torch.zeros_like, positions))
     assert (without - expected).abs().max() > 1e-2
 
