@@ -1,6 +1,6 @@
 """A finished experiment: what each stage took, what orchestration took, and what the naive plan would have.
 
-python -m benchmarks.experiment RESULTS LOG [--dataset NAME] [--rounds 3]
+python -m benchmarks.experiment RESULTS LOG [--dataset NAME] [--rounds 5]
 
 RESULTS is the experiment's folder, by whose name the README's section goes, and LOG Snakemake's own of the run that
 made all of it (`.snakemake/log`). The naive plan is the same experiment as one writes it on segment_anything: encoder
@@ -340,7 +340,7 @@ def main() -> None:
     parser.add_argument("results", type=Path)
     parser.add_argument("log", type=Path)
     parser.add_argument("--dataset", help="whose tiles the unit costs are measured on; default: the first")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
     keep_freed_memory()  # as the stages do
     dataset = given.dataset or min(path.stem for path in (given.results / "convert").glob("*.zarr"))

@@ -1,4 +1,4 @@
-"""A step of training, ours and others': `python -m benchmarks.train [--backbone vit_b] [--objects 16] [--rounds 3]`.
+"""A step of training, ours and others': `python -m benchmarks.train [--backbone vit_b] [--objects 16] [--rounds 5]`.
 
 One generated image as large as the backbone's input, some of its objects, random weights: loss, backward pass and
 optimiser of the mask decoder alone. Ours reads the image's embedding from disk (`pipeline_lib.train.train_epoch`, as
@@ -176,7 +176,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbone", default="vit_b")
     parser.add_argument("--objects", type=int, nargs="+", default=[4, 16])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
     keep_freed_memory()  # as the stages do; it serves all ways
     parts = [measure(given.backbone, objects, given.rounds) for objects in given.objects]
