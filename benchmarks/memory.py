@@ -28,7 +28,7 @@ from pipeline_lib.weights import weights
 SIDE = 1024  # of an image, pixels
 LOAD = """
 import sys, time
-import pipeline_lib.embed, pipeline_lib.train
+import pipeline_lib.{job}
 from pipeline_lib.sam import Variant, load_backbone, load_untrained
 kept = {load}
 print(time.process_time())
@@ -111,7 +111,8 @@ def loading(backbone: str) -> list[float]:
         weights(
             manifest=f"{folder}/manifest", backbone={"name": backbone, "checkpoint": str(checkpoint)}, folder=folder
         )
-        return [in_process(LOAD.format(load=load), f"{folder}/manifest").peak for load in LOADS.values()]
+        manifest = f"{folder}/manifest"
+        return [in_process(LOAD.format(job=job, load=load), manifest).peak for job, load in LOADS.items()]
 
 
 def main() -> None:
