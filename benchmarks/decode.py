@@ -6,7 +6,7 @@ masks out. The peers come by `pip install .[peers]`.
 """
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -19,8 +19,9 @@ from segment_anything import SamPredictor
 from segment_anything.modeling import Sam
 
 from benchmarks import peers
+from benchmarks.limit import PRECISIONS, decoder_flops, peaks, products
 from benchmarks.peers import Boxes, Masks, Way
-from benchmarks.report import Seconds, by_operator, interleaved, machine, table, write_section
+from benchmarks.report import Seconds, by_operator, interleaved, machine, table, timed, write_section
 from pipeline_lib.boxes import Deviation, clip, deviate
 from pipeline_lib.decode import Decoder, autocast
 from pipeline_lib.lean import ImageSide
@@ -32,10 +33,11 @@ from pipeline_lib.sam import BoxModel, Frame, Variant, box_model, build, device,
 from pipeline_lib.synthetic import Slice
 from pipeline_lib.weights import weights
 
+Network = Callable[[Sequence[ImageSide], torch.Tensor], object]  # `BoxModel`, as it is or compiled
 PLAIN = Variant(("mask_decoder",), None)
 SIZE = 512  # of the image, pixels
 CHUNKS = (1, 4, 32)  # of which a peer is given its best
-CALLS = (1, 2, 4, 8, 16, 32)  # boxes per call that ours is measured with
+CALLS = (1, 4, 8, 16, 32, 64)  # boxes per call that ours is measured with
 PEERS = {
     "`SamPredictor.predict_torch`": peers.predict_torch,
     "`micro_sam` `batched_inference`": peers.micro_sam,
@@ -108,7 +110,7 @@ def decode_ways(predictor: SamPredictor, boxes: Boxes) -> tuple[dict[str, Way], 
             ways[f"{name}, chunks of {chunk}"] = way
         except ImportError as error:
             skipped.append(f"{name}: skipped, {error}")
-    ways |= {f"ours, {precision}": ours(predictor, precision) for precision in ("float32", "bfloat16")}
+    ways |= {f"ours, {precision}": ours(predictor, precision) for precision in PRECISIONS}
     return ways, skipped
 
 
@@ -132,11 +134,21 @@ def rows_of(ways: Mapping[str, Callable[[], Masks]], seconds: dict[str, Seconds]
     return rows
 
 
-def measure(title: str, ways: Mapping[str, Callable[[], Masks]], count: int, rounds: int) -> str:
-    """One table, under its title."""
-    seconds = interleaved(ways, rounds)
+def measured(ways: Mapping[str, Callable[[], Masks]], seconds: dict[str, Seconds], count: int) -> str:
+    """One table."""
     columns = ["way", "CPU ms a box", "speed", "wall ms a box", "pixels as the first's", "IoU with the first's"]
-    return f"**{title}**\n\n{table(columns, rows_of(ways, seconds, count))}"
+    return table(columns, rows_of(ways, seconds, count))
+
+
+def limited(seconds: Mapping[str, Seconds], large: Iterable[str], count: int) -> str:
+    """Benchmark F for A: ours beside the machine's peak of the same run."""
+    peak, said = peaks(large, seconds)
+    work = decoder_flops(PLAIN)
+    rates = {each: work / (seconds[f"ours, {each}"].busy / count) for each in PRECISIONS}
+    ours = ", ".join(
+        f"{rate / 1e9:.0f} in {each} ({rate / peak[each]:.0%} of the peak)" for each, rate in rates.items()
+    )
+    return f"{work / 1e9:.2f} GFLOP a box, of which ours does in a CPU second {ours}. {said}"
 
 
 def decoding(count: int, rounds: int) -> str:
@@ -145,24 +157,54 @@ def decoding(count: int, rounds: int) -> str:
     corners = np.random.default_rng(0).uniform(0, SIZE, (count, 2, 2)).astype(np.float32)
     boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
     ways, skipped = decode_ways(predictor, boxes)
-    calls = {name: partial(way, boxes) for name, way in ways.items()}
-    title = f"A. {count} boxes of one image, {SIZE} × {SIZE} pixels, vit_b with random weights"
-    return "\n\n".join([measure(title, calls, count, rounds), *skipped])
+    calls, large = {name: partial(way, boxes) for name, way in ways.items()}, products()
+    seconds = interleaved({**calls, **large}, rounds)
+    title = f"**A. {count} boxes of one image, {SIZE} × {SIZE} pixels, vit_b with random weights**"
+    return "\n\n".join([title, measured(calls, seconds, count), *skipped, limited(seconds, large, count)])
 
 
 def chunking(rounds: int) -> str:
-    """How many boxes per call of the network are best, the image's side apart."""
+    """How many boxes per call of the network are best."""
     rows = []
-    for name, precision in product(("vit_b", "micro"), ("float32", "bfloat16")):
-        model = box_model(random_sam(name), PLAIN)
-        embedding = torch.randn(1, 256, *model.prompt_encoder.image_embedding_size, device=device())
-        boxes = torch.tensor([[50.0, 60.0, 150.0, 170.0]], device=device()).repeat(max(CALLS), 1)
-        with autocast(precision):
-            image = model.image_sides([embedding])[0]
-            calls = {str(n): partial(in_chunks, model, image, boxes, n, precision) for n in CALLS}
+    for name, precision in product(("vit_b", "micro"), PRECISIONS):
+        model, images, boxes = alone(name, precision, max(CALLS))
+        calls = {str(n): partial(in_chunks, model, images, boxes, n, precision) for n in CALLS}
         seconds = interleaved(calls, rounds)
         rows.append([f"{name}, {precision}", *(f"{1000 * each.busy / len(boxes):.1f}" for each in seconds.values())])
     return "**CPU ms a box by boxes per call**\n\n" + table(["network", *map(str, CALLS)], rows)
+
+
+def compiling(rounds: int) -> str:
+    """Whether torch's compiler would pay, for two calls of 16 boxes."""
+    torch.compiler.config.force_disable_caches = True  # as on a machine that has not compiled it yet
+    rows = []
+    for precision in PRECISIONS:
+        model, images, boxes = alone("vit_b", precision, 32)
+        compiled = torch.compile(model, dynamic=False)
+        start = timed(partial(in_chunks, compiled, images, boxes, 16, precision))
+        models: dict[str, Network] = {"eager": model, "compiled": compiled}
+        calls = {name: partial(in_chunks, each, images, boxes, 16, precision) for name, each in models.items()}
+        seconds = interleaved(calls, rounds)
+        rows.append([f"vit_b, {precision}", *(f"{1000 * each.busy / len(boxes):.1f}" for each in seconds.values())])
+        rows[-1].append(f"{start.wall:.0f}")
+    columns = ["network", "CPU ms a box", "compiled, CPU ms a box", "first call, wall s"]
+    return "**`torch.compile`, which is not used**\n\n" + table(columns, rows)
+
+
+def alone(name: str, precision: str, count: int) -> tuple[BoxModel, list[ImageSide], torch.Tensor]:
+    """A network and some boxes of one image, whose side is computed."""
+    model = box_model(random_sam(name), PLAIN)
+    embedding = torch.randn(1, 256, *model.prompt_encoder.image_embedding_size, device=device())
+    with autocast(precision):
+        images = model.image_sides([embedding]) * count
+    return model, images, torch.tensor([[50.0, 60.0, 150.0, 170.0]], device=device()).repeat(count, 1)
+
+
+def in_chunks(model: Network, images: Sequence[ImageSide], boxes: torch.Tensor, chunk: int, precision: str) -> None:
+    """The network alone."""
+    with autocast(precision):
+        for start in range(0, len(boxes), chunk):
+            model(images[start : start + chunk], boxes[start : start + chunk])
 
 
 def profiled(precision: str) -> str:
@@ -170,13 +212,6 @@ def profiled(precision: str) -> str:
     predictor = look_at(random_sam("vit_b"), draw_slice(UNSEEN_SEED, SIZE))
     way, boxes = ours(predictor, precision), np.tile(np.array([[50, 60, 150, 170]], np.float32), (32, 1))
     return f"**Ours, {precision}, by operator**: {by_operator(partial(way, boxes))}."
-
-
-def in_chunks(model: BoxModel, image: ImageSide, boxes: torch.Tensor, chunk: int, precision: str) -> None:
-    """The network alone."""
-    with autocast(precision):
-        for part in boxes.split(chunk):
-            model([image] * len(part), part)
 
 
 def users_loop(predictor: SamPredictor, boxes: Boxes) -> Masks:
@@ -215,10 +250,10 @@ def iterating(rounds: int) -> str:
     uniform = np.random.default_rng(0).random((len(exact), 4))
     boxes = clip(deviate(exact, LEVEL, uniform, Deviation("scale", "both")), predictor.original_size)
     ways = {"a loop on `SamPredictor.predict`": partial(users_loop, predictor, boxes)}
-    decoders = {name: decoder_of(predictor, name) for name in ("float32", "bfloat16")}
+    decoders = {name: decoder_of(predictor, name) for name in PRECISIONS}
     ways |= {f"ours, {name}": partial(iterated, predictor, decoder, boxes) for name, decoder in decoders.items()}
-    title = f"B. {len(boxes)} boxes at {LEVEL} % iterated until they settle, 256 × 256 pixels, shipped micro"
-    return measure(title, ways, len(boxes), rounds)
+    title = f"**B. {len(boxes)} boxes at {LEVEL} % iterated until they settle, 256 × 256 pixels, shipped micro**"
+    return f"{title}\n\n{measured(ways, interleaved(ways, rounds), len(boxes))}"
 
 
 def main() -> None:
@@ -232,7 +267,7 @@ def main() -> None:
         # first what a stage does in a fresh process, as large tensors leave holes in memory that later ones do not fit
         parts = [iterating(arguments.rounds), chunking(arguments.rounds)]
         parts += [decoding(count, arguments.rounds) for count in arguments.boxes]
-        parts += map(profiled, ("float32", "bfloat16"))
+        parts += [*map(profiled, PRECISIONS), compiling(arguments.rounds)]
     write_section("decode", "\n\n".join([f"{machine()}; medians of {arguments.rounds} rounds.", *parts]))
 
 

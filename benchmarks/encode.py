@@ -13,19 +13,16 @@ from itertools import product
 import torch
 from segment_anything.modeling import Sam
 from torch import Tensor
-from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import peers
 from benchmarks.decode import random_sam, shipped_sam
+from benchmarks.limit import PRECISIONS, encoder_flops, peaks, products
 from benchmarks.report import Seconds, by_operator, interleaved, machine, table, write_section
 from pipeline_lib import encoder
 from pipeline_lib.decode import autocast
 from pipeline_lib.malloc import keep_freed_memory
-from pipeline_lib.sam import build, device
+from pipeline_lib.sam import device
 
-SIDE = 2048  # of the matrices whose product is the machine's peak
-PRECISIONS = ("float32", "bfloat16")
 Way = Callable[[], Tensor]
 Peak = Mapping[str, float]  # FLOP per second of `clock`, by precision
 
@@ -34,25 +31,6 @@ def in_precision(precision: str, forward: Callable[[Tensor], Tensor], images: Te
     """A forward with its matrix products in float32 or bfloat16."""
     with autocast(precision):
         return forward(images)
-
-
-def products(precision: str) -> dict[str, Way]:
-    """A large matrix product, by each of the ways that torch has to the processor's libraries."""
-    matrix = torch.randn(SIDE, SIDE, device=device(), dtype=getattr(torch, precision))
-    rows, weight = matrix.view(64, -1, 1, SIDE).movedim(-1, 1), matrix[:, :, None, None]
-    return {
-        f"`torch.matmul`, {precision}": partial(torch.matmul, matrix, matrix.T),
-        f"1 × 1 convolution, {precision}": partial(F.conv2d, rows, weight),
-    }
-
-
-def flops(name: str) -> int:
-    """Floating-point operations that a backbone's own encoder needs for an image."""
-    with torch.device("meta"):
-        sam = build(name)
-        with FlopCounterMode(display=False) as counter:
-            sam.image_encoder(torch.empty(1, 3, sam.image_encoder.img_size, sam.image_encoder.img_size))
-    return int(counter.get_total_flops())
 
 
 def ways_of_vit_b(sam: Sam, images: Tensor) -> tuple[dict[str, Way], list[str]]:
@@ -94,18 +72,13 @@ def rows_of(outputs: Mapping[str, Tensor], seconds: Mapping[str, Seconds], work:
 
 def measure(title: str, ways: Mapping[str, Way], work: int, rounds: int) -> str:
     """A backbone's table under its title, after one of the peaks in the same run."""
-    peaks = {precision: products(precision) for precision in PRECISIONS}
+    large = products()
     outputs: dict[str, Tensor] = {}
     calls = {name: partial(kept, way, outputs, name) for name, way in ways.items()}
-    seconds = interleaved({**calls, **peaks["float32"], **peaks["bfloat16"]}, rounds)
-    rates = {name: 2 * SIDE**3 / seconds[name].busy for large in peaks.values() for name in large}
-    peak = {precision: max(rates[name] for name in large) for precision, large in peaks.items()}
+    seconds = interleaved({**calls, **large}, rounds)
+    peak, said = peaks(large, seconds)
     columns = ["way", "CPU s an image", "images a CPU s", "speed", "wall s", "of the peak", "relative error"]
-    largest = ", ".join(f"{name}: {rate / 1e9:.0f}" for name, rate in rates.items())
-    return (
-        f"**{title}; {work / 1e9:.0f} GFLOP**\n\n{table(columns, rows_of(outputs, seconds, work, peak))}\n\n"
-        f"GFLOP a CPU second of the product of two matrices of {SIDE:,} squared: {largest}."
-    )
+    return f"**{title}; {work / 1e9:.0f} GFLOP**\n\n{table(columns, rows_of(outputs, seconds, work, peak))}\n\n{said}"
 
 
 def attending(rounds: int) -> str:
@@ -134,11 +107,11 @@ def encoding(rounds: int) -> str:
     micro = {f"its own, {each}": partial(in_precision, each, forward, normalised(256)) for each in PRECISIONS}
     return "\n\n".join(
         [
-            measure("C. 1,024 × 1,024 pixels, vit_b with random weights", vit_b, flops("vit_b"), rounds),
+            measure("C. 1,024 × 1,024 pixels, vit_b with random weights", vit_b, encoder_flops("vit_b"), rounds),
             *skipped,
             *(f"**Ours, {each}, by operator**: {by_operator(vit_b[f'ours, {each}'])}." for each in PRECISIONS),
             attending(rounds),
-            measure("256 × 256 pixels, shipped micro", micro, flops("micro"), rounds),
+            measure("256 × 256 pixels, shipped micro", micro, encoder_flops("micro"), rounds),
         ]
     )
 

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline_lib.sam import Token, Variant, box_model, build, shapes_only
+from benchmarks.limit import decoder_flops, encoder_flops
+from pipeline_lib.sam import Token, Variant, build, shapes_only
 from pipeline_lib.store import Store
 
 GB, MB, KB = 1e9, 1e6, 1e3
@@ -77,6 +76,7 @@ class Sizes:
 
 
 BACKBONES = ("vit_b", "vit_l", "vit_h")  # all with the same decoder
+PROPOSED = Variant(("mask_decoder", "deviation_token"), Token(width=128, count=1))
 EMBEDDING = 256 * 64 * 64 * 2  # bytes of an image, float16
 
 
@@ -84,25 +84,6 @@ def checkpoint(backbone: str) -> int:
     """Bytes of its weights, in float32."""
     with shapes_only():
         return sum(tensor.nbytes for tensor in build(backbone).parameters())
-
-
-def encoder_flops(backbone: str) -> int:
-    """Floating-point operations for an image, counted on the network's shapes alone."""
-    with torch.device("meta"):
-        encoder = build(backbone).image_encoder
-        with FlopCounterMode(display=False) as counter:
-            encoder(torch.zeros(1, 3, encoder.img_size, encoder.img_size))
-    return int(counter.get_total_flops())
-
-
-@torch.no_grad()
-def decoder_flops(boxes: int = 64) -> float:
-    """Floating-point operations for a box."""
-    model = box_model(build("vit_b"), Variant((), Token(128, 1))).requires_grad_(False)
-    image = model.image_sides([torch.zeros(1, 256, 64, 64)])[0]
-    with FlopCounterMode(display=False) as counter:
-        model([image] * boxes, torch.rand(boxes, 4))
-    return float(counter.get_total_flops() / boxes)
 
 
 def weight(path: Path) -> int:
@@ -215,7 +196,7 @@ def main() -> None:
     print("\n## Measured\n", measured(given.results, given.dataset), sep="\n")
     print("\n## A job\n", traffic(plan, sizes), sep="\n")
     print("\n## On disk\n", storage(plan, sizes), sep="\n")
-    encoders, decoder = {name: encoder_flops(name) for name in BACKBONES}, decoder_flops()
+    encoders, decoder = {name: encoder_flops(name) for name in BACKBONES}, decoder_flops(PROPOSED)
     columns = (
         "backbone",
         "GFLOP an image",

@@ -1,5 +1,6 @@
 """Boxes to masks at the images' own resolution: what training, validation and inference share."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -14,10 +15,11 @@ from pipeline_lib.sam import BoxModel, Frame, device
 
 Boxes = NDArray[np.float32]  # (N, 4), XYXY half-open, pixels of the image
 
-# Boxes per call of the network, by kind of device: the same on every machine of a kind, as masks may depend on it by a
-# pixel. On a CPU twice as many are hardly faster (`benchmarks/README.md`) and take twice the memory. A GPU's number is
-# not measured: so many that a call is long beside the launch of its kernels.
-CHUNK = {"cpu": 16, "cuda": 64}
+# Cells of embeddings in a call of the network, by kind of device: on a CPU 16 boxes of SAM's 64 × 64, 64 of `micro`'s.
+# The same on every machine of a kind, as masks may depend on it by a pixel. On a CPU twice as many are hardly faster
+# (`benchmarks/README.md`) and take twice the memory. A GPU's number is not measured: so many that a call is long beside
+# the launch of its kernels.
+CELLS = {"cpu": 2**16, "cuda": 2**18}
 
 
 def autocast(precision: str) -> torch.autocast:
@@ -59,12 +61,12 @@ class Decoder:
         """The mask (h, w) and the predicted IoU (N) of each box.
 
         Args:
-            views: of one call of `views`, one for each box; boxes of an image are neighbours.
+            views: of one call of `views`, one for each box, at least one; boxes of an image are neighbours.
             boxes: (N, 4).
         """
         masks: list[Mask] = []
         ious = np.empty(len(boxes), np.float32)
-        chunk = CHUNK[device().type]
+        chunk = max(1, CELLS[device().type] // math.prod(views[0].side.grid))
         for start in range(0, len(boxes), chunk):
             part = slice(start, start + chunk)
             with autocast(self.precision):
