@@ -29,7 +29,8 @@ def autocast(precision: str) -> torch.autocast:
 
 def forward(model: BoxModel, frame: Frame, images: Sequence[ImageSide], boxes: Boxes) -> tuple[Tensor, Tensor]:
     """Low-resolution logits (N, g, g) and predicted IoU (N), float32, of boxes (N, 4), one of each of the images."""
-    logits, predicted_iou = model(images, frame.to_network(boxes).to(images[0].features.device))
+    there = frame.to_network(boxes).to(images[0].features.device, non_blocking=True)  # else it would wait for a GPU
+    logits, predicted_iou = model(images, there)
     return logits.float(), predicted_iou.float()
 
 
@@ -64,15 +65,21 @@ class Decoder:
             views: of one call of `views`, one for each box, at least one; boxes of an image are neighbours.
             boxes: (N, 4).
         """
-        masks: list[Mask] = []
-        ious = np.empty(len(boxes), np.float32)
-        chunk = max(1, CELLS[device().type] // math.prod(views[0].side.grid))
-        for start in range(0, len(boxes), chunk):
-            part = slice(start, start + chunk)
-            with autocast(self.precision):
-                images = [view.side for view in views[part]]
-                logits, predicted_iou = forward(self.model, self.frame, images, boxes[part])
-            tiles = self.frame.mask(logits).cpu().numpy()
-            masks += [tile[: view.shape[0], : view.shape[1]] for tile, view in zip(tiles, views[part], strict=True)]
-            ious[part] = predicted_iou.cpu().numpy()
-        return masks, ious
+        count = max(1, CELLS[device().type] // math.prod(views[0].side.grid))
+        parts = [slice(start, start + count) for start in range(0, len(boxes), count)]
+        coming = [self.call(views[part], boxes[part]) for part in parts]
+        if device().type == "cuda":
+            torch.cuda.synchronize()  # once for all calls
+        tiles = (tile for masks, _ in coming for tile in masks.numpy())
+        masks = [tile[: view.shape[0], : view.shape[1]] for tile, view in zip(tiles, views, strict=True)]
+        return masks, np.concatenate([predicted_iou.numpy() for _, predicted_iou in coming])
+
+    def call(self, views: Sequence[View], boxes: Boxes) -> tuple[Tensor, Tensor]:
+        """Masks (N, h, w) of full tiles and predicted IoU (N) by one call of the network, on the CPU.
+
+        From a GPU they are only on their way: nothing here waits for it, so that it is given the next call meanwhile.
+        """
+        with autocast(self.precision):
+            logits, predicted_iou = forward(self.model, self.frame, [view.side for view in views], boxes)
+        masks = self.frame.mask(logits)
+        return masks.to("cpu", non_blocking=True), predicted_iou.to("cpu", non_blocking=True)

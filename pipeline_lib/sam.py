@@ -382,11 +382,13 @@ def _resize(logits: Tensor, shape: tuple[int, int]) -> Tensor:
 def _living(logits: Tensor) -> tuple[slice, slice]:
     """The rows and columns where any of some masks is, and two more on either side, that interpolation looks at.
 
-    All of them, where there is no mask.
+    All of them, where there is no mask, and on a GPU, which would have to be waited for.
     """
+    side = logits.shape[1]
+    if logits.is_cuda:
+        return slice(0, side), slice(0, side)
     present = (logits > 0).any(dim=0)
     lines = torch.stack([present.any(dim=1), present.any(dim=0)]).byte()  # 2 g
-    ends = torch.stack([lines.argmax(dim=1), lines.flip(1).argmax(dim=1)]).tolist()  # one wait for a GPU
-    side = lines.shape[1]
+    ends = torch.stack([lines.argmax(dim=1), lines.flip(1).argmax(dim=1)]).tolist()
     rows, columns = (slice(max(0, first - 2), min(side, side - last + 2)) for first, last in zip(*ends, strict=True))
     return rows, columns

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 from networks import random_backbone
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from pipeline_lib.decode import Decoder
 from pipeline_lib.masks import iou
 from pipeline_lib.pretrain import FRAME, draw_slice, embed, objects_of
-from pipeline_lib.sam import Token, Variant, box_model, load_backbone
+from pipeline_lib.sam import Frame, Token, Variant, box_model, build, load_backbone
 from pipeline_lib.weights import weights
 
 PLAIN = Variant(("mask_decoder",), None)
@@ -159,3 +160,19 @@ def test_masks_of_generated_slices_are_those_of_stock(shipped, precision, least)
         equal.append(np.mean(masks == expected))
     assert len(np.concatenate(ious)) > 20
     assert np.mean(np.concatenate(ious)) >= least
+
+
+def test_a_call_waits_for_no_gpu(monkeypatch):
+    """On a pretended GPU, whose tensors have shapes and no values: to ask for one is to wait for it, and an error."""
+    monkeypatch.setattr("pipeline_lib.decode.device", lambda: torch.device("cuda"))
+    boxes = np.ones((3, 4), np.float32)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        with torch.device("cuda"):
+            decoder = Decoder(box_model(build("vit_b"), PROPOSED), Frame((512, 512), 1024), "float32")
+            embedding = torch.zeros(1, 256, 64, 64)
+        with torch.inference_mode():
+            masks, predicted_iou = decoder.call(decoder.views([embedding], [(512, 512)]) * 3, boxes)
+        with pytest.raises(DataDependentOutputException):
+            embedding.max().item()
+    assert (masks.shape, masks.device.type) == ((3, 512, 512), "cpu")
+    assert (predicted_iou.shape, predicted_iou.device.type) == ((3,), "cpu")
