@@ -1,6 +1,5 @@
 """Boxes to masks at the images' own resolution: what training, validation and inference share."""
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -15,11 +14,10 @@ from pipeline_lib.sam import BoxModel, Frame, device
 
 Boxes = NDArray[np.float32]  # (N, 4), XYXY half-open, pixels of the image
 
-# Cells of embeddings in a call of the network, by kind of device: on a CPU 16 boxes of SAM's 64 × 64, 64 of `micro`'s.
-# The same on every machine of a kind, as masks may depend on it by a pixel. On a CPU twice as many are hardly faster
-# (`benchmarks/README.md`) and take twice the memory. A GPU's number is not measured: so many that a call is long beside
-# the launch of its kernels.
-CELLS = {"cpu": 2**16, "cuda": 2**18}
+# Boxes per call of the network, by kind of device: the same on every machine of a kind, as masks may depend on it by a
+# pixel. On a CPU twice as many are hardly faster (`benchmarks/README.md`) and take twice the memory. A GPU's number is
+# not measured: so many that a call is long beside the launch of its kernels.
+CHUNK = {"cpu": 16, "cuda": 64}
 
 
 def autocast(precision: str) -> torch.autocast:
@@ -65,8 +63,8 @@ class Decoder:
             views: of one call of `views`, one for each box, at least one; boxes of an image are neighbours.
             boxes: (N, 4).
         """
-        count = max(1, CELLS[device().type] // math.prod(views[0].side.grid))
-        parts = [slice(start, start + count) for start in range(0, len(boxes), count)]
+        chunk = CHUNK[device().type]
+        parts = [slice(start, start + chunk) for start in range(0, len(boxes), chunk)]
         coming = [self.call(views[part], boxes[part]) for part in parts]
         if device().type == "cuda":
             torch.cuda.synchronize()  # once for all calls
