@@ -18,7 +18,7 @@ rule refine:
         "../../envs/pipeline.yaml"
     resources:
         gpu=1,
-        mem_mb=growing(8000),  # measured: 1,170
+        mem_mb=growing(8000),  # measured: 1,120
         runtime=growing(30),
     params:
         dataset=lambda wildcards: wildcards.dataset,
