@@ -23,13 +23,14 @@ from benchmarks.limit import PRECISIONS, decoder_flops, peaks, products
 from benchmarks.peers import Boxes, Masks, Way
 from benchmarks.report import Seconds, by_operator, interleaved, machine, table, timed, write_section
 from pipeline_lib.boxes import Deviation, clip, deviate
-from pipeline_lib.decode import Decoder, autocast
+from pipeline_lib.decode import Decoder
+from pipeline_lib.device import Precision, autocast, device
 from pipeline_lib.lean import ImageSide
 from pipeline_lib.malloc import keep_freed_memory
 from pipeline_lib.masks import Mask, iou
 from pipeline_lib.pretrain import UNSEEN_SEED, draw_slice, objects_of
 from pipeline_lib.refine import Rules, first_passes, iterate, next_box, output_of
-from pipeline_lib.sam import BoxModel, Frame, Variant, box_model, build, device, load_backbone
+from pipeline_lib.sam import BoxModel, Frame, Variant, box_model, build, load_backbone
 from pipeline_lib.synthetic import Slice
 from pipeline_lib.weights import weights
 
@@ -76,13 +77,13 @@ def look_at(sam: Sam, source: Slice) -> SamPredictor:
     return predictor
 
 
-def decoder_of(predictor: SamPredictor, precision: str) -> Decoder:
+def decoder_of(predictor: SamPredictor, precision: Precision) -> Decoder:
     """A predictor's model and image size as `pipeline_lib` has them."""
     frame = Frame(predictor.original_size, predictor.model.image_encoder.img_size)
     return Decoder(box_model(predictor.model, PLAIN), frame, precision)
 
 
-def ours(predictor: SamPredictor, precision: str) -> Way:
+def ours(predictor: SamPredictor, precision: Precision) -> Way:
     """`pipeline_lib.decode`, the image's side included."""
     decoder = decoder_of(predictor, precision)
 
@@ -191,7 +192,7 @@ def compiling(rounds: int) -> str:
     return "**`torch.compile`, which is not used**\n\n" + table(columns, rows)
 
 
-def alone(name: str, precision: str, count: int) -> tuple[BoxModel, list[ImageSide], torch.Tensor]:
+def alone(name: str, precision: Precision, count: int) -> tuple[BoxModel, list[ImageSide], torch.Tensor]:
     """A network and some boxes of one image, whose side is computed."""
     model = box_model(random_sam(name), PLAIN)
     embedding = torch.randn(1, 256, *model.prompt_encoder.image_embedding_size, device=device())
@@ -200,14 +201,16 @@ def alone(name: str, precision: str, count: int) -> tuple[BoxModel, list[ImageSi
     return model, images, torch.tensor([[50.0, 60.0, 150.0, 170.0]], device=device()).repeat(count, 1)
 
 
-def in_chunks(model: Network, images: Sequence[ImageSide], boxes: torch.Tensor, chunk: int, precision: str) -> None:
+def in_chunks(
+    model: Network, images: Sequence[ImageSide], boxes: torch.Tensor, chunk: int, precision: Precision
+) -> None:
     """The network alone."""
     with autocast(precision):
         for start in range(0, len(boxes), chunk):
             model(images[start : start + chunk], boxes[start : start + chunk])
 
 
-def profiled(precision: str) -> str:
+def profiled(precision: Precision) -> str:
     """Where our time goes on vit_b: the operators' own shares of the processor's time."""
     predictor = look_at(random_sam("vit_b"), draw_slice(UNSEEN_SEED, SIZE))
     way, boxes = ours(predictor, precision), np.tile(np.array([[50, 60, 150, 170]], np.float32), (32, 1))

@@ -19,15 +19,14 @@ from benchmarks.decode import random_sam, shipped_sam
 from benchmarks.limit import PRECISIONS, encoder_flops, peaks, products
 from benchmarks.report import Seconds, by_operator, interleaved, machine, table, write_section
 from pipeline_lib import encoder
-from pipeline_lib.decode import autocast
+from pipeline_lib.device import Precision, autocast, device
 from pipeline_lib.malloc import keep_freed_memory
-from pipeline_lib.sam import device
 
 Way = Callable[[], Tensor]
-Peak = Mapping[str, float]  # FLOP per second of `clock`, by precision
+Peak = Mapping[Precision, float]  # FLOP per second of `clock`, by precision
 
 
-def in_precision(precision: str, forward: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+def in_precision(precision: Precision, forward: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     """A forward with its matrix products in float32 or bfloat16."""
     with autocast(precision):
         return forward(images)

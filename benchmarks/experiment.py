@@ -29,11 +29,12 @@ from benchmarks.start import start
 from benchmarks.train import Stages, ours, plain, recipe_of
 from pipeline_lib.boxes import Deviation, by_image, deviated, read_boxes
 from pipeline_lib.decode import Decoder
+from pipeline_lib.device import device
 from pipeline_lib.embed import Embeddings, encode, to_network
 from pipeline_lib.malloc import keep_freed_memory
 from pipeline_lib.masks import Mask
 from pipeline_lib.refine import Inference, first_passes, iterate
-from pipeline_lib.sam import Backbone, Frame, device, load_backbone, load_model, read_record
+from pipeline_lib.sam import Backbone, Frame, load_backbone, load_model, read_record
 from pipeline_lib.stock import Sam
 from pipeline_lib.store import Store
 from pipeline_lib.train import Source, evenly

@@ -9,10 +9,11 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.report import Seconds
-from pipeline_lib.sam import Variant, box_model, build, device
+from pipeline_lib.device import Precision, device
+from pipeline_lib.sam import Variant, box_model, build
 
 SIDE = 2048  # of the matrices
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 
 
 def products() -> dict[str, Callable[[], Tensor]]:
@@ -26,7 +27,7 @@ def products() -> dict[str, Callable[[], Tensor]]:
     return ways
 
 
-def peaks(large: Iterable[str], seconds: Mapping[str, Seconds]) -> tuple[dict[str, float], str]:
+def peaks(large: Iterable[str], seconds: Mapping[str, Seconds]) -> tuple[dict[Precision, float], str]:
     """The faster product's FLOP per second of `clock` in each precision, and a line about all of them, by name."""
     rates = {name: 2 * SIDE**3 / seconds[name].busy for name in large}
     peak = {each: max(rate for name, rate in rates.items() if name.endswith(each)) for each in PRECISIONS}

@@ -23,12 +23,12 @@ from benchmarks.decode import random_sam
 from benchmarks.peers import micro_sam_step
 from benchmarks.report import interleaved, machine, table, write_section
 from pipeline_lib.boxes import Deviation, boxes, by_image, read_boxes
-from pipeline_lib.decode import autocast
+from pipeline_lib.device import Precision, autocast, device
 from pipeline_lib.embed import Embeddings, embed
 from pipeline_lib.losses import LOSSES, object_share
 from pipeline_lib.malloc import keep_freed_memory
 from pipeline_lib.pretrain import UNSEEN_SEED, draw_slice
-from pipeline_lib.sam import Frame, Variant, box_model, device, load_backbone
+from pipeline_lib.sam import Frame, Variant, box_model, load_backbone
 from pipeline_lib.stock import Sam
 from pipeline_lib.store import Slice, Store, create
 from pipeline_lib.train import Batch, Recipe, Run, Source, draw_batch, train_epoch
@@ -67,7 +67,7 @@ class Stages:
         return cls(Source(store, embeddings, Frame(store.tile, side)), read_boxes(slots["boxes"]), slots["weights"])
 
 
-def recipe_of(objects: int, precision: str) -> Recipe:
+def recipe_of(objects: int, precision: Precision) -> Recipe:
     """config.yaml's, as far as a step's time depends on it."""
     law = Deviation("scale", "both")
     return Recipe("sam", 1, 1, objects, 1e-4, 0.01, 1, 1.0, 1, precision, (0, 10, 20), (0.6, 0.2, 0.2), law, 0)

@@ -1,5 +1,6 @@
 """Stage audit: that the experiment is what its tables will say it is; without a pass of each check there are none."""
 
+import json
 from collections.abc import Iterator
 from hashlib import blake2b
 from itertools import chain
@@ -14,7 +15,7 @@ from pipeline_lib.atomic import atomic
 from pipeline_lib.boxes import Deviation, by_image, deviated, measure, read_boxes
 from pipeline_lib.errors import AuditError
 from pipeline_lib.measured import Cell, write_csv
-from pipeline_lib.refine import MODEL_KEY
+from pipeline_lib.refine import RECORD
 from pipeline_lib.sam import fingerprint, read_record
 from pipeline_lib.score import KEYS, score_image
 from pipeline_lib.statistics import DECIMALS
@@ -26,6 +27,7 @@ SEPARATE_SPLITS = "no image is in two splits"
 OWN_MODELS = "models are those of their rows"
 OWN_PASSES = "masks are of their row's model"
 OWN_PROMPTS = "prompts are those of their seed, level and law"
+ONE_PRECISION = "all rows and levels are of one precision"
 OWN_SCORES = "scores are those of their masks"
 
 
@@ -73,6 +75,7 @@ def audit(
             separate_splits(table, store),
             own_models(by_place, [cell for cell, _ in own], described),
             own_passes(by_place, own, described),
+            one_precision(by_place, own, described),
             own_prompts(table.query("split == 'test'"), store, own, described),
             own_scores(scored, store),
         )
@@ -127,10 +130,34 @@ def own_passes(
     """Which file of weights the masks were made with."""
     for cell, path in cells:
         model = models[cell.dataset, rows[cell.model].trained, str(cell.seed)]
-        made_with = (parquet.read_schema(path).metadata or {}).get(MODEL_KEY, b"").decode()
+        made_with = record_of(path)["model"]
         if made_with != fingerprint(model):
-            raise AuditError(f"{OWN_PASSES}: {path} is to be of {model}, found weights {made_with or 'unknown'}")
+            raise AuditError(f"{OWN_PASSES}: {path} is to be of {model}, found weights {made_with}")
     yield OWN_PASSES, f"{len(cells)} tables of passes"
+
+
+def record_of(passes: str) -> dict[str, Any]:
+    """What the stage refine wrote about a table of passes."""
+    metadata = parquet.read_schema(passes).metadata or {}
+    if RECORD not in metadata:
+        raise AuditError(f"{OWN_PASSES}: {passes} does not say which model it is of")
+    record: dict[str, Any] = json.loads(metadata[RECORD])
+    return record
+
+
+def one_precision(
+    models: dict[tuple[str, ...], str], cells: list[tuple[Cell, str]], rows: dict[str, Row]
+) -> Iterator[tuple[str, str]]:
+    """What the stages' `precision` came to: rows made on unlike machines could differ by it alone."""
+    found: dict[str, str] = {}
+    for cell, path in cells:
+        training = read_record(models[cell.dataset, rows[cell.model].trained, str(cell.seed)])["training"]
+        precision = record_of(path)["precision"] | {"train": training["precision"]}
+        found.setdefault(", ".join(f"{stage} {precision[stage]}" for stage in ("embed", "train", "refine")), path)
+    if len(found) > 1:
+        mixed = "; ".join(f"{precision} in {path}" for precision, path in found.items())
+        raise AuditError(f"{ONE_PRECISION}: found {mixed}; set `precision` by name, not `auto`")
+    yield ONE_PRECISION, next(iter(found))
 
 
 def own_prompts(

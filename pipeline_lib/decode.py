@@ -8,9 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline_lib.device import Precision, autocast, device
 from pipeline_lib.lean import ImageSide
 from pipeline_lib.masks import Mask
-from pipeline_lib.sam import BoxModel, Frame, device
+from pipeline_lib.sam import BoxModel, Frame
 
 Boxes = NDArray[np.float32]  # (N, 4), XYXY half-open, pixels of the image
 
@@ -18,11 +19,6 @@ Boxes = NDArray[np.float32]  # (N, 4), XYXY half-open, pixels of the image
 # pixel. On a CPU twice as many are hardly faster (`benchmarks/README.md`) and take twice the memory. A GPU's number is
 # not measured: so many that a call is long beside the launch of its kernels.
 CHUNK = {"cpu": 16, "cuda": 64}
-
-
-def autocast(precision: str) -> torch.autocast:
-    """Matrix products in bfloat16 where `precision` says so, and what is added within them; weights stay float32."""
-    return torch.autocast(device().type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def forward(model: BoxModel, frame: Frame, images: Sequence[ImageSide], boxes: Boxes) -> tuple[Tensor, Tensor]:
@@ -46,7 +42,7 @@ class Decoder:
 
     model: BoxModel
     frame: Frame
-    precision: str
+    precision: Precision
 
     @torch.inference_mode()
     def views(self, embeddings: Iterable[Tensor], shapes: Iterable[tuple[int, int]]) -> list[View]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,11 +20,11 @@ from pipeline_lib import encoder
 from pipeline_lib.ahead import one_ahead, one_behind
 from pipeline_lib.atomic import atomic, replace, to_disk
 from pipeline_lib.boxes import read_boxes
-from pipeline_lib.decode import autocast
+from pipeline_lib.device import Precision, autocast, choose_precision, clock, device
 from pipeline_lib.errors import DataError, StaleEmbeddingsError
 from pipeline_lib.journal import Journal, key_of
 from pipeline_lib.malloc import keep_freed_memory
-from pipeline_lib.sam import Backbone, Frame, clock, device, load_backbone
+from pipeline_lib.sam import Backbone, Frame, load_backbone
 from pipeline_lib.stock import Sam
 from pipeline_lib.store import Store
 
@@ -38,7 +38,7 @@ def embed(
     weights: str,
     embeddings: str,
     timing: str,
-    precision: str,
+    precision: Literal["auto", "float32", "bfloat16"],
     dtype: str,
     batch: int,
 ) -> None:
@@ -55,7 +55,7 @@ def embed(
         timing: JSON to write, the number of images and the seconds of `clock` that the encoder takes for one: the
             median over the calls, as the first one of a process is many times slower. On a CPU, what is read and
             written beside it counts too.
-        precision: float32 or bfloat16, of the encoder's matrix products.
+        precision: of the encoder's matrix products; what `auto` came to is among the attributes.
         dtype: float32 or float16, as stored.
         batch: images that are encoded at a time.
 
@@ -67,7 +67,8 @@ def embed(
     images = sorted({int(image) for image in read_boxes(boxes)["image"]})
     shape = (sam.prompt_encoder.embed_dim, *sam.prompt_encoder.image_embedding_size)
     batches = [images[start : start + batch] for start in range(0, len(images), batch)]
-    made_from, unfinished = origin(source, backbone, precision, dtype, images), Path(f"{embeddings}.unfinished")
+    chosen, unfinished = choose_precision(precision), Path(f"{embeddings}.unfinished")
+    made_from = origin(source, backbone, chosen, dtype, images)
     with Journal(f"{embeddings}.journal", key_of(made_from, batch)) as journal:
         if not unfinished.exists():
             journal.clear()
@@ -98,7 +99,7 @@ def embed(
         with one_behind() as meanwhile:
             for some, scaled in zip(progress, one_ahead(read, left), strict=True):
                 started = clock()
-                encoded = encode(sam, scaled, precision).cpu()
+                encoded = encode(sam, scaled, chosen).cpu()
                 meanwhile(write, some, encoded, clock() - started)
         with atomic(timing) as partial:
             typical = median(each["seconds_per_image"] for each in journal)
@@ -124,7 +125,7 @@ def to_network(image: NDArray[np.uint8], frame: Frame) -> Tensor:
 
 
 @torch.no_grad()
-def encode(sam: Sam, scaled: Sequence[Tensor], precision: str) -> Tensor:
+def encode(sam: Sam, scaled: Sequence[Tensor], precision: Precision) -> Tensor:
     """Embeddings (B, 256, g, g) float32, on the network's device, of images (h, w) of `to_network`.
 
     They are those of `SamPredictor.set_image`, the grey as three equal channels.
@@ -135,7 +136,7 @@ def encode(sam: Sam, scaled: Sequence[Tensor], precision: str) -> Tensor:
         return encoder.encode(sam.image_encoder, batch)
 
 
-def origin(store: Store, backbone: Backbone, precision: str, dtype: str, images: Iterable[int]) -> dict[str, Any]:
+def origin(store: Store, backbone: Backbone, precision: Precision, dtype: str, images: Iterable[int]) -> dict[str, Any]:
     """All that decides the embeddings of some images, as JSON: equal origins, equal embeddings."""
     return {
         "backbone": backbone.fingerprint,
@@ -158,6 +159,7 @@ class Embeddings:
     array: zarr.Array[Any]
     source: Store
     content: Mapping[str, str]  # of the embedded images by number, as of `origin`
+    precision: Precision  # of the encoder
     key: str  # changes with whatever decides the embeddings
     _compared: set[int] = field(default_factory=set, init=False)
 
@@ -170,14 +172,14 @@ class Embeddings:
         """
         array, source = zarr.open_array(path, mode="r"), Store.open(store)
         found: dict[str, Any] = dict(array.attrs)
-        precision = str(found.get("precision"))  # nothing that is at hand says which it should be
+        precision = found["precision"]  # nothing that is at hand says which it should be
         expected = origin(source, Backbone.read(weights), precision, str(array.dtype), ())
         if differing := _differences(found, expected):
             raise StaleEmbeddingsError(f"{path}: made from something else; {differing}")
         if len(source) != array.shape[0]:
             raise StaleEmbeddingsError(f"{path}: made from {array.shape[0]} images, but {store} has {len(source)}")
         key = hashlib.blake2b(json.dumps(found).encode(), digest_size=16).hexdigest()
-        return cls(array, source, found["content"], key)
+        return cls(array, source, found["content"], precision, key)
 
     def __getitem__(self, image: int) -> Tensor:
         """The image's embedding, (1, 256, g, g) float32, on the CPU.

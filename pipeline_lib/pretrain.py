@@ -30,11 +30,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from pipeline_lib.atomic import atomic
-from pipeline_lib.decode import Decoder, autocast, forward
+from pipeline_lib.decode import Decoder, forward
+from pipeline_lib.device import Precision, autocast, choose_precision, device
 from pipeline_lib.losses import bce_dice_loss, object_share
 from pipeline_lib.masks import iou as mask_iou
 from pipeline_lib.micro import EMBEDDING_WIDTH, IMAGE_SIZE, STRIDE, build_micro
-from pipeline_lib.sam import Frame, Variant, box_model, device
+from pipeline_lib.sam import Frame, Variant, box_model
 from pipeline_lib.stock import Sam
 from pipeline_lib.synthetic import Look, Slice, generate_slice
 
@@ -50,7 +51,6 @@ AVERAGE_DECAY = 0.998  # of the exponential moving average of the weights, which
 JITTER, JITTER_LIMIT = 0.1, 20.0  # of the box side; pixels: SAM's own training jitter
 POOL_START, POOL_GROWTH, POOL_IOU, POOL_PATIENCE = 2, 4, 0.55, 15
 SAVE_EVERY = 200  # steps
-PRECISION = "bfloat16"  # of the decoder; the encoder's convolutions are faster in float32 on a CPU
 FRAME = Frame((IMAGE_SIZE, IMAGE_SIZE), IMAGE_SIZE)
 NO_TOKEN = Variant(trains=(), token=None)
 
@@ -121,16 +121,21 @@ def embed(sam: Sam, images: Iterable[NDArray[np.float32]]) -> Tensor:
     return embedding
 
 
-def step_loss(sam: Sam, tissue_head: nn.Module, examples: list[Example], rng: Generator) -> tuple[Tensor, float]:
-    """Mean loss over the examples, and the mean IoU of their masks on the low-resolution grid."""
+def step_loss(
+    sam: Sam, tissue_head: nn.Module, examples: list[Example], rng: Generator, precision: Precision
+) -> tuple[Tensor, float]:
+    """Mean loss over the examples, and the mean IoU of their masks on the low-resolution grid.
+
+    `precision` is the decoder's alone: on a CPU the encoder's convolutions are faster in float32.
+    """
     embeddings = embed(sam, (example.image for example in examples))
     tissue = F.avg_pool2d(torch.from_numpy(np.stack([example.tissue for example in examples])).float(), STRIDE)
     losses = [len(examples) * F.binary_cross_entropy_with_logits(tissue_head(embeddings), tissue.to(device()))]
     ious, model = [], box_model(sam, NO_TOKEN)
-    with autocast(PRECISION):
+    with autocast(precision):
         images = model.image_sides(embeddings.split(1))
     for image, example in zip(images, examples, strict=True):
-        with autocast(PRECISION):
+        with autocast(precision):
             boxes = jitter(rng, example.boxes)
             logits, predicted_iou = forward(model, FRAME, [image] * len(boxes), boxes)
         grid = logits.shape[-1]
@@ -181,9 +186,9 @@ def pretrain(pool: list[Slice], steps: int, until: int, path: Path) -> Sam:
     parameters = [*sam.parameters(), *tissue_head.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(rate, steps=steps))
-    curriculum = Curriculum(pool)
+    curriculum, precision = Curriculum(pool), choose_precision("auto")
     for step in tqdm(range(until), "pretrain", mininterval=20):
-        loss, iou = step_loss(sam, tissue_head, curriculum.draw(rng), rng)
+        loss, iou = step_loss(sam, tissue_head, curriculum.draw(rng), rng, precision)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, CLIP)
@@ -208,7 +213,7 @@ def save_weights(sam: Sam, path: Path) -> None:
 @torch.no_grad()
 def unseen_miou(sam: Sam, count: int) -> float:
     """Mean IoU over the objects of `count` held-out slices with exact boxes, at the image's own resolution."""
-    decoder = Decoder(box_model(sam, NO_TOKEN), FRAME, PRECISION)
+    decoder = Decoder(box_model(sam, NO_TOKEN), FRAME, choose_precision("auto"))
     ious = []
     for seed in range(UNSEEN_SEED, UNSEEN_SEED + count):
         source = draw_slice(seed, IMAGE_SIZE)

@@ -6,7 +6,7 @@ iterated together, so that those few that need many passes still fill the decode
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -20,18 +20,19 @@ from tqdm import tqdm
 from pipeline_lib.atomic import atomic
 from pipeline_lib.boxes import Deviation, deviated, read_boxes
 from pipeline_lib.decode import Boxes, Decoder
+from pipeline_lib.device import choose_precision, clock, device
 from pipeline_lib.embed import Embeddings
 from pipeline_lib.errors import DataError
 from pipeline_lib.journal import Journal, key_of
 from pipeline_lib.malloc import keep_freed_memory
 from pipeline_lib.masks import Mask, largest_component, rectangle, to_rle
-from pipeline_lib.sam import Backbone, Frame, clock, device, fingerprint, load_model
+from pipeline_lib.sam import Backbone, Frame, fingerprint, load_model
 from pipeline_lib.store import Store
 
 # From boxes (N, 4), and the number of the object that each is of, ascending, to masks YX and predicted IoU (N).
 Predict = Callable[[Sequence[int], Boxes], tuple[Sequence[Mask], NDArray[np.float32]]]
 
-MODEL_KEY = b"model"  # in the metadata of a table of passes: the fingerprint of the model's file
+RECORD = b"loosebox"  # metadata of a table of passes, JSON: `model`, the digest of its file; `precision` by stage
 SCHEMA = pa.schema(
     {
         "image": pa.int32(),
@@ -204,28 +205,30 @@ def refine(
     table = read_boxes(boxes).query("split == 'test'")
     cache = Embeddings.open(embeddings, store, weights)
     frame = Frame(tiles.tile, Backbone.read(weights).image_size)
-    decoder = Decoder(load_model(model).to(device()), frame, settings["precision"])
+    precision = choose_precision(settings["precision"])
+    record = {"model": fingerprint(model), "precision": {"embed": cache.precision, "refine": precision}}
+    decoder = Decoder(load_model(model).to(device()), frame, precision)
     rules = Rules(settings["tau"], settings["passes"], settings["largest_component"], settings["output"])
     inference = Inference(tiles, cache, decoder, rules)
     shapes = [tiles.shape(image) for image in table["image"]]
     prompts = deviated(table, level, dataset, seed, Deviation(**deviation), shapes)
     chunks = [slice(start, start + settings["chunk"]) for start in range(0, len(table), settings["chunk"])]
-    key = key_of(dataset, level, seed, deviation, settings, fingerprint(boxes), fingerprint(model), cache.key)
+    key = key_of(dataset, level, seed, deviation, settings, fingerprint(boxes), record, cache.key)
     with Journal(f"{passes}.unfinished", key) as journal:
         for some in tqdm(chunks[len(journal) :], "refine", len(chunks), initial=len(journal), mininterval=10):
             journal.add(inference.of(table.iloc[some], prompts[some]))
         if len(journal) != len(chunks):  # two processes at the same job, where there are no locks
             raise DataError(f"{journal.path}: expected {len(chunks)} pieces, found {len(journal)}; delete it")
-        write_outputs(journal, passes, timing, fingerprint(model), images=table["image"].nunique())
+        write_outputs(journal, passes, timing, record, images=table["image"].nunique())
 
 
-def write_outputs(journal: Journal, passes: str, timing: str, model: str, images: int) -> None:
+def write_outputs(journal: Journal, passes: str, timing: str, record: Mapping[str, Any], images: int) -> None:
     """The table of passes and the summed timing of all images, from the journal, which is not needed any more.
 
-    The table's schema keeps the model's fingerprint.
+    The table's schema keeps the record of what made it.
     """
     spent: Counter[str] = Counter(images=images)
-    schema = SCHEMA.with_metadata({MODEL_KEY: model})
+    schema = SCHEMA.with_metadata({RECORD: json.dumps(record)})
     with atomic(passes) as unfinished, ParquetWriter(unfinished, schema) as writer:
         for piece in journal:
             writer.write_table(pa.Table.from_pylist(piece["rows"], SCHEMA))

@@ -8,7 +8,6 @@ but its `ResizeLongestSide.apply_image_torch` reads height and width from the wr
 import hashlib
 import json
 import pickle
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -34,8 +33,6 @@ from pipeline_lib.stock import MaskDecoder, PromptEncoder, Sam, sam_model_regist
 BACKBONES: dict[str, Callable[[], Sam]] = {"micro": build_micro} | {
     name: sam_model_registry[name] for name in ("vit_b", "vit_l", "vit_h")
 }
-# Else a GPU rounds to ten bits of mantissa in float32 convolutions, as in the encoder's neck and the masks' upscaling.
-torch.backends.cudnn.allow_tf32 = False
 NAMED_KEYS = 3  # of each kind of misfit, in an error
 
 
@@ -107,22 +104,6 @@ def shapes_of(manifest: str | Path) -> tuple[Sam, Backbone]:
         raise WeightsError(f"{backbone.checkpoint}: changed since {manifest} was written for it; run weights again")
     with shapes_only():
         return build(backbone.name), backbone
-
-
-def device() -> torch.device:
-    """The first GPU, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def clock() -> float:
-    """Seconds, for the difference of two calls: CPU time of all threads, which other jobs do not lengthen.
-
-    Where there is a GPU, wall time after its queue has run empty.
-    """
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-        return time.perf_counter()
-    return time.process_time()
 
 
 def fingerprint(path: str | Path) -> str:

@@ -27,7 +27,8 @@ from tqdm import tqdm
 from pipeline_lib.ahead import one_ahead
 from pipeline_lib.atomic import atomic
 from pipeline_lib.boxes import Deviation, by_image, clip, deviate, deviated, read_boxes
-from pipeline_lib.decode import Decoder, autocast, forward
+from pipeline_lib.decode import Decoder, forward
+from pipeline_lib.device import Precision, autocast, choose_precision, device
 from pipeline_lib.embed import Embeddings
 from pipeline_lib.journal import key_of
 from pipeline_lib.losses import LOSSES, object_share
@@ -38,7 +39,6 @@ from pipeline_lib.sam import (
     BoxModel,
     Frame,
     Variant,
-    device,
     fingerprint,
     load_untrained,
     save_model,
@@ -67,7 +67,7 @@ class Recipe:
     warm_up: int  # steps
     clip: float
     passes: int  # predictions of a step that have a loss
-    precision: str
+    precision: Precision
     levels: tuple[int, ...]  # of deviation among the training boxes, percent
     shares: tuple[float, ...]  # of these levels
     law: Deviation
@@ -324,20 +324,22 @@ def train(
     tiles, backbone, table = Store.open(store), Backbone.read(weights), read_boxes(boxes)
     source = Source(tiles, Embeddings.open(embeddings, store, weights), Frame(tiles.tile, backbone.image_size))
     law, made = Deviation(**deviation), Variant.of(variant)
-    recipe = Recipe.of(settings, variant["mix"], law, seed)
+    precision = choose_precision(settings["precision"])
+    recipe = Recipe.of(settings | {"precision": precision}, variant["mix"], law, seed)
 
     held_out = evenly(table.query("split == 'validation'"), settings["validation_objects"])
     validation = Validation(source, held_out, tuple(levels), dataset, seed, law)
 
     torch.manual_seed(seed)  # for the token, the only part that starts at random
     network = load_untrained(weights, made).to(device())
-    key = key_of(dataset, variant, settings, deviation, levels, seed, fingerprint(boxes), source.embeddings.key)
+    training = {"dataset": dataset, "seed": seed, "precision": precision}
+    training |= {"variant": variant, "settings": settings, "deviation": deviation, "levels": levels}
+    key = key_of(training, fingerprint(boxes), source.embeddings.key)
     run = Run(network, made, recipe, Path(f"{model}.checkpoint"), key)
     decoder = Decoder(network, source.frame, recipe.precision)
     fit(run, source, table.query("split == 'train'"), recipe, partial(validation.miou, decoder, run.pause))
 
-    training = {"variant": variant, "settings": settings, "deviation": deviation, "levels": levels}
-    save_model(network, model, backbone.name, made, {"dataset": dataset, "seed": seed, **training})
+    save_model(network, model, backbone.name, made, training)
     with atomic(curve) as unfinished:
         pd.DataFrame(run.curve).to_csv(unfinished, index=False, float_format="%.6f")
     run.checkpoint.unlink(missing_ok=True)  # where the same job ran twice

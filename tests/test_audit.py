@@ -1,5 +1,6 @@
 """Planted faults, each of which turns a named check red; and what training may not see."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from pipeline_lib.audit import audit
 from pipeline_lib.boxes import Deviation, boxes, deviated, read_boxes
 from pipeline_lib.errors import AuditError
 from pipeline_lib.masks import to_rle
-from pipeline_lib.refine import MODEL_KEY
+from pipeline_lib.refine import RECORD
 from pipeline_lib.sam import Token, Variant, box_model, fingerprint, save_model
 from pipeline_lib.score import score
 from pipeline_lib.train import train
@@ -46,7 +47,13 @@ def world(tmp_path: Path, make_store, micro: Sam) -> dict:
     for name, training in TRAININGS.items():
         variant = Variant(tuple(training["variant"]["trains"]), tokens[name])
         path = tmp_path / "train" / "toy" / name / "0.safetensors"
-        save_model(box_model(micro, variant), path, "micro", variant, {"dataset": "toy", "seed": 0, **training})
+        save_model(
+            box_model(micro, variant),
+            path,
+            "micro",
+            variant,
+            {"dataset": "toy", "seed": 0, "precision": "float32", **training},
+        )
         slots["models"].append(str(path))
     for name, row in ROWS.items():
         for level in (0, 40):
@@ -60,7 +67,7 @@ def world(tmp_path: Path, make_store, micro: Sam) -> dict:
     return slots | {"findings": str(tmp_path / "audit.csv")}
 
 
-def write_passes(path: Path, table: pd.DataFrame, level: int, model: Path) -> None:
+def write_passes(path: Path, table: pd.DataFrame, level: int, model: Path, precision: str = "float32") -> None:
     """What the stage refine writes at pass 0, of a network whose masks fill their boxes."""
     test = table.query("split == 'test'")
     prompts = deviated(test, level, "toy", 0, Deviation(**LAW), (16, 20))
@@ -69,7 +76,8 @@ def write_passes(path: Path, table: pd.DataFrame, level: int, model: Path) -> No
     rows["mask"] = [full(*box.round().astype(int)) for box in prompts]
     path.parent.mkdir(parents=True, exist_ok=True)
     written = pa.Table.from_pandas(rows, preserve_index=False)
-    parquet.write_table(written.replace_schema_metadata({MODEL_KEY: fingerprint(model)}), path)
+    record = {"model": fingerprint(model), "precision": {"embed": "float32", "refine": precision}}
+    parquet.write_table(written.replace_schema_metadata({RECORD: json.dumps(record)}), path)
 
 
 def full(x0: int, y0: int, x1: int, y1: int) -> str:
@@ -99,6 +107,7 @@ def test_a_sound_experiment_passes_every_check(world: dict) -> None:
         checks.SEPARATE_SPLITS,
         checks.OWN_MODELS,
         checks.OWN_PASSES,
+        checks.ONE_PRECISION,
         checks.OWN_PROMPTS,
         checks.OWN_SCORES,
     ]
@@ -152,6 +161,21 @@ def test_masks_of_two_rows_that_were_swapped_are_found(world: dict) -> None:
     sam, proposed = world["passes"][0], world["passes"][2]
     exchange(sam, proposed)
     expect_red(world, checks.OWN_PASSES)
+
+
+def test_masks_of_another_precision_than_the_others_are_found(world: dict) -> None:
+    path, table = Path(world["passes"][1]), read_boxes(world["boxes"][0])
+    write_passes(path, table, 40, Path(world["models"][0]), "bfloat16")
+    expect_red(world, checks.ONE_PRECISION)
+
+
+def test_a_model_that_was_trained_in_another_precision_is_found(world: dict, micro: Sam) -> None:
+    path, variant = world["models"][0], Variant(("mask_decoder",), None)
+    record = {"dataset": "toy", "seed": 0, "precision": "bfloat16", **TRAININGS["sam"]}
+    save_model(box_model(micro, variant), path, "micro", variant, record)
+    for level, cell in zip((0, 40), world["passes"], strict=False):
+        write_passes(Path(cell), read_boxes(world["boxes"][0]), level, Path(path))
+    expect_red(world, checks.ONE_PRECISION)
 
 
 def test_masks_of_another_level_are_found(world: dict) -> None:

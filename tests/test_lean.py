@@ -16,6 +16,7 @@ from pipeline_lib.weights import weights
 
 PLAIN = Variant(("mask_decoder",), None)
 PROPOSED = Variant(("mask_decoder", "deviation_token"), Token(width=128, count=1))
+BOXES = 10  # of a slice: where bfloat16 is emulated each takes seconds
 SPREAD = 5.0  # standard deviation of logits that SAM's released weights come to
 
 
@@ -90,7 +91,7 @@ def test_a_box_has_the_same_mask_alone_as_among_others(model, embedding):
 
 def test_the_predicted_iou_is_not_rounded_to_bfloat16(model, embedding):
     with torch.autocast("cpu", torch.bfloat16):
-        _, predicted_iou = lean(model, embedding, draw_boxes(5, model.prompt_encoder.input_image_size[0]))
+        _, predicted_iou = lean(model, embedding, draw_boxes(2, model.prompt_encoder.input_image_size[0]))
     assert predicted_iou.dtype == torch.float32
     assert (predicted_iou != predicted_iou.bfloat16().float()).any()
 
@@ -142,7 +143,7 @@ def shipped(tmp_path_factory):
     slices = []
     for seed in range(3):
         source = draw_slice(seed, FRAME.image_size)
-        boxes = np.array([box for _, box in objects_of(source.cells)], np.float32)
+        boxes = np.array([box for _, box in objects_of(source.cells)], np.float32)[:BOXES]
         embedding = embed(sam, [source.image.astype(np.float32)])
         logits, _ = stock(model, embedding, FRAME.to_network(boxes))
         slices.append((embedding, boxes, FRAME.mask(logits).numpy()))
