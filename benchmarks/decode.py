@@ -22,17 +22,19 @@ from benchmarks import peers
 from benchmarks.limit import PRECISIONS, decoder_flops, peaks, products
 from benchmarks.peers import Boxes, Masks, Way
 from benchmarks.report import Seconds, by_operator, interleaved, machine, table, timed, write_section
-from pipeline_lib.boxes import Deviation, clip, deviate
-from pipeline_lib.decode import Decoder
-from pipeline_lib.device import Precision, autocast, device
-from pipeline_lib.lean import ImageSide
-from pipeline_lib.malloc import keep_freed_memory
-from pipeline_lib.masks import Mask, iou
-from pipeline_lib.pretrain import UNSEEN_SEED, draw_slice, objects_of
-from pipeline_lib.refine import Rules, first_passes, iterate, next_box, output_of
-from pipeline_lib.sam import BoxModel, Frame, Variant, box_model, build, load_backbone
-from pipeline_lib.synthetic import Slice
-from pipeline_lib.weights import weights
+from pipeline_lib.data.boxes import Deviation, clip, deviate
+from pipeline_lib.data.masks import Mask, iou
+from pipeline_lib.data.synthetic import Slice
+from pipeline_lib.inference.iterate import Rules, first_passes, iterate, next_box, output_of
+from pipeline_lib.inference.predictor import Decoder
+from pipeline_lib.model.backbones import build, load_backbone
+from pipeline_lib.model.box_model import BoxModel, Variant, box_model
+from pipeline_lib.model.frame import Frame
+from pipeline_lib.model.mask_decoder import ImageSide
+from pipeline_lib.runtime.device import Precision, autocast, device
+from pipeline_lib.runtime.malloc import keep_freed_memory
+from pipeline_lib.stages.weights import weights
+from pipeline_lib.training.pretraining import UNSEEN_SEED, draw_slice, objects_of
 
 Network = Callable[[Sequence[ImageSide], torch.Tensor], object]  # `BoxModel`, as it is or compiled
 PLAIN = Variant(("mask_decoder",), None)
@@ -84,7 +86,7 @@ def decoder_of(predictor: SamPredictor, precision: Precision) -> Decoder:
 
 
 def ours(predictor: SamPredictor, precision: Precision) -> Way:
-    """`pipeline_lib.decode`, the image's side included."""
+    """`pipeline_lib.inference.predictor`, the image's side included."""
     decoder = decoder_of(predictor, precision)
 
     def run(boxes: Boxes) -> Masks:
@@ -235,7 +237,7 @@ def users_loop(predictor: SamPredictor, boxes: Boxes) -> Masks:
 
 
 def iterated(predictor: SamPredictor, decoder: Decoder, boxes: Boxes) -> Masks:
-    """The same as `pipeline_lib.refine` does it: an image's side serves all passes."""
+    """The same as `pipeline_lib.inference.iterate` does it: an image's side serves all passes."""
     (view,) = decoder.views([predictor.features], [predictor.original_size])
 
     def predict(_: Sequence[int], boxes: Boxes) -> tuple[Sequence[Mask], NDArray[np.float32]]:

@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import product
+from typing import cast
 
 import torch
 from segment_anything.modeling import Sam
@@ -18,9 +19,9 @@ from benchmarks import peers
 from benchmarks.decode import random_sam, shipped_sam
 from benchmarks.limit import PRECISIONS, encoder_flops, peaks, products
 from benchmarks.report import Seconds, by_operator, interleaved, machine, table, write_section
-from pipeline_lib import encoder
-from pipeline_lib.device import Precision, autocast, device
-from pipeline_lib.malloc import keep_freed_memory
+from pipeline_lib.model import image_encoder
+from pipeline_lib.runtime.device import Precision, autocast, device
+from pipeline_lib.runtime.malloc import keep_freed_memory
 
 Way = Callable[[], Tensor]
 Peak = Mapping[Precision, float]  # FLOP per second of `clock`, by precision
@@ -39,7 +40,7 @@ def ways_of_vit_b(sam: Sam, images: Tensor) -> tuple[dict[str, Way], list[str]]:
         forwards["`transformers` `SamModel`"] = peers.transformers_encoder(sam)
     except ImportError as error:
         skipped.append(f"`transformers`: skipped, {error}")
-    forwards["ours"] = partial(encoder.encode, sam.image_encoder)
+    forwards["ours"] = partial(image_encoder.encode, sam.image_encoder)
     return {
         f"{name}, {precision}": partial(in_precision, precision, forward, images)
         for precision in PRECISIONS
@@ -62,7 +63,7 @@ def rows_of(outputs: Mapping[str, Tensor], seconds: Mapping[str, Seconds], work:
             f"{1 / seconds[name].busy:.3f}",
             f"× {seconds[first].busy / seconds[name].busy:.2f}",
             f"{seconds[name].wall:.3f}",
-            f"{work / seconds[name].busy / peak[name.rpartition(' ')[2]]:.0%}",
+            f"{work / seconds[name].busy / peak[cast(Precision, name.rpartition(' ')[2])]:.0%}",
             f"{float((embedding - expected).norm() / expected.norm()):.1e}",
         ]
         for name, embedding in outputs.items()
@@ -85,12 +86,12 @@ def attending(rounds: int) -> str:
     blocks = random_sam("vit_b").image_encoder.blocks
     calls: dict[str, Way] = {}
     for precision, (block, images, side, own) in product(
-        PRECISIONS, [(blocks[0], 25, 14, encoder.at_once), (blocks[2], 1, 64, encoder.in_pieces)]
+        PRECISIONS, [(blocks[0], 25, 14, image_encoder.at_once), (blocks[2], 1, 64, image_encoder.in_pieces)]
     ):
         q, k, v = torch.randn(3, images, 12, side, side, 64, device=device(), dtype=getattr(torch, precision))
         with autocast(precision):
-            rows, columns = encoder.relative_positions(block.attn, q)
-        for way in (encoder.fused, own):
+            rows, columns = image_encoder.relative_positions(block.attn, q)
+        for way in (image_encoder.fused, own):
             attend = partial(way, k=k, v=v, rows=rows, columns=columns)
             name = f"{side} × {side} cells, `{way.__name__}`, {precision}"
             calls[name] = partial(in_precision, precision, attend, q)

@@ -27,17 +27,21 @@ from benchmarks.peers import Boxes
 from benchmarks.report import Seconds, interleaved, machine, table, write_section
 from benchmarks.start import start
 from benchmarks.train import Stages, ours, plain, recipe_of
-from pipeline_lib.boxes import Deviation, by_image, deviated, read_boxes
-from pipeline_lib.decode import Decoder
-from pipeline_lib.device import device
-from pipeline_lib.embed import Embeddings, encode, to_network
-from pipeline_lib.malloc import keep_freed_memory
-from pipeline_lib.masks import Mask
-from pipeline_lib.refine import Inference, first_passes, iterate
-from pipeline_lib.sam import Backbone, Frame, load_backbone, load_model, read_record
-from pipeline_lib.stock import Sam
-from pipeline_lib.store import Store
-from pipeline_lib.train import Source, evenly
+from pipeline_lib.data.boxes import Deviation, by_image, deviated, read_boxes
+from pipeline_lib.data.dataset import Store
+from pipeline_lib.data.masks import Mask
+from pipeline_lib.data.records import Backbone, read_record
+from pipeline_lib.inference.iterate import Inference, first_passes, iterate
+from pipeline_lib.inference.predictor import Decoder
+from pipeline_lib.model.backbones import load_backbone
+from pipeline_lib.model.box_model import load_model
+from pipeline_lib.model.embeddings import Embeddings, encode, to_network
+from pipeline_lib.model.frame import Frame
+from pipeline_lib.model.upstream import Sam
+from pipeline_lib.runtime.device import device
+from pipeline_lib.runtime.malloc import keep_freed_memory
+from pipeline_lib.training.sampling import Source
+from pipeline_lib.training.validation import evenly
 
 LAW = Deviation("scale", "both")
 LEVELS = (0, 40)  # of the part that is run

@@ -9,8 +9,9 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.report import Seconds
-from pipeline_lib.device import Precision, device
-from pipeline_lib.sam import Variant, box_model, build
+from pipeline_lib.model.backbones import build
+from pipeline_lib.model.box_model import Variant, box_model
+from pipeline_lib.runtime.device import Precision, device
 
 SIDE = 2048  # of the matrices
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")

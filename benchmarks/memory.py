@@ -20,16 +20,20 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks.report import in_process, table, write_section
 from benchmarks.train import recipe_of
-from pipeline_lib import encoder
-from pipeline_lib.sam import Frame, Token, Variant, box_model, build
-from pipeline_lib.train import Batch, Run, step_loss
-from pipeline_lib.weights import weights
+from pipeline_lib.model import image_encoder
+from pipeline_lib.model.backbones import build
+from pipeline_lib.model.box_model import Token, Variant, box_model
+from pipeline_lib.model.frame import Frame
+from pipeline_lib.stages.weights import weights
+from pipeline_lib.training.sampling import Batch
+from pipeline_lib.training.trainer import Run, step_loss
 
 SIDE = 1024  # of an image, pixels
 LOAD = """
 import sys, time
 import pipeline_lib.{job}
-from pipeline_lib.sam import Variant, load_backbone, load_untrained
+from pipeline_lib.model.box_model import Variant, load_untrained
+from pipeline_lib.model.backbones import load_backbone
 kept = {load}
 print(time.process_time())
 """
@@ -74,7 +78,7 @@ def encode(accountant: Accountant, backbone: str, images: int) -> None:
         sam, batch = build(backbone), torch.zeros(images, 3, SIDE, SIDE)
     accountant.count([*sam.parameters(), *sam.buffers()])
     with accountant, torch.no_grad():
-        encoder.encode(sam.image_encoder, batch)
+        image_encoder.encode(sam.image_encoder, batch)
 
 
 def train(accountant: Accountant, backbone: str) -> None:

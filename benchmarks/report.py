@@ -14,7 +14,7 @@ from statistics import median
 
 import torch
 
-from pipeline_lib.device import clock
+from pipeline_lib.runtime.device import clock
 
 README = Path(__file__).with_name("README.md")
 # Not what `getrusage` tells: a child's maximum there begins with that of the process that started it.

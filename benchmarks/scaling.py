@@ -14,8 +14,9 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.limit import decoder_flops, encoder_flops
-from pipeline_lib.sam import Token, Variant, build, shapes_only
-from pipeline_lib.store import Store
+from pipeline_lib.data.dataset import Store
+from pipeline_lib.model.backbones import build, shapes_only
+from pipeline_lib.model.box_model import Token, Variant
 
 GB, MB, KB = 1e9, 1e6, 1e3
 STAGES = ("raw", "convert", "boxes", "embed", "train", "refine", "score")

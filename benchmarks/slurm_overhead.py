@@ -1,6 +1,6 @@
 """What a job costs on SLURM beside its own work, and what groups save.
 
-python tests/slurm/one_node.py python -m benchmarks.slurm_overhead     # on this machine
+python tests/helpers/one_node.py python -m benchmarks.slurm_overhead     # on this machine
 python -m benchmarks.slurm_overhead                                    # on a cluster, in a folder that its nodes see
 
 The rule `boxes` runs on small data sets through the shipped profile, each job alone and all of them in one group; SLURM

@@ -1,8 +1,9 @@
 """A step of training, ours and others': `python -m benchmarks.train [--backbone vit_b] [--objects 16] [--rounds 5]`.
 
 One generated image as large as the backbone's input, some of its objects, random weights: loss, backward pass and
-optimiser of the mask decoder alone. Ours reads the image's embedding from disk (`pipeline_lib.train.train_epoch`, as
-the stage calls it); the others run the frozen encoder in each step. The peer comes by `pip install .[peers]`.
+optimiser of the mask decoder alone. Ours reads the image's embedding from disk
+(`pipeline_lib.training.trainer.train_epoch`, as the stage calls it); the others run the frozen encoder in each step.
+The peer comes by `pip install .[peers]`.
 """
 
 import argparse
@@ -22,17 +23,23 @@ from torch.nn.utils import clip_grad_norm_
 from benchmarks.decode import random_sam
 from benchmarks.peers import micro_sam_step
 from benchmarks.report import interleaved, machine, table, write_section
-from pipeline_lib.boxes import Deviation, boxes, by_image, read_boxes
-from pipeline_lib.device import Precision, autocast, device
-from pipeline_lib.embed import Embeddings, embed
-from pipeline_lib.losses import LOSSES, object_share
-from pipeline_lib.malloc import keep_freed_memory
-from pipeline_lib.pretrain import UNSEEN_SEED, draw_slice
-from pipeline_lib.sam import Frame, Variant, box_model, load_backbone
-from pipeline_lib.stock import Sam
-from pipeline_lib.store import Slice, Store, create
-from pipeline_lib.train import Batch, Recipe, Run, Source, draw_batch, train_epoch
-from pipeline_lib.weights import weights
+from pipeline_lib.data.boxes import Deviation, by_image, read_boxes
+from pipeline_lib.data.dataset import Slice, Store, create
+from pipeline_lib.model.backbones import load_backbone
+from pipeline_lib.model.box_model import Variant, box_model
+from pipeline_lib.model.embeddings import Embeddings
+from pipeline_lib.model.frame import Frame
+from pipeline_lib.model.upstream import Sam
+from pipeline_lib.runtime.device import Precision, autocast, device
+from pipeline_lib.runtime.malloc import keep_freed_memory
+from pipeline_lib.stages.boxes import boxes
+from pipeline_lib.stages.embed import embed
+from pipeline_lib.stages.weights import weights
+from pipeline_lib.training.losses import LOSSES, object_share
+from pipeline_lib.training.pretraining import UNSEEN_SEED, draw_slice
+from pipeline_lib.training.sampling import Batch, Source, draw_batch
+from pipeline_lib.training.settings import Recipe
+from pipeline_lib.training.trainer import Run, train_epoch
 
 DECODER = Variant(("mask_decoder",), None)
 SUB_ITERATIONS = (1, 8)  # of a step of micro_sam; the latter is its default

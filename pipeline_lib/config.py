@@ -1,22 +1,14 @@
 """What a schema cannot say about a config: that its parts fit each other, and which files it names."""
 
-import re
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from pipeline_lib.data.paths import files_of
 from pipeline_lib.errors import DataError
 
 SPLITS = ("train", "validation", "test")
-HDF5 = re.compile(r"(?P<file>.+\.(?:h5|hdf5))(?::(?P<dataset>.*))?", re.IGNORECASE)
-
-
-def files_of(path: str | Path) -> list[Path]:
-    """The files behind a stack's path, one by one: a folder's time does not tell that a file in it was overwritten."""
-    match = HDF5.fullmatch(str(path))
-    place = Path(match["file"] if match else path)
-    return sorted(file for file in place.rglob("*") if file.is_file()) if place.is_dir() else [place]
 
 
 def users_files(dataset: dict[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from pipeline_lib.cluster import ClusterError, Run, alive, last_run, live_jobs
+from pipeline_lib.runtime.slurm import ClusterError, Run, alive, last_run, live_jobs
 
 ROOT = Path(__file__).resolve().parents[1]
 

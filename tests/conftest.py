@@ -5,19 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from networks import random_backbone
+from helpers.networks import random_backbone
+from helpers.running import SMALL, finished_run
 from numpy.typing import ArrayLike, NDArray
-from running import SMALL, finished_run
 from safetensors.torch import save_file
 from segment_anything import SamPredictor
 from segment_anything.modeling import Sam
 
-from pipeline_lib.boxes import boxes
-from pipeline_lib.convert import convert
-from pipeline_lib.embed import embed
-from pipeline_lib.raw import raw
-from pipeline_lib.store import Slice, create
-from pipeline_lib.weights import weights
+from pipeline_lib.data.dataset import Slice, create
+from pipeline_lib.stages.boxes import boxes
+from pipeline_lib.stages.convert import convert
+from pipeline_lib.stages.embed import embed
+from pipeline_lib.stages.raw import raw
+from pipeline_lib.stages.weights import weights
 
 
 @pytest.fixture

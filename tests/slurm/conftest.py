@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from on_slurm import EXPERIMENT
-from one_node import OneNode, missing_programs
-from running import finished_run
+from helpers.on_slurm import EXPERIMENT
+from helpers.one_node import OneNode, missing_programs
+from helpers.running import finished_run
 
 
 @pytest.fixture(scope="session")

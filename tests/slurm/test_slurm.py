@@ -7,9 +7,9 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from on_slurm import Experiment, Record, Training, figures, tables, trained
-from one_node import OneNode
-from running import ROOT, snakemake
+from helpers.on_slurm import Experiment, Record, Training, figures, tables, trained
+from helpers.one_node import OneNode
+from helpers.running import ROOT, snakemake
 
 Fault = Callable[[Training, Experiment], None]
 

@@ -1,7 +1,7 @@
 import os
 from pathlib import Path
 
-from pipeline_lib import cluster
+from pipeline_lib.runtime import slurm
 
 ASKED = ("slurm_partition", "slurm_account", "qos", "constraint", "gpu", "gpu_model", "mem_mb", "runtime")
 
@@ -35,7 +35,7 @@ def requests(executor):
             asked["threads"] = submitted.threads
             distinct[job.rule.name, *asked.items()] = (submitted, job.rule, asked)
     return [
-        cluster.Request(sbatch(submitted, executor), rule.name, Path(rule.snakefile), asked)
+        slurm.Request(sbatch(submitted, executor), rule.name, Path(rule.snakefile), asked)
         for submitted, rule, asked in distinct.values()
     ]
 
@@ -49,22 +49,22 @@ def hold_status_command():
     import snakemake_executor_plugin_slurm as plugin
 
     age = plugin.get_min_job_age()
-    cluster.refuse_forgetful(age)
+    slurm.refuse_forgetful(age)
     plugin.get_min_job_age = lambda: age
 
 
 def start_on_slurm():
     """Refuse at once what would go wrong later; remember this run for `slurm/recover.py`."""
     executor = workflow.scheduler._executor
-    cluster.refuse_company(Path())
+    slurm.refuse_company(Path())
     hold_status_command()
-    cluster.refuse_impossible(requests(executor), Path(workflow.basedir) / "slurm/config.yaml")
-    cluster.record(Path(), cluster.Run.here(executor.run_uuid))
+    slurm.refuse_impossible(requests(executor), Path(workflow.basedir) / "slurm/config.yaml")
+    slurm.record(Path(), slurm.Run.here(executor.run_uuid))
 
 
 onstart:
     if workflow.executor_plugin.name == "slurm":
         try:
             start_on_slurm()
-        except cluster.ClusterError as error:
+        except slurm.ClusterError as error:
             raise WorkflowError(str(error))

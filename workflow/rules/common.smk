@@ -50,7 +50,7 @@ def experiment():
 def checkpoint():
     """The backbone's checkpoint where it is a file already, so that a change of it is noticed."""
     name, given = config["backbone"]["name"], config["backbone"]["checkpoint"]
-    shipped = Path(workflow.basedir) / f"pipeline_lib/{name}.safetensors"
+    shipped = Path(workflow.basedir) / f"pipeline_lib/model/{name}.safetensors"
     return given or (shipped if shipped.exists() else [])
 
 

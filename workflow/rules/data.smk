@@ -14,7 +14,7 @@ rule raw:
     params:
         dataset=dataset_keys("source", "volumes", "grey_range"),
     script:
-        "../scripts/raw.py"
+        "../scripts/stage.py"
 
 
 rule convert:
@@ -35,7 +35,7 @@ rule convert:
     params:
         dataset=dataset_keys("labels", "minimum_area", "pixel_size", "grey_range", "tile"),
     script:
-        "../scripts/convert.py"
+        "../scripts/stage.py"
 
 
 rule boxes:
@@ -54,4 +54,4 @@ rule boxes:
         mem_mb=growing(1000),  # measured: 141
         runtime=growing(30),
     script:
-        "../scripts/boxes.py"
+        "../scripts/stage.py"

@@ -27,7 +27,7 @@ rule refine:
         deviation=settings_of("deviation"),
         settings=settings_of("refine"),
     script:
-        "../scripts/refine.py"
+        "../scripts/stage.py"
 
 
 rule score:
@@ -48,7 +48,7 @@ rule score:
         mem_mb=growing(1000),  # measured: 178
         runtime=growing(10),
     script:
-        "../scripts/score.py"
+        "../scripts/stage.py"
 
 
 rule audit:
@@ -72,7 +72,7 @@ rule audit:
     params:
         rows=audited_rows(),
     script:
-        "../scripts/audit.py"
+        "../scripts/stage.py"
 
 
 rule tables:
@@ -98,4 +98,4 @@ rule tables:
     params:
         experiment=experiment(),
     script:
-        "../scripts/tables.py"
+        "../scripts/stage.py"

@@ -20,7 +20,7 @@ rule analysis:
     params:
         rules={name: settings(config, config["models"][name], "refine") for name in config["rows"]},
     script:
-        "../scripts/analysis.py"
+        "../scripts/stage.py"
 
 
 rule report:
@@ -61,4 +61,4 @@ rule report:
         experiment=experiment(),
         config=config,
     script:
-        "../scripts/report.py"
+        "../scripts/stage.py"

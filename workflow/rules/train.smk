@@ -15,7 +15,7 @@ rule weights:
         backbone=config["backbone"],
         folder="resources",
     script:
-        "../scripts/weights.py"
+        "../scripts/stage.py"
 
 
 rule embed:
@@ -42,7 +42,7 @@ rule embed:
         dtype=config["embed"]["dtype"],
         batch=config["embed"]["batch"],
     script:
-        "../scripts/embed.py"
+        "../scripts/stage.py"
 
 
 rule train:
@@ -73,4 +73,4 @@ rule train:
         levels=part_of_training("levels"),
         seed=lambda wildcards: int(wildcards.seed),
     script:
-        "../scripts/train.py"
+        "../scripts/stage.py"

@@ -1,0 +1,115 @@
+"""Exact boxes of objects, and how boxes are made loose, in training as in the experiment.
+
+Boxes are XYXY, half-open, in pixels of their tile: an object of one pixel at x = 3 spans 3 to 4.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from zlib import crc32
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import find_objects
+
+COLUMNS = ("image", "object", "split", "x0", "y0", "x1", "y1", "area")
+
+
+OUTWARD = np.array([-1, -1, 1, 1])  # the direction in which each edge of XYXY leaves the box
+
+
+NEGATIVE = {"both": 0.5, "grow": 0.0, "shrink": 1.0}  # the share of draws that mean −
+
+
+def read_boxes(path: str | Path) -> pd.DataFrame:
+    """The table that `boxes` wrote: integers, but for the column `split`."""
+    return pd.read_csv(path)
+
+
+def by_image(table: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
+    """Yield each image of a table, in order, with its rows."""
+    for _, rows in table.groupby("image"):
+        yield int(rows["image"].iloc[0]), rows
+
+
+def measure(objects: NDArray[np.integer[Any]]) -> Iterator[tuple[int, int, int, int, int, int]]:
+    """Yield (id, x0, y0, x1, y1, area) of every object of a label image (YX, 0 is background), by id."""
+    areas = np.bincount(objects.ravel())
+    for number, window in enumerate(find_objects(objects), start=1):
+        if window is not None:
+            y, x = window
+            yield number, x.start, y.start, x.stop, y.stop, int(areas[number])
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """What a deviation of s percent does to a box.
+
+    Laws:
+        scale: both sides are scaled about the centre by 1 + s or 1 − s.
+        edges: each edge moves by s / 2 of the side it bounds, outward or inward on its own.
+        translate: the box moves by s of its width and s of its height, each to either side.
+    """
+
+    law: Literal["scale", "edges", "translate"]
+    sign: Literal["both", "grow", "shrink"]  # which of + and − occur; `config.py` lets a translation have both only
+
+
+def deviate(boxes: ArrayLike, levels: ArrayLike, uniform: ArrayLike, law: Deviation) -> NDArray[np.float32]:
+    """Make boxes loose.
+
+    Args:
+        boxes: (N, 4), XYXY pixels.
+        levels: (N,), or one for all: percent of the sides' lengths.
+        uniform: (N, 4), draws from [0, 1); where a law has both signs, below a half is − and else +. `scale` uses the
+            first of a row, `translate` the first for x and the second for y, `edges` one for each of XYXY.
+        law: what the deviation does.
+
+    Returns:
+        (N, 4) boxes; they may reach beyond their image.
+    """
+    exact = np.asarray(boxes, np.float64)
+    signs = np.where(np.asarray(uniform) < NEGATIVE[law.sign], -1, 1)
+    match law.law:  # how far each edge of XYXY moves, in sides
+        case "scale":
+            moves = signs[:, [0, 0, 0, 0]] * OUTWARD / 2
+        case "edges":
+            moves = signs * OUTWARD / 2
+        case "translate":
+            moves = signs[:, [0, 1, 0, 1]]
+    sides = (exact[:, 2:] - exact[:, :2])[:, [0, 1, 0, 1]]
+    share = np.asarray(levels)[..., None] / 100
+    return np.asarray(exact + share * moves * sides, np.float32)
+
+
+def clip(boxes: NDArray[np.float32], shape: ArrayLike) -> NDArray[np.float32]:
+    """Cut boxes (N, 4) at the borders of their image: `shape` is (height, width), or (N, 2) with a row for each."""
+    limits = np.asarray(shape)[..., [1, 0, 1, 0]]
+    return np.asarray(np.clip(boxes, 0, limits), np.float32)
+
+
+def object_uniform(seed: int, dataset: str, table: pd.DataFrame, level: int) -> NDArray[np.float64]:
+    """Draw four numbers from [0, 1) for each object of a table: (N, 4).
+
+    A row's numbers depend on the arguments and on its `image` and `object` alone, so that every model is given the same
+    boxes, and another row or data set can change without moving them.
+    """
+    name = crc32(dataset.encode())
+    draws = [
+        np.random.default_rng([seed, name, image, number, level]).random(4)
+        for image, number in zip(table["image"], table["object"], strict=True)
+    ]
+    return np.array(draws).reshape(-1, 4)
+
+
+def deviated(
+    table: pd.DataFrame, level: int, dataset: str, seed: int, law: Deviation, shapes: ArrayLike
+) -> NDArray[np.float32]:
+    """The boxes given to every model at a level: (N, 4) XYXY pixels, cut at the border.
+
+    `shapes` are the (height, width) of each row's image, (N, 2), or one for all.
+    """
+    exact = table[["x0", "y0", "x1", "y1"]].to_numpy()
+    return clip(deviate(exact, level, object_uniform(seed, dataset, table, level), law), shapes)

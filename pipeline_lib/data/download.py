@@ -1,0 +1,104 @@
+"""Files from the network: resumed where they broke off, accepted only with the right checksum."""
+
+import logging
+import os
+import time
+from functools import partial
+from pathlib import Path
+from zipfile import ZipFile, is_zipfile
+
+import pooch
+import requests
+from tqdm import tqdm
+
+from pipeline_lib.errors import DataError, DownloadError
+from pipeline_lib.runtime.atomic import atomic
+
+BACK_OFF = (1.0, 2.0, 4.0, 8.0)  # seconds to wait before each further attempt
+TIMEOUT = 30  # seconds without a byte
+BLOCK = 1 << 16  # bytes; at most so many are lost when a connection drops
+PASSING = {429, 500, 502, 503, 504}  # what a server answers when it may know better in a moment
+
+log = logging.getLogger(__name__)
+
+
+def fetch(url: str, path: Path, checksum: str) -> None:
+    """Make sure that `path` is the file with this checksum, from the network where it is not there already.
+
+    A transfer that breaks off leaves `<path>.part`, which the next one continues.
+
+    Args:
+        url: Where the file comes from, http or https; redirects are followed.
+        path: Where it goes. A file that was put there by hand is taken if its checksum is right.
+        checksum: `sha256:…`, `xxh128:…` or another algorithm that pooch knows.
+
+    Raises:
+        DownloadError: The file cannot be fetched, or what came has another checksum.
+    """
+    downloader = partial(_download, part=path.with_name(f"{path.name}.part"))
+    try:
+        pooch.retrieve(url, checksum, fname=path.name, path=path.parent, downloader=downloader)
+    except requests.RequestException as error:
+        present = " The file of that name that is there has another one." if path.exists() else ""
+        raise DownloadError(
+            f"{url} cannot be fetched ({error}). Without network, save it by hand as {path.name} in the folder "
+            f"{path.parent.resolve()}; its checksum is {checksum}.{present}"
+        ) from error
+    except ValueError as error:
+        raise DownloadError(f"{url} gave another file than expected, which was deleted: {error}") from error
+
+
+def unpack(archive: Path) -> None:
+    """Unpack `name.zip` into the folder `name` beside it.
+
+    Raises:
+        DataError: The file is not a zip archive.
+    """
+    if archive.suffix != ".zip" or not is_zipfile(archive):
+        raise DataError(f"{archive}: a .zip archive is expected where `unpack` is true")
+    with atomic(archive.with_suffix("")) as folder, ZipFile(archive) as content:
+        content.extractall(folder)
+
+
+def _download(url: str, output: str, _: object, *, part: Path) -> None:
+    """A downloader as pooch wants it: fill `part`, in several attempts if need be, then hand it over as `output`."""
+    for wait in (*BACK_OFF, None):
+        try:
+            _continue(url, part)
+            break
+        except requests.RequestException as error:
+            if wait is None or not _may_pass(error):
+                raise
+            log.warning("%s: %s; next attempt in %g s", url, error, wait)
+            time.sleep(wait)
+    os.replace(part, output)
+
+
+def _may_pass(error: requests.RequestException) -> bool:
+    if isinstance(error, requests.HTTPError):
+        return error.response.status_code in PASSING
+    return isinstance(error, requests.ConnectionError | requests.Timeout | requests.exceptions.ChunkedEncodingError)
+
+
+def _continue(url: str, part: Path) -> None:
+    """Append to `part` what it still lacks, or write it anew where the server does not know ranges."""
+    have = part.stat().st_size if part.exists() else 0
+    headers = {"Accept-Encoding": "identity"}  # ranges of a compressed stream would not be ranges of the file
+    if have:
+        headers["Range"] = f"bytes={have}-"
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+        if have and response.status_code == requests.codes.requested_range_not_satisfiable:
+            return  # there is nothing left; the checksum tells whether this is the file
+        response.raise_for_status()
+        start = have if response.headers.get("Content-Range", "").startswith(f"bytes {have}-") else 0
+        _write(response, part, start)
+
+
+def _write(response: requests.Response, part: Path, start: int) -> None:
+    length = response.headers.get("Content-Length")
+    total = start + int(length) if length else None
+    bar = tqdm(desc=part.stem, total=total, initial=start, unit="B", unit_scale=True, mininterval=10)
+    with part.open("ab" if start else "wb") as file, bar:
+        for block in response.iter_content(BLOCK):
+            file.write(block)
+            bar.update(len(block))

@@ -1,0 +1,220 @@
+"""Stacks of slices in the formats microscopists use, opened without reading them."""
+
+import re
+import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import h5py
+import imageio.v3 as iio
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from tifffile import TiffFile, TiffPageSeries
+
+from pipeline_lib.data.paths import HDF5
+from pipeline_lib.errors import DataError
+
+UNDERSTOOD = "a TIFF file, a folder of PNG or TIFF slices, an HDF5 data set (file.h5:dataset) or a Zarr array"
+TIFF = {".tif", ".tiff"}
+SLICES = {".png", *TIFF}
+ZARR = ("zarr.json", ".zarray", ".zgroup")  # one of them marks a folder as Zarr, of version 3 or 2
+
+
+def open_stack(path: str) -> da.Array:
+    """Open a stack of grey slices or of labels; only headers are read.
+
+    Args:
+        path: A multi-page TIFF file, a folder of PNG or TIFF slices (in the order of their names, s2 before s10; grey
+            may be saved as RGB or RGBA), `file.h5:dataset`, or a Zarr array (of an OME-Zarr group: its array "0"). A
+            single YX image is a stack of one slice; leading axes of length 1, as OME-Zarr has for time and channel, are
+            dropped.
+
+    Returns:
+        The stack, ZYX, in its own dtype, a chunk per slice. A damaged slice raises when it is computed.
+
+    Raises:
+        DataError: The path is missing, damaged, in no format listed above, or holds something else than grey slices.
+    """
+    with _reading(path):
+        stack = _open(path)
+    while stack.ndim > 3 and stack.shape[0] == 1:
+        stack = stack[0]
+    if stack.ndim == 2:
+        stack = stack[None]
+    if stack.ndim != 3 or stack.shape[-1] in (3, 4):  # a stack 3 or 4 pixels wide is an RGB(A) image
+        raise DataError(f"{path}: grey slices (ZYX) are expected, not colour; its shape is {stack.shape}")
+    if 0 in stack.shape:
+        raise DataError(f"{path}: at least one slice is expected; its shape is {stack.shape}")
+    return stack
+
+
+@contextmanager
+def _reading(path: str | Path) -> Iterator[None]:
+    """Turn what the libraries raise on damaged files into a DataError that names the file."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:  # each library and codec has its own, down to Pillow's SyntaxError
+        raise DataError(f"{path}: cannot be read; is it truncated or damaged? ({error})") from error
+
+
+def _open(path: str) -> da.Array:
+    if match := HDF5.fullmatch(path):
+        return _open_hdf5(_existing(match["file"]), match["dataset"])
+    place = _existing(path)
+    if place.is_dir():
+        return _open_zarr(place) if any((place / mark).exists() for mark in ZARR) else _open_folder(place)
+    if place.suffix.lower() in TIFF:
+        return _open_tiff(place)
+    raise DataError(f"{path}: expected {UNDERSTOOD}")
+
+
+def _existing(path: str) -> Path:
+    if not Path(path).exists():
+        raise DataError(f"{path}: there is no such file or folder")
+    return Path(path)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """An array on disk as dask takes it, with the file's name for what may go wrong when a slice is read."""
+
+    path: str
+    array: Any
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    ndim: int
+
+    def __getitem__(self, where: Any) -> Any:
+        with _reading(self.path):
+            return self.array[where]
+
+
+def _lazy(path: str, array: Any) -> da.Array:
+    """A chunk per slice. Without `name=False` dask would hash what it wraps."""
+    source = _Source(path, array, array.shape, array.dtype, array.ndim)
+    stack: da.Array = da.from_array(source, chunks=(1,) * (source.ndim - 2) + source.shape[-2:], name=False)
+    return stack
+
+
+def _open_tiff(path: Path) -> da.Array:
+    with ExitStack() as stack:
+        tiff = stack.enter_context(TiffFile(path))
+        if not _chain_ends(tiff):
+            raise DataError(f"{path}: truncated: {len(tiff.pages)} pages can be read, and more are announced")
+        series = _only_series(tiff)
+        if {"S", "C"} & set(series.axes):
+            raise DataError(f"{path}: grey slices are expected, not colour or channels; its axes are {series.axes}")
+        store = series.aszarr(level=0)
+        weakref.finalize(store, stack.pop_all().close)  # the file closes with the last array that reads from it
+    return _lazy(str(path), zarr.open_array(store, mode="r"))
+
+
+def _chain_ends(tiff: TiffFile) -> bool:
+    """Whether the last page says that it is the last; tifffile reads a cut file as one of fewer pages."""
+    position = tiff.pages.next_page_offset
+    if position is None:
+        return False
+    tiff.filehandle.seek(position)
+    return tiff.filehandle.read(tiff.tiff.offsetsize) == bytes(tiff.tiff.offsetsize)
+
+
+def _only_series(tiff: TiffFile) -> TiffPageSeries:
+    """The file's series; pages that were written one by one, each a series of its own, are joined."""
+    if len(tiff.series) == 1:
+        return tiff.series[0]
+    pages = list(tiff.pages)
+    kinds = {(page.shape, page.dtype) for page in pages}
+    if len(kinds) != 1:
+        raise DataError(f"{tiff.filename}: pages of one shape and dtype are expected, found {_listing(kinds)}")
+    ((shape, dtype),) = kinds
+    return TiffPageSeries(pages, shape=(len(pages), *shape), dtype=dtype, axes=f"I{pages[0].axes}")
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """Slices in files of their own, as one array: a dask array of each file would be a graph that grows with them."""
+
+    files: list[Path]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __getitem__(self, where: tuple[Any, ...]) -> NDArray[Any]:
+        chosen, *within = where
+        if isinstance(chosen, slice):
+            slices = np.array([_read_slice(file) for file in self.files[chosen]], self.dtype)
+            return slices.reshape(-1, *self.shape[1:])[:, *within]  # none, too, which dask asks for to learn the type
+        return np.asarray(_read_slice(self.files[chosen])[tuple(within)])
+
+
+def _open_folder(folder: Path) -> da.Array:
+    slices = (f for f in folder.iterdir() if f.suffix.lower() in SLICES and not f.name.startswith("."))
+    files = sorted(slices, key=_natural)
+    if not files:
+        raise DataError(f"{folder}: holds no PNG or TIFF slices; expected {UNDERSTOOD}")
+    kinds = {_header(file): file for file in reversed(files)}  # with the first file of each kind
+    if len(kinds) != 1:
+        found = ", ".join(f"{shape} {dtype} in {file.name}" for (shape, dtype), file in kinds.items())
+        raise DataError(f"{folder}: slices of one shape and dtype are expected, found {found}")
+    ((shape, dtype),) = kinds
+    return _lazy(str(folder), _Folder(files, (len(files), *shape), dtype))
+
+
+def _natural(file: Path) -> list[tuple[int, str]]:
+    """Sorts s2 before s10: the numbers in a name count as numbers."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", file.name)]
+
+
+def _header(file: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    with _reading(file):
+        properties = iio.improps(file)
+        shape = tuple(properties.shape)
+        return shape[:2] if _in_colour(shape) else shape, np.dtype(properties.dtype)
+
+
+def _in_colour(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 3 and shape[-1] in (3, 4)
+
+
+def _read_slice(file: Path) -> NDArray[Any]:
+    """An image YX; of one saved in colour its red, if that is its green and blue as well."""
+    with _reading(file):
+        pixels = iio.imread(file)
+    if not _in_colour(pixels.shape):
+        return pixels
+    red, *others = np.moveaxis(pixels[..., :3], -1, 0)
+    if not all(np.array_equal(red, other) for other in others):
+        raise DataError(f"{file}: grey slices are expected, not colour")
+    return np.ascontiguousarray(red)
+
+
+def _open_hdf5(path: Path, dataset: str | None) -> da.Array:
+    file = h5py.File(path, "r")  # closed by h5py with the last array that reads from it
+    found: list[str] = []
+    file.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
+    if not dataset or dataset.strip("/") not in found:
+        raise DataError(f"{path}:{dataset or ''}: name one of its data sets after a colon: {_listing(found)}")
+    return _lazy(f"{path}:{dataset}", file[dataset])
+
+
+def _open_zarr(path: Path) -> da.Array:
+    node = zarr.open(path, mode="r")
+    if isinstance(node, zarr.Group):
+        if "0" not in node:
+            raise DataError(f"{path}: expected a Zarr array or an OME-Zarr image, found a group of {_listing(node)}")
+        node = node["0"]
+    return _lazy(str(path), node)
+
+
+def _listing(things: Iterable[object]) -> str:
+    return ", ".join(sorted(map(str, things))) or "nothing"

@@ -1,0 +1,75 @@
+"""A data set's volumes, checked before anything is computed from them."""
+
+import hashlib
+import json
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline_lib.data.paths import files_of
+from pipeline_lib.data.readers import open_stack
+from pipeline_lib.errors import DataError
+
+
+def check_volume(folder: Path, volume: dict[str, Any], grey_range: list[float] | None) -> dict[str, Any]:
+    """Open a volume's stacks and compare them; returns its entry in the manifest."""
+    images_path, labels_path = str(folder / volume["images"]), str(folder / volume["labels"])
+    images, labels = open_stack(images_path), open_stack(labels_path)
+    if images.dtype != np.uint8 and grey_range is None:
+        raise DataError(f"{images_path}: {images.dtype} images need a `grey_range: [black, white]`; only uint8 do not")
+    if labels.dtype.kind not in "biu":
+        raise DataError(f"{labels_path}: labels are expected to be whole numbers, found {labels.dtype}")
+    if labels.shape != images.shape:
+        raise DataError(
+            f"{labels_path}: labels of the shape of {images_path} are expected, {_size(images.shape)}; "
+            f"found {_size(labels.shape)}"
+        )
+    for stack in images, labels:
+        stack[-1].compute()  # headers often lie at the front: the last slice is what a truncated file lacks
+    stamp = _stamp(files_of(images_path) + files_of(labels_path))
+    return {
+        "images": images_path,
+        "labels": labels_path,
+        "shape": images.shape,
+        "split": volume["split"],
+        "stamp": stamp,
+    }
+
+
+def _stamp(files: list[Path]) -> str:
+    """Changes with the names, sizes and times of files: Snakemake takes a manifest of the same bytes for unchanged."""
+    facts = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    slices, height, width = shape
+    return f"{slices} slices of {height} × {width} pixels"
+
+
+def check_size(volumes: list[dict[str, Any]]) -> None:
+    """Slices of all volumes have one size."""
+    first = volumes[0]
+    for volume in volumes:
+        if volume["shape"][1:] != first["shape"][1:]:
+            raise DataError(
+                f"{volume['images']}: slices of the size of {first['images']} are expected, "
+                f"{_size(first['shape'])}; found {_size(volume['shape'])}"
+            )
+
+
+def check_split(volumes: list[dict[str, Any]]) -> None:
+    """Ranges lie within their stacks, and no slice is used twice, not even through two volumes of one file."""
+    parts = [(volume, name, range(*part)) for volume in volumes for name, part in volume["split"].items()]
+    for volume, name, part in parts:
+        if not 0 <= part.start < part.stop <= volume["shape"][0]:
+            raise DataError(
+                f"{volume['images']}: {name} is to be slices [{part.start}, {part.stop}), "
+                f"a range within its {volume['shape'][0]} slices is expected"
+            )
+    for (volume, name, part), (other, other_name, other_part) in combinations(parts, 2):
+        shared = range(max(part.start, other_part.start), min(part.stop, other_part.stop))
+        if volume["images"] == other["images"] and shared:
+            raise DataError(f"{volume['images']}: slice {shared.start} is both in {name} and in {other_name}")

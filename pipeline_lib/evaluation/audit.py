@@ -1,0 +1,154 @@
+"""Checks that the experiment is what its tables will say it is."""
+
+import json
+from collections.abc import Iterator
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from pyarrow import parquet
+
+from pipeline_lib.data.boxes import Deviation, by_image, deviated, measure
+from pipeline_lib.data.dataset import Store
+from pipeline_lib.data.records import RECORD, read_record
+from pipeline_lib.errors import AuditError
+from pipeline_lib.evaluation.scores import KEYS, score_image
+from pipeline_lib.evaluation.statistics import DECIMALS
+from pipeline_lib.evaluation.summary import Cell
+from pipeline_lib.runtime.hashing import fingerprint
+
+XYXY = ["x0", "y0", "x1", "y1"]
+
+
+BOXES_OF_LABELS = "boxes are those of the labels"
+
+
+SEPARATE_SPLITS = "no image is in two splits"
+
+
+OWN_MODELS = "models are those of their rows"
+
+
+OWN_PASSES = "masks are of their row's model"
+
+
+OWN_PROMPTS = "prompts are those of their seed, level and law"
+
+
+ONE_PRECISION = "all rows and levels are of one precision"
+
+
+OWN_SCORES = "scores are those of their masks"
+
+
+class Row(NamedTuple):
+    """What the config says of a row of the tables."""
+
+    trained: str  # the model whose weights it has
+    training: dict[str, Any]  # what decided these, but for data set and seed
+    deviation: dict[str, Any]  # of its prompts
+
+
+def boxes_of_labels(path: str, table: pd.DataFrame, store: Store) -> Iterator[tuple[str, str]]:
+    """Split, box and area of every object of every image, measured again."""
+    recorded, nothing = dict(by_image(table)), table[:0]
+    for image in range(len(store)):
+        rows = recorded.get(image, nothing)[["split", "object", *XYXY, "area"]]
+        measured = [(store.split(image), *each) for each in measure(store.objects(image))]
+        if measured != list(rows.itertuples(index=False, name=None)):
+            raise AuditError(f"{BOXES_OF_LABELS}: the objects of image {image} of {store.name} are not those of {path}")
+    yield BOXES_OF_LABELS, f"{len(table)} objects measured again"
+
+
+def separate_splits(table: pd.DataFrame, store: Store) -> Iterator[tuple[str, str]]:
+    """By the pixels of the images that have objects, wherever they came from."""
+    images: dict[bytes, int] = {}
+    for image in map(int, table["image"].unique()):
+        first = images.setdefault(blake2b(store.image(image).tobytes()).digest(), image)
+        if store.split(first) != store.split(image):
+            raise AuditError(
+                f"{SEPARATE_SPLITS}: image {image} ({store.split(image)}) of {store.name} has the pixels of image "
+                f"{first} ({store.split(first)})"
+            )
+    yield SEPARATE_SPLITS, f"{table['image'].nunique()} images compared"
+
+
+def own_models(
+    models: dict[tuple[str, ...], str], cells: list[Cell], rows: dict[str, Row]
+) -> Iterator[tuple[str, str]]:
+    """What each model's file says it was trained as."""
+    runs = dict.fromkeys((cell.dataset, rows[cell.model].trained, cell.seed, cell.model) for cell in cells)
+    for dataset, trained, seed, row in runs:
+        path = models[dataset, trained, str(seed)]
+        expected = {"dataset": dataset, "seed": seed, **rows[row].training}
+        found = read_record(path)["training"]
+        differing = [key for key in expected if found.get(key) != expected[key]]
+        if differing:
+            key = differing[0]
+            raise AuditError(f"{OWN_MODELS}: {path}: {key} is to be {expected[key]}, found {found.get(key)}")
+    yield OWN_MODELS, f"{len(runs)} rows of single seeds"
+
+
+def own_passes(
+    models: dict[tuple[str, ...], str], cells: list[tuple[Cell, str]], rows: dict[str, Row]
+) -> Iterator[tuple[str, str]]:
+    """Which file of weights the masks were made with."""
+    for cell, path in cells:
+        model = models[cell.dataset, rows[cell.model].trained, str(cell.seed)]
+        made_with = record_of(path)["model"]
+        if made_with != fingerprint(model):
+            raise AuditError(f"{OWN_PASSES}: {path} is to be of {model}, found weights {made_with}")
+    yield OWN_PASSES, f"{len(cells)} tables of passes"
+
+
+def record_of(passes: str) -> dict[str, Any]:
+    """What the stage refine wrote about a table of passes."""
+    metadata = parquet.read_schema(passes).metadata or {}
+    if RECORD not in metadata:
+        raise AuditError(f"{OWN_PASSES}: {passes} does not say which model it is of")
+    record: dict[str, Any] = json.loads(metadata[RECORD])
+    return record
+
+
+def one_precision(
+    models: dict[tuple[str, ...], str], cells: list[tuple[Cell, str]], rows: dict[str, Row]
+) -> Iterator[tuple[str, str]]:
+    """What the stages' `precision` came to: rows made on unlike machines could differ by it alone."""
+    found: dict[str, str] = {}
+    for cell, path in cells:
+        training = read_record(models[cell.dataset, rows[cell.model].trained, str(cell.seed)])["training"]
+        precision = record_of(path)["precision"] | {"train": training["precision"]}
+        found.setdefault(", ".join(f"{stage} {precision[stage]}" for stage in ("embed", "train", "refine")), path)
+    if len(found) > 1:
+        mixed = "; ".join(f"{precision} in {path}" for precision, path in found.items())
+        raise AuditError(f"{ONE_PRECISION}: found {mixed}; set `precision` by name, not `auto`")
+    yield ONE_PRECISION, next(iter(found))
+
+
+def own_prompts(
+    test: pd.DataFrame, store: Store, cells: list[tuple[Cell, str]], rows: dict[str, Row]
+) -> Iterator[tuple[str, str]]:
+    """The first box of every object, drawn again."""
+    shapes = np.array([store.shape(image) for image in test["image"]])
+    for cell, path in cells:
+        law = Deviation(**rows[cell.model].deviation)
+        expected = deviated(test, cell.level, cell.dataset, cell.seed, law, shapes)
+        first = pd.read_parquet(path, columns=["image", "object", "pass", *XYXY]).query("`pass` == 0")
+        found = test[["image", "object"]].merge(first, on=["image", "object"], how="left")[XYXY].to_numpy()
+        if not np.array_equal(found, expected):
+            raise AuditError(f"{OWN_PROMPTS}: {path}: the boxes at pass 0 are not those of {cell}")
+    yield OWN_PROMPTS, f"{len(test)} objects in {len(cells)} tables of passes"
+
+
+def own_scores(pairs: list[tuple[str, str]], store: Store) -> Iterator[tuple[str, str]]:
+    """One image of each cell, scored again: a whole one would take as long as the stage score did."""
+    for path, passes in pairs:
+        recorded = pd.read_csv(path)
+        image = int(recorded["image"].iloc[0])
+        history = pd.read_parquet(passes, filters=[("image", "==", image)]).sort_values([*KEYS, "pass"])
+        expected = score_image(history, store, image)
+        found = recorded.loc[recorded["image"] == image, expected.columns]
+        if found.shape != expected.shape or not np.allclose(found, expected, rtol=0, atol=10**-DECIMALS):
+            raise AuditError(f"{OWN_SCORES}: {path}: image {image} is not scored as the masks of {passes} are")
+    yield OWN_SCORES, f"an image of each of {len(pairs)} tables of scores"

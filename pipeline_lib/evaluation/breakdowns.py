@@ -1,0 +1,129 @@
+"""Which objects iteration helps and which it harms, and how fast their masks settle."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline_lib.data.boxes import read_boxes
+from pipeline_lib.data.dataset import Store
+from pipeline_lib.evaluation.scores import KEYS
+from pipeline_lib.evaluation.statistics import Tally, clustered
+from pipeline_lib.evaluation.summary import Cell
+
+QUARTILES = (0.25, 0.5, 0.75)
+
+
+WORST = 10  # objects of a data set and model that are listed
+
+
+SAME_SIZE = 1e-3  # of the exact box's area: a box's coordinates are float32
+
+
+UNCHANGED = "of the right size"  # the sign of no deviation
+
+
+HISTORY = [*KEYS, "pass", "x0", "y0", "x1", "y1", "change_rate"]
+
+
+def exact_boxes(path: str, store: Store) -> pd.DataFrame:
+    """The test objects of a data set: exact box, quartile of size, whether they touch their tile's border, place."""
+    table = read_boxes(path).query("split == 'test'").reset_index(drop=True)
+    shapes, origins = ([of(image) for image in table["image"]] for of in (store.shape, store.origin))
+    height, width = np.transpose(shapes)
+    z, y, x = np.transpose(origins)
+    border = (table["x0"] == 0) | (table["y0"] == 0) | (table["x1"] == width) | (table["y1"] == height)
+    return table.assign(
+        size=sizes(table["area"]),
+        border=np.where(border, "at the border", "inside"),
+        slice=[store.slices[index].index for index in z],
+        x=x + (table["x0"] + table["x1"]) / 2,
+        y=y + (table["y0"] + table["y1"]) / 2,
+    )
+
+
+def sizes(areas: pd.Series) -> list[str]:
+    """The quartile that each area in pixels lies in, as its bounds; fewer where bounds coincide."""
+    bounds = np.unique(np.quantile(areas, [0, *QUARTILES, 1], method="lower"))
+    place = np.clip(np.searchsorted(bounds, areas, side="right") - 1, 0, max(0, len(bounds) - 2))
+    return [f"{bounds[i]:g}–{bounds[min(i + 1, len(bounds) - 1)]:g}" for i in place]
+
+
+def describe(cell: Cell, score: str, history: str, exact: pd.DataFrame, rules: dict[str, Any]) -> pd.DataFrame:
+    """One cell's objects with their scores and the groups that they belong to."""
+    table = pd.read_csv(score).merge(exact.drop(columns=["area", "split"]), on=KEYS)
+    steps = pd.read_parquet(history, columns=HISTORY).sort_values([*KEYS, "pass"]).groupby(KEYS)
+    first, last = steps.first().reset_index(), steps.last().reset_index()
+    prompt = table[KEYS].merge(first, on=KEYS)
+    ratio = area(prompt) / area(table)
+    end = table[KEYS].merge(last, on=KEYS)
+    return table.assign(
+        **cell._asdict(),
+        sign=np.select([ratio > 1 + SAME_SIZE, ratio < 1 - SAME_SIZE], ["too large", "too small"], UNCHANGED),
+        gain=table["iou_iterated"] - table["iou"],
+        capped=(end["pass"] >= rules["passes"]) & (end["change_rate"] > rules["tau"]),
+    )
+
+
+def area(boxes: pd.DataFrame) -> pd.Series:
+    """The areas of XYXY boxes."""
+    return (boxes["x1"] - boxes["x0"]) * (boxes["y1"] - boxes["y0"])
+
+
+def group_lines(key: tuple[Any, ...], cell: pd.DataFrame) -> Iterator[dict[str, object]]:
+    """Lines of the groups of a data set, model and level."""
+    dataset, model, level = key
+    ordered = cell.sort_values("area")
+    parts = [("all", "all", cell)]
+    for by in ("size", "sign", "border"):
+        parts += [(by, str(group), part) for group, part in ordered.groupby(by, sort=False)]
+    for by, group, part in parts:
+        by_image = part.groupby("image")["gain"]
+        gain = clustered(Tally(np.array([by_image.sum()]), np.array(by_image.size(), np.float64)))
+        yield {
+            "dataset": dataset,
+            "model": model,
+            "level": level,
+            "by": by,
+            "group": group,
+            "objects": part.groupby(KEYS).ngroups,
+            "miou": part["iou"].mean(),
+            "miou_iterated": part["iou_iterated"].mean(),
+            "gain": gain.value,
+            "gain_low": gain.low,
+            "gain_high": gain.high,
+            "worse": (part["gain"] < 0).mean(),
+            "capped": part["capped"].mean(),
+            "mean_iterations": part["iterations"].mean(),
+        }
+
+
+def change_lines(passes: list[str]) -> Iterator[dict[str, object]]:
+    """The quartiles of the change rate at each repeated pass of a data set, model and level, all seeds together."""
+    cells = pd.DataFrame([Cell.of(path) for path in passes]).assign(path=passes)
+    for (dataset, model, level), files in cells.groupby(["dataset", "model", "level"], sort=False)["path"]:
+        rates = pd.concat(pd.read_parquet(path, columns=["pass", "change_rate"]) for path in files)
+        for number, rate in rates[rates["pass"] > 0].groupby("pass")["change_rate"]:
+            low, median, high = rate.quantile(QUARTILES)
+            yield {
+                "dataset": dataset,
+                "model": model,
+                "level": level,
+                "pass": number,
+                "objects": len(rate),
+                "change_rate": median,
+                "change_rate_low": low,
+                "change_rate_high": high,
+            }
+
+
+def worst_lines(key: tuple[Any, ...], cell: pd.DataFrame, objects: pd.DataFrame) -> Iterator[dict[str, object]]:
+    """The worst objects of a data set and model, if this is its highest level."""
+    dataset, model, level = key
+    if level < objects["level"].max():
+        return
+    means = cell.groupby(KEYS)[["iou", "iou_iterated", "iterations"]].mean()
+    places = cell.groupby(KEYS)[["slice", "x", "y", "area", "border"]].first()
+    for row in means.join(places).nsmallest(WORST, "iou_iterated").reset_index().to_dict("records"):
+        yield {"dataset": dataset, "model": model, "level": level} | {str(column): row[column] for column in row}

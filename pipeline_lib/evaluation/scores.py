@@ -1,0 +1,33 @@
+"""Masks against the labels."""
+
+import numpy as np
+import pandas as pd
+
+from pipeline_lib.data.dataset import Store
+from pipeline_lib.data.masks import from_rle, iou, together
+
+KEYS = ["image", "object"]
+
+
+COLUMNS = [*KEYS, "area", "iou", "iou_iterated", "iterations", "foreground_iou", "foreground_iou_iterated"]
+
+
+def score_image(history: pd.DataFrame, tiles: Store, image: int) -> pd.DataFrame:
+    """One row for each object of one image, from the passes of all of them."""
+    labels = tiles.objects(image)
+    h, w = labels.shape
+    ends = history.groupby("object").first(), history[history["output"]].set_index("object")  # each object's two masks
+    first, output = (np.stack([from_rle(counts, (h, w)) for counts in end["mask"]]) for end in ends)
+    objects = ends[0].index.to_numpy()
+    truths = labels == objects[:, None, None]
+    return pd.DataFrame(
+        {
+            "image": image,
+            "object": objects,
+            "iou": iou(first, truths),
+            "iou_iterated": iou(output, truths),
+            "iterations": np.maximum(1, history.groupby("object").size().to_numpy() - 1),
+            "foreground_iou": float(iou(together(first), together(truths))),
+            "foreground_iou_iterated": float(iou(together(output), together(truths))),
+        }
+    )

@@ -1,0 +1,1 @@
+"""Boxes to masks, and masks to boxes until they settle."""

@@ -1,0 +1,80 @@
+"""Boxes to masks at the images' own resolution: what training, validation and inference share."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline_lib.data.masks import Mask
+from pipeline_lib.model.box_model import BoxModel
+from pipeline_lib.model.frame import Frame
+from pipeline_lib.model.mask_decoder import ImageSide
+from pipeline_lib.runtime.device import Precision, autocast, device
+
+Boxes = NDArray[np.float32]  # (N, 4), XYXY half-open, pixels of the image
+
+# Boxes per call of the network, by kind of device: the same on every machine of a kind, as masks may depend on it by a
+# pixel. On a CPU twice as many are hardly faster (`benchmarks/README.md`) and take twice the memory. A GPU's number is
+# not measured: so many that a call is long beside the launch of its kernels.
+CHUNK = {"cpu": 16, "cuda": 64}
+
+
+def forward(model: BoxModel, frame: Frame, images: Sequence[ImageSide], boxes: Boxes) -> tuple[Tensor, Tensor]:
+    """Low-resolution logits (N, g, g) and predicted IoU (N), float32, of boxes (N, 4), one of each of the images."""
+    there = frame.to_network(boxes).to(images[0].features.device, non_blocking=True)  # else it would wait for a GPU
+    logits, predicted_iou = model(images, there)
+    return logits.float(), predicted_iou.float()
+
+
+@dataclass(frozen=True)
+class View:
+    """An image as a decoder sees it."""
+
+    side: ImageSide
+    shape: tuple[int, int]  # h, w, pixels
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """A model that is done learning, in the frame of a store's tiles."""
+
+    model: BoxModel
+    frame: Frame
+    precision: Precision
+
+    @torch.inference_mode()
+    def views(self, embeddings: Iterable[Tensor], shapes: Iterable[tuple[int, int]]) -> list[View]:
+        """Of some images their embeddings (1, 256, g, g), on any device, and shapes (h, w): all that boxes share."""
+        with autocast(self.precision):
+            sides = self.model.image_sides(embedding.to(device()) for embedding in embeddings)
+        return [View(side, shape) for side, shape in zip(sides, shapes, strict=True)]
+
+    @torch.inference_mode()
+    def predict(self, views: Sequence[View], boxes: Boxes) -> tuple[list[Mask], NDArray[np.float32]]:
+        """The mask (h, w) and the predicted IoU (N) of each box.
+
+        Args:
+            views: of one call of `views`, one for each box, at least one; boxes of an image are neighbours.
+            boxes: (N, 4).
+        """
+        chunk = CHUNK[device().type]
+        parts = [slice(start, start + chunk) for start in range(0, len(boxes), chunk)]
+        coming = [self.call(views[part], boxes[part]) for part in parts]
+        if device().type == "cuda":
+            torch.cuda.synchronize()  # once for all calls
+        tiles = (tile for masks, _ in coming for tile in masks.numpy())
+        masks = [tile[: view.shape[0], : view.shape[1]] for tile, view in zip(tiles, views, strict=True)]
+        return masks, np.concatenate([predicted_iou.numpy() for _, predicted_iou in coming])
+
+    def call(self, views: Sequence[View], boxes: Boxes) -> tuple[Tensor, Tensor]:
+        """Masks (N, h, w) of full tiles and predicted IoU (N) by one call of the network, on the CPU.
+
+        From a GPU they are only on their way: nothing here waits for it, so that it is given the next call meanwhile.
+        """
+        with autocast(self.precision):
+            logits, predicted_iou = forward(self.model, self.frame, [view.side for view in views], boxes)
+        masks = self.frame.mask(logits)
+        return masks.to("cpu", non_blocking=True), predicted_iou.to("cpu", non_blocking=True)

@@ -1,0 +1,108 @@
+"""SAM's backbones: their networks, and the checkpoints that their weights come from.
+
+A backbone is any `segment_anything.modeling.Sam`; nothing after this module knows which. The package is
+segment-anything-py, the later state of Meta's repository: the registry's segment-anything 1.0 has the same networks,
+but its `ResizeLongestSide.apply_image_torch` reads height and width from the wrong axes.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from pipeline_lib.data.download import fetch
+from pipeline_lib.data.records import Backbone
+from pipeline_lib.errors import DataError, WeightsError
+from pipeline_lib.model.checkpoints import fill, read_tensors
+from pipeline_lib.model.micro import build_micro
+from pipeline_lib.model.upstream import Sam, sam_model_registry
+from pipeline_lib.runtime.hashing import fingerprint
+
+BACKBONES: dict[str, Callable[[], Sam]] = {"micro": build_micro} | {
+    name: sam_model_registry[name] for name in ("vit_b", "vit_l", "vit_h")
+}
+
+
+def build(name: str) -> Sam:
+    """The backbone's network with random weights, or within `shapes_only` with none.
+
+    Raises:
+        DataError: there is no such backbone.
+    """
+    if name not in BACKBONES:
+        raise DataError(f"backbone {name!r}: expected one of {', '.join(BACKBONES)}")
+    return BACKBONES[name]().eval()
+
+
+class _WithoutDraws(TorchFunctionMode):
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch.randn:
+            return torch.zeros(*args, device="cpu")
+        if function is nn.init.normal_:
+            return kwargs["tensor"]
+        return function(*args, **kwargs or {})
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """What is built in it takes no time and memory for weights, which `fill` then gives it.
+
+    That is the meta device but for normal draws, which give zeros or are left out: on that device they, and arithmetic
+    with them, are written in Python and import torch's compiler, which takes nearly as long as the import of torch.
+    """
+    with torch.device("meta"), _WithoutDraws():
+        yield
+
+
+def load_backbone(manifest: str | Path) -> Sam:
+    """The backbone of the manifest with its weights in float32, on the CPU.
+
+    Raises:
+        WeightsError: the checkpoint is no longer the file that the manifest was written for.
+    """
+    sam, backbone = shapes_of(manifest)
+    fill(sam, read_tensors(backbone.checkpoint), backbone.checkpoint)
+    return sam
+
+
+def shapes_of(manifest: str | Path) -> tuple[Sam, Backbone]:
+    """The manifest's backbone without its weights, and its record.
+
+    Raises:
+        WeightsError: the checkpoint is no longer the file that the manifest was written for.
+    """
+    backbone = Backbone.read(manifest)
+    if fingerprint(backbone.checkpoint) != backbone.fingerprint:
+        raise WeightsError(f"{backbone.checkpoint}: changed since {manifest} was written for it; run weights again")
+    with shapes_only():
+        return build(backbone.name), backbone
+
+
+SHIPPED = {"micro": Path(__file__).with_name("micro.safetensors")}
+
+
+META = "https://dl.fbaipublicfiles.com/segment_anything"
+
+
+RELEASED = {  # url, checksum; each is a pickle, which `read_tensors` does not execute
+    "vit_b": (f"{META}/sam_vit_b_01ec64.pth", "xxh128:6923c33df3637b6a922d7682bfc9a86b"),
+    "vit_l": (f"{META}/sam_vit_l_0b3195.pth", "xxh128:a82beb3c660661e3dd38d999cc860e9a"),
+    "vit_h": (f"{META}/sam_vit_h_4b8939.pth", "xxh128:97698fac30bd929c2e6d8d8cc15933c2"),
+}
+
+
+def find_checkpoint(name: str, given: str | None, folder: Path, released: Mapping[str, tuple[str, str]]) -> Path:
+    """The path of a backbone's weights: those given, shipped, or downloaded to `folder`."""
+    if given is not None:
+        return Path(given)
+    if name not in released:
+        return SHIPPED[name]
+    url, checksum = released[name]
+    path = folder / Path(urlsplit(url).path).name
+    fetch(url, path, checksum)
+    return path

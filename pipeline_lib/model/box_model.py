@@ -1,0 +1,150 @@
+"""Embedding and boxes to masks: SAM's prompt encoder and mask decoder, and the deviation token."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from pipeline_lib.data.records import read_record
+from pipeline_lib.model.backbones import build, shapes_of, shapes_only
+from pipeline_lib.model.checkpoints import fill, read_tensors
+from pipeline_lib.model.mask_decoder import ImageSide, decode, image_side, positions
+from pipeline_lib.model.upstream import MaskDecoder, PromptEncoder, Sam
+from pipeline_lib.runtime.atomic import atomic
+
+
+@dataclass(frozen=True)
+class Token:
+    """The shape of a deviation token."""
+
+    width: int  # of a vector, before the linear layer
+    count: int  # of vectors; one in the paper
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What of a BoxModel is trained, and its deviation token (None: it has none)."""
+
+    trains: tuple[str, ...]  # of BoxModel.parts()
+    token: Token | None
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> "Variant":
+        """The variant that a config or the head of a saved model describes."""
+        return cls(tuple(record["trains"]), Token(**record["token"]) if record["token"] else None)
+
+
+class DeviationToken(nn.Module):
+    """Learned vectors behind a linear layer: more prompt tokens, the same for every box."""
+
+    def __init__(self, shape: Token, prompt_width: int) -> None:
+        super().__init__()
+        # small: the decoder was trained without them
+        self.vectors = nn.Parameter(0.02 * torch.randn(shape.count, shape.width))
+        self.project = nn.Linear(shape.width, prompt_width)
+
+    def forward(self) -> Tensor:
+        """The tokens, (count, prompt width)."""
+        tokens: Tensor = self.project(self.vectors)
+        return tokens
+
+
+class BoxModel(nn.Module):
+    """Embedding and boxes to masks: SAM's prompt encoder and mask decoder, with or without the deviation token.
+
+    The mask decoder puts its own tokens first and reads only those, so it takes any number of prompt tokens. Weights
+    and names are stock's; the forward is that of `lean.py`.
+    """
+
+    def __init__(self, prompt_encoder: PromptEncoder, mask_decoder: MaskDecoder, token: DeviationToken | None) -> None:
+        super().__init__()
+        self.prompt_encoder = prompt_encoder
+        self.mask_decoder = mask_decoder
+        self.token = token
+
+    def image_sides(self, embeddings: Iterable[Tensor]) -> list[ImageSide]:
+        """Once for many boxes: what of each image's embedding (1, 256, h, w) float32 all of its boxes share."""
+        shared = positions(self.prompt_encoder, self.mask_decoder)
+        return [image_side(self.prompt_encoder, self.mask_decoder, shared, embedding) for embedding in embeddings]
+
+    def forward(self, images: Sequence[ImageSide], boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """One mask for each box.
+
+        Args:
+            images: of one call of `image_sides`, one for each box; boxes of an image are neighbours.
+            boxes: (N, 4) float32, at least one, XYXY in pixels of the network's input (`Frame.to_network`).
+
+        Returns:
+            Low-resolution logits (N, 4h, 4w) and the mask's predicted IoU (N).
+        """
+        with torch.autocast(boxes.device.type, enabled=False):  # bfloat16 would round a coordinate to half a pixel
+            prompts, _ = self.prompt_encoder(points=None, boxes=boxes, masks=None)  # N 2 256
+        if self.token is not None:
+            prompts = torch.cat([prompts, self.token().expand(len(boxes), -1, -1)], dim=1)  # N 2+count 256
+        return decode(self.mask_decoder, images, prompts)
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """What a variant can train; the corner embeddings are those that SAM adds to a box's two corners."""
+        corners = self.prompt_encoder.point_embeddings[2:4]
+        return {
+            "mask_decoder": list(self.mask_decoder.parameters()),
+            "corner_embeddings": list(corners.parameters()),
+            "deviation_token": [] if self.token is None else list(self.token.parameters()),
+        }
+
+    def set_trainable(self, variant: Variant) -> list[nn.Parameter]:
+        """Freeze all but the variant's parts, and return the parameters of these."""
+        self.requires_grad_(False)
+        parts = self.parts()
+        trained = [parameter for part in variant.trains for parameter in parts[part]]
+        for parameter in trained:
+            parameter.requires_grad_(True)
+        return trained
+
+
+def box_model(sam: Sam, variant: Variant) -> BoxModel:
+    """The backbone's own prompt encoder and mask decoder, not copies, with a new token if the variant has one."""
+    token = None if variant.token is None else DeviationToken(variant.token, sam.prompt_encoder.embed_dim)
+    return BoxModel(sam.prompt_encoder, sam.mask_decoder, token)
+
+
+def load_untrained(manifest: str | Path, variant: Variant) -> BoxModel:
+    """A model of the manifest's backbone as its training begins, on the CPU; the encoder takes no memory.
+
+    Raises:
+        WeightsError: the checkpoint is no longer the file that the manifest was written for.
+    """
+    sam, backbone = shapes_of(manifest)
+    tensors = read_tensors(backbone.checkpoint)
+    for name in ("prompt_encoder", "mask_decoder"):
+        own = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+        fill(getattr(sam, name), own, backbone.checkpoint)
+    return box_model(sam, variant)
+
+
+def save_model(model: BoxModel, path: str | Path, backbone: str, variant: Variant, training: Mapping[str, Any]) -> None:
+    """Write the model as safetensors that say which backbone and variant they are of, and what decided its training."""
+    tensors = {key: value.cpu().contiguous() for key, value in model.state_dict().items()}
+    # one entry, because safetensors writes several in an order that differs from run to run
+    metadata = {"loosebox": json.dumps({"backbone": backbone, "variant": asdict(variant), "training": training})}
+    with atomic(path) as partial:
+        save_file(tensors, partial, metadata)
+
+
+def load_model(path: str | Path) -> BoxModel:
+    """The model that `save_model` wrote, in evaluation mode on the CPU; the image encoder is not needed and not loaded.
+
+    Raises:
+        WeightsError: the file is not such a model.
+    """
+    tensors = read_tensors(path)
+    made = read_record(path)
+    with shapes_only():
+        model = box_model(build(made["backbone"]), Variant.of(made["variant"]))
+    fill(model, tensors, path)
+    return model.eval()

@@ -1,0 +1,65 @@
+"""Tensors by name from files that are not trusted, and into networks that they must fit."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from zipfile import is_zipfile
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from pipeline_lib.errors import WeightsError
+
+NAMED_KEYS = 3  # of each kind of misfit, in an error
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, or of a pickle of nothing but a dictionary of tensors, on the CPU.
+
+    Raises:
+        WeightsError: the file is missing or damaged, or a pickle of anything else, which is not executed.
+    """
+    try:
+        if Path(path).suffix == ".safetensors":
+            return load_file(path)
+        mapped = is_zipfile(path)  # as PyTorch has written since 1.6: tensors are then read when they are copied
+        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except (OSError, EOFError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
+        raise WeightsError(f"{path}: expected tensors by name (safetensors or a PyTorch pickle): {error}") from error
+    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise WeightsError(f"{path}: expected a dictionary of tensors by name and nothing else")
+    return tensors
+
+
+def check_tensors(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: str | Path) -> None:
+    """Compare names and shapes.
+
+    Raises:
+        WeightsError: naming the file and the first keys that are missing, unexpected or of another shape.
+    """
+    misshapen = (
+        f"{key} {tuple(tensors[key].shape)} instead of {tuple(expected[key].shape)}"
+        for key in expected
+        if key in tensors and tensors[key].shape != expected[key].shape
+    )
+    misfits = {
+        "missing": [key for key in expected if key not in tensors],
+        "unexpected": [key for key in tensors if key not in expected],
+        "misshapen": list(misshapen),
+    }
+    found = [f"{len(keys)} {kind} ({', '.join(keys[:NAMED_KEYS])})" for kind, keys in misfits.items() if keys]
+    if found:
+        raise WeightsError(f"{path}: does not fit its network: {'; '.join(found)}")
+
+
+def fill(module: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
+    """Make the tensors of the file at `path` the weights of a module built within `shapes_only`, in float32.
+
+    Raises:
+        WeightsError: they do not fit.
+    """
+    check_tensors(module.state_dict(), tensors, path)
+    # copied, because views into a file are not aligned, and sums over them round otherwise than in the saved model
+    module.load_state_dict({key: value.to(torch.float32, copy=True) for key, value in tensors.items()}, assign=True)

@@ -1,0 +1,167 @@
+"""Objects as the paper's figure 3 shows them: every pass with its box, mask and IoU, beside the truth."""
+
+import base64
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from pipeline_lib.data.dataset import Store
+from pipeline_lib.data.masks import Mask, from_rle, iou
+from pipeline_lib.evaluation.scores import KEYS
+
+MARGIN = 10  # pixels around all that is shown
+BROWSED = 24  # objects of a data set in the grid
+BUDGET = 1_000_000  # bytes of a data set's grid, past which it takes no further object
+PREDICTED, TRUE = (64, 150, 255), (255, 196, 0)  # RGB, on grey images of either theme
+PROMPT = (255, 157, 46)
+OPACITY = 120  # of 255
+STRIP_HEIGHT, LABEL, GAP = 200, 48, 12  # pixels of a picture of its own, about
+XYXY = ["x0", "y0", "x1", "y1"]
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """A pass, or the truth."""
+
+    title: str
+    iou: str
+    mask: Mask  # of the crop
+    colour: tuple[int, int, int]
+    box: tuple[float, float, float, float] | None  # x, y, width, height in pixels of the crop
+
+    @cached_property
+    def png(self) -> str:
+        """The mask, transparent where it is not, in a data URI."""
+        image = Image.fromarray(self.mask.astype(np.uint8))
+        image.putpalette([0, 0, 0, *self.colour])
+        return data_uri(image, bits=1, transparency=bytes([0, OPACITY]))
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """An object: the crop of its image, and what was predicted on it."""
+
+    name: str  # unique in the page
+    heading: str
+    says: str
+    crop: NDArray[np.uint8]  # YX
+    panels: list[Panel]
+
+    @property
+    def height(self) -> int:
+        """Of the crop, pixels."""
+        return int(self.crop.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Of the crop, pixels."""
+        return int(self.crop.shape[1])
+
+    @cached_property
+    def png(self) -> str:
+        """The crop in a data URI."""
+        return data_uri(Image.fromarray(self.crop))
+
+    @property
+    def bytes(self) -> int:
+        """About what it adds to the page."""
+        return len(self.png) + sum(len(panel.png) for panel in self.panels)
+
+
+def telling(scores: pd.DataFrame) -> dict[str, pd.Series]:
+    """The objects that gain most by iteration, lose most, lie at the median, and of the others take most passes."""
+    ordered = scores.assign(gain=scores["iou_iterated"] - scores["iou"]).sort_values(["gain", *KEYS])
+    chosen = {"best gain": -1, "worst loss": 0, "median": len(ordered) // 2}
+    others = ordered.drop(index=[ordered.index[place] for place in chosen.values()])
+    rows = {why: ordered.iloc[place] for why, place in chosen.items()}
+    if len(others):
+        rows["most passes"] = others.sort_values(["iterations", *KEYS]).iloc[-1]
+    return rows
+
+
+def browsed(scores: pd.DataFrame) -> Iterator[pd.Series]:
+    """Objects evenly spaced from the worst loss to the best gain."""
+    ordered = scores.assign(gain=scores["iou_iterated"] - scores["iou"]).sort_values(["gain", *KEYS])
+    places = np.unique(np.linspace(0, len(ordered) - 1, min(BROWSED, len(ordered))).round().astype(int))
+    return (ordered.iloc[place] for place in places)
+
+
+def example(name: str, heading: str, row: pd.Series, history: pd.DataFrame, store: Store) -> Example:
+    """Crop one object.
+
+    Args:
+        name: unique in the page.
+        heading: why it is shown.
+        row: of the stage score's table, with the gain.
+        history: the stage refine's table.
+        store: of the data set.
+    """
+    image, number = int(row["image"]), int(row["object"])
+    passes = history[(history["image"] == image) & (history["object"] == number)].sort_values("pass")
+    truth = store.objects(image) == number
+    masks = [from_rle(counts, truth.shape) for counts in passes["mask"]]
+    boxes = passes[XYXY].to_numpy(np.float64)
+    y, x = window(np.logical_or.reduce([truth, *masks]), boxes)
+    panels = [
+        Panel(
+            title=f"pass {index}" if index else "given box",
+            iou=f"{float(iou(mask, truth)):.3f}".removeprefix("0"),
+            mask=mask[y, x],
+            colour=PREDICTED,
+            box=(box[0] - x.start, box[1] - y.start, box[2] - box[0], box[3] - box[1]),
+        )
+        for index, (mask, box) in enumerate(zip(masks, boxes, strict=True))
+    ]
+    where = store.slices[store.origin(image)[0]]
+    return Example(
+        name,
+        heading,
+        f"image {image} (slice {where.index}), object {number}, {int(row['area'])} pixels, "
+        f"IoU {row['iou']:.3f} → {row['iou_iterated']:.3f}",
+        store.image(image)[y, x],
+        [*panels, Panel("truth", "", truth[y, x], TRUE, None)],
+    )
+
+
+def window(masks: Mask, boxes: NDArray[np.float64]) -> tuple[slice, slice]:
+    """What of the image must be seen: masks and boxes with a margin, within the image; slices of y and x."""
+    ys, xs = np.nonzero(masks)
+    low = np.floor(np.minimum(boxes[:, :2].min(axis=0), [xs.min(), ys.min()])).astype(int) - MARGIN
+    high = np.ceil(np.maximum(boxes[:, 2:].max(axis=0), [xs.max() + 1, ys.max() + 1])).astype(int) + MARGIN
+    (x0, y0), (x1, y1) = np.maximum(low, 0), np.minimum(high, masks.shape[::-1])
+    return slice(int(y0), int(y1)), slice(int(x0), int(x1))
+
+
+def strip(shown: Example) -> Image.Image:
+    """The passes side by side as one picture, enlarged by a whole number."""
+    scale = max(1, round(STRIP_HEIGHT / shown.height))
+    width, height = shown.width * scale, shown.height * scale
+    step = max(width, LABEL) + GAP
+    picture = Image.new("RGB", (step * len(shown.panels) + GAP, height + LABEL), "white")
+    for index, panel in enumerate(shown.panels):
+        tint = np.where(panel.mask[..., None], OPACITY / 255, 0)
+        pixels = shown.crop[..., None] * (1 - tint) + np.array(panel.colour) * tint
+        left = GAP + index * step + (step - GAP - width) // 2
+        enlarged = Image.fromarray(pixels.round().astype(np.uint8)).resize((width, height), Image.Resampling.NEAREST)
+        pen = ImageDraw.Draw(enlarged)
+        if panel.box:
+            x, y, w, h = (scale * side for side in panel.box)
+            pen.rectangle((x, y, x + w - 1, y + h - 1), outline=PROMPT, width=2)
+        picture.paste(enlarged, (left, 0))
+        below = (left + width // 2, height + 6)
+        words = f"{panel.title}\nIoU {panel.iou}" if panel.iou else panel.title
+        ImageDraw.Draw(picture).text(below, words, "black", ImageFont.load_default(15), anchor="ma", align="center")
+    return picture
+
+
+def data_uri(image: Image.Image, **settings: int | bytes) -> str:
+    """An image as PNG that a page can hold."""
+    file = io.BytesIO()
+    image.save(file, "png", optimize=True, **settings)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")

@@ -1,0 +1,77 @@
+"""What was run, on what, from which files."""
+
+import hashlib
+import os
+import platform
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import timedelta
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from pipeline_lib.data.paths import files_of
+from pipeline_lib.evaluation.summary import read_json
+from pipeline_lib.runtime.hashing import fingerprint
+
+PACKAGES = ("loosebox", "numpy", "pandas", "scipy", "torch", "segment-anything-py", "zarr", "snakemake", "matplotlib")
+
+
+STAGES = ("raw", "convert", "boxes", "weights", "embed", "train", "refine", "score", "audit", "tables", "analysis")
+
+
+def data_files(manifests: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """The files of each volume: how many, and a digest of their digests."""
+    for manifest in manifests:
+        for volume in read_json(manifest)["volumes"]:
+            for part in ("images", "labels"):
+                files = files_of(volume[part])
+                digest = hashlib.blake2b("".join(map(fingerprint, files)).encode(), digest_size=16).hexdigest()
+                yield {
+                    "dataset": Path(manifest).parent.name,
+                    "path": volume[part],
+                    "files": len(files),
+                    "checksum": fingerprint(files[0]) if len(files) == 1 else digest,
+                }
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the packages that are here: on a cluster Snakemake itself runs elsewhere."""
+    found = {"Python": platform.python_version()}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def hardware() -> dict[str, str]:
+    """Of the machine that makes the report."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "processor": f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores",
+        "memory": f"{memory:.0f} GiB",
+        "GPU": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "system": f"{platform.system()} {platform.release()}",
+    }
+
+
+def time_spent(benchmarks: Path) -> Iterator[dict[str, Any]]:
+    """Of each stage: jobs, their time one after the other, the longest, and the largest memory, from benchmarks."""
+    for stage in STAGES:
+        single = benchmarks / f"{stage}.tsv"
+        files = [single] if single.exists() else sorted((benchmarks / stage).rglob("*.tsv"))
+        if files:
+            jobs = pd.concat([pd.read_csv(file, sep="\t", na_values="-") for file in files])
+            yield {
+                "stage": stage,
+                "jobs": len(jobs),
+                "total": str(timedelta(seconds=round(jobs["s"].sum()))),
+                "longest": str(timedelta(seconds=round(jobs["s"].max()))),
+                "memory": f"{jobs['max_rss'].max():.0f} MiB" if jobs["max_rss"].notna().any() else "",
+            }

@@ -1,0 +1,1 @@
+"""Files, processes, devices and clusters: what any long computation needs, whatever it computes."""

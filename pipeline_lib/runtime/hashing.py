@@ -1,0 +1,17 @@
+"""Digests: short names for files, arrays and settings."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+
+def key_of(*parts: Any) -> str:
+    """A short name for some values that JSON can hold."""
+    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def fingerprint(path: str | Path) -> str:
+    """blake2b-128 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -1,0 +1,65 @@
+"""Stage audit: without a pass of each check there are no tables."""
+
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from pipeline_lib.data.boxes import read_boxes
+from pipeline_lib.data.dataset import Store
+from pipeline_lib.evaluation.audit import (
+    Row,
+    boxes_of_labels,
+    one_precision,
+    own_models,
+    own_passes,
+    own_prompts,
+    own_scores,
+    separate_splits,
+)
+from pipeline_lib.evaluation.summary import Cell, write_csv
+from pipeline_lib.runtime.atomic import atomic
+
+
+def audit(
+    *,
+    stores: list[str],
+    boxes: list[str],
+    models: list[str],
+    passes: list[str],
+    scores: list[str],
+    findings: str,
+    rows: dict[str, Any],
+) -> None:
+    """Check the experiment and write what was found.
+
+    Args:
+        stores: `…/{dataset}.zarr` of the stage convert.
+        boxes: `…/{dataset}.csv` of the stage boxes.
+        models: `…/{dataset}/{model}/{seed}.safetensors` of the stage train.
+        passes: `…/{dataset}/{model}/{seed}/{level}.parquet` of the stage refine.
+        scores: `…/{dataset}/{model}/{seed}/{level}.csv` of the stage score, of the same cells.
+        findings: CSV to write: check, dataset, found.
+        rows: of each row of the tables, the entries of `Row`.
+
+    Raises:
+        AuditError: a check failed; the message begins with its name.
+    """
+    described = {name: Row(**row) for name, row in rows.items()}
+    by_place = {Path(path).with_suffix("").parts[-3:]: path for path in models}
+    lines = []
+    for path, store in zip(boxes, map(Store.open, stores), strict=True):
+        table = read_boxes(path)
+        own = [(Cell.of(cell), cell) for cell in passes if Cell.of(cell).dataset == store.name]
+        scored = [pair for pair in zip(scores, passes, strict=True) if Cell.of(pair[0]).dataset == store.name]
+        found = chain(
+            boxes_of_labels(path, table, store),
+            separate_splits(table, store),
+            own_models(by_place, [cell for cell, _ in own], described),
+            own_passes(by_place, own, described),
+            one_precision(by_place, own, described),
+            own_prompts(table.query("split == 'test'"), store, own, described),
+            own_scores(scored, store),
+        )
+        lines += [{"check": check, "dataset": store.name, "found": what} for check, what in found]
+    with atomic(findings) as partial:
+        write_csv(lines, partial)

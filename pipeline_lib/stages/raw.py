@@ -1,0 +1,48 @@
+"""Stage raw: bring a data set's files, in their original formats, and check them before anything is computed."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline_lib.data.download import fetch, unpack
+from pipeline_lib.data.layouts import LAYOUTS
+from pipeline_lib.data.volumes import check_size, check_split, check_volume
+from pipeline_lib.runtime.atomic import atomic
+
+
+def raw(*, manifest: str, dataset: dict[str, Any], files: Sequence[str] = ()) -> None:
+    """Bring the data set's files and write down where its volumes are.
+
+    Args:
+        manifest: The JSON file to write. Generated and downloaded files come to its folder, and a downloaded
+            `name.zip` that is to be unpacked into the folder `name` there.
+        dataset: The data set's section of the configuration: `source`, `volumes` and `grey_range` are used. Paths of
+            volumes are relative to the source's folder, ranges of slices half-open.
+        files: A user's own files. Not used here: the rule lists them so that a changed file is noticed.
+
+    Raises:
+        DataError: A file is missing, damaged or not what the configuration says.
+        DownloadError: A file cannot be fetched.
+    """
+    folder = _bring(dataset["source"], Path(manifest).parent).resolve()
+    volumes = [check_volume(folder, volume, dataset["grey_range"]) for volume in dataset["volumes"]]
+    check_size(volumes)
+    check_split(volumes)
+    with atomic(manifest) as partial:
+        partial.write_text(json.dumps({"volumes": volumes}, indent=2) + "\n")
+
+
+def _bring(source: dict[str, Any], folder: Path) -> Path:
+    """Make the source's files available; returns the folder that they are in."""
+    match source["kind"]:
+        case "path":
+            return Path(source["folder"]).expanduser()
+        case "download":
+            for file in source["files"]:
+                fetch(file["url"], folder / file["name"], file["checksum"])
+                if file["unpack"]:
+                    unpack(folder / file["name"])
+        case "synthetic":
+            LAYOUTS[source["layout"]](source, folder)
+    return folder

@@ -1,0 +1,90 @@
+"""Stage report: one page that holds everything the experiment has to say, and its charts as files."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from pipeline_lib.data.records import Backbone
+from pipeline_lib.evaluation.summary import Cell, Experiment
+from pipeline_lib.report.examples import strip
+from pipeline_lib.report.page import TEMPLATE, DataSet, loss_curves
+from pipeline_lib.report.provenance import data_files, hardware, time_spent, versions
+from pipeline_lib.runtime.atomic import atomic
+
+
+def report(
+    *,
+    audit: str,
+    tables: str,
+    differences: str,
+    claims: str,
+    groups: str,
+    changes: str,
+    worst: str,
+    curves: list[str],
+    passes: list[str],
+    scores: list[str],
+    stores: list[str],
+    manifests: list[str],
+    weights: str,
+    html: str,
+    figures: str,
+    experiment: Experiment,
+    config: dict[str, Any],
+) -> None:
+    """Write the page and its charts.
+
+    Args:
+        audit: CSV of the stage audit.
+        tables: CSV of the stage tables; so are `differences` and `claims`.
+        differences: see above.
+        claims: see above.
+        groups: CSV of the stage analysis; so are `changes` and `worst`.
+        changes: see above.
+        worst: see above.
+        curves: `…/{dataset}/{model}/{seed}.csv` of the stage train.
+        passes: of each data set, `…/{dataset}/{model}/{seed}/{level}.parquet` of the cell whose objects are shown.
+        scores: those cells' tables of the stage score.
+        stores: `…/{dataset}.zarr` of the stage convert.
+        manifests: `…/{dataset}/manifest.json` of the stage raw.
+        weights: manifest of the backbone.
+        html: the page.
+        figures: folder to write, `{dataset}_{chart}.svg` and `{dataset}_{why an object is shown}.png`.
+        experiment: titles and order, as for the stage tables.
+        config: printed as the experiment's configuration.
+    """
+    csvs = {"tables": tables, "differences": differences, "claims": claims}
+    csvs |= {"groups": groups, "changes": changes, "worst": worst}
+    curve_table = loss_curves(curves)
+    datasets = [
+        DataSet(Cell.of(cell[1]), experiment, csvs, curve_table, *cell)
+        for cell in zip(passes, scores, stores, strict=True)
+    ]
+    with atomic(figures) as folder:
+        folder.mkdir(parents=True)
+        for dataset in datasets:
+            for drawn in dataset.charts:
+                file = folder / f"{dataset.cell.dataset}_{drawn.chart.name}.svg"
+                file.write_text(drawn.file + "\n", encoding="utf-8")
+            for shown in dataset.telling:
+                strip(shown).save(folder / f"{shown.name}.png", optimize=True)
+    template = Environment(
+        loader=FileSystemLoader(TEMPLATE.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    ).get_template(TEMPLATE.name)
+    page = template.render(
+        datasets=datasets,
+        audit=pd.read_csv(audit).to_dict("records"),
+        levels=experiment["levels"],
+        seeds=config["seeds"],
+        backbone=Backbone.read(weights),
+        config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100),
+        data=list(data_files(manifests)),
+        versions=versions(),
+        hardware=hardware(),
+        spent=list(time_spent(Path(html).parent / "benchmarks")),
+    )
+    with atomic(html) as partial:
+        partial.write_text(page, encoding="utf-8")

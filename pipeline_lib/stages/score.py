@@ -1,0 +1,30 @@
+"""Stage score: kept masks against the labels, one row for each test object."""
+
+import pandas as pd
+
+from pipeline_lib.data.boxes import by_image, read_boxes
+from pipeline_lib.data.dataset import Store
+from pipeline_lib.errors import DataError
+from pipeline_lib.evaluation.scores import COLUMNS, KEYS, score_image
+from pipeline_lib.runtime.atomic import atomic
+
+
+def score(*, store: str, boxes: str, passes: str, scores: str) -> None:
+    """Write a CSV with one row for each test object (`COLUMNS`), sorted by image and object.
+
+    `iou` is of the deviated box's mask, `iou_iterated` of the iterated one, both at the image's own resolution;
+    `iterations` counts repeated predictions and is at least 1, as in the paper's tables. The foreground's IoU is of an
+    image's masks together with its objects together, the same for all objects of the image.
+
+    Raises:
+        DataError: the passes are of other objects than the test split in `boxes`.
+    """
+    tiles = Store.open(store)
+    objects = read_boxes(boxes).query("split == 'test'")[[*KEYS, "area"]]
+    history = pd.read_parquet(passes).sort_values([*KEYS, "pass"])
+    strays = objects.set_index(KEYS).index.symmetric_difference(history.set_index(KEYS).index)
+    if len(strays):
+        raise DataError(f"{passes}: expected the test objects of {boxes}; (image, object) {strays[0]} is not in both")
+    rows = pd.concat([score_image(part, tiles, image) for image, part in by_image(history)])
+    with atomic(scores) as partial:
+        objects.merge(rows, on=KEYS)[COLUMNS].to_csv(partial, index=False, float_format="%.6f")

@@ -1,0 +1,42 @@
+"""Stage weights: the checkpoint of a backbone, fetched if need be and found to fit before any job relies on it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pipeline_lib.data.records import Backbone
+from pipeline_lib.model.backbones import RELEASED, build, find_checkpoint, shapes_only
+from pipeline_lib.model.checkpoints import check_tensors, read_tensors
+from pipeline_lib.runtime.atomic import atomic
+from pipeline_lib.runtime.hashing import fingerprint
+
+
+def weights(
+    *,
+    manifest: str,
+    backbone: Mapping[str, Any],
+    folder: str,
+    released: Mapping[str, tuple[str, str]] = RELEASED,
+) -> None:
+    """Find, verify and record a backbone's checkpoint.
+
+    Args:
+        manifest: where to write the `Backbone` as JSON.
+        backbone: `name`, and `checkpoint`: a path, or None for the shipped or released weights.
+        folder: where downloads go.
+        released: URL and checksum of the weights that are downloaded; those of other backbones come with the package.
+
+    Raises:
+        WeightsError: the checkpoint is not of this backbone.
+        DownloadError: it could not be fetched.
+    """
+    name = backbone["name"]
+    with shapes_only():
+        sam = build(name)
+    checkpoint = find_checkpoint(name, backbone["checkpoint"], Path(folder), released).resolve()
+    check_tensors(sam.state_dict(), read_tensors(checkpoint), f"{checkpoint} (for {name})")
+    record = Backbone(name, str(checkpoint), fingerprint(checkpoint), sam.image_encoder.img_size)
+    with atomic(manifest) as partial:
+        partial.write_text(json.dumps(asdict(record), indent=2) + "\n")

@@ -1,0 +1,1 @@
+"""Losses, sampling, the trainer and its validation; how `micro` was pretrained."""

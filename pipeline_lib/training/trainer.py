@@ -1,0 +1,174 @@
+"""Training of one model: steps, epochs, checkpoints.
+
+A step takes some objects of some tiles, each with a box of its own looseness. Every draw comes from a generator seeded
+with what it is for, so a run that was cut goes on from its last checkpoint as if nothing had happened.
+"""
+
+import logging
+import math
+import pickle
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import AdamW
+from tqdm import tqdm
+
+from pipeline_lib.data.boxes import by_image
+from pipeline_lib.data.masks import rectangles
+from pipeline_lib.inference.predictor import forward
+from pipeline_lib.model.box_model import BoxModel, Variant
+from pipeline_lib.model.frame import Frame
+from pipeline_lib.runtime.atomic import atomic
+from pipeline_lib.runtime.device import autocast
+from pipeline_lib.runtime.interrupt import StopRequest
+from pipeline_lib.runtime.prefetch import one_ahead
+from pipeline_lib.training.losses import LOSSES, object_share
+from pipeline_lib.training.sampling import ORDER, Batch, Source, draw_batch
+from pipeline_lib.training.settings import Recipe
+
+log = logging.getLogger(__name__)
+
+
+CHECKPOINT_SECONDS = 300  # between two checkpoints, but for those at an epoch's end and on a request to stop
+
+
+def step_loss(model: BoxModel, frame: Frame, batches: Sequence[Batch], recipe: Recipe) -> Tensor:
+    """The recipe's loss of the model's masks, the mean over its passes; a mask's rectangle prompts the next pass."""
+    grid = 4 * batches[0].embedding.shape[-1]  # SAM's decoder upscales twice by two
+    target = torch.cat([object_share(batch.masks, frame.tile, grid) for batch in batches])
+    exact = frame.to_network(np.concatenate([batch.exact for batch in batches])).to(target.device)
+    prompts, losses = np.concatenate([batch.prompts for batch in batches]), []
+    with autocast(recipe.precision):
+        sides = model.image_sides(batch.embedding for batch in batches)
+    images = [side for side, batch in zip(sides, batches, strict=True) for _ in batch.prompts]
+    for number in range(1, recipe.passes + 1):
+        with autocast(recipe.precision):
+            logits, predicted_iou = forward(model, frame, images, prompts)
+        losses.append(LOSSES[recipe.loss](logits, predicted_iou, target, exact * (grid / frame.image_size))[0])
+        if number < recipe.passes:
+            prompts = next_prompts(frame, logits.detach(), batches, prompts)
+    return torch.stack(losses).mean()
+
+
+def next_prompts(
+    frame: Frame, logits: Tensor, batches: Sequence[Batch], prompts: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The rectangles (N, 4) around the masks of some batches, or the prompt that gave no mask."""
+    shapes = [batch.masks.shape[1:] for batch in batches for _ in batch.masks]
+    tiles = frame.mask(logits).cpu().numpy()
+    return rectangles([tile[:h, :w] for tile, (h, w) in zip(tiles, shapes, strict=True)], prompts)
+
+
+def learning_rate(step: int, steps: int, recipe: Recipe) -> float:
+    """Cosine from the peak at step 0 to nothing after the last of `steps`, under a linear warm-up."""
+    warmth = min(1.0, (step + 1) / max(1, recipe.warm_up))
+    return recipe.learning_rate * warmth * (1 + math.cos(math.pi * step / steps)) / 2
+
+
+class Run:
+    """All that training changes, which is what a checkpoint holds.
+
+    `key` stands for everything that decides how a run goes; a checkpoint with another key is of another run.
+    """
+
+    def __init__(self, model: BoxModel, variant: Variant, recipe: Recipe, checkpoint: Path, key: str) -> None:
+        self.model = model
+        self.trained = model.set_trainable(variant)
+        self.optimizer = AdamW(self.trained, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+        self.curve: list[dict[str, float]] = []  # a row for each finished epoch; 0 is before training
+        self.losses: list[float] = []  # of the steps of the epoch at hand
+        self.best: dict[str, Tensor] = {}
+        self.checkpoint, self.key = checkpoint, key
+        self.saved, self.stop = time.monotonic(), StopRequest()
+
+    def record(self, epoch: int, train_loss: float, validation_miou: float) -> None:
+        """Add an epoch to the curve, and keep the weights if no earlier epoch did as well on the validation split."""
+        if all(validation_miou > row["validation_miou"] for row in self.curve):
+            self.best = {key: tensor.clone() for key, tensor in self.model.state_dict().items()}
+        rate = self.optimizer.param_groups[0]["lr"] if epoch else 0.0
+        row = {"epoch": epoch, "learning_rate": rate, "train_loss": train_loss, "validation_miou": validation_miou}
+        self.curve.append(row)
+        self.losses = []
+        log.info("epoch %d: loss %.4f, validation mIoU %.4f", epoch, train_loss, validation_miou)
+
+    def save(self) -> None:
+        """Replace the checkpoint."""
+        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        with atomic(self.checkpoint) as unfinished:
+            own = {"key": self.key, "curve": self.curve, "losses": self.losses, "best": self.best}
+            torch.save({**own, **state}, unfinished)
+        self.saved = time.monotonic()
+
+    def pause(self) -> None:
+        """Save if the last checkpoint is long ago, or if the process was asked to stop, which it then does.
+
+        Called where the run is whole: between two steps, and between two images of the validation.
+        """
+        if self.stop.signal or time.monotonic() - self.saved > CHECKPOINT_SECONDS:
+            self.save()
+        if self.stop.signal:
+            log.info("stopped in epoch %d after %d steps", len(self.curve), len(self.losses))
+            self.stop.exit()
+
+    def resume(self) -> None:
+        """Go on from the checkpoint, if there is one and it is of this very run."""
+        if not self.checkpoint.exists():
+            return
+        try:
+            # to the CPU: on a GPU each step would wait for the optimiser's counts of steps
+            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+            log.warning("%s cannot be read and is ignored: %s", self.checkpoint, error)
+            return
+        if state["key"] != self.key:
+            log.warning("%s is of other settings or data and is ignored", self.checkpoint)
+            return
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.curve, self.losses, self.best = state["curve"], state["losses"], state["best"]
+        log.info("resumed after epoch %d and %d steps", len(self.curve) - 1, len(self.losses))
+
+
+def train_epoch(run: Run, source: Source, table: pd.DataFrame, recipe: Recipe, epoch: int) -> float:
+    """Each image of the training split, `table`, in random order, some in a step; the mean loss of the steps.
+
+    Steps that the run has already made in this epoch are left out.
+    """
+    images = list(by_image(table))
+    order = np.random.default_rng([recipe.seed, ORDER, epoch]).permutation(len(images))
+    steps = [order[start : start + recipe.images_per_step] for start in range(0, len(order), recipe.images_per_step)]
+    done = len(run.losses)
+
+    def draw(step: NDArray[np.int64]) -> list[Batch]:
+        return [draw_batch(source, image, rows, recipe, epoch) for image, rows in (images[index] for index in step)]
+
+    drawn = one_ahead(draw, steps[done:])
+    progress = tqdm(drawn, f"epoch {epoch} of {recipe.epochs}", len(steps), initial=done, mininterval=10)
+    for step, batches in enumerate(progress, (epoch - 1) * len(steps) + done):
+        run.optimizer.param_groups[0]["lr"] = learning_rate(step, recipe.epochs * len(steps), recipe)
+        loss = step_loss(run.model, source.frame, batches, recipe)
+        run.optimizer.zero_grad()
+        loss.backward()
+        clip_grad_norm_(run.trained, recipe.clip)
+        run.optimizer.step()
+        run.losses.append(loss.item())
+        run.pause()
+    return float(np.mean(run.losses))
+
+
+def fit(run: Run, source: Source, table: pd.DataFrame, recipe: Recipe, validate: Callable[[], float]) -> None:
+    """Train epoch by epoch from where the run stands, then give the model the weights of its best epoch."""
+    run.resume()
+    with run.stop:
+        for epoch in range(len(run.curve), recipe.epochs + 1):
+            loss = train_epoch(run, source, table, recipe, epoch) if epoch else math.nan
+            run.record(epoch, loss, validate())
+            run.save()
+    run.model.load_state_dict(run.best)

@@ -1,0 +1,287 @@
+"""Stores against what went in; components against hand-counted cases; limits of memory and disk against real ones."""
+
+import json
+import re
+import resource
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pytest
+import zarr
+from numpy.typing import ArrayLike
+from ome_zarr_models.v05 import Image
+
+from pipeline_lib.data.dataset import Store
+from pipeline_lib.data.tiling import components
+from pipeline_lib.errors import DataError
+from pipeline_lib.stages.convert import convert
+
+INSTANCES = {"kind": "instances"}
+BINARY = {"kind": "binary", "foreground": 255}
+MEMBRANE = {"kind": "membrane", "membrane": 0}
+DATASET = {"labels": INSTANCES, "minimum_area": 1, "pixel_size": [50, 4, 4], "grey_range": None, "tile": None}
+
+
+def write_manifest(folder: Path, *volumes: tuple[ArrayLike, ArrayLike, dict[str, Sequence[int]]]) -> str:
+    """Volumes (images, labels, split) as Zarr arrays, and the manifest that `raw` would write of them."""
+    entries = []
+    for number, (images, labels, split) in enumerate(volumes):
+        paths = {name: str(folder / f"{name}{number}.zarr") for name in ("images", "labels")}
+        for path, data in zip(paths.values(), (images, labels), strict=True):
+            stack = np.asarray(data)
+            zarr.create_array(path, data=stack, chunks=(1, *stack.shape[1:]))
+        entries.append(paths | {"shape": np.shape(images), "split": split})
+    manifest = folder / "manifest.json"
+    manifest.write_text(json.dumps({"volumes": entries}))
+    return str(manifest)
+
+
+@pytest.fixture
+def images() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (6, 10, 14), np.uint8)
+
+
+def converted(folder: Path, *volumes: Any, **dataset: Any) -> Store:
+    path = folder / "lab.zarr"
+    convert(manifest=write_manifest(folder, *volumes), store=str(path), dataset=DATASET | dataset)
+    return Store.open(path)
+
+
+# What the store holds
+
+
+def test_a_store_gives_back_its_images(tmp_path: Path, images: np.ndarray) -> None:
+    store = converted(tmp_path, (images, np.ones_like(images), {"test": [0, 6]}))
+    np.testing.assert_array_equal([store.image(i) for i in range(len(store))], images)
+    assert store.image(0).dtype == np.uint8
+
+
+def test_slices_of_no_split_are_left_out_and_the_others_keep_their_order(tmp_path: Path, images: np.ndarray) -> None:
+    labels = np.ones_like(images)
+    one, two = (images, labels, {"test": [4, 5], "train": [0, 2]}), (images, labels, {"validation": [5, 6]})
+    store = converted(tmp_path, one, two)
+    assert [(s.split, s.volume, s.index) for s in store.slices] == [
+        ("train", 0, 0),
+        ("train", 0, 1),
+        ("test", 0, 4),
+        ("validation", 1, 5),
+    ]
+    np.testing.assert_array_equal([store.image(i) for i in range(4)], images[[0, 1, 4, 5]])
+
+
+def test_tiles_cut_slices_without_overlap_and_are_smaller_at_the_edges(tmp_path: Path, images: np.ndarray) -> None:
+    store = converted(tmp_path, (images, np.ones_like(images), {"train": [0, 1], "test": [1, 2]}), tile=8)
+    assert store.tile == (8, 8)
+    assert [store.origin(i) for i in range(5)] == [(0, 0, 0), (0, 0, 8), (0, 8, 0), (0, 8, 8), (1, 0, 0)]
+    assert [store.shape(i) for i in range(4)] == [(8, 8), (8, 6), (2, 8), (2, 6)]
+    assert [store.split(i) for i in range(len(store))] == ["train"] * 4 + ["test"] * 4
+    np.testing.assert_array_equal(store.image(7), images[1, 8:, 8:])
+    assert store.objects(7).shape == store.shape(7)
+
+
+def test_a_slice_smaller_than_a_tile_is_one_image(tmp_path: Path, images: np.ndarray) -> None:
+    store = converted(tmp_path, (images, np.ones_like(images), {"test": [0, 1]}), tile=32)
+    assert (len(store), store.tile, store.image(0).shape) == (1, (32, 32), (10, 14))
+
+
+def test_an_object_that_crosses_a_tile_border_is_an_object_in_each_tile(tmp_path: Path) -> None:
+    labels = np.zeros((1, 4, 8), np.uint16)
+    labels[0, 1:3, 2:7] = 500
+    store = converted(tmp_path, (np.zeros_like(labels, np.uint8), labels, {"test": [0, 1]}), tile=4)
+    np.testing.assert_array_equal(store.objects(0), labels[0, :, :4] > 0)
+    np.testing.assert_array_equal(store.objects(1), labels[0, :, 4:] > 0)
+
+
+def test_an_object_free_slice_is_just_empty(tmp_path: Path, images: np.ndarray) -> None:
+    store = converted(tmp_path, (images, np.zeros_like(images), {"test": [0, 1]}))
+    assert store.objects(0).max() == 0
+
+
+def test_greys_of_the_range_are_spread_over_8_bits_and_those_beyond_are_clipped(tmp_path: Path) -> None:
+    images = np.array([[[-np.inf, -5, -1, 0, 1.4, 3, 4, np.inf]]], np.float32)  # 51 grey levels per unit
+    store = converted(tmp_path, (images, np.ones((1, 1, 8), np.uint8), {"test": [0, 1]}), grey_range=[-1, 4])
+    assert store.image(0).tolist() == [[0, 0, 0, 51, 122, 204, 255, 255]]
+
+
+def test_16_bit_greys_do_not_overflow(tmp_path: Path) -> None:
+    images = np.array([[[0, 1000, 33000, 65000, 65535]]], np.uint16)
+    store = converted(tmp_path, (images, np.ones((1, 1, 5), np.uint8), {"test": [0, 1]}), grey_range=[1000, 65000])
+    assert store.image(0).tolist() == [[0, 0, 128, 255, 255]]
+
+
+def test_a_float_image_that_reaches_1_is_not_left_dark(tmp_path: Path) -> None:
+    images = np.array([[[0, 0.2, 1.0, 0.2, 0]]])
+    store = converted(tmp_path, (images, np.ones((1, 1, 5), np.uint8), {"test": [0, 1]}), grey_range=[0, 1])
+    assert store.image(0).tolist() == [[0, 51, 255, 51, 0]]
+
+
+def test_an_independent_package_finds_valid_ome_zarr_0_5(tmp_path: Path, images: np.ndarray) -> None:
+    converted(tmp_path, (images, np.ones_like(images), {"test": [0, 6]}), tile=8)
+    model = Image.from_zarr(zarr.open_group(tmp_path / "lab.zarr", mode="r", zarr_format=3))
+    assert model.ome_attributes.version == "0.5"
+    axes = model.ome_attributes.multiscales[0].axes
+    assert [(axis.name, axis.type, axis.unit) for axis in axes] == [(name, "space", "nanometer") for name in "zyx"]
+    assert model.labels is not None
+    label = model.labels.get_image_labels_group("objects").ome_attributes
+    assert label.image_label is not None
+    assert label.image_label.source is not None
+    assert label.image_label.source.image == "../../"
+    for multiscale in (model.ome_attributes.multiscales[0], label.multiscales[0]):
+        (scale,) = multiscale.datasets[0].coordinateTransformations
+        assert scale.scale == [50, 4, 4]
+
+
+def test_other_programs_read_the_arrays_with_a_chunk_per_tile(tmp_path: Path, images: np.ndarray) -> None:
+    converted(tmp_path, (images, np.ones_like(images), {"test": [0, 6]}), tile=8)
+    pixels = da.from_zarr(tmp_path / "lab.zarr", component="0")
+    assert pixels.chunks == ((1,) * 6, (8, 2), (8, 6))
+    np.testing.assert_array_equal(pixels.compute(), images)
+    assert da.from_zarr(tmp_path / "lab.zarr", component="labels/objects/0").dtype == np.uint32
+
+
+def test_two_runs_write_the_same_bytes(tmp_path: Path, images: np.ndarray) -> None:
+    manifest = write_manifest(tmp_path, (images, images % 3, {"test": [0, 6]}))
+    written = []
+    for name in ("one", "two"):
+        folder = tmp_path / name / "lab.zarr"
+        convert(manifest=manifest, store=str(folder), dataset=DATASET | {"tile": 8})
+        written.append({str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()})
+    assert len(written[0]) > 50
+    assert written[0] == written[1]
+
+
+# Components
+
+
+def test_touching_cells_with_different_ids_stay_apart() -> None:
+    assert components(np.array([[7, 7, 3], [7, 3, 3]]), INSTANCES, 1).tolist() == [[1, 1, 2], [1, 2, 2]]
+
+
+def test_no_background_at_all_is_one_object_per_id() -> None:
+    assert components(np.full((2, 3), 9), INSTANCES, 1).tolist() == [[1, 1, 1], [1, 1, 1]]
+
+
+@pytest.mark.parametrize("rule", [BINARY, MEMBRANE])
+def test_a_tile_that_is_all_inside_is_one_object(rule: dict[str, Any]) -> None:
+    assert components(np.full((2, 3), 255), rule, 1).tolist() == [[1, 1, 1], [1, 1, 1]]
+
+
+def test_an_id_in_two_pieces_is_two_objects() -> None:
+    assert components(np.array([[4, 0, 4]]), INSTANCES, 1).tolist() == [[1, 0, 2]]
+
+
+@pytest.mark.parametrize("rule", [BINARY, MEMBRANE, INSTANCES])
+def test_pixels_that_touch_at_a_corner_are_not_connected(rule: dict[str, Any]) -> None:
+    assert components(np.array([[255, 0], [0, 255]]), rule, 1).tolist() == [[1, 0], [0, 2]]
+
+
+def test_one_pixel_is_an_object_where_the_minimum_is_one() -> None:
+    assert components(np.array([[0, 0, 255]]), BINARY, 1).tolist() == [[0, 0, 1]]
+
+
+def test_components_below_the_minimum_are_erased_and_the_others_keep_their_numbers() -> None:
+    labels = np.array([[5, 0, 5, 5], [0, 0, 5, 0], [5, 5, 0, 0]])
+    assert components(labels, INSTANCES, 3).tolist() == [[0, 0, 2, 2], [0, 0, 2, 0], [0, 0, 0, 0]]
+
+
+def test_a_background_below_the_minimum_stays_background() -> None:
+    assert components(np.array([[1, 1, 0, 2, 2]]), INSTANCES, 2).tolist() == [[1, 1, 0, 2, 2]]
+
+
+def test_objects_at_the_border_are_whole() -> None:
+    labels = np.array([[255, 0, 255], [0, 0, 0], [255, 255, 0]])
+    assert components(labels, BINARY, 1).tolist() == [[1, 0, 2], [0, 0, 0], [3, 3, 0]]
+
+
+def test_only_the_foreground_value_is_inside() -> None:
+    assert components(np.array([[255, 254, 1, 0]]), BINARY, 1).tolist() == [[1, 0, 0, 0]]
+
+
+def test_all_but_the_membrane_is_inside() -> None:
+    assert components(np.array([[255, 254, 0, 1]]), MEMBRANE, 1).tolist() == [[1, 1, 0, 2]]
+
+
+def test_ids_are_wide_enough_for_a_tile_of_more_than_65535_objects() -> None:
+    ids = np.arange(1, 300 * 300 + 1).reshape(300, 300)
+    np.testing.assert_array_equal(components(ids, INSTANCES, 1), ids)
+
+
+# What can go wrong
+
+
+@pytest.fixture
+def nan_manifest(tmp_path: Path) -> str:
+    images = np.zeros((6, 10, 14), np.float32)
+    images[4, 3, 3] = np.nan
+    return write_manifest(tmp_path, (images, np.ones((6, 10, 14), np.uint8), {"train": [0, 4], "test": [4, 6]}))
+
+
+def test_a_pixel_that_is_not_a_number_is_an_error_that_names_file_and_slice(nan_manifest: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"images0\.zarr: .* slice 4 holds NaN"):
+        convert(manifest=nan_manifest, store=str(tmp_path / "out/a.zarr"), dataset=DATASET | {"grey_range": [0, 1]})
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_failed_run_keeps_the_store_of_the_run_before(nan_manifest: str, tmp_path: Path) -> None:
+    (tmp_path / "out/a.zarr").mkdir(parents=True)
+    with pytest.raises(DataError):
+        convert(manifest=nan_manifest, store=str(tmp_path / "out/a.zarr"), dataset=DATASET | {"grey_range": [0, 1]})
+    assert [entry.name for entry in (tmp_path / "out").iterdir()] == ["a.zarr"]
+
+
+RUN = """
+import json, sys
+from pipeline_lib.stages.convert import convert
+manifest, store, dataset = sys.argv[1:]
+convert(manifest=manifest, store=store, dataset=json.loads(dataset))
+print(open("/proc/self/status").read())
+"""
+
+
+def run_convert(manifest: str, store: Path, **limits: Any) -> subprocess.CompletedProcess[str]:
+    """Convert in a process of its own, which ends by printing its status."""
+    command = [sys.executable, "-c", RUN, manifest, str(store), json.dumps(DATASET | {"tile": 512})]
+    return subprocess.run(command, capture_output=True, text=True, **limits)
+
+
+def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+    """The system refuses to let a file grow beyond 64 KiB: metadata and objects fit, a chunk of images does not."""
+    noise = np.random.default_rng(0).integers(0, 256, (8, 1024, 1024), np.uint8)
+    manifest = write_manifest(tmp_path, (noise, np.ones_like(noise), {"test": [0, 8]}))
+    limit = resource.RLIMIT_FSIZE, (65536, 65536)
+    run = run_convert(manifest, tmp_path / "out/full.zarr", preexec_fn=lambda: resource.setrlimit(*limit))
+    assert run.returncode == 1
+    assert "OSError: [Errno 27] File too large" in run.stderr
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak memory is read from Linux' /proc")
+def test_memory_is_bounded_by_the_slice_and_not_by_the_stack(tmp_path: Path) -> None:
+    """20 and 200 slices of 1 MiB with labels of 1 MiB; held at once, the latter and their objects would take 1.2 GiB.
+
+    The peak is VmHWM: `ru_maxrss` of a child starts from what its parent had in memory.
+    """
+    labels = np.kron(np.arange(64, dtype=np.uint8).reshape(1, 8, 8), np.ones((128, 128), np.uint8))
+    peaks = {}
+    for count in (20, 200):
+        folder = tmp_path / str(count)
+        stack = np.broadcast_to(labels, (count, 1024, 1024))
+        run = run_convert(write_manifest(folder, (stack, stack, {"test": [0, count]})), folder / "out.zarr", check=True)
+        (peaks[count],) = map(int, re.findall(r"VmHWM:\s+(\d+) kB", run.stdout))
+        assert len(Store.open(folder / "out.zarr")) == 4 * count
+    print(f"peak memory in KiB: {peaks}")
+    assert peaks[200] < 1.2 * peaks[20]
+
+
+@pytest.mark.parametrize("rule", [{"kind": "membrane", "membrane": 1}, {"kind": "binary", "foreground": 1}])
+def test_a_label_value_that_never_occurs_is_an_error(tmp_path: Path, images: np.ndarray, rule: dict[str, Any]) -> None:
+    labels = np.where(images % 2, np.uint8(0), np.uint8(255))
+    manifest = write_manifest(tmp_path, (images, labels, {"test": [0, len(images)]}))
+    with pytest.raises(DataError, match=rf"labels0\.zarr: expected the value 1 .*{rule['kind']}"):
+        convert(manifest=manifest, store=str(tmp_path / "out.zarr"), dataset=DATASET | {"labels": rule})
+    assert not (tmp_path / "out.zarr").exists()

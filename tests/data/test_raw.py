@@ -1,0 +1,286 @@
+"""Stage raw brings every layout, and refuses every bad input before anything is computed."""
+
+import hashlib
+import json
+import os
+import resource
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from pipeline_lib.data import download
+from pipeline_lib.data.readers import open_stack
+from pipeline_lib.errors import DataError, DownloadError
+from pipeline_lib.stages.raw import raw
+
+SYNTHETIC = {"kind": "synthetic", "slices": 3, "size": [64, 80], "seed": 3}
+SPLIT = {"train": [0, 1], "validation": [1, 2], "test": [2, 3]}
+VOLUMES = {
+    "lab": [{"images": "images", "labels": "labels", "split": SPLIT}],
+    "isbi2012": [{"images": "train-volume.tif", "labels": "train-labels.tif", "split": SPLIT}],
+    "epfl": [
+        {"images": f"{name}.tif", "labels": f"{name}_groundtruth.tif", "split": {split: [0, 3]}}
+        for name, split in (("training", "train"), ("testing", "test"))
+    ],
+}
+IMAGES = np.random.default_rng(0).integers(0, 256, (6, 20, 30), np.uint8)
+LABELS = np.random.default_rng(1).integers(0, 9, (6, 20, 30), np.uint16)
+NOBODY = "http://127.0.0.1:9/file"  # an address where nobody answers
+ISBI2012 = Path(os.environ.get("LOOSEBOX_ISBI2012", Path(__file__).parents[3] / "shared" / "data" / "isbi2012"))
+
+
+def run(folder, source, volumes, grey_range=None):
+    """The volumes of the manifest that the stage writes into `folder`."""
+    manifest = folder / "manifest.json"
+    raw(manifest=str(manifest), dataset={"source": source, "volumes": volumes, "grey_range": grey_range})
+    return json.loads(manifest.read_text())["volumes"]
+
+
+def generate(folder, layout, **changes):
+    """Each volume's images and labels, ZYX, from the generated files."""
+    volumes = run(folder, {**SYNTHETIC, "layout": layout, **changes}, VOLUMES[layout])
+    return [[open_stack(volume[stack]).compute() for stack in ("images", "labels")] for volume in volumes]
+
+
+class Lab:
+    """A user's folder with two stacks of six slices; a test spoils one thing in it and runs the stage."""
+
+    def __init__(self, folder):
+        self.folder = folder / "lab"
+        self.out = folder / "out"
+        self.folder.mkdir()
+        self.volumes = [{"images": "images.tif", "labels": "labels.tif", "split": {"train": [0, 3], "test": [3, 6]}}]
+        self.write(images=IMAGES, labels=LABELS)
+
+    def write(self, **stacks):
+        for name, stack in stacks.items():
+            tifffile.imwrite(self.folder / f"{name}.tif", stack)
+
+    def run(self, grey_range=None):
+        return run(self.out, {"kind": "path", "folder": str(self.folder)}, self.volumes, grey_range)
+
+    def refuses(self, message, kind=DataError):
+        with pytest.raises(kind, match=message):
+            self.run()
+        return not list(self.out.glob("*"))
+
+
+@pytest.fixture
+def lab(tmp_path):
+    return Lab(tmp_path)
+
+
+# What the sources bring
+
+
+def test_the_lab_layout_is_a_folder_of_grey_slices_and_one_of_instances(tmp_path):
+    ((images, labels),) = generate(tmp_path, "lab")
+    assert sorted(str(f.relative_to(tmp_path)) for f in tmp_path.rglob("*.*")) == [
+        *(f"images/{index:04}.png" for index in range(3)),
+        *(f"labels/{index:04}.tif" for index in range(3)),
+        "manifest.json",
+    ]
+    assert (images.shape, images.dtype) == ((3, 64, 80), np.uint8)
+    assert (labels.shape, labels.dtype) == ((3, 64, 80), np.uint16)
+    assert len(np.unique(labels[0])) > 3
+
+
+def test_the_isbi2012_layout_is_one_stack_with_membrane_labels(tmp_path):
+    ((images, labels),) = generate(tmp_path, "isbi2012")
+    assert (images.shape, images.dtype) == ((3, 64, 80), np.uint8)
+    assert (labels.shape, labels.dtype) == ((3, 64, 80), np.uint8)
+    assert set(np.unique(labels)) == {0, 255}
+    assert images[labels == 0].mean() < images[labels == 255].mean()  # membranes are dark
+
+
+def test_the_epfl_layout_is_two_volumes_with_mitochondria_labels(tmp_path):
+    (training, training_labels), (testing, testing_labels) = generate(tmp_path, "epfl", size=[160, 160])
+    for labels in training_labels, testing_labels:
+        assert (labels.shape, labels.dtype) == ((3, 160, 160), np.uint8)
+        assert set(np.unique(labels)) == {0, 255}
+        assert (labels == 255).mean() < 0.5
+    assert not any(np.array_equal(a, b) for a in training for b in testing)
+
+
+def test_layouts_of_one_seed_show_the_same_slices(tmp_path):
+    ((lab_images, instances),) = generate(tmp_path / "a", "lab")
+    ((isbi_images, membranes),) = generate(tmp_path / "b", "isbi2012")
+    np.testing.assert_array_equal(lab_images, isbi_images)
+    np.testing.assert_array_equal(instances > 0, membranes == 255)
+
+
+@pytest.mark.parametrize("layout", VOLUMES)
+def test_generated_files_are_the_same_bytes_each_time(tmp_path, layout):
+    generate(tmp_path / "a", layout)
+    generate(tmp_path / "b", layout)
+    first, second = (
+        {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*.*") if file.name != "manifest.json"}
+        for folder in (tmp_path / "a", tmp_path / "b")
+    )
+    assert first == second
+
+
+def test_another_seed_gives_other_slices(tmp_path):
+    ((images, _),) = generate(tmp_path / "a", "lab")
+    ((others, _),) = generate(tmp_path / "b", "lab", seed=4)
+    assert not any(np.array_equal(a, b) for a in images for b in others)
+
+
+def test_more_slices_leave_the_first_ones_as_they_are(tmp_path):
+    ((images, _),) = generate(tmp_path / "a", "lab")
+    ((more, _),) = generate(tmp_path / "b", "lab", slices=4)
+    np.testing.assert_array_equal(images, more[:3])
+
+
+def test_a_users_files_are_left_where_they_are(lab):
+    (volume,) = lab.run()
+    stamp = volume.pop("stamp")
+    assert volume == {
+        "images": str(lab.folder / "images.tif"),
+        "labels": str(lab.folder / "labels.tif"),
+        "shape": [6, 20, 30],
+        "split": {"train": [0, 3], "test": [3, 6]},
+    }
+    assert [file.name for file in lab.out.iterdir()] == ["manifest.json"]
+    (lab.folder / "labels.tif").touch()
+    assert lab.run()[0]["stamp"] != stamp
+
+
+def test_a_relative_folder_becomes_absolute_in_the_manifest(lab, monkeypatch):
+    monkeypatch.chdir(lab.folder.parent)
+    (volume,) = run(lab.out, {"kind": "path", "folder": "lab"}, lab.volumes)
+    assert volume["images"] == str(lab.folder / "images.tif")
+
+
+def test_a_downloaded_archive_is_unpacked_beside_the_manifest(lab):
+    archive = Path(shutil.make_archive(str(lab.out / "lab"), "zip", lab.folder))  # put there by hand
+    checksum = f"sha256:{hashlib.sha256(archive.read_bytes()).hexdigest()}"
+    source = {"kind": "download", "files": [{"url": NOBODY, "checksum": checksum, "name": "lab.zip", "unpack": True}]}
+    lab.volumes[0].update(images="lab/images.tif", labels="lab/labels.tif")
+    (volume,) = run(lab.out, source, lab.volumes)
+    np.testing.assert_array_equal(open_stack(volume["images"]).compute(), IMAGES)
+
+
+def test_a_download_without_network_says_what_to_put_where(lab, monkeypatch):
+    monkeypatch.setattr(download, "BACK_OFF", ())
+    file = {"url": NOBODY, "checksum": "sha256:00", "name": "images.tif", "unpack": False}
+    source = {"kind": "download", "files": [file]}
+    with pytest.raises(DownloadError, match=rf"save it by hand as images\.tif in the folder {lab.out}"):
+        run(lab.out, source, lab.volumes)
+    assert not list(lab.out.glob("*"))
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("name", ["images.tif", "labels.tif"])
+def test_a_missing_file_is_named(lab, name):
+    (lab.folder / name).unlink()
+    assert lab.refuses(f"{lab.folder}/{name}: there is no such file")
+
+
+@pytest.mark.parametrize("name", ["images.tif", "labels.tif"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
+def test_a_truncated_tiff_is_named(lab, name, share):
+    data = (lab.folder / name).read_bytes()
+    (lab.folder / name).write_bytes(data[: int(share * len(data))])
+    assert lab.refuses(f"{lab.folder}/{name}: .*truncated")
+
+
+def test_a_tiff_whose_last_slice_is_cut_is_named(lab):
+    lab.write(images=IMAGES)
+    with tifffile.TiffWriter(lab.folder / "images.tif") as writer:
+        for image in IMAGES:
+            writer.write(image, contiguous=False)
+    with tifffile.TiffFile(lab.folder / "images.tif") as tiff:
+        end = tiff.pages[-1].dataoffsets[0] + 10
+    os.truncate(lab.folder / "images.tif", end)
+    assert lab.refuses(f"{lab.folder}/images.tif: cannot be read")
+
+
+def test_label_slices_of_another_shape_are_an_error(lab):
+    lab.write(labels=LABELS[:, :, 1:])
+    assert lab.refuses(r"labels\.tif: .* 6 slices of 20 × 30 pixels; found 6 slices of 20 × 29")
+
+
+def test_another_number_of_label_slices_is_an_error(lab):
+    lab.write(labels=LABELS[1:])
+    assert lab.refuses(r"labels\.tif: .* 6 slices of 20 × 30 pixels; found 5 slices of 20 × 30")
+
+
+@pytest.mark.parametrize("name", ["images", "labels"])
+def test_rgb_where_grey_is_expected_is_an_error(lab, name):
+    lab.write(**{name: np.zeros((6, 20, 30, 3), np.uint8)})
+    assert lab.refuses(rf"{name}\.tif: grey slices .* colour")
+
+
+def test_float_labels_are_an_error(lab):
+    lab.write(labels=LABELS.astype(np.float32))
+    assert lab.refuses(r"labels\.tif: labels are expected to be whole numbers, found float32")
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.float32])
+def test_images_that_are_not_8_bit_need_a_grey_range(lab, dtype):
+    lab.write(images=IMAGES.astype(dtype))
+    assert lab.refuses(rf"images\.tif: {np.dtype(dtype)} images need a `grey_range")
+    assert lab.run(grey_range=[0, 255])
+
+
+@pytest.mark.parametrize("part", [[5, 7], [6, 7], [-1, 2], [3, 3], [4, 3]])
+def test_a_range_out_of_the_stack_is_an_error(lab, part):
+    lab.volumes[0]["split"] = {"train": [0, 3], "test": part}
+    assert lab.refuses(rf"images\.tif: test is to be slices \[{part[0]}, {part[1]}\), .* its 6 slices")
+
+
+def test_a_slice_in_two_splits_is_an_error(lab):
+    lab.volumes[0]["split"] = {"train": [0, 4], "test": [3, 6]}
+    assert lab.refuses(r"images\.tif: slice 3 is both in train and in test")
+
+
+def test_a_slice_in_two_splits_through_two_volumes_is_an_error(lab):
+    lab.volumes[0]["split"] = {"train": [0, 4]}
+    lab.volumes.append({**lab.volumes[0], "split": {"test": [3, 6]}})
+    assert lab.refuses(r"images\.tif: slice 3 is both in train and in test")
+
+
+def test_volumes_of_different_slice_size_are_an_error(lab):
+    lab.write(other=IMAGES[:, 1:], other_labels=LABELS[:, 1:])
+    lab.volumes.append({"images": "other.tif", "labels": "other_labels.tif", "split": {"test": [0, 6]}})
+    assert lab.refuses(r"other\.tif: slices of the size of .*images\.tif .* 20 × 30 pixels; found .* 19 × 30")
+
+
+def test_a_full_disk_stops_the_run_and_leaves_nothing(tmp_path):
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, unlimited[1]))  # bytes a file; a slice has 65 536
+    try:
+        with pytest.raises(OSError, match="written"):
+            generate(tmp_path, "isbi2012", size=[256, 256])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_refused_run_leaves_the_former_manifest_alone(lab):
+    lab.run()
+    before = (lab.out / "manifest.json").read_bytes()
+    (lab.folder / "labels.tif").unlink()
+    with pytest.raises(DataError):
+        lab.run()
+    assert (lab.out / "manifest.json").read_bytes() == before
+
+
+# Real slices
+
+
+@pytest.mark.skipif(not ISBI2012.is_dir(), reason=f"the ISBI 2012 stacks are not in {ISBI2012} (LOOSEBOX_ISBI2012)")
+def test_the_isbi_2012_stacks_are_brought_as_they_are(tmp_path):
+    split = {"train": [0, 20], "validation": [20, 25], "test": [25, 30]}
+    volumes = [{"images": "train-volume.tif", "labels": "train-labels.tif", "split": split}]
+    (volume,) = run(tmp_path, {"kind": "path", "folder": str(ISBI2012)}, volumes)
+    assert volume["shape"] == [30, 512, 512]
+    labels = open_stack(volume["labels"])
+    assert set(np.unique(labels[29].compute())) == {0, 255}
+    np.testing.assert_array_equal(labels[29].compute(), tifffile.imread(volume["labels"], key=29))

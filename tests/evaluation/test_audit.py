@@ -1,0 +1,235 @@
+"""Planted faults, each of which turns a named check red; and what training may not see."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import zarr
+from pyarrow import parquet
+from segment_anything.modeling import Sam
+
+from pipeline_lib.data.boxes import Deviation, deviated, read_boxes
+from pipeline_lib.data.masks import to_rle
+from pipeline_lib.data.records import RECORD
+from pipeline_lib.errors import AuditError
+from pipeline_lib.evaluation import audit as checks
+from pipeline_lib.model.box_model import Token, Variant, box_model, save_model
+from pipeline_lib.runtime.hashing import fingerprint
+from pipeline_lib.stages.audit import audit
+from pipeline_lib.stages.boxes import boxes
+from pipeline_lib.stages.score import score
+from pipeline_lib.stages.train import train
+
+LAW = {"law": "scale", "sign": "both"}
+TRAININGS = {
+    "sam": {"variant": {"trains": ["mask_decoder"]}, "deviation": LAW},
+    "proposed": {"variant": {"trains": ["mask_decoder", "deviation_token"]}, "deviation": LAW},
+}
+ROWS = {
+    name: {"trained": name.removeprefix("eager_"), "training": TRAININGS[name.removeprefix("eager_")], "deviation": LAW}
+    for name in ("sam", "proposed", "eager_proposed")
+}
+
+
+@pytest.fixture
+def world(tmp_path: Path, make_store, micro: Sam) -> dict:
+    """A training and a test slice, two models, the first passes of three rows at two levels."""
+    objects = np.zeros((2, 16, 20), int)
+    objects[:, 2:8, 2:9], objects[:, 9:14, 5:15], objects[1, 2:6, 12:18] = 1, 2, 3
+    grey = np.random.default_rng(0).integers(0, 256, objects.shape)
+    store = make_store(objects, ["train", "test"], images=grey, name="toy")
+    table = str(tmp_path / "boxes" / "toy.csv")
+    boxes(store=store, boxes=table)
+    slots = {"stores": [store], "boxes": [table], "models": [], "passes": [], "scores": [], "rows": ROWS}
+    tokens = {"sam": None, "proposed": Token(8, 1)}
+    for name, training in TRAININGS.items():
+        variant = Variant(tuple(training["variant"]["trains"]), tokens[name])
+        path = tmp_path / "train" / "toy" / name / "0.safetensors"
+        save_model(
+            box_model(micro, variant),
+            path,
+            "micro",
+            variant,
+            {"dataset": "toy", "seed": 0, "precision": "float32", **training},
+        )
+        slots["models"].append(str(path))
+    for name, row in ROWS.items():
+        for level in (0, 40):
+            path = tmp_path / "refine" / "toy" / name / "0" / f"{level}.parquet"
+            write_passes(path, read_boxes(table), level, tmp_path / "train" / "toy" / row["trained"] / "0.safetensors")
+            scores = tmp_path / "score" / "toy" / name / "0" / f"{level}.csv"
+            scores.parent.mkdir(parents=True, exist_ok=True)
+            score(store=store, boxes=table, passes=str(path), scores=str(scores))
+            slots["passes"].append(str(path))
+            slots["scores"].append(str(scores))
+    return slots | {"findings": str(tmp_path / "audit.csv")}
+
+
+def write_passes(path: Path, table: pd.DataFrame, level: int, model: Path, precision: str = "float32") -> None:
+    """What the stage refine writes at pass 0, of a network whose masks fill their boxes."""
+    test = table.query("split == 'test'")
+    prompts = deviated(test, level, "toy", 0, Deviation(**LAW), (16, 20))
+    rows = test[["image", "object"]].assign(**{"pass": 0, "output": True})
+    rows[checks.XYXY] = prompts
+    rows["mask"] = [full(*box.round().astype(int)) for box in prompts]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = pa.Table.from_pandas(rows, preserve_index=False)
+    record = {"model": fingerprint(model), "precision": {"embed": "float32", "refine": precision}}
+    parquet.write_table(written.replace_schema_metadata({RECORD: json.dumps(record)}), path)
+
+
+def full(x0: int, y0: int, x1: int, y1: int) -> str:
+    mask = np.zeros((16, 20), bool)
+    mask[y0:y1, x0:x1] = True
+    return to_rle(mask)
+
+
+def expect_red(world: dict, check: str) -> None:
+    with pytest.raises(AuditError, match=f"^{check}: "):
+        audit(**world)
+    assert not Path(world["findings"]).exists()
+
+
+def exchange(one: str, other: str) -> None:
+    aside = Path(one).with_suffix(".aside")
+    Path(one).rename(aside)
+    Path(other).rename(one)
+    aside.rename(other)
+
+
+def test_a_sound_experiment_passes_every_check(world: dict) -> None:
+    audit(**world)
+    found = pd.read_csv(world["findings"])
+    assert found["check"].tolist() == [
+        checks.BOXES_OF_LABELS,
+        checks.SEPARATE_SPLITS,
+        checks.OWN_MODELS,
+        checks.OWN_PASSES,
+        checks.ONE_PRECISION,
+        checks.OWN_PROMPTS,
+        checks.OWN_SCORES,
+    ]
+    assert found["found"].iloc[0] == "5 objects measured again"
+
+
+def test_truths_that_are_shuffled_between_objects_are_found(world: dict) -> None:
+    labels = zarr.open_array(world["stores"][0], path="labels/objects/0", mode="r+")
+    before = labels[:]
+    labels[:] = np.choose(before, [0, 2, 1, 3])
+    expect_red(world, checks.BOXES_OF_LABELS)
+
+
+def test_training_slices_that_are_reused_as_test_are_found(world: dict) -> None:
+    images = zarr.open_array(world["stores"][0], path="0", mode="r+")
+    images[1] = images[0]
+    expect_red(world, checks.SEPARATE_SPLITS)
+
+
+def test_training_slices_that_are_called_test_are_found(world: dict) -> None:
+    table = read_boxes(world["boxes"][0])
+    table.assign(split="test").to_csv(world["boxes"][0], index=False)
+    expect_red(world, checks.BOXES_OF_LABELS)
+
+
+def test_an_image_that_was_left_out_is_found(world: dict) -> None:
+    table = read_boxes(world["boxes"][0])
+    table.query("image == 0").to_csv(world["boxes"][0], index=False)
+    expect_red(world, checks.BOXES_OF_LABELS)
+
+
+def test_scores_of_another_cell_are_found(world: dict) -> None:
+    at_0, at_40, *_ = world["scores"]
+    exchange(at_0, at_40)
+    expect_red(world, checks.OWN_SCORES)
+
+
+def test_scores_that_were_shuffled_between_objects_are_found(world: dict) -> None:
+    path = world["scores"][1]
+    scores = pd.read_csv(path)
+    scores.assign(iou=np.roll(scores["iou"], 1)).to_csv(path, index=False)
+    expect_red(world, checks.OWN_SCORES)
+
+
+def test_models_of_two_rows_that_were_swapped_are_found(world: dict) -> None:
+    exchange(*world["models"])
+    expect_red(world, checks.OWN_MODELS)
+
+
+def test_masks_of_two_rows_that_were_swapped_are_found(world: dict) -> None:
+    sam, proposed = world["passes"][0], world["passes"][2]
+    exchange(sam, proposed)
+    expect_red(world, checks.OWN_PASSES)
+
+
+def test_masks_of_another_precision_than_the_others_are_found(world: dict) -> None:
+    path, table = Path(world["passes"][1]), read_boxes(world["boxes"][0])
+    write_passes(path, table, 40, Path(world["models"][0]), "bfloat16")
+    expect_red(world, checks.ONE_PRECISION)
+
+
+def test_a_model_that_was_trained_in_another_precision_is_found(world: dict, micro: Sam) -> None:
+    path, variant = world["models"][0], Variant(("mask_decoder",), None)
+    record = {"dataset": "toy", "seed": 0, "precision": "bfloat16", **TRAININGS["sam"]}
+    save_model(box_model(micro, variant), path, "micro", variant, record)
+    for level, cell in zip((0, 40), world["passes"], strict=False):
+        write_passes(Path(cell), read_boxes(world["boxes"][0]), level, Path(path))
+    expect_red(world, checks.ONE_PRECISION)
+
+
+def test_masks_of_another_level_are_found(world: dict) -> None:
+    at_0, at_40, *_ = world["passes"]
+    exchange(at_0, at_40)
+    expect_red(world, checks.OWN_PROMPTS)
+
+
+def test_a_model_of_another_seed_is_found(world: dict, micro: Sam) -> None:
+    variant = Variant(("mask_decoder",), None)
+    record = {"dataset": "toy", "seed": 1, **TRAININGS["sam"]}
+    save_model(box_model(micro, variant), world["models"][0], "micro", variant, record)
+    expect_red(world, checks.OWN_MODELS)
+
+
+def test_training_never_looks_at_the_test_split(stages: dict[str, str], tmp_path: Path) -> None:
+    """With other test labels, training and the choice of the epoch end with the same bytes."""
+    settings = {
+        "loss": "sam",
+        "epochs": 1,
+        "images_per_step": 1,
+        "objects_per_image": 2,
+        "learning_rate": 1e-3,
+        "weight_decay": 0.01,
+    }
+    settings |= {"warm_up": 1, "clip": 1.0, "passes": 1, "precision": "float32", "validation_objects": 2}
+    variant = {"trains": ["mask_decoder"], "token": None, "mix": {"levels": [0], "shares": [1.0]}}
+    common = {"embeddings": stages["embeddings"], "weights": stages["weights"], "dataset": "toy", "variant": variant}
+    common |= {"settings": settings, "deviation": LAW, "levels": [0, 40], "seed": 0}
+    ends = []
+    for name in ("as it is", "other truth"):
+        store = tmp_path / name / "store"
+        shutil.copytree(stages["store"], store)
+        if name == "other truth":
+            labels = zarr.open_array(store, path="labels/objects/0", mode="r+")
+            labels[3] = labels[3][::-1].T  # the test slice
+        table = tmp_path / name / "boxes.csv"
+        boxes(store=str(store), boxes=str(table))
+        model, curve = tmp_path / name / "model.safetensors", tmp_path / name / "curve.csv"
+        train(store=str(store), boxes=str(table), model=str(model), curve=str(curve), **common)
+        ends.append((model.read_bytes(), curve.read_bytes(), table.read_bytes()))
+    (model, curve, table), (other_model, other_curve, other_table) = ends
+    assert table != other_table
+    assert (model, curve) == (other_model, other_curve)
+
+
+def test_the_card_of_micro_lists_generated_images_only() -> None:
+    library = Path(checks.__file__).parents[1]
+    card = (library / "model/micro.md").read_text()
+    made_from = next(line for line in card.splitlines() if line.startswith("| made from |"))
+    assert "generated slices only" in made_from
+    script = (library / "training/pretraining.py").read_text()
+    readers = [line for line in script.splitlines() if "import" in line and ("readers" in line or "dataset" in line)]
+    assert readers == []
+    assert "from pipeline_lib.data.synthetic import" in script

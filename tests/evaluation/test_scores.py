@@ -1,0 +1,71 @@
+"""Scores of passes written by hand."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline_lib.data.masks import to_rle
+from pipeline_lib.errors import DataError
+from pipeline_lib.stages.boxes import boxes
+from pipeline_lib.stages.score import score
+
+
+@pytest.fixture
+def labels():
+    """A test tile with an object of eight pixels and one of a single pixel, then a training tile."""
+    tiles = np.zeros((2, 4, 8), int)
+    tiles[0, :2, :4], tiles[0, 3, 7] = 1, 2
+    tiles[1, 1, 1] = 1
+    return tiles
+
+
+@pytest.fixture
+def world(tmp_path, make_store, labels):
+    store, table = make_store(labels, ["test", "train"]), str(tmp_path / "boxes.csv")
+    boxes(store=store, boxes=table)
+    return {"store": store, "boxes": table, "passes": str(tmp_path / "p.parquet"), "scores": str(tmp_path / "s.csv")}
+
+
+def box_mask(x0, y0, x1, y1):
+    mask = np.zeros((4, 8), bool)
+    mask[y0:y1, x0:x1] = True
+    return to_rle(mask)
+
+
+PASSES = [  # image, object, pass, mask, output
+    (0, 2, 0, box_mask(0, 0, 0, 0), True),  # empty at once
+    (0, 1, 2, box_mask(0, 0, 0, 0), False),  # went empty, so the one before is the output
+    (0, 1, 0, box_mask(0, 0, 2, 2), False),  # 4 of 8
+    (0, 1, 1, box_mask(0, 0, 4, 3), True),  # 8 of 12
+]
+
+
+def write(world, passes):
+    pd.DataFrame(passes, columns=["image", "object", "pass", "mask", "output"]).to_parquet(world["passes"])
+
+
+def test_scores_are_hand_counted(world):
+    write(world, PASSES)
+    score(**world)
+    with open(world["scores"]) as file:
+        assert file.read() == (
+            "image,object,area,iou,iou_iterated,iterations,foreground_iou,foreground_iou_iterated\n"
+            "0,1,8,0.500000,0.666667,2,0.444444,0.615385\n"  # 4 of 9 together, 8 of 13
+            "0,2,1,0.000000,0.000000,1,0.444444,0.615385\n"
+        )
+
+
+@pytest.mark.parametrize("passes", [PASSES[1:], [*PASSES, (1, 1, 0, box_mask(0, 0, 1, 1), True)]])
+def test_passes_of_other_objects_are_refused_and_nothing_is_written(world, tmp_path, passes):
+    write(world, passes)
+    with pytest.raises(DataError, match=r"p\.parquet.*is not in both"):
+        score(**world)
+    assert {path.name for path in tmp_path.iterdir()} == {"tiny.zarr", "boxes.csv", "p.parquet"}
+
+
+def test_scoring_needs_no_torch():
+    code = "import sys, pipeline_lib.stages.score; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

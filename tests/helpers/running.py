@@ -1,0 +1,78 @@
+"""The workflow, run as its users do, in a folder of its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+SMALL = {
+    "levels": [0, 40],
+    "tables": ["cells", "mitochondria"],
+    "datasets": {
+        "cells": {
+            "source": {"slices": 3, "size": [256, 256]},
+            "volumes": [
+                {
+                    "images": "images",
+                    "labels": "labels",
+                    "split": {"train": [0, 1], "validation": [1, 2], "test": [2, 3]},
+                }
+            ],
+        },
+        "mitochondria": {
+            "source": {"slices": 2, "size": [256, 256]},
+            "volumes": [
+                {"images": "training.tif", "labels": "training_groundtruth.tif", "split": {"train": [0, 1]}},
+                {
+                    "images": "testing.tif",
+                    "labels": "testing_groundtruth.tif",
+                    "split": {"validation": [0, 1], "test": [1, 2]},
+                },
+            ],
+            "minimum_area": 16,
+        },
+    },
+    "train": {"epochs": 1, "validation_objects": 4},
+}
+
+
+def merged(base: dict, change: dict) -> dict:
+    """`base` with the entries of `change` laid over it, as Snakemake lays one config file over another."""
+    both = {
+        key: merged(base[key], value) if isinstance(base.get(key), dict) else value for key, value in change.items()
+    }
+    return base | both
+
+
+def command(folder: Path, overlay: dict, *arguments: str) -> list[str]:
+    """The command that runs the workflow in `folder` with an overlay over config.yaml."""
+    file = folder / "overlay.yaml"
+    file.write_text(yaml.safe_dump(overlay))
+    base = [sys.executable, "-m", "snakemake", "-s", f"{ROOT}/Snakefile", "-d", str(folder)]
+    return [*base, *arguments, "--configfile", f"{ROOT}/config.yaml", str(file)]
+
+
+def snakemake(folder: Path, overlay: dict, *arguments: str, config: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the workflow in `folder` with an overlay over config.yaml, and what `--config` lays over both."""
+    last = ["--config", config] if config else []
+    return subprocess.run([*command(folder, overlay, *arguments), *last], capture_output=True, text=True, check=False)
+
+
+def planned_jobs(shown: subprocess.CompletedProcess[str]) -> dict[str, int]:
+    """How many jobs of each rule a dry run announces."""
+    assert shown.returncode == 0, shown.stderr
+    lines = (shown.stdout + shown.stderr).splitlines()
+    if "Job stats:" not in lines:
+        return {}
+    start = lines.index("Job stats:") + 3
+    counts = dict(line.split() for line in lines[start : lines.index("", start)])
+    return {rule: int(count) for rule, count in counts.items() if rule not in ("all", "total")}
+
+
+def finished_run(folder: Path, overlay: dict) -> Path:
+    """Run the whole workflow in `folder`, which comes back."""
+    run = snakemake(folder, overlay, "--cores", "2")
+    assert run.returncode == 0, run.stderr[-4000:]
+    return folder

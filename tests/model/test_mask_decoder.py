@@ -1,0 +1,181 @@
+"""Our forward of SAM's mask decoder against segment_anything's own, on the same weights."""
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+from helpers.networks import random_backbone
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
+from pipeline_lib.data.masks import iou
+from pipeline_lib.inference.predictor import Decoder
+from pipeline_lib.model.backbones import build, load_backbone
+from pipeline_lib.model.box_model import Token, Variant, box_model
+from pipeline_lib.model.frame import Frame
+from pipeline_lib.stages.weights import weights
+from pipeline_lib.training.pretraining import FRAME, draw_slice, embed, objects_of
+
+PLAIN = Variant(("mask_decoder",), None)
+PROPOSED = Variant(("mask_decoder", "deviation_token"), Token(width=128, count=1))
+BOXES = 10  # of a slice: where bfloat16 is emulated each takes seconds
+SPREAD = 5.0  # standard deviation of logits that SAM's released weights come to
+
+
+def stock(model, embedding, boxes):
+    """Low-resolution logits and predicted IoU by segment_anything's modules alone."""
+    sparse, dense = model.prompt_encoder(points=None, boxes=boxes, masks=None)
+    if model.token is not None:
+        sparse = torch.cat([sparse, model.token().expand(len(boxes), 1, -1)], dim=1)
+    logits, predicted_iou = model.mask_decoder(
+        image_embeddings=embedding,
+        image_pe=model.prompt_encoder.get_dense_pe(),
+        sparse_prompt_embeddings=sparse,
+        dense_prompt_embeddings=dense,
+        multimask_output=False,
+    )
+    return logits[:, 0], predicted_iou[:, 0]
+
+
+def lean(model, embedding, boxes):
+    return model([model.image_sides([embedding])[0]] * len(boxes), boxes)
+
+
+def draw_boxes(count, side, seed=0):
+    """Boxes XYXY anywhere in a square of some pixels, with fractions of pixels."""
+    corners = np.random.default_rng(seed).uniform(0, side, (count, 2, 2))
+    return torch.from_numpy(np.concatenate([corners.min(1), corners.max(1)], axis=1)).float()
+
+
+@pytest.fixture(scope="module", params=["micro", "vit_b"])
+def backbone(request):
+    """A backbone with random weights whose masks have logits of realistic size, and an embedding."""
+    sam = random_backbone(request.param)
+    size = sam.prompt_encoder.image_embedding_size
+    embedding = torch.randn(1, 256, *size, generator=torch.Generator().manual_seed(1))
+    last = sam.mask_decoder.output_hypernetworks_mlps[0].layers[-1]
+    logits, _ = stock(box_model(sam, PLAIN), embedding, draw_boxes(2, 8 * size[0]))
+    last.weight *= SPREAD / logits.std()
+    last.bias *= SPREAD / logits.std()
+    return sam, embedding
+
+
+@pytest.fixture(params=[PLAIN, PROPOSED], ids=["plain", "token"])
+def model(request, backbone):
+    torch.manual_seed(2)
+    model = box_model(backbone[0], request.param).requires_grad_(False)
+    if model.token is not None:
+        model.token.project.weight *= 100  # far from where it starts, so that it matters
+    return model
+
+
+@pytest.fixture
+def embedding(backbone):
+    return backbone[1]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_logits_and_predicted_iou_are_those_of_stock(model, embedding, count):
+    boxes = draw_boxes(count, model.prompt_encoder.input_image_size[0])
+    (logits, predicted_iou), (expected, expected_iou) = lean(model, embedding, boxes), stock(model, embedding, boxes)
+    assert expected.std() > SPREAD / 2
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(predicted_iou, expected_iou, rtol=0, atol=1e-4)
+    assert ((logits > 0) == (expected > 0)).double().mean() >= 0.99999
+
+
+def test_a_box_has_the_same_mask_alone_as_among_others(model, embedding):
+    image, boxes = model.image_sides([embedding])[0], draw_boxes(5, model.prompt_encoder.input_image_size[0])
+    together, _ = model([image] * 5, boxes)
+    alone = torch.cat([model([image], box[None])[0] for box in boxes])
+    torch.testing.assert_close(alone, together, rtol=0, atol=1e-4)
+
+
+def test_the_predicted_iou_is_not_rounded_to_bfloat16(model, embedding):
+    with torch.autocast("cpu", torch.bfloat16):
+        _, predicted_iou = lean(model, embedding, draw_boxes(2, model.prompt_encoder.input_image_size[0]))
+    assert predicted_iou.dtype == torch.float32
+    assert (predicted_iou != predicted_iou.bfloat16().float()).any()
+
+
+def test_boxes_of_several_images_have_the_masks_of_their_own(model, embedding):
+    images = model.image_sides([embedding, embedding.flip(2), 2 * embedding])
+    boxes = draw_boxes(6, model.prompt_encoder.input_image_size[0])
+    owners = [0, 0, 1, 2, 2, 2]
+    together, ious = model([images[owner] for owner in owners], boxes)
+    alone = [model([images[owner]], box[None]) for owner, box in zip(owners, boxes, strict=True)]
+    torch.testing.assert_close(torch.cat([logits for logits, _ in alone]), together, rtol=0, atol=1e-4)
+    torch.testing.assert_close(torch.cat([iou for _, iou in alone]), ious, rtol=0, atol=1e-4)
+    assert (together[0] - model([images[1]], boxes[:1])[0][0]).abs().max() > 0.1
+
+
+def gradients(forward, backbone, variant):
+    """Of all that a variant trains, after a loss that pulls at masks and at predicted IoU."""
+    sam, embedding = backbone
+    torch.manual_seed(2)
+    model = deepcopy(box_model(sam, variant))
+    trained = model.set_trainable(variant)
+    logits, predicted_iou = forward(model, embedding, draw_boxes(3, sam.prompt_encoder.input_image_size[0]))
+    (logits.sigmoid().mean(dim=(1, 2)).square().sum() + predicted_iou.square().sum()).backward()
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {names[id(parameter)]: parameter.grad for parameter in trained}
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [Variant(("mask_decoder", "corner_embeddings"), None), PROPOSED],
+    ids=["corners", "token"],
+)
+def test_gradients_are_those_of_stock(backbone, variant):
+    ours, expected = (gradients(forward, backbone, variant) for forward in (lean, stock))
+    for name, gradient in expected.items():
+        if ours[name] is None:  # which stock fills with zeros: the three masks that nobody asked for
+            assert gradient is None or not gradient.any(), name
+        elif gradient.norm() > 1e-7:
+            assert (ours[name] - gradient).norm() <= 1e-4 * gradient.norm(), name
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory):
+    """The shipped `micro`, and the embedding, boxes and masks of stock of three generated slices."""
+    folder = tmp_path_factory.mktemp("shipped")
+    weights(manifest=str(folder / "manifest"), backbone={"name": "micro", "checkpoint": None}, folder=str(folder))
+    sam = load_backbone(folder / "manifest").requires_grad_(False)
+    model = box_model(sam, PLAIN)
+    slices = []
+    for seed in range(3):
+        source = draw_slice(seed, FRAME.image_size)
+        boxes = np.array([box for _, box in objects_of(source.cells)], np.float32)[:BOXES]
+        embedding = embed(sam, [source.image.astype(np.float32)])
+        logits, _ = stock(model, embedding, FRAME.to_network(boxes))
+        slices.append((embedding, boxes, FRAME.mask(logits).numpy()))
+    return model, slices
+
+
+@pytest.mark.parametrize(("precision", "least"), [("float32", 1.0), ("bfloat16", 0.995)])
+def test_masks_of_generated_slices_are_those_of_stock(shipped, precision, least):
+    model, slices = shipped
+    decoder = Decoder(model, FRAME, precision)
+    ious, equal = [], []
+    for embedding, boxes, expected in slices:
+        masks = np.stack(decoder.predict(decoder.views([embedding], [FRAME.tile]) * len(boxes), boxes)[0])
+        ious.append(iou(masks, expected)[np.count_nonzero(expected, axis=(1, 2)) >= 64])
+        equal.append(np.mean(masks == expected))
+    assert len(np.concatenate(ious)) > 20
+    assert np.mean(np.concatenate(ious)) >= least
+
+
+def test_a_call_waits_for_no_gpu(monkeypatch):
+    """On a pretended GPU, whose tensors have shapes and no values: to ask for one is to wait for it, and an error."""
+    monkeypatch.setattr("pipeline_lib.inference.predictor.device", lambda: torch.device("cuda"))
+    boxes = np.ones((3, 4), np.float32)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        with torch.device("cuda"):
+            decoder = Decoder(box_model(build("vit_b"), PROPOSED), Frame((512, 512), 1024), "float32")
+            embedding = torch.zeros(1, 256, 64, 64)
+        with torch.inference_mode():
+            masks, predicted_iou = decoder.call(decoder.views([embedding], [(512, 512)]) * 3, boxes)
+        with pytest.raises(DataDependentOutputException):
+            embedding.max().item()
+    assert (masks.shape, masks.device.type) == ((3, 512, 512), "cpu")
+    assert (predicted_iou.shape, predicted_iou.device.type) == ((3,), "cpu")

@@ -1,0 +1,162 @@
+"""A checkpoint is used only if it is what its backbone asks for."""
+
+import json
+import pickle
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+import xxhash
+from safetensors.torch import save_file
+
+from pipeline_lib.data.records import Backbone
+from pipeline_lib.errors import DownloadError, WeightsError
+from pipeline_lib.model.backbones import RELEASED, load_backbone
+from pipeline_lib.runtime.hashing import fingerprint
+from pipeline_lib.stages.weights import weights
+
+
+@pytest.fixture
+def check(tmp_path):
+    """Run the stage on a checkpoint and return the manifest's path."""
+
+    def run(name, checkpoint):
+        manifest = tmp_path / "manifest.json"
+        backbone = {"name": name, "checkpoint": str(checkpoint)}
+        weights(manifest=str(manifest), backbone=backbone, folder=str(tmp_path))
+        return manifest
+
+    return run
+
+
+@pytest.fixture
+def checkpoint(micro, tmp_path):
+    path = tmp_path / "micro.safetensors"
+    save_file(micro.state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def site(checkpoint):
+    """A server on this machine, and the checksum of what it serves."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(checkpoint.parent))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/{checkpoint.name}"
+        yield url, f"xxh128:{xxhash.xxh128_hexdigest(checkpoint.read_bytes())}"
+        server.shutdown()
+
+
+def test_manifest_records_the_checkpoint_that_fits(check, checkpoint):
+    manifest = check("micro", checkpoint)
+    assert Backbone.read(manifest) == Backbone("micro", str(checkpoint), fingerprint(checkpoint), 256)
+
+
+def test_a_relative_checkpoint_is_recorded_absolutely(check, checkpoint, monkeypatch):
+    monkeypatch.chdir(checkpoint.parent)
+    assert Path(Backbone.read(check("micro", checkpoint.name)).checkpoint) == checkpoint
+
+
+def test_a_pickle_of_tensors_fits_too(check, micro, tmp_path):
+    torch.save(micro.state_dict(), tmp_path / "micro.pth")
+    loaded = load_backbone(check("micro", tmp_path / "micro.pth"))
+    assert torch.equal(loaded.image_encoder.stem.weight, micro.image_encoder.stem.weight)
+
+
+def test_weights_of_another_architecture_are_refused_with_their_keys(check, checkpoint):
+    with pytest.raises(WeightsError) as error:
+        check("vit_b", checkpoint)
+    message = str(error.value)
+    assert f"{checkpoint} (for vit_b)" in message
+    assert "missing (image_encoder.pos_embed, image_encoder.patch_embed.proj.weight" in message
+    assert "unexpected (image_encoder.down.0.bias" in message
+
+
+def test_a_misshapen_tensor_is_refused_with_both_shapes(check, micro, tmp_path):
+    tensors = micro.state_dict() | {"mask_decoder.iou_token.weight": torch.zeros(1, 128)}
+    save_file(tensors, tmp_path / "narrow.safetensors")
+    with pytest.raises(
+        WeightsError, match=r"1 misshapen \(mask_decoder.iou_token.weight \(1, 128\) instead of \(1, 256"
+    ):
+        check("micro", tmp_path / "narrow.safetensors")
+
+
+def test_a_refused_checkpoint_leaves_no_manifest(check, checkpoint, tmp_path):
+    with pytest.raises(WeightsError):
+        check("vit_b", checkpoint)
+    assert list(tmp_path.iterdir()) == [checkpoint]
+
+
+class Trap:
+    """Unpickling it writes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.write_text, (self.path, "executed")
+
+
+def test_a_pickle_of_more_than_tensors_is_refused_and_not_executed(check, tmp_path):
+    torch.save({"weight": torch.zeros(1), "trap": Trap(tmp_path / "sprung")}, tmp_path / "trap.pth")
+    with pytest.raises(WeightsError, match=r"trap\.pth: expected tensors by name"):
+        check("micro", tmp_path / "trap.pth")
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_pickled_network_is_refused(check, tmp_path):
+    torch.save(torch.nn.Linear(1, 1), tmp_path / "network.pth")
+    with pytest.raises(WeightsError, match=r"network\.pth: expected tensors by name"):
+        check("micro", tmp_path / "network.pth")
+
+
+def test_a_training_checkpoint_is_refused(check, micro, tmp_path):
+    torch.save({"model": micro.state_dict(), "epoch": 3}, tmp_path / "training.pth")
+    with pytest.raises(WeightsError, match=r"training\.pth: expected a dictionary of tensors"):
+        check("micro", tmp_path / "training.pth")
+
+
+@pytest.mark.parametrize("name", ["micro.safetensors", "micro.pth"])
+def test_a_truncated_checkpoint_is_refused_with_its_name(check, micro, tmp_path, name):
+    path = tmp_path / name
+    (save_file if path.suffix == ".safetensors" else torch.save)(micro.state_dict(), path)
+    path.write_bytes(path.read_bytes()[:1_000_000])
+    with pytest.raises(WeightsError, match=name):
+        check("micro", path)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", pickle.dumps([1], 2)])
+def test_a_file_that_is_no_checkpoint_is_refused_with_its_name(check, tmp_path, content):
+    (tmp_path / "page.pth").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"page\.pth"):
+        check("micro", tmp_path / "page.pth")
+
+
+@pytest.mark.parametrize("name", ["absent.safetensors", "absent.pth"])
+def test_a_missing_checkpoint_is_named(check, tmp_path, name):
+    with pytest.raises(WeightsError, match=name):
+        check("micro", tmp_path / name)
+
+
+def test_released_weights_are_downloaded_and_verified(site, checkpoint, tmp_path):
+    manifest, folder = tmp_path / "manifest.json", tmp_path / "downloads"
+    backbone = {"name": "micro", "checkpoint": None}
+    weights(manifest=str(manifest), backbone=backbone, folder=str(folder), released={"micro": site})
+    assert (folder / checkpoint.name).read_bytes() == checkpoint.read_bytes()
+    assert json.loads(manifest.read_text())["checkpoint"] == str(folder / checkpoint.name)
+
+
+def test_a_download_with_another_checksum_leaves_no_manifest(site, tmp_path):
+    url, _ = site
+    manifest, wrong = tmp_path / "manifest.json", {"micro": (url, "xxh128:" + "0" * 32)}
+    backbone = {"name": "micro", "checkpoint": None}
+    with pytest.raises(DownloadError):
+        weights(manifest=str(manifest), backbone=backbone, folder=str(tmp_path / "downloads"), released=wrong)
+    assert not manifest.exists()
+
+
+def test_every_backbone_of_segment_anything_has_a_released_checkpoint():
+    assert set(RELEASED) == {"vit_b", "vit_l", "vit_h"}

@@ -1,0 +1,386 @@
+"""Training on two generated tiles under a `micro` with random weights."""
+
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from copy import deepcopy
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from pipeline_lib.data.boxes import Deviation, by_image, read_boxes
+from pipeline_lib.data.dataset import Store
+from pipeline_lib.data.masks import rectangles
+from pipeline_lib.data.records import Backbone
+from pipeline_lib.errors import StaleEmbeddingsError
+from pipeline_lib.inference.predictor import Decoder
+from pipeline_lib.model.box_model import Variant, box_model, load_model
+from pipeline_lib.model.embeddings import Embeddings
+from pipeline_lib.model.frame import Frame
+from pipeline_lib.stages.train import train
+from pipeline_lib.training.sampling import Source, draw_batch, draw_boxes
+from pipeline_lib.training.settings import Recipe
+from pipeline_lib.training.trainer import Run, fit, learning_rate, step_loss, train_epoch
+from pipeline_lib.training.validation import Validation, evenly
+
+MIX = {"levels": [0, 10, 20], "shares": [0.6, 0.2, 0.2]}
+SETTINGS = {
+    "loss": "sam",
+    "epochs": 2,
+    "images_per_step": 1,
+    "objects_per_image": 4,
+    "learning_rate": 1e-3,
+    "weight_decay": 0.01,
+    "warm_up": 1,
+    "clip": 1.0,
+    "passes": 1,
+    "precision": "float32",
+    "validation_objects": 4,
+}
+VARIANTS = {
+    "sam": {"trains": ["mask_decoder"], "token": None, "mix": MIX},
+    "sam_p": {"trains": ["mask_decoder", "corner_embeddings"], "token": None, "mix": MIX},
+    "proposed": {"trains": ["mask_decoder", "deviation_token"], "token": {"width": 128, "count": 1}, "mix": MIX},
+}
+LAW = Deviation("scale", "both")
+RECIPE = Recipe.of(SETTINGS, MIX, LAW, seed=0)
+
+
+def arguments(stages, folder, **changes):
+    slots = {"model": str(folder / "model.safetensors"), "curve": str(folder / "curve")}
+    wanted = {"dataset": "toy", "variant": VARIANTS["proposed"], "settings": SETTINGS, "levels": [0, 40], "seed": 0}
+    return {**stages, **slots, "deviation": {"law": "scale", "sign": "both"}, **wanted, **changes}
+
+
+def call(stages, folder, **changes):
+    """Run the stage into `folder` and return its curve."""
+    train(**arguments(stages, folder, **changes))
+    return pd.read_csv(folder / "curve")
+
+
+def made(name):
+    return Variant.of(VARIANTS[name])
+
+
+@pytest.fixture(scope="module")
+def source(stages):
+    tiles = Store.open(stages["store"])
+    embeddings = Embeddings.open(stages["embeddings"], stages["store"], stages["weights"])
+    return Source(tiles, embeddings, Frame(tiles.tile, Backbone.read(stages["weights"]).image_size))
+
+
+@pytest.fixture(scope="module")
+def table(stages):
+    return read_boxes(stages["boxes"])
+
+
+def new_run(sam, name, folder):
+    torch.manual_seed(0)
+    return Run(box_model(sam, made(name)), made(name), RECIPE, folder / "checkpoint", "key")
+
+
+@pytest.fixture
+def run(micro, tmp_path):
+    return new_run(deepcopy(micro), "proposed", tmp_path)
+
+
+def fit_scripted(run, source, table, mious):
+    """Fit with a validation that returns these values, one for each epoch."""
+    fit(run, source, table.query("split == 'train'"), RECIPE, iter(mious).__next__)
+
+
+# What is trained, and what is not
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def trained(request, micro, tmp_path_factory, source, table):
+    """The name of a variant, its backbone after training, and the names of all its tensors that have changed."""
+    sam = deepcopy(micro)
+    run = new_run(sam, request.param, tmp_path_factory.mktemp("trained"))
+    before = deepcopy(run.model.state_dict())
+    fit_scripted(run, source, table, [0.1, 0.2, 0.3])
+    return request.param, sam, {key for key, new in run.model.state_dict().items() if not torch.equal(new, before[key])}
+
+
+def test_the_image_encoder_is_bitwise_unchanged(trained, micro):
+    _, sam, changed = trained
+    before = micro.image_encoder.state_dict()
+    assert changed
+    assert all(torch.equal(tensor, before[key]) for key, tensor in sam.image_encoder.state_dict().items())
+
+
+def test_of_the_prompt_encoder_only_sam_p_changes_the_two_corners_and_nothing_else(trained):
+    name, _, changed = trained
+    corners = {f"prompt_encoder.point_embeddings.{index}.weight" for index in (2, 3)}
+    assert {key for key in changed if key.startswith("prompt_encoder.")} == (corners if name == "sam_p" else set())
+
+
+def test_the_mask_decoder_is_trained(trained):
+    _, _, changed = trained
+    assert "mask_decoder.iou_token.weight" in changed
+
+
+def test_the_token_and_its_layer_are_trained_if_there_is_one(trained):
+    name, _, changed = trained
+    token = {"token.vectors", "token.project.weight", "token.project.bias"}
+    assert changed & token == (token if name == "proposed" else set())
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("loss", ["sam", "bce_dice"])
+def test_loss_falls_on_one_batch(run, source, table, loss, precision):
+    recipe = Recipe.of({**SETTINGS, "loss": loss, "precision": precision}, MIX, LAW, seed=0)
+    batch = draw_batch(source, *next(by_image(table)), recipe, epoch=1)
+    losses = []
+    for _ in range(8):
+        losses.append(step_loss(run.model, source.frame, [batch], recipe))
+        run.optimizer.zero_grad()
+        losses[-1].backward()
+        run.optimizer.step()
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_a_second_pass_is_prompted_with_the_rectangle_of_the_first_mask(run, source, table):
+    once, twice = (Recipe.of({**SETTINGS, "passes": passes}, MIX, LAW, seed=0) for passes in (1, 2))
+    batch = draw_batch(source, *next(by_image(table)), once, epoch=1)
+    first = step_loss(run.model, source.frame, [batch], once)
+    decoder = Decoder(run.model, source.frame, "float32")
+    views = decoder.views([batch.embedding], [batch.masks.shape[1:]]) * len(batch.prompts)
+    masks = np.stack(decoder.predict(views, batch.prompts)[0])
+    assert masks.any(axis=(1, 2)).any()
+    again = replace(batch, prompts=rectangles(masks, batch.prompts))
+    second = step_loss(run.model, source.frame, [again], once)
+    torch.testing.assert_close(step_loss(run.model, source.frame, [batch], twice), (first + second) / 2)
+    assert first != second
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_a_step_of_several_images_has_the_mean_loss_of_all_their_objects(run, source, table, passes):
+    recipe = Recipe.of({**SETTINGS, "passes": passes}, MIX, LAW, seed=0)
+    (first, rows), (second, others) = list(by_image(table))[:2]
+    batches = [draw_batch(source, first, rows, recipe, 1), draw_batch(source, second, others.iloc[:2], recipe, 1)]
+    alone = [step_loss(run.model, source.frame, [batch], recipe).item() for batch in batches]
+    assert [len(batch.prompts) for batch in batches] == [4, 2]
+    assert alone[0] != alone[1]
+    together = step_loss(run.model, source.frame, batches, recipe).item()
+    assert together == pytest.approx((4 * alone[0] + 2 * alone[1]) / 6, rel=1e-4)
+
+
+def test_an_epoch_of_mixed_steps_shows_each_image_once(run, source, table, monkeypatch):
+    drawn = []
+
+    def draw(source, image, *rest):
+        drawn.append(image)
+        return draw_batch(source, image, *rest)
+
+    monkeypatch.setattr("pipeline_lib.training.trainer.draw_batch", draw)
+    recipe = Recipe.of({**SETTINGS, "images_per_step": 3}, MIX, LAW, seed=0)
+    train_epoch(run, source, table, recipe, epoch=1)
+    assert sorted(drawn) == table["image"].unique().tolist()
+    assert len(run.losses) == -(-len(drawn) // 3)
+
+
+# What it is trained on
+
+
+def test_training_boxes_have_the_shares_of_the_mix():
+    exact = np.tile(np.array([[100, 100, 200, 200]], np.float32), (100_000, 1))
+    sides = np.diff(draw_boxes(np.random.default_rng(0), exact, RECIPE)[:, [0, 2]]).ravel().round()
+    values, counts = np.unique(sides, return_counts=True)
+    assert values.tolist() == [80, 90, 100, 110, 120]
+    np.testing.assert_allclose(counts / len(exact), [0.1, 0.1, 0.6, 0.1, 0.1], atol=0.005)
+
+
+def test_a_batch_is_a_choice_of_its_image_s_objects_that_changes_with_the_epoch(source, table):
+    image, rows = next(by_image(table))
+    assert len(rows) > RECIPE.objects_per_image
+    first, again, other = (draw_batch(source, image, rows, RECIPE, epoch) for epoch in (1, 1, 2))
+    assert len(first.exact) == len(first.prompts) == len(first.masks) == RECIPE.objects_per_image
+    np.testing.assert_array_equal(first.prompts, again.prompts)
+    assert not np.array_equal(first.exact, other.exact)
+
+
+def test_masks_of_a_batch_lie_in_their_boxes(source, table):
+    batch = draw_batch(source, *next(by_image(table)), RECIPE, epoch=1)
+    for mask, box in zip(batch.masks, batch.exact, strict=True):
+        y, x = np.nonzero(mask.numpy())
+        assert [x.min(), y.min(), x.max() + 1, y.max() + 1] == box.tolist()
+
+
+def test_the_learning_rate_warms_up_and_falls_to_nothing():
+    recipe = Recipe.of({**SETTINGS, "warm_up": 10}, MIX, LAW, seed=0)
+    rates = [learning_rate(step, 100, recipe) for step in range(101)]
+    assert rates[0] == pytest.approx(1e-4)
+    assert np.argmax(rates) == 9
+    assert rates[55] == pytest.approx(1e-3 * (1 + np.cos(np.pi * 0.55)) / 2)
+    assert rates[100] == 0
+
+
+def test_what_goes_wrong_while_a_batch_is_read_ends_the_training(run, source, table):
+    emptied = replace(source, embeddings=replace(source.embeddings, content={}))
+    with pytest.raises(StaleEmbeddingsError, match="not among the embedded ones"):
+        train_epoch(run, emptied, table.query("split == 'train'"), RECIPE, epoch=1)
+
+
+# Which epoch is kept
+
+
+def test_the_best_epoch_is_chosen_by_validation_and_not_by_training_loss(run, source, table):
+    fit_scripted(run, source, table, [0.1, 0.7, 0.7])
+    losses = [row["train_loss"] for row in run.curve]
+    after_two = torch.load(run.checkpoint, weights_only=True)["model"]
+    assert losses[2] < losses[1]  # which would choose epoch 2
+    assert not torch.equal(run.model.token.vectors, after_two["token.vectors"])
+
+
+def test_an_untrained_model_is_kept_if_training_only_harms(run, source, table):
+    before = deepcopy(run.model.state_dict())
+    fit_scripted(run, source, table, [0.5, 0.4, 0.3])
+    assert all(torch.equal(tensor, before[key]) for key, tensor in run.model.state_dict().items())
+
+
+def test_the_curve_s_best_value_is_that_of_the_model_that_was_written(stages, tmp_path, source, table):
+    curve = call(stages, tmp_path)
+    held_out = evenly(table.query("split == 'validation'"), SETTINGS["validation_objects"])
+    model = load_model(tmp_path / "model.safetensors")
+    decoder = Decoder(model, source.frame, SETTINGS["precision"])
+    miou = Validation(source, held_out, (0, 40), "toy", 0, LAW).miou(decoder, lambda: None)
+    assert list(curve.columns) == ["epoch", "learning_rate", "train_loss", "validation_miou"]
+    assert curve["epoch"].tolist() == [0, 1, 2]
+    assert curve["validation_miou"].max() == pytest.approx(miou, abs=1e-6)
+
+
+def test_validation_takes_evenly_spaced_objects():
+    table = pd.DataFrame({"object": range(101)})
+    assert evenly(table, 5)["object"].tolist() == [0, 25, 50, 75, 100]
+    assert len(evenly(table, 1000)) == 101
+
+
+# Interruption
+
+LONG = {**SETTINGS, "epochs": 4}
+
+
+def started(stages, folder):
+    """A process that runs the stage and prints its log to its standard error."""
+    code = (
+        "import json, logging, sys; from pipeline_lib.stages.train import train;"
+        "logging.basicConfig(level=logging.INFO); train(**json.loads(sys.argv[1]))"
+    )
+    wanted = json.dumps(arguments(stages, folder, settings=LONG))
+    return subprocess.Popen([sys.executable, "-c", code, wanted], stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture(scope="module")
+def killed(stages, tmp_path_factory):
+    """The checkpoint of a run that was killed after its first epoch of training."""
+    folder = tmp_path_factory.mktemp("killed")
+    process = started(stages, folder)
+    checkpoint = folder / "model.safetensors.checkpoint"
+    while not checkpoint.exists() or len(torch.load(checkpoint, weights_only=True)["curve"]) < 2:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (folder / "model.safetensors").exists()
+    return checkpoint
+
+
+def test_weights_after_an_interruption_are_bitwise_those_without(micro, tmp_path, source, table):
+    whole = new_run(deepcopy(micro), "proposed", tmp_path / "whole")
+    broken, resumed = (new_run(deepcopy(micro), "proposed", tmp_path / "broken") for _ in range(2))
+    fit_scripted(whole, source, table, [0.1, 0.2, 0.3])
+    with pytest.raises(StopIteration):  # for want of a value at epoch 2
+        fit_scripted(broken, source, table, [0.1, 0.2])
+    fit_scripted(resumed, source, table, [0.3])
+    assert resumed.curve[1:] == whole.curve[1:]
+    assert all(torch.equal(new, resumed.model.state_dict()[key]) for key, new in whole.model.state_dict().items())
+
+
+def steps_of(run, signal_after=None):
+    """A list that grows with the run's steps, after one of which the process gets a signal."""
+    steps = []
+
+    def note(*_):
+        steps.append(len(run.curve))
+        if len(steps) == signal_after:
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    run.optimizer.register_step_post_hook(note)
+    return steps
+
+
+@pytest.mark.parametrize("signalled", [1, 2, 3, 4])  # there are two steps an epoch
+def test_a_run_that_is_asked_to_stop_goes_on_from_its_very_step(micro, tmp_path, source, table, signalled):
+    whole = new_run(deepcopy(micro), "proposed", tmp_path / "whole")
+    stopped, resumed = (new_run(deepcopy(micro), "proposed", tmp_path / "stopped") for _ in range(2))
+    before, after = steps_of(stopped, signalled), steps_of(resumed)
+    fit_scripted(whole, source, table, [0.1, 0.2, 0.3])
+    with pytest.raises(SystemExit) as exit:
+        fit_scripted(stopped, source, table, [0.1, 0.2, 0.3])
+    fit_scripted(resumed, source, table, [0.1, 0.2, 0.3][len(stopped.curve) :])
+    assert exit.value.code == 128 + signal.SIGUSR1
+    assert before + after == [1, 1, 2, 2]
+    assert resumed.curve[1:] == whole.curve[1:]
+    assert all(torch.equal(new, resumed.model.state_dict()[key]) for key, new in whole.model.state_dict().items())
+
+
+def test_checkpoints_are_written_at_an_interval_too(run, source, table, monkeypatch):
+    monkeypatch.setattr("pipeline_lib.training.trainer.CHECKPOINT_SECONDS", 0)
+    run.optimizer.register_step_pre_hook(lambda *_: 1 / 0 if run.losses else None)  # at the second step
+    with pytest.raises(ZeroDivisionError):
+        fit_scripted(run, source, table, [0.1, 0.2, 0.3])
+    state = torch.load(run.checkpoint, weights_only=True)
+    assert (len(state["curve"]), len(state["losses"])) == (1, 1)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
+def test_a_process_that_is_asked_to_stop_says_so_and_keeps_its_checkpoint(stages, tmp_path, name):
+    process = started(stages, tmp_path)
+    while not (tmp_path / "model.safetensors.checkpoint").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(getattr(signal, name))
+    _, errors = process.communicate()
+    assert process.returncode == 128 + getattr(signal, name)
+    assert f"asked to stop by {name}" in errors
+    assert "stopped in epoch" in errors
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_a_run_that_was_killed_and_restarted_writes_what_an_uninterrupted_one_does(stages, killed, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    whole, restarted = tmp_path / "whole", tmp_path / "restarted"
+    for folder in (whole, restarted):
+        folder.mkdir()
+    shutil.copy(killed, restarted)
+    for folder in (whole, restarted):
+        call(stages, folder, settings=LONG)
+        assert {path.name for path in folder.iterdir()} == {"model.safetensors", "curve"}
+    assert "resumed after epoch" in caplog.text
+    assert (restarted / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert (restarted / "curve").read_bytes() == (whole / "curve").read_bytes()
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"levels": [0]}, {"settings": {**LONG, "epochs": 0}}])
+def test_a_checkpoint_of_another_run_is_ignored(stages, killed, tmp_path, caplog, change):
+    shutil.copy(killed, tmp_path)
+    curve = call(stages, tmp_path, **{"settings": {**SETTINGS, "epochs": 0}, **change})
+    assert "is of other settings or data and is ignored" in caplog.text
+    assert len(curve) == 1
+
+
+def test_a_checkpoint_that_cannot_be_read_is_ignored(stages, tmp_path, caplog):
+    (tmp_path / "model.safetensors.checkpoint").write_bytes(b"PK, and then nothing")
+    curve = call(stages, tmp_path, settings={**SETTINGS, "epochs": 0})
+    assert "cannot be read and is ignored" in caplog.text
+    assert len(curve) == 1

@@ -1,0 +1,112 @@
+"""Which room may import which, and what a job does not wait for: modules that its stage has no use for."""
+
+import ast
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import pipeline_lib
+
+LIBRARY = Path(pipeline_lib.__file__).parent
+KNOWS = {"errors": set(), "runtime": {"errors"}}  # of each room or module at the root, the ones that it may import
+KNOWS["data"] = {*KNOWS["runtime"], "runtime"}
+KNOWS["config"] = {*KNOWS["data"], "data"}
+KNOWS["model"] = {*KNOWS["config"], "config"}
+KNOWS["inference"] = {*KNOWS["model"], "model"}
+KNOWS["training"] = {*KNOWS["inference"], "inference"}
+KNOWS["evaluation"] = {*KNOWS["data"], "data"}  # no network to know how good its masks are
+KNOWS["report"] = {*KNOWS["evaluation"], "evaluation"}
+KNOWS["stages"] = {*KNOWS["training"], "training", *KNOWS["report"], "report"}  # which nobody imports, not even a stage
+
+NETWORKS = {"torch", "torchvision", "segment_anything", "safetensors"}
+COMPILER = {"torchvision", "torch._dynamo", "torch._inductor", "sympy"}
+PLOTTING = {"matplotlib"}
+WORKFLOW = {"snakemake"}  # stages know nothing of it
+
+
+def imported_modules(tree: ast.Module) -> Iterator[str]:
+    """Modules of the library that a file imports, in whichever way and place."""
+    for node in ast.walk(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+        if isinstance(node, ast.ImportFrom):
+            names = (
+                [f"{node.module}.{name}" for name in names] if node.module == "pipeline_lib" else [node.module or ""]
+            )
+        yield from (name for name in names if name.startswith("pipeline_lib."))
+
+
+def upward_imports(library: Path) -> Iterator[str]:
+    """What modules import from rooms that theirs must not know."""
+    for file in sorted(library.rglob("*.py")):
+        room = file.relative_to(library).with_suffix("").parts[0]
+        for module in imported_modules(ast.parse(file.read_text())):
+            if module.split(".")[1] not in KNOWS[room] | ({room} - {"stages"}):
+                yield f"{file.relative_to(library)} imports {module}"
+
+
+def test_no_room_imports_from_a_higher_one() -> None:
+    assert list(upward_imports(LIBRARY)) == []
+
+
+def test_a_planted_upward_import_is_found(tmp_path: Path) -> None:
+    shutil.copytree(LIBRARY, tmp_path / "library", ignore=shutil.ignore_patterns("*.safetensors", "__pycache__"))
+    with (tmp_path / "library/data/boxes.py").open("a") as file:
+        file.write("\nfrom pipeline_lib.training.losses import LOSSES\n")
+    with (tmp_path / "library/stages/score.py").open("a") as file:
+        file.write("\nimport pipeline_lib.stages.boxes\n")
+    assert list(upward_imports(tmp_path / "library")) == [
+        "data/boxes.py imports pipeline_lib.training.losses",
+        "stages/score.py imports pipeline_lib.stages.boxes",
+    ]
+
+
+def imported(stage):
+    """The modules that importing a stage brings into a fresh interpreter."""
+    code = f"import json, sys, pipeline_lib.stages.{stage}; print(json.dumps(list(sys.modules)))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(json.loads(shown.stdout))
+
+
+@pytest.mark.parametrize("stage", ["raw", "convert", "boxes", "score", "tables"])
+def test_a_stage_without_a_network_imports_no_network_library(stage):
+    assert not imported(stage) & (NETWORKS | COMPILER | PLOTTING | WORKFLOW)
+
+
+@pytest.mark.parametrize("stage", ["weights", "embed", "refine"])
+def test_a_stage_with_a_network_imports_no_compiler(stage):
+    modules = imported(stage)
+    assert "torch" in modules
+    assert not modules & (COMPILER | PLOTTING | WORKFLOW)
+
+
+@pytest.mark.parametrize("backbone", ["micro", "vit_b"])
+def test_building_a_network_without_weights_imports_no_compiler(backbone):
+    code = f"""
+import json, sys
+from pipeline_lib.model.box_model import Token, Variant, box_model
+from pipeline_lib.model.backbones import build, shapes_only
+with shapes_only():
+    box_model(build({backbone!r}), Variant((), Token(128, 1)))
+print(json.dumps(list(sys.modules)))
+"""
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not set(json.loads(shown.stdout)) & COMPILER
+
+
+def test_the_rest_of_segment_anything_is_there_for_those_who_ask():
+    code = """
+from pipeline_lib.model.upstream import Sam
+import sys
+assert "segment_anything.predictor" not in sys.modules
+import segment_anything
+from segment_anything import SamPredictor, sam_model_registry
+assert segment_anything.modeling.Sam is Sam
+assert SamPredictor.__module__ == "segment_anything.predictor"
+assert not hasattr(segment_anything, "nothing")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

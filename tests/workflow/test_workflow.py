@@ -1,0 +1,239 @@
+"""The workflow as its users run it: a small experiment once, then what each change of config or files would redo."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import imageio.v3 as iio
+import pandas as pd
+import pytest
+import yaml
+from helpers.running import ROOT, SMALL, merged, planned_jobs, snakemake
+
+ONCE = {
+    "raw": 2,
+    "weights": 1,
+    "convert": 2,
+    "boxes": 2,
+    "embed": 2,
+    "train": 6,
+    "refine": 12,
+    "score": 12,
+    "audit": 1,
+    "tables": 1,
+    "analysis": 1,
+    "report": 1,
+}
+TOLD = {"audit": 1, "tables": 1, "analysis": 1, "report": 1}
+
+
+def planned(folder: Path, change: dict | None = None, *arguments: str) -> dict[str, int]:
+    """The jobs that a change of the small experiment would cause."""
+    return planned_jobs(snakemake(folder, merged(SMALL, change or {}), "-n", *arguments))
+
+
+@contextmanager
+def without(file: Path) -> Iterator[None]:
+    aside = file.with_suffix(".aside")
+    file.rename(aside)
+    try:
+        yield
+    finally:
+        aside.rename(file)
+
+
+def test_dry_run_from_scratch_lists_every_job(tmp_path: Path) -> None:
+    assert planned(tmp_path) == ONCE
+
+
+def test_the_embedded_default_fans_out_per_data_set_model_and_level(tmp_path: Path) -> None:
+    jobs = planned_jobs(snakemake(tmp_path, {}, "-n"))
+    assert {rule: jobs[rule] for rule in ("train", "refine", "score")} == {"train": 9, "refine": 45, "score": 45}
+
+
+@pytest.mark.parametrize(
+    ("overlay", "trained", "rows"),
+    [
+        ("tau", 1, 5),
+        ("passes", 1, 6),
+        ("token", 5, 5),
+        ("mix", 3, 3),
+        ("deviation", 5, 5),
+        ("sam_boxes", 5, 5),
+        ("loss", 2, 2),
+    ],
+)
+def test_an_ablation_is_rows_of_one_table(tmp_path: Path, overlay: str, trained: int, rows: int) -> None:
+    jobs = planned_jobs(snakemake(tmp_path, yaml.safe_load((ROOT / f"experiments/{overlay}.yaml").read_text()), "-n"))
+    assert {rule: jobs[rule] for rule in ("embed", "train", "refine", "score", "tables")} == {
+        "embed": 1,
+        "train": trained,
+        "refine": 5 * rows,
+        "score": 5 * rows,
+        "tables": 1,
+    }
+
+
+def test_a_row_that_borrows_weights_is_refined_alone(finished: Path) -> None:
+    change = {
+        "rows": ["sam", "sam_p", "proposed", "patient"],
+        "models": {"patient": {"title": "p", "prompt_tuning": True, "weights_of": "proposed", "refine": {"tau": 0.01}}},
+    }
+    assert planned(finished, change) == {"refine": 4, "score": 4, **TOLD}
+
+
+def test_a_model_that_is_no_row_is_not_run(finished: Path) -> None:
+    assert planned(finished, {"rows": ["sam", "proposed"]}) == TOLD
+
+
+def test_what_a_model_lays_over_a_section_redoes_that_model(finished: Path) -> None:
+    assert planned(finished, {"models": {"sam": {"train": {"loss": "bce_dice"}}}}) == {
+        "train": 2,
+        "refine": 4,
+        "score": 4,
+        **TOLD,
+    }
+
+
+def test_nothing_is_left_to_do_after_a_finished_run(finished: Path) -> None:
+    assert planned(finished) == {}
+
+
+def test_a_deleted_level_redoes_that_level_and_the_tables(finished: Path) -> None:
+    with without(finished / "results/score/cells/proposed/0/40.csv"):
+        assert planned(finished) == {"score": 1, **TOLD}
+    with without(finished / "results/refine/cells/proposed/0/40.parquet"):
+        assert planned(finished) == {"refine": 1, "score": 1, **TOLD}
+
+
+def test_a_forced_level_runs_alone(finished: Path) -> None:
+    assert planned(finished, {}, "results/score/cells/sam/0/40.csv", "--force") == {"score": 1}
+
+
+def test_a_new_level_adds_only_its_own_jobs(finished: Path) -> None:
+    assert planned(finished, {"levels": [0, 40, 50]}) == {"refine": 6, "score": 6, **TOLD}
+
+
+def test_another_tau_redoes_refine_and_after(finished: Path) -> None:
+    assert planned(finished, {"refine": {"tau": 0.1}}) == {"refine": 12, "score": 12, **TOLD}
+
+
+def test_another_learning_rate_keeps_the_embeddings(finished: Path) -> None:
+    expected = {"train": 6, "refine": 12, "score": 12, **TOLD}
+    assert planned(finished, {"train": {"learning_rate": 0.001}}) == expected
+
+
+def test_a_changed_data_set_leaves_the_others_alone(finished: Path) -> None:
+    change = {"datasets": {"cells": {"minimum_area": 80}}}
+    expected = {"convert": 1, "boxes": 1, "embed": 1, "train": 3, "refine": 6, "score": 6, **TOLD}
+    assert planned(finished, change) == expected
+
+
+def test_an_overwritten_slice_redoes_its_data_set(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "results/raw/cells", tmp_path / "data", ignore=shutil.ignore_patterns("manifest.json"))
+    base = yaml.safe_load((ROOT / "config.yaml").read_text())["datasets"]["cells"] | SMALL["datasets"]["cells"]
+    mine = merged(
+        SMALL, {"datasets": {"mine": base | {"source": {"kind": "path", "folder": "data"}}}, "tables": ["mine"]}
+    )
+    run = snakemake(tmp_path, mine, "--cores", "2", "results/boxes/mine.csv")
+    assert run.returncode == 0, run.stderr[-4000:]
+    image = tmp_path / "data/images/0000.png"
+    iio.imwrite(image, iio.imread(image)[::-1])
+    again = planned_jobs(snakemake(tmp_path, mine, "-n", "results/boxes/mine.csv"))
+    assert again == {"raw": 1, "convert": 1, "boxes": 1}
+
+
+def test_another_seed_adds_a_training_of_each_model_and_its_levels(finished: Path) -> None:
+    assert planned(finished, {"seeds": [0, 1]}) == {"train": 6, "refine": 12, "score": 12, **TOLD}
+
+
+def test_a_changed_title_redoes_tables_and_report_only(finished: Path) -> None:
+    assert planned(finished, {"datasets": {"cells": {"title": "Other"}}}) == {"tables": 1, "report": 1}
+
+
+def test_two_runs_from_scratch_give_the_same_bytes(finished: Path, tmp_path: Path) -> None:
+    run = snakemake(tmp_path, merged(SMALL, {"tables": ["cells"]}), "--cores", "2")
+    assert run.returncode == 0, run.stderr[-4000:]
+    again = sorted(path.relative_to(tmp_path) for path in (tmp_path / "results").glob("*/**/cells/**/*.csv"))
+    assert len(again) == 3 + 6  # loss curves and scores
+    pictures = sorted(path.relative_to(tmp_path) for path in (tmp_path / "results/figures").glob("cells_*"))
+    assert len(pictures) > 10
+    for path in [*again, *pictures, Path("results/boxes/cells.csv")]:
+        assert (tmp_path / path).read_bytes() == (finished / path).read_bytes(), path
+
+
+def test_tables_hold_every_row_of_every_data_set(finished: Path) -> None:
+    rows = (finished / "results/tables.csv").read_text().splitlines()
+    assert rows[0].startswith("dataset,model,iterated,level,miou,")
+    assert len(rows) - 1 == 2 * 3 * 2 * 2  # data sets, models, with and without iteration, levels
+
+
+def test_every_model_is_given_the_same_boxes(finished: Path) -> None:
+    files = [finished / f"results/refine/cells/{model}/0/40.parquet" for model in ("sam", "sam_p", "proposed")]
+    columns = ["image", "object", "x0", "y0", "x1", "y1"]
+    first, *others = (pd.read_parquet(file).query("`pass` == 0")[columns].reset_index(drop=True) for file in files)
+    for other in others:
+        pd.testing.assert_frame_equal(first, other)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"refine": {"taus": 0.1}}, "taus"),
+        ({"refine": {"tau": 2}}, "tau"),
+        ({"levels": [0, 150]}, "levels"),
+        ({"tables": ["nowhere"]}, "nowhere"),
+        ({"train": {"mixes": {"paper": {"shares": [0.6, 0.2, 0.1]}}}}, "train.mixes.paper"),
+        ({"models": {"sam": {"mix": "none"}}}, "models.sam.mix"),
+        ({"models": {"proposed": {"token": None}}}, "models.proposed"),
+        ({"models": {"proposed": {"weights_off": "sam"}}}, "weights_off"),
+        ({"models": {"proposed": {"refine": {"taus": 0.1}}}}, "taus"),
+        ({"models": {"proposed": {"train": {"mixes": {}}}}}, "mixes"),
+        ({"models": {"mine": {"title": "m", "prompt_tuning": False, "weights_of": "nobody"}}}, "models.mine.weights"),
+        ({"rows": ["nobody"]}, "nobody"),
+        ({"deviation": {"law": "translate", "sign": "grow"}}, "deviation.sign"),
+        ({"models": {"sam": {"deviation": {"law": "translate", "sign": "grow"}}}}, "models.sam.deviation.sign"),
+        ({"datasets": {"cells": {"grey_range": [255, 0]}}}, "datasets.cells.grey_range"),
+        (
+            {
+                "datasets": {
+                    "cells": {"volumes": [{"images": "a", "labels": "b", "split": {"train": [0, 2], "test": [1, 3]}}]}
+                }
+            },
+            "a",
+        ),
+    ],
+)
+def test_a_misspelt_or_impossible_value_stops_the_run_with_its_name(tmp_path: Path, change: dict, named: str) -> None:
+    run = snakemake(tmp_path, merged(SMALL, change), "-n")
+    assert run.returncode != 0
+    assert named in run.stdout + run.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_missing_file_of_the_user_is_named_before_any_job(tmp_path: Path) -> None:
+    source = {"kind": "path", "folder": "nowhere"}
+    overlay = merged(SMALL, {"tables": ["mine"]})
+    overlay["datasets"]["mine"] = yaml.safe_load((ROOT / "config.yaml").read_text())["datasets"]["cells"] | {
+        "source": source
+    }
+    run = snakemake(tmp_path, overlay, "-n")
+    assert run.returncode != 0
+    assert "nowhere/images" in run.stdout + run.stderr
+
+
+def test_bad_data_stops_before_any_job_that_needs_a_gpu(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "results/raw/cells", tmp_path / "data", ignore=shutil.ignore_patterns("manifest.json"))
+    labels = sorted((tmp_path / "data/labels").iterdir())
+    labels[0].unlink()
+    overlay = merged(SMALL, {"tables": ["mine"]})
+    base = yaml.safe_load((ROOT / "config.yaml").read_text())["datasets"]["cells"] | SMALL["datasets"]["cells"]
+    overlay["datasets"]["mine"] = base | {"source": {"kind": "path", "folder": "data"}}
+    run = snakemake(tmp_path, overlay, "--cores", "1")
+    assert run.returncode != 0
+    assert "rule raw" in run.stdout + run.stderr
+    log = (tmp_path / "results/logs/raw/mine.log").read_text()
+    assert "found 2 slices of 256 × 256 pixels" in log
+    assert str(tmp_path / "data/labels") in log
+    assert not (tmp_path / "results/embed").exists()

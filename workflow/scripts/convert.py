@@ -1,6 +1,0 @@
-from pipeline_lib.log import log_to
-
-log_to(snakemake.log[0])
-from pipeline_lib.convert import convert
-
-convert(**snakemake.input, **snakemake.output, **snakemake.params)

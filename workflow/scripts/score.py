@@ -1,6 +1,0 @@
-from pipeline_lib.log import log_to
-
-log_to(snakemake.log[0])
-from pipeline_lib.score import score
-
-score(**snakemake.input, **snakemake.output, **snakemake.params)
