@@ -1,6 +1,6 @@
 from snakemake.utils import min_version, validate
 
-from pipeline_lib.config import check_config
+from pipeline_lib.config import check_config, refuse_old_keys, with_likes
 
 min_version("9.27")
 
@@ -8,6 +8,8 @@ min_version("9.27")
 configfile: "config.yaml"
 
 
+refuse_old_keys(config)
+config["models"] = with_likes(config["models"])
 validate(config, "workflow/schemas/config.schema.yaml")
 check_config(config)
 
@@ -32,6 +34,6 @@ rule all:
         "<results>/tables.md",
         "<results>/report.html",
         # Snakemake looks for a deleted file only among its targets.
-        every_cell(rules.refine.output.passes),
+        every_cell(rules.refine.output.iterations),
         every_cell(rules.score.output.scores),
     localrule: True

@@ -25,19 +25,20 @@ from benchmarks.report import Seconds, by_operator, interleaved, machine, table,
 from pipeline_lib.data.boxes import Deviation, clip, deviate
 from pipeline_lib.data.masks import Mask, iou
 from pipeline_lib.data.synthetic import Slice
-from pipeline_lib.inference.iterate import Rules, first_passes, iterate, next_box, output_of
-from pipeline_lib.inference.predictor import Decoder
+from pipeline_lib.inference.iterate import IterationConfig, first_iterations, iterate, output_of
+from pipeline_lib.inference.next_box import next_box
+from pipeline_lib.inference.predictor import Predictor
 from pipeline_lib.model.backbones import build, load_backbone
-from pipeline_lib.model.box_model import BoxModel, Variant, box_model
+from pipeline_lib.model.box_model import BoxModel, ModelConfig, box_model
 from pipeline_lib.model.frame import Frame
-from pipeline_lib.model.mask_decoder import ImageSide
+from pipeline_lib.model.mask_decoder import ImageFeatures
 from pipeline_lib.runtime.device import Precision, autocast, device
 from pipeline_lib.runtime.malloc import keep_freed_memory
 from pipeline_lib.stages.weights import weights
 from pipeline_lib.training.pretraining import UNSEEN_SEED, draw_slice, objects_of
 
-Network = Callable[[Sequence[ImageSide], torch.Tensor], object]  # `BoxModel`, as it is or compiled
-PLAIN = Variant(("mask_decoder",), None)
+Network = Callable[[Sequence[ImageFeatures], torch.Tensor], object]  # `BoxModel`, as it is or compiled
+PLAIN = ModelConfig(("mask_decoder",), None)
 SIZE = 512  # of the image, pixels
 CHUNKS = (1, 4, 32)  # of which a peer is given its best
 CALLS = (1, 4, 8, 16, 32, 64)  # boxes per call that ours is measured with
@@ -46,7 +47,7 @@ PEERS = {
     "`micro_sam` `batched_inference`": peers.micro_sam,
     "`transformers` `SamModel`": peers.transformers,
 }
-RULES = Rules(tau=0.05, passes=10, largest_component=False, output="last")
+ITERATION = IterationConfig(tau=0.05, max_iterations=10, largest_component=False, select="last")
 LEVEL = 30  # per cent of deviation
 
 
@@ -79,10 +80,10 @@ def look_at(sam: Sam, source: Slice) -> SamPredictor:
     return predictor
 
 
-def decoder_of(predictor: SamPredictor, precision: Precision) -> Decoder:
+def decoder_of(predictor: SamPredictor, precision: Precision) -> Predictor:
     """A predictor's model and image size as `pipeline_lib` has them."""
     frame = Frame(predictor.original_size, predictor.model.image_encoder.img_size)
-    return Decoder(box_model(predictor.model, PLAIN), frame, precision)
+    return Predictor(box_model(predictor.model, PLAIN), frame, precision)
 
 
 def ours(predictor: SamPredictor, precision: Precision) -> Way:
@@ -194,17 +195,17 @@ def compiling(rounds: int) -> str:
     return "**`torch.compile`, which is not used**\n\n" + table(columns, rows)
 
 
-def alone(name: str, precision: Precision, count: int) -> tuple[BoxModel, list[ImageSide], torch.Tensor]:
+def alone(name: str, precision: Precision, count: int) -> tuple[BoxModel, list[ImageFeatures], torch.Tensor]:
     """A network and some boxes of one image, whose side is computed."""
     model = box_model(random_sam(name), PLAIN)
     embedding = torch.randn(1, 256, *model.prompt_encoder.image_embedding_size, device=device())
     with autocast(precision):
-        images = model.image_sides([embedding]) * count
+        images = model.image_features([embedding]) * count
     return model, images, torch.tensor([[50.0, 60.0, 150.0, 170.0]], device=device()).repeat(count, 1)
 
 
 def in_chunks(
-    model: Network, images: Sequence[ImageSide], boxes: torch.Tensor, chunk: int, precision: Precision
+    model: Network, images: Sequence[ImageFeatures], boxes: torch.Tensor, chunk: int, precision: Precision
 ) -> None:
     """The network alone."""
     with autocast(precision):
@@ -224,27 +225,27 @@ def users_loop(predictor: SamPredictor, boxes: Boxes) -> Masks:
     outputs = []
     for box in boxes:
         history = [predictor.predict(box=box, multimask_output=False)[0][0]]
-        for _ in range(RULES.passes):
+        for _ in range(ITERATION.max_iterations):
             if not history[-1].any():
                 break
-            box = next_box(history[-1], RULES)
+            box = next_box(history[-1], ITERATION.largest_component)
             history.append(predictor.predict(box=box, multimask_output=False)[0][0])
             changed = np.count_nonzero(history[-1] ^ history[-2]) / ((box[2] - box[0]) * (box[3] - box[1]))
-            if changed <= RULES.tau or (len(history) > 2 and np.array_equal(history[-1], history[-3])):
+            if changed <= ITERATION.tau or (len(history) > 2 and np.array_equal(history[-1], history[-3])):
                 break
         outputs.append(next((mask for mask in reversed(history) if mask.any()), history[0]))
     return np.stack(outputs)
 
 
-def iterated(predictor: SamPredictor, decoder: Decoder, boxes: Boxes) -> Masks:
-    """The same as `pipeline_lib.inference.iterate` does it: an image's side serves all passes."""
+def iterated(predictor: SamPredictor, decoder: Predictor, boxes: Boxes) -> Masks:
+    """The same as `pipeline_lib.inference.iterate` does it: an image's side serves all iterations."""
     (view,) = decoder.views([predictor.features], [predictor.original_size])
 
     def predict(_: Sequence[int], boxes: Boxes) -> tuple[Sequence[Mask], NDArray[np.float32]]:
         return decoder.predict([view] * len(boxes), boxes)
 
-    histories = iterate(predict, first_passes(predict, boxes), RULES)
-    return np.stack([history[output_of(history, RULES)].mask for history in histories])
+    histories = iterate(predict, first_iterations(predict, boxes), ITERATION)
+    return np.stack([history[output_of(history, ITERATION)].mask for history in histories])
 
 
 def iterating(rounds: int) -> str:

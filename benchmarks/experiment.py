@@ -5,7 +5,7 @@ python -m benchmarks.experiment RESULTS LOG [--dataset NAME] [--rounds 5]
 RESULTS is the experiment's folder, by whose name the README's section goes, and LOG Snakemake's own of the run that
 made all of it (`.snakemake/log`). The naive plan is the same experiment as one writes it on segment_anything: encoder
 in each step of training, and again for each model, level and pass; one box at a time. It is computed from unit costs on
-the experiment's own tiles and from counts of its own steps and passes, and a part of both plans is run.
+the experiment's own tiles and from counts of its own steps and iterations, and a part of both plans is run.
 """
 
 import argparse
@@ -22,17 +22,17 @@ import numpy as np
 import pandas as pd
 from segment_anything import SamPredictor
 
-from benchmarks.decode import RULES
+from benchmarks.decode import ITERATION
 from benchmarks.peers import Boxes
 from benchmarks.report import Seconds, interleaved, machine, table, write_section
 from benchmarks.start import start
 from benchmarks.train import Stages, ours, plain, recipe_of
-from pipeline_lib.data.boxes import Deviation, by_image, deviated, read_boxes
+from pipeline_lib.data.boxes import Deviation, by_tile, deviated, read_boxes
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.masks import Mask
 from pipeline_lib.data.records import Backbone, read_record
-from pipeline_lib.inference.iterate import Inference, first_passes, iterate
-from pipeline_lib.inference.predictor import Decoder
+from pipeline_lib.inference.iterate import Inference, first_iterations, iterate
+from pipeline_lib.inference.predictor import Predictor
 from pipeline_lib.model.backbones import load_backbone
 from pipeline_lib.model.box_model import load_model
 from pipeline_lib.model.embeddings import Embeddings, encode, to_network
@@ -41,7 +41,7 @@ from pipeline_lib.model.upstream import Sam
 from pipeline_lib.runtime.device import device
 from pipeline_lib.runtime.malloc import keep_freed_memory
 from pipeline_lib.training.sampling import Source
-from pipeline_lib.training.validation import evenly
+from pipeline_lib.training.validation import evenly_spaced
 
 LAW = Deviation("scale", "both")
 LEVELS = (0, 40)  # of the part that is run
@@ -179,21 +179,21 @@ class Counts:
         return Counts(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
 
 
-def inference_counts(passes: Path) -> Counts:
-    """Of a table of passes: an image is encoded as often as the object with the most passes is predicted."""
-    rows = pd.read_parquet(passes, columns=["image", "pass"])
-    return Counts(encodings=int((rows.groupby("image")["pass"].max() + 1).sum()), predictions=len(rows))
+def inference_counts(iterations: Path) -> Counts:
+    """Of a table of iterations: an image is encoded as often as the object with the most iterations is predicted."""
+    rows = pd.read_parquet(iterations, columns=["tile", "iteration"])
+    return Counts(encodings=int((rows.groupby("tile")["iteration"].max() + 1).sum()), predictions=len(rows))
 
 
 def training_counts(model: Path, boxes: pd.DataFrame) -> Counts:
     """Of a training: its epochs, and its validation at each level after each epoch and before the first."""
     training = read_record(model)["training"]
     settings, levels = training["settings"], len(training["levels"])
-    sizes = boxes.query("split == 'train'").groupby("image").size().clip(upper=settings["objects_per_image"])
-    held_out = evenly(boxes.query("split == 'validation'"), settings["validation_objects"])
+    sizes = boxes.query("split == 'train'").groupby("tile").size().clip(upper=settings["objects_per_tile"])
+    held_out = evenly_spaced(boxes.query("split == 'validation'"), settings["validation_objects"])
     rounds = levels * (settings["epochs"] + 1)
     return Counts(
-        encodings=rounds * held_out["image"].nunique() + settings["epochs"] * len(sizes),
+        encodings=rounds * held_out["tile"].nunique() + settings["epochs"] * len(sizes),
         predictions=rounds * len(held_out),
         trained=settings["epochs"] * int(sizes.sum()),
     )
@@ -202,8 +202,8 @@ def training_counts(model: Path, boxes: pd.DataFrame) -> Counts:
 def counts_of(results: Path) -> Counts:
     """Of a whole experiment."""
     counted = Counts()
-    for passes in (results / "refine").rglob("*.parquet"):
-        counted += inference_counts(passes)
+    for iterations in (results / "refine").rglob("*.parquet"):
+        counted += inference_counts(iterations)
     for model in (results / "train").rglob("*.safetensors"):
         dataset = model.relative_to(results / "train").parts[0]
         counted += training_counts(model, read_boxes(results / f"boxes/{dataset}.csv"))
@@ -214,15 +214,15 @@ def stages_of(results: Path, dataset: str) -> Stages:
     """What an experiment's stages have written for a data set, with a few objects of a few images to train on."""
     store, manifest = results / f"convert/{dataset}.zarr", str(results / "weights/manifest.json")
     tiles, embeddings = Store.open(store), Embeddings.open(results / f"embed/{dataset}.zarr", store, manifest)
-    source = Source(tiles, embeddings, Frame(tiles.tile, Backbone.read(manifest).image_size))
+    source = Source(tiles, embeddings, Frame(tiles.tile_shape, Backbone.read(manifest).image_size))
     return Stages(source, some_of(read_boxes(results / f"boxes/{dataset}.csv"), "train"), manifest)
 
 
 def some_of(boxes: pd.DataFrame, split: str) -> pd.DataFrame:
     """`OBJECTS` of each of `IMAGES` images of a split: those with the most objects."""
     rows = boxes[boxes["split"] == split]
-    images = rows["image"].value_counts().index[:IMAGES]
-    return rows[rows["image"].isin(images)].groupby("image").head(OBJECTS)
+    images = rows["tile"].value_counts().index[:IMAGES]
+    return rows[rows["tile"].isin(images)].groupby("tile").head(OBJECTS)
 
 
 @dataclass(frozen=True)
@@ -236,10 +236,10 @@ class Units:
     @classmethod
     def measure(cls, stages: Stages, rounds: int) -> "Units":
         """On the first of the images to train on."""
-        image = int(stages.table["image"].iloc[0])
-        rows = stages.table[stages.table["image"] == image]
+        image = int(stages.table["tile"].iloc[0])
+        rows = stages.table[stages.table["tile"] == image]
         predictor = SamPredictor(load_backbone(stages.weights).to(device()))
-        pixels = np.stack([stages.source.tiles.image(image)] * 3, axis=-1)
+        pixels = np.stack([stages.source.tiles.pixels(image)] * 3, axis=-1)
         box = rows[["x0", "y0", "x1", "y1"]].to_numpy(np.float32)[0]
         predictor.set_image(pixels)
         ways: dict[str, Callable[[], object]] = {
@@ -288,7 +288,7 @@ def with_trained(weights: str, model: Path) -> Sam:
 
 
 def naive_inference(predictor: SamPredictor, image: np.ndarray, boxes: Boxes) -> None:
-    """The passes of an image's boxes: in each, the encoder and then one box after the other."""
+    """The iterations of an image's boxes: in each, the encoder and then one box after the other."""
     pixels = np.stack([image] * 3, axis=-1)
 
     def predict(_: Sequence[int], boxes: Boxes) -> tuple[Sequence[Mask], np.ndarray]:
@@ -296,7 +296,7 @@ def naive_inference(predictor: SamPredictor, image: np.ndarray, boxes: Boxes) ->
         made = [predictor.predict(box=box, multimask_output=False) for box in boxes]
         return [masks[0] for masks, _, _ in made], np.array([ious[0] for _, ious, _ in made])
 
-    iterate(predict, first_passes(predict, boxes), RULES)
+    iterate(predict, first_iterations(predict, boxes), ITERATION)
 
 
 def naive_part(stages: Stages, models: Sequence[Path], tested: pd.DataFrame, dataset: str) -> None:
@@ -304,23 +304,23 @@ def naive_part(stages: Stages, models: Sequence[Path], tested: pd.DataFrame, dat
     for model in models:
         plain(stages, recipe_of(OBJECTS, "float32"))()
         predictor = SamPredictor(with_trained(stages.weights, model))
-        for level, (image, rows) in product(LEVELS, by_image(tested)):
+        for level, (image, rows) in product(LEVELS, by_tile(tested)):
             prompts = deviated(rows, level, dataset, 0, LAW, stages.source.tiles.shape(image))
-            naive_inference(predictor, stages.source.tiles.image(image), prompts)
+            naive_inference(predictor, stages.source.tiles.pixels(image), prompts)
 
 
 def our_part(stages: Stages, models: Sequence[Path], tested: pd.DataFrame, dataset: str) -> None:
     """The part by the stages' own functions, in bfloat16, which is their default."""
     source = stages.source
     sam = load_backbone(stages.weights).to(device())
-    for image in {*stages.table["image"], *tested["image"]}:
-        encode(sam, [to_network(source.tiles.image(image), source.frame)], "float32")
+    for image in {*stages.table["tile"], *tested["tile"]}:
+        encode(sam, [to_network(source.tiles.pixels(image), source.frame)], "float32")
     for model in models:
         ours(stages, recipe_of(OBJECTS, "bfloat16"))()
-        decoder = Decoder(load_model(model).to(device()), source.frame, "bfloat16")
-        inference = Inference(source.tiles, source.embeddings, decoder, RULES)
+        decoder = Predictor(load_model(model).to(device()), source.frame, "bfloat16")
+        inference = Inference(source.tiles, source.embeddings, decoder, ITERATION)
         for level in LEVELS:
-            shapes = [source.tiles.shape(image) for image in tested["image"]]
+            shapes = [source.tiles.shape(image) for image in tested["tile"]]
             inference.of(tested, deviated(tested, level, dataset, 0, LAW, shapes))
 
 

@@ -43,7 +43,7 @@ def calls(folder: Path, slices: int, side: int) -> dict[str, dict[str, Any]]:
     embedded = data | {name: files[name] for name in ("embeddings", "weights")}
     named = {"dataset": "cells", "seed": 0, "deviation": config["deviation"]}
     settings = {key: value for key, value in config["train"].items() if key not in ("mixes", "validation_levels")}
-    variant = {"trains": model["trains"], "token": model["token"], "mix": config["train"]["mixes"][model["mix"]]}
+    model_config = {"trains": model["trains"], "token": model["token"], "mix": config["train"]["mixes"][model["mix"]]}
     return {
         "raw": {"manifest": files["manifest"], "dataset": dataset},
         "convert": {"manifest": files["manifest"], "store": files["store"], "dataset": dataset},
@@ -55,7 +55,7 @@ def calls(folder: Path, slices: int, side: int) -> dict[str, dict[str, Any]]:
         | {
             "model": files["model"],
             "curve": str(folder / "curve"),
-            "variant": variant,
+            "model_config": model_config,
             "settings": settings | {"epochs": 1, "validation_objects": sys.maxsize},
             "levels": config["train"]["validation_levels"],
         },
@@ -63,12 +63,12 @@ def calls(folder: Path, slices: int, side: int) -> dict[str, dict[str, Any]]:
         | named
         | {
             "model": files["model"],
-            "passes": str(folder / "passes"),
+            "iterations": str(folder / "iterations"),
             "timing": str(folder / "refine.json"),
             "level": LEVEL,
             "settings": config["refine"],
         },
-        "score": data | {"passes": str(folder / "passes"), "scores": str(folder / "scores")},
+        "score": data | {"iterations": str(folder / "iterations"), "scores": str(folder / "scores")},
     }
 
 

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.report import Seconds
 from pipeline_lib.model.backbones import build
-from pipeline_lib.model.box_model import Variant, box_model
+from pipeline_lib.model.box_model import ModelConfig, box_model
 from pipeline_lib.runtime.device import Precision, device
 
 SIDE = 2048  # of the matrices
@@ -46,10 +46,10 @@ def encoder_flops(backbone: str) -> int:
 
 
 @torch.no_grad()
-def decoder_flops(variant: Variant, boxes: int = 64) -> float:
+def decoder_flops(model_config: ModelConfig, boxes: int = 64) -> float:
     """Floating-point operations that our decoder needs for a box, the image's side apart."""
-    model = box_model(build("vit_b"), variant).requires_grad_(False)
-    image = model.image_sides([torch.zeros(1, 256, 64, 64)])[0]
+    model = box_model(build("vit_b"), model_config).requires_grad_(False)
+    image = model.image_features([torch.zeros(1, 256, 64, 64)])[0]
     with FlopCounterMode(display=False) as counter:
         model([image] * boxes, torch.rand(boxes, 4))
     return float(counter.get_total_flops() / boxes)

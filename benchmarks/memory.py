@@ -22,7 +22,7 @@ from benchmarks.report import in_process, table, write_section
 from benchmarks.train import recipe_of
 from pipeline_lib.model import image_encoder
 from pipeline_lib.model.backbones import build
-from pipeline_lib.model.box_model import Token, Variant, box_model
+from pipeline_lib.model.box_model import ModelConfig, Token, box_model
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.stages.weights import weights
 from pipeline_lib.training.sampling import Batch
@@ -32,14 +32,14 @@ SIDE = 1024  # of an image, pixels
 LOAD = """
 import sys, time
 import pipeline_lib.{job}
-from pipeline_lib.model.box_model import Variant, load_untrained
+from pipeline_lib.model.box_model import ModelConfig, load_untrained
 from pipeline_lib.model.backbones import load_backbone
 kept = {load}
 print(time.process_time())
 """
-LOADS = {"embed": "load_backbone(sys.argv[1])", "train": "load_untrained(sys.argv[1], Variant((), None))"}
-OBJECTS = 16  # config.yaml's objects_per_image, of one image
-PROPOSED = Variant(("mask_decoder", "deviation_token"), Token(128, 1))
+LOADS = {"embed": "load_backbone(sys.argv[1])", "train": "load_untrained(sys.argv[1], ModelConfig((), None))"}
+OBJECTS = 16  # config.yaml's objects_per_tile, of one image
+PROPOSED = ModelConfig(("mask_decoder", "deviation_token"), Token(128, 1))
 
 
 class Accountant(TorchDispatchMode):
@@ -86,8 +86,8 @@ def train(accountant: Accountant, backbone: str) -> None:
 
     In float32, because which operators return bfloat16 would be the choice of a CPU's autocast, not of a GPU's.
     """
-    recipe, frame = recipe_of(OBJECTS, "float32"), Frame((SIDE, SIDE), SIDE)
-    run = Run(box_model(build(backbone), PROPOSED), PROPOSED, recipe, Path("unused"), "")
+    train_config, frame = recipe_of(OBJECTS, "float32"), Frame((SIDE, SIDE), SIDE)
+    run = Run(box_model(build(backbone), PROPOSED), PROPOSED, train_config, Path("unused"), "")
     boxes = np.tile(np.array([[100, 100, 300, 300]], np.float32), (OBJECTS, 1))
     accountant.count([*run.model.parameters(), *run.model.buffers()])
     with accountant:
@@ -95,7 +95,7 @@ def train(accountant: Accountant, backbone: str) -> None:
         batch = Batch(torch.zeros(1, 256, 64, 64), boxes, boxes, masks)
         for _ in range(2):
             run.optimizer.zero_grad()
-            step_loss(run.model, frame, [batch], recipe).backward()
+            step_loss(run.model, frame, [batch], train_config).backward()
             run.optimizer.step()
 
 

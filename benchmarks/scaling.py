@@ -15,8 +15,8 @@ import pandas as pd
 
 from benchmarks.limit import decoder_flops, encoder_flops
 from pipeline_lib.data.dataset import Store
-from pipeline_lib.model.backbones import build, shapes_only
-from pipeline_lib.model.box_model import Token, Variant
+from pipeline_lib.model.backbones import build, on_meta_device
+from pipeline_lib.model.box_model import ModelConfig, Token
 
 GB, MB, KB = 1e9, 1e6, 1e3
 STAGES = ("raw", "convert", "boxes", "embed", "train", "refine", "score")
@@ -34,7 +34,7 @@ class Plan:
     seeds: int = 3
     levels: int = 5
     epochs: int = 10
-    objects_per_image: int = 16
+    objects_per_tile: int = 16
     validation_objects: int = 500
     repeated: float = 2.0  # predictions of an object after the first
 
@@ -77,13 +77,13 @@ class Sizes:
 
 
 BACKBONES = ("vit_b", "vit_l", "vit_h")  # all with the same decoder
-PROPOSED = Variant(("mask_decoder", "deviation_token"), Token(width=128, count=1))
+PROPOSED = ModelConfig(("mask_decoder", "deviation_token"), Token(width=128, count=1))
 EMBEDDING = 256 * 64 * 64 * 2  # bytes of an image, float16
 
 
 def checkpoint(backbone: str) -> int:
     """Bytes of its weights, in float32."""
-    with shapes_only():
+    with on_meta_device():
         return sum(tensor.nbytes for tensor in build(backbone).parameters())
 
 
@@ -128,7 +128,7 @@ def traffic(plan: Plan, sizes: Sizes) -> str:
     """
     store = plan.slices * plan.side**2 * sizes.per_pixel
     boxes = plan.slices * plan.objects * sizes.per_box
-    passes = plan.tested * (1 + plan.repeated)
+    iterations = plan.tested * (1 + plan.repeated)
     embeddings, rows = plan.slices * EMBEDDING, []
     backbone = checkpoint("vit_b")
     train = (
@@ -142,11 +142,11 @@ def traffic(plan: Plan, sizes: Sizes) -> str:
         ("boxes", plan.datasets, store, boxes, 1),
         ("embed", plan.datasets, 2 * store + 2 * backbone, embeddings, plan.slices),
         ("train", plan.trainings, train, 5 * plan.epochs * sizes.model, 2),
-        ("refine", plan.trainings * plan.levels, 0.2 * (embeddings + store), passes * sizes.per_pass, 2),
+        ("refine", plan.trainings * plan.levels, 0.2 * (embeddings + store), iterations * sizes.per_pass, 2),
         (
             "score",
             plan.trainings * plan.levels,
-            0.2 * store + passes * sizes.per_pass,
+            0.2 * store + iterations * sizes.per_pass,
             plan.tested * sizes.per_score,
             1,
         ),
@@ -173,7 +173,7 @@ def storage(plan: Plan, sizes: Sizes) -> str:
 
 def gpu_hours(plan: Plan, encoder: float, decoder: float, tflops: float) -> list[str]:
     """Of embed, train (a step is three forwards) and refine; the sum; the longest chain's computing."""
-    epoch = 0.6 * plan.slices * plan.objects_per_image * 3 + plan.validation_objects * plan.levels
+    epoch = 0.6 * plan.slices * plan.objects_per_tile * 3 + plan.validation_objects * plan.levels
     one = {
         "embed": plan.slices * encoder,
         "train": plan.epochs * epoch * decoder,

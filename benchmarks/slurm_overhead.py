@@ -29,7 +29,7 @@ def overlay() -> dict[str, object]:
     cells["source"] |= {"slices": 3, "size": [64, 64]}
     cells["volumes"][0]["split"] = {"train": [0, 1], "validation": [1, 2], "test": [2, 3]}
     names = [f"d{number}" for number in range(JOBS)]
-    return {"tables": names, "datasets": {name: cells for name in names}}
+    return {"experiment": {"datasets": names}, "datasets": {name: cells for name in names}}
 
 
 def snakemake(folder: Path, *arguments: str) -> None:

@@ -23,10 +23,10 @@ from torch.nn.utils import clip_grad_norm_
 from benchmarks.decode import random_sam
 from benchmarks.peers import micro_sam_step
 from benchmarks.report import interleaved, machine, table, write_section
-from pipeline_lib.data.boxes import Deviation, by_image, read_boxes
+from pipeline_lib.data.boxes import Deviation, by_tile, read_boxes
 from pipeline_lib.data.dataset import Slice, Store, create
 from pipeline_lib.model.backbones import load_backbone
-from pipeline_lib.model.box_model import Variant, box_model
+from pipeline_lib.model.box_model import ModelConfig, box_model
 from pipeline_lib.model.embeddings import Embeddings
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.model.upstream import Sam
@@ -35,13 +35,13 @@ from pipeline_lib.runtime.malloc import keep_freed_memory
 from pipeline_lib.stages.boxes import boxes
 from pipeline_lib.stages.embed import embed
 from pipeline_lib.stages.weights import weights
-from pipeline_lib.training.losses import LOSSES, object_share
+from pipeline_lib.training.config import TrainConfig
+from pipeline_lib.training.losses import LOSSES, soft_target
 from pipeline_lib.training.pretraining import UNSEEN_SEED, draw_slice
 from pipeline_lib.training.sampling import Batch, Source, draw_batch
-from pipeline_lib.training.settings import Recipe
 from pipeline_lib.training.trainer import Run, train_epoch
 
-DECODER = Variant(("mask_decoder",), None)
+DECODER = ModelConfig(("mask_decoder",), None)
 SUB_ITERATIONS = (1, 8)  # of a step of micro_sam; the latter is its default
 
 
@@ -71,57 +71,61 @@ class Stages:
         embed(**slots, timing=str(folder / "timing"), precision="float32", dtype="float32", batch=1)
         store = Store.open(slots["store"])
         embeddings = Embeddings.open(slots["embeddings"], slots["store"], slots["weights"])
-        return cls(Source(store, embeddings, Frame(store.tile, side)), read_boxes(slots["boxes"]), slots["weights"])
+        return cls(
+            Source(store, embeddings, Frame(store.tile_shape, side)), read_boxes(slots["boxes"]), slots["weights"]
+        )
 
 
-def recipe_of(objects: int, precision: Precision) -> Recipe:
+def recipe_of(objects: int, precision: Precision) -> TrainConfig:
     """config.yaml's, as far as a step's time depends on it."""
     law = Deviation("scale", "both")
-    return Recipe("sam", 1, 1, objects, 1e-4, 0.01, 1, 1.0, 1, precision, (0, 10, 20), (0.6, 0.2, 0.2), law, 0)
+    return TrainConfig(
+        "sam", 1, 1, objects, 1e-4, 0.01, 1, 1.0, 0, False, precision, (0, 10, 20), (0.6, 0.2, 0.2), law, 0
+    )
 
 
-def run_of(sam: Sam, recipe: Recipe) -> Run:
+def run_of(sam: Sam, train_config: TrainConfig) -> Run:
     """A training of the mask decoder that has made no step yet, without a checkpoint."""
-    run = Run(box_model(sam, DECODER), DECODER, recipe, Path("unused"), "")
+    run = Run(box_model(sam, DECODER), DECODER, train_config, Path("unused"), "")
     run.saved = math.inf  # so that none is ever due
     return run
 
 
-def ours(stages: Stages, recipe: Recipe) -> Callable[[], object]:
+def ours(stages: Stages, train_config: TrainConfig) -> Callable[[], object]:
     """An epoch: a step for each image of the table."""
-    run = run_of(load_backbone(stages.weights).to(device()), recipe)
+    run = run_of(load_backbone(stages.weights).to(device()), train_config)
 
     def epoch() -> None:
         run.losses.clear()
-        train_epoch(run, stages.source, stages.table, recipe, epoch=1)
+        train_epoch(run, stages.source, stages.table, train_config, epoch=1)
 
     return epoch
 
 
-def plain(stages: Stages, recipe: Recipe) -> Callable[[], object]:
+def plain(stages: Stages, train_config: TrainConfig) -> Callable[[], object]:
     """The loop as one writes it on segment_anything: encoder without gradient, its own decoder, the same objects.
 
     It too is an epoch: a step for each image of the table.
     """
     sam, source = load_backbone(stages.weights).to(device()), stages.source
-    run = run_of(sam, recipe)
+    run = run_of(sam, train_config)
     predictor = SamPredictor(sam)
 
     def step(image: int, rows: pd.DataFrame) -> None:
-        batch = draw_batch(source, image, rows, recipe, epoch=1)
-        with autocast(recipe.precision):
-            predictor.set_image(np.stack([source.tiles.image(image)] * 3, axis=-1))
+        batch = draw_batch(source, image, rows, train_config, epoch=1)
+        with autocast(train_config.precision):
+            predictor.set_image(np.stack([source.tiles.pixels(image)] * 3, axis=-1))
             logits, predicted_iou = stock_decoder(predictor, source.frame, batch)
-        target = object_share(batch.masks, source.frame.tile, logits.shape[-1])
+        target = soft_target(batch.masks, source.frame.tile_shape, logits.shape[-1])
         exact = source.frame.to_network(batch.exact) * (logits.shape[-1] / source.frame.image_size)
-        loss, _ = LOSSES[recipe.loss](logits.float(), predicted_iou.float(), target, exact.to(target.device))
+        loss, _ = LOSSES[train_config.loss](logits.float(), predicted_iou.float(), target, exact.to(target.device))
         run.optimizer.zero_grad()
         loss.backward()
-        clip_grad_norm_(run.trained, recipe.clip)
+        clip_grad_norm_(run.trained, train_config.grad_clip)
         run.optimizer.step()
 
     def epoch() -> None:
-        for image, rows in by_image(stages.table):
+        for image, rows in by_tile(stages.table):
             step(image, rows)
 
     return epoch
@@ -144,9 +148,9 @@ def stock_decoder(predictor: SamPredictor, frame: Frame, batch: Batch) -> tuple[
 def ways_of(stages: Stages, objects: int, folder: Path) -> tuple[dict[str, Callable[[], object]], list[str]]:
     """Every way to make a step by name, the reference first; and a line if the peer is absent."""
     recipes = {precision: recipe_of(objects, precision) for precision in ("float32", "bfloat16")}
-    ways = {f"plain loop, {name}": plain(stages, recipe) for name, recipe in recipes.items()}
+    ways = {f"plain loop, {name}": plain(stages, train_config) for name, train_config in recipes.items()}
     skipped = []
-    pixels, labels = stages.source.tiles.image(0), stages.source.tiles.objects(0)
+    pixels, labels = stages.source.tiles.pixels(0), stages.source.tiles.objects(0)
     try:
         for count in SUB_ITERATIONS:
             sam = load_backbone(stages.weights).to(device())
@@ -154,7 +158,7 @@ def ways_of(stages: Stages, objects: int, folder: Path) -> tuple[dict[str, Calla
             ways[name] = micro_sam_step(sam, pixels, labels, objects, count, folder)
     except ImportError as error:
         skipped.append(f"`micro_sam` `SamTrainer`: skipped, {error}")
-    ways |= {f"ours, {name}": ours(stages, recipe) for name, recipe in recipes.items()}
+    ways |= {f"ours, {name}": ours(stages, train_config) for name, train_config in recipes.items()}
     return ways, skipped
 
 

@@ -9,6 +9,26 @@ from pipeline_lib.data.paths import files_of
 from pipeline_lib.errors import DataError
 
 SPLITS = ("train", "validation", "test")
+RENAMED = {  # keys of version 0.1
+    "tables": "experiment.datasets",
+    "rows": "experiment.models",
+    "seeds": "experiment.seeds",
+    "levels": "experiment.levels",
+    "deviation.law": "deviation.kind",
+    "deviation.sign": "deviation.direction",
+    "prompt_tuning": "nothing (it follows from trains)",
+    "train.images_per_step": "train.tiles_per_step",
+    "train.objects_per_image": "train.objects_per_tile",
+    "train.warm_up": "train.warmup_steps",
+    "train.clip": "train.grad_clip",
+    "train.passes": "train.unrolled_iterations (one less)",
+    "refine.passes": "refine.max_iterations",
+    "refine.output": "refine.select",
+    "refine.chunk": "refine.objects_per_batch",
+    "claims.slight_loss": "claims.max_loss",
+    "claims.far_more": "claims.min_gain_ratio",
+    "claims.little_time": "claims.max_time_ratio",
+}
 
 
 def users_files(dataset: dict[str, Any]) -> list[str]:
@@ -22,8 +42,70 @@ def users_files(dataset: dict[str, Any]) -> list[str]:
 
 def settings(config: dict[str, Any], model: dict[str, Any], section: str) -> dict[str, Any]:
     """A section of the config with what a model lays over it."""
-    merged: dict[str, Any] = config[section] | model.get(section, {})
-    return merged
+    return merged(config[section], model.get(section, {}))
+
+
+def merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the entries of `own` laid over it, those of their common sections one by one."""
+    both = {
+        key: merged(base[key], value) if isinstance(base.get(key), dict) and isinstance(value, dict) else value
+        for key, value in own.items()
+    }
+    return base | both
+
+
+def with_likes(models: dict[str, Any]) -> dict[str, Any]:
+    """Models by name, each that is `like` another with that one's entries beneath its own.
+
+    Raises:
+        DataError: a model is like one that does not exist, or like itself.
+    """
+
+    def filled(name: str, behind: tuple[str, ...]) -> dict[str, Any]:
+        own = dict(models[name])
+        like = own.pop("like", None)
+        if like is None:
+            return own
+        if like not in models:
+            raise DataError(f"config: models.{name}.like is {like!r}, but models has only {sorted(models)}")
+        if like in (name, *behind):
+            raise DataError(f"config: models.{name}.like leads back to {like!r}")
+        return merged(filled(like, (name, *behind)), own)
+
+    return {name: filled(name, ()) for name in models}
+
+
+def trained_by(config: dict[str, Any], model: str) -> str:
+    """The model whose weights a model has: its own, or borrowed ones."""
+    borrowed: str = config["models"][model].get("weights_of", model)
+    return borrowed
+
+
+def is_prompt_tuned(config: dict[str, Any], model: str) -> bool:
+    """Whether more than the mask decoder was trained for a model: the column P of the tables."""
+    trains = config["models"][trained_by(config, model)]["trains"]
+    return any(part != "mask_decoder" for part in trains)
+
+
+def refuse_old_keys(config: dict[str, Any]) -> None:
+    """Raise DataError where a config of version 0.1 has a key that has another name now, or none; name both."""
+    places = {"": config} | {f"models.{name}.": model for name, model in config.get("models", {}).items()}
+    found = [
+        f"{place}{old} is called {new} now"
+        for place, holder in places.items()
+        for old, new in RENAMED.items()
+        if _has(holder, old.split(".")) and not (place and "." not in old and old != "prompt_tuning")
+    ]
+    if found:
+        raise DataError("config: " + "; ".join(found))
+
+
+def _has(holder: Any, path: list[str]) -> bool:
+    for key in path:
+        if not isinstance(holder, dict) or key not in holder:
+            return False
+        holder = holder[key]
+    return True
 
 
 def check_config(config: dict[str, Any]) -> None:
@@ -34,12 +116,10 @@ def check_config(config: dict[str, Any]) -> None:
 
 
 def _unknown_names(config: dict[str, Any]) -> Iterator[str]:
-    for name in config["tables"]:
-        if name not in config["datasets"]:
-            yield f"tables names the data set {name!r}, but datasets has only {sorted(config['datasets'])}"
-    for name in config["rows"]:
-        if name not in config["models"]:
-            yield f"rows names the model {name!r}, but models has only {sorted(config['models'])}"
+    for section in ("datasets", "models"):
+        for name in config["experiment"][section]:
+            if name not in config[section]:
+                yield f"experiment.{section} names {name!r}, but {section} has only {sorted(config[section])}"
     trained = sorted(name for name, model in config["models"].items() if "weights_of" not in model)
     for name, model in config["models"].items():
         if "weights_of" in model and model["weights_of"] not in trained:
@@ -50,13 +130,13 @@ def _unknown_names(config: dict[str, Any]) -> Iterator[str]:
 
 def _broken_models(config: dict[str, Any]) -> Iterator[str]:
     for name, model in config["models"].items():
-        if "weights_of" not in model and ("deviation_token" in model["trains"]) != (model["token"] is not None):
-            yield f"models.{name}: token {model['token']} does not fit trains {model['trains']}"
+        if "token" in model and "deviation_token" not in model["trains"]:
+            yield f"models.{name}.token is set, but it trains {model['trains']} and no deviation_token"
     places = {"": {}} | {f"models.{name}.": model for name, model in config["models"].items()}
     for place, model in places.items():
-        law, sign = (settings(config, model, "deviation")[key] for key in ("law", "sign"))
+        law, sign = (settings(config, model, "deviation")[key] for key in ("kind", "direction"))
         if law == "translate" and sign != "both":
-            yield f"{place}deviation.sign {sign!r} means nothing to the law 'translate'; expected 'both'"
+            yield f"{place}deviation.direction {sign!r} means nothing to the law 'translate'; expected 'both'"
 
 
 def _broken_mixes(config: dict[str, Any]) -> Iterator[str]:
@@ -68,7 +148,7 @@ def _broken_mixes(config: dict[str, Any]) -> Iterator[str]:
 
 
 def _broken_datasets(config: dict[str, Any]) -> Iterator[str]:
-    for name in config["tables"]:
+    for name in config["experiment"]["datasets"]:
         dataset = config["datasets"].get(name, {"volumes": []})
         present = {split for volume in dataset["volumes"] for split in volume["split"]}
         missing = [split for split in SPLITS if split not in present]

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from segment_anything import SamPredictor
 from segment_anything.modeling import Sam
 
-from pipeline_lib.data.dataset import Slice, create
+from pipeline_lib.data.dataset import Slice, create, record_digests
 from pipeline_lib.stages.boxes import boxes
 from pipeline_lib.stages.convert import convert
 from pipeline_lib.stages.embed import embed
@@ -38,6 +38,7 @@ def make_store(tmp_path: Path) -> Callable[..., str]:
         to_images, to_objects = create(path, objects.shape, tile or objects.shape[1:], slices, (50.0, 4.0, 4.0))
         to_images[:] = np.broadcast_to(images, objects.shape).astype(np.uint8)
         to_objects[:] = objects.astype(np.uint32)
+        record_digests(path)
         return path
 
     return make

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import find_objects
 
-COLUMNS = ("image", "object", "split", "x0", "y0", "x1", "y1", "area")
+COLUMNS = ("tile", "object", "split", "x0", "y0", "x1", "y1", "area")
 
 
 OUTWARD = np.array([-1, -1, 1, 1])  # the direction in which each edge of XYXY leaves the box
@@ -28,14 +28,14 @@ def read_boxes(path: str | Path) -> pd.DataFrame:
     return pd.read_csv(path)
 
 
-def by_image(table: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
-    """Yield each image of a table, in order, with its rows."""
-    for _, rows in table.groupby("image"):
-        yield int(rows["image"].iloc[0]), rows
+def by_tile(table: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
+    """Yield each tile of a table, in order, with its rows."""
+    for _, rows in table.groupby("tile"):
+        yield int(rows["tile"].iloc[0]), rows
 
 
 def measure(objects: NDArray[np.integer[Any]]) -> Iterator[tuple[int, int, int, int, int, int]]:
-    """Yield (id, x0, y0, x1, y1, area) of every object of a label image (YX, 0 is background), by id."""
+    """Yield (id, x0, y0, x1, y1, area) of every object of a label tile (YX, 0 is background), by id."""
     areas = np.bincount(objects.ravel())
     for number, window in enumerate(find_objects(objects), start=1):
         if window is not None:
@@ -47,32 +47,34 @@ def measure(objects: NDArray[np.integer[Any]]) -> Iterator[tuple[int, int, int, 
 class Deviation:
     """What a deviation of s percent does to a box.
 
-    Laws:
+    Kinds:
         scale: both sides are scaled about the centre by 1 + s or 1 − s.
         edges: each edge moves by s / 2 of the side it bounds, outward or inward on its own.
         translate: the box moves by s of its width and s of its height, each to either side.
     """
 
-    law: Literal["scale", "edges", "translate"]
-    sign: Literal["both", "grow", "shrink"]  # which of + and − occur; `config.py` lets a translation have both only
+    kind: Literal["scale", "edges", "translate"]
+    direction: Literal[
+        "both", "grow", "shrink"
+    ]  # which of + and − are drawn; `config.py` lets a translation have both only
 
 
-def deviate(boxes: ArrayLike, levels: ArrayLike, uniform: ArrayLike, law: Deviation) -> NDArray[np.float32]:
+def deviate(boxes: ArrayLike, levels: ArrayLike, uniform: ArrayLike, deviation: Deviation) -> NDArray[np.float32]:
     """Make boxes loose.
 
     Args:
         boxes: (N, 4), XYXY pixels.
         levels: (N,), or one for all: percent of the sides' lengths.
-        uniform: (N, 4), draws from [0, 1); where a law has both signs, below a half is − and else +. `scale` uses the
-            first of a row, `translate` the first for x and the second for y, `edges` one for each of XYXY.
-        law: what the deviation does.
+        uniform: (N, 4), draws from [0, 1); where both directions are drawn, below a half is − and else +. `scale` uses
+            the first of a row, `translate` the first for x and the second for y, `edges` one for each of XYXY.
+        deviation: what the deviation does.
 
     Returns:
-        (N, 4) boxes; they may reach beyond their image.
+        (N, 4) boxes; they may reach beyond their tile.
     """
     exact = np.asarray(boxes, np.float64)
-    signs = np.where(np.asarray(uniform) < NEGATIVE[law.sign], -1, 1)
-    match law.law:  # how far each edge of XYXY moves, in sides
+    signs = np.where(np.asarray(uniform) < NEGATIVE[deviation.direction], -1, 1)
+    match deviation.kind:  # how far each edge of XYXY moves, in sides
         case "scale":
             moves = signs[:, [0, 0, 0, 0]] * OUTWARD / 2
         case "edges":
@@ -85,7 +87,7 @@ def deviate(boxes: ArrayLike, levels: ArrayLike, uniform: ArrayLike, law: Deviat
 
 
 def clip(boxes: NDArray[np.float32], shape: ArrayLike) -> NDArray[np.float32]:
-    """Cut boxes (N, 4) at the borders of their image: `shape` is (height, width), or (N, 2) with a row for each."""
+    """Cut boxes (N, 4) at the borders of their tile: `shape` is (height, width), or (N, 2) with a row for each."""
     limits = np.asarray(shape)[..., [1, 0, 1, 0]]
     return np.asarray(np.clip(boxes, 0, limits), np.float32)
 
@@ -93,23 +95,23 @@ def clip(boxes: NDArray[np.float32], shape: ArrayLike) -> NDArray[np.float32]:
 def object_uniform(seed: int, dataset: str, table: pd.DataFrame, level: int) -> NDArray[np.float64]:
     """Draw four numbers from [0, 1) for each object of a table: (N, 4).
 
-    A row's numbers depend on the arguments and on its `image` and `object` alone, so that every model is given the same
+    A row's numbers depend on the arguments and on its `tile` and `object` alone, so that every model is given the same
     boxes, and another row or data set can change without moving them.
     """
     name = crc32(dataset.encode())
     draws = [
-        np.random.default_rng([seed, name, image, number, level]).random(4)
-        for image, number in zip(table["image"], table["object"], strict=True)
+        np.random.default_rng([seed, name, tile, number, level]).random(4)
+        for tile, number in zip(table["tile"], table["object"], strict=True)
     ]
     return np.array(draws).reshape(-1, 4)
 
 
 def deviated(
-    table: pd.DataFrame, level: int, dataset: str, seed: int, law: Deviation, shapes: ArrayLike
+    table: pd.DataFrame, level: int, dataset: str, seed: int, deviation: Deviation, shapes: ArrayLike
 ) -> NDArray[np.float32]:
     """The boxes given to every model at a level: (N, 4) XYXY pixels, cut at the border.
 
-    `shapes` are the (height, width) of each row's image, (N, 2), or one for all.
+    `shapes` are the (height, width) of each row's tile, (N, 2), or one for all.
     """
     exact = table[["x0", "y0", "x1", "y1"]].to_numpy()
-    return clip(deviate(exact, level, object_uniform(seed, dataset, table, level), law), shapes)
+    return clip(deviate(exact, level, object_uniform(seed, dataset, table, level), deviation), shapes)

@@ -4,7 +4,7 @@
     labels/objects/0   objects, uint32 ZYX: 0 is background, ids are unique within a tile and start anew in each
 
 Both arrays have one resolution level. Their chunks are the tiles, which never overlap; a tile of a slice is what the
-encoder sees and is called an image from here on. Metadata: https://ngff.openmicroscopy.org/0.5/
+encoder sees and what has boxes, embedding and masks of its own. Metadata: https://ngff.openmicroscopy.org/0.5/
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from tqdm import tqdm
+
+from pipeline_lib.runtime.hashing import array_digest
 
 AXES = ("z", "y", "x")
 VERSION = "0.5"
@@ -32,7 +35,7 @@ class Slice:
 def create(
     path: str | Path,
     shape: tuple[int, ...],
-    tile: tuple[int, int],
+    tile_shape: tuple[int, int],
     slices: Sequence[Slice],
     pixel_size: Sequence[float],
 ) -> tuple[zarr.Array[Any], zarr.Array[Any]]:
@@ -41,22 +44,30 @@ def create(
     Args:
         path: a folder that does not exist yet.
         shape: of both arrays, ZYX.
-        tile: (height, width) in pixels; tiles at the lower and right edges are smaller where the slice ends.
+        tile_shape: (height, width) in pixels; tiles at the lower and right edges are smaller where the slice ends.
         slices: one for each z.
         pixel_size: ZYX, nm.
     """
-    own = {"tile": list(tile), "slices": [vars(origin) for origin in slices]}
+    own = {"tile": list(tile_shape), "slices": [vars(origin) for origin in slices], "digests": []}
     scene = zarr.create_group(
         path, zarr_format=3, attributes={"ome": _multiscale("images", pixel_size), "loosebox": own}
     )
     labels = scene.create_group("labels", attributes={"ome": {"version": VERSION, "labels": ["objects"]}})
     label_image = _multiscale("objects", pixel_size) | {"image-label": {"source": {"image": "../../"}}}
     objects = labels.create_group("objects", attributes={"ome": label_image})
-    chunks = (1, *tile)
+    chunks = (1, *tile_shape)
     return (
         scene.create_array("0", shape=shape, chunks=chunks, dtype=np.uint8, dimension_names=AXES),
         objects.create_array("0", shape=shape, chunks=chunks, dtype=np.uint32, dimension_names=AXES),
     )
+
+
+def record_digests(path: str | Path) -> None:
+    """Write down a digest of each tile of a store that is complete, so that a later stage need not read the tile."""
+    store, scene = Store.open(path), zarr.open_group(path, mode="r+")
+    own: Any = scene.attrs["loosebox"]
+    digests = [array_digest(store.pixels(tile)) for tile in tqdm(range(len(store)), "digests", mininterval=10)]
+    scene.attrs["loosebox"] = own | {"digests": digests}
 
 
 def _multiscale(name: str, pixel_size: Sequence[float]) -> dict[str, Any]:
@@ -68,14 +79,15 @@ def _multiscale(name: str, pixel_size: Sequence[float]) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class Store:
-    """A finished store, read image by image.
+    """A finished store, read tile by tile.
 
-    Images are numbered row-major over (z, tile row, tile column).
+    Tiles are numbered row-major over (z, tile row, tile column).
     """
 
     name: str  # of the data set
-    tile: tuple[int, int]  # (height, width) of a full tile
+    tile_shape: tuple[int, int]  # (height, width) of a full tile
     slices: tuple[Slice, ...]
+    digests: tuple[str, ...]  # of each tile's pixels, as `convert` wrote them
     _images: zarr.Array[Any]
     _objects: zarr.Array[Any]
 
@@ -86,43 +98,44 @@ class Store:
         own: Any = scene.attrs["loosebox"]
         return cls(
             name=Path(path).stem,
-            tile=(own["tile"][0], own["tile"][1]),
+            tile_shape=(own["tile"][0], own["tile"][1]),
             slices=tuple(Slice(**origin) for origin in own["slices"]),
+            digests=tuple(own["digests"]),
             _images=zarr.open_array(path, path="0", mode="r"),
             _objects=zarr.open_array(path, path="labels/objects/0", mode="r"),
         )
 
     def __len__(self) -> int:
-        """The number of images."""
+        """The number of tiles."""
         rows, columns = self._grid
         return len(self.slices) * rows * columns
 
-    def image(self, i: int) -> NDArray[np.uint8]:
-        """The pixels of an image, YX."""
+    def pixels(self, i: int) -> NDArray[np.uint8]:
+        """The pixels of a tile, YX."""
         return np.asarray(self._images[self._window(i)])
 
     def objects(self, i: int) -> NDArray[np.uint32]:
-        """The object ids of an image, YX; 0 is background."""
+        """The object ids of a tile, YX; 0 is background."""
         return np.asarray(self._objects[self._window(i)])
 
     def split(self, i: int) -> str:
-        """The split that an image belongs to: that of its slice."""
+        """The split that a tile belongs to: that of its slice."""
         return self.slices[self.origin(i)[0]].split
 
     def shape(self, i: int) -> tuple[int, int]:
-        """(height, width) of an image, less than the full tile's at the lower and right edges."""
+        """(height, width) of a tile, less than the full tile's at the lower and right edges."""
         _, y, x = self.origin(i)
-        return min(self.tile[0], self._images.shape[1] - y), min(self.tile[1], self._images.shape[2] - x)
+        return min(self.tile_shape[0], self._images.shape[1] - y), min(self.tile_shape[1], self._images.shape[2] - x)
 
     def origin(self, i: int) -> tuple[int, int, int]:
-        """Slice and upper left pixel (z, y, x) of an image."""
+        """Slice and upper left pixel (z, y, x) of a tile."""
         z, row, column = np.unravel_index(i, (len(self.slices), *self._grid))
-        return int(z), int(row) * self.tile[0], int(column) * self.tile[1]
+        return int(z), int(row) * self.tile_shape[0], int(column) * self.tile_shape[1]
 
     @property
     def _grid(self) -> tuple[int, int]:
         """Tile rows and columns of a slice."""
-        return -(-self._images.shape[1] // self.tile[0]), -(-self._images.shape[2] // self.tile[1])
+        return -(-self._images.shape[1] // self.tile_shape[0]), -(-self._images.shape[2] // self.tile_shape[1])
 
     def _window(self, i: int) -> tuple[int, slice, slice]:
         (z, y, x), (height, width) = self.origin(i), self.shape(i)

@@ -1,7 +1,6 @@
 """Facts about binary masks (bool, YX): pure numpy, and no network needed to know them."""
 
 import warnings
-from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,16 +22,10 @@ def together(masks: Mask) -> Mask:
     return np.asarray(masks.any(axis=0))
 
 
-def rectangle(mask: Mask) -> NDArray[np.float32]:
+def bounding_box(mask: Mask) -> NDArray[np.float32]:
     """XYXY half-open box, in pixels, around a mask that is not empty."""
     x, y = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     return np.array([x[0], y[0], x[-1] + 1, y[-1] + 1], np.float32)
-
-
-def rectangles(masks: Iterable[Mask], otherwise: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The rectangle of each of N masks (h, w), or its row of `otherwise` (N, 4) where it is empty."""
-    pairs = zip(masks, otherwise, strict=True)
-    return np.stack([rectangle(mask) if mask.any() else box for mask, box in pairs])
 
 
 def largest_component(mask: Mask) -> Mask:

@@ -9,6 +9,7 @@ import pyarrow as pa
 from safetensors import safe_open
 
 from pipeline_lib.errors import WeightsError
+from pipeline_lib.runtime.hashing import file_digest
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,9 @@ class Backbone:
 
     name: str
     checkpoint: str  # absolute path
-    fingerprint: str  # of the file's bytes
+    digest: str  # of the file's bytes
+    size: int  # of the file, bytes
+    modified: int  # its time, ns
     image_size: int  # pixels along the longest side of the network's input
 
     @classmethod
@@ -25,9 +28,25 @@ class Backbone:
         """The record in the manifest at `path`."""
         return cls(**json.loads(Path(path).read_text()))
 
+    @classmethod
+    def of(cls, name: str, checkpoint: Path, image_size: int) -> "Backbone":
+        """The record of a checkpoint, which is hashed for it, once for all jobs."""
+        status = checkpoint.stat()
+        digest = file_digest(checkpoint)
+        return cls(name, str(checkpoint), digest, status.st_size, status.st_mtime_ns, image_size)
+
+    def is_unchanged(self) -> bool:
+        """Whether the checkpoint is still the file that was recorded; only one of another time is hashed again."""
+        if not Path(self.checkpoint).exists():
+            return False
+        status = Path(self.checkpoint).stat()
+        if (status.st_size, status.st_mtime_ns) == (self.size, self.modified):
+            return True
+        return status.st_size == self.size and file_digest(self.checkpoint) == self.digest
+
 
 def read_record(path: str | Path) -> Any:
-    """What `save_model` wrote about a model: backbone, variant and training.
+    """What `save_model` wrote about a model: backbone, model_config and training.
 
     Raises:
         WeightsError: the file is not such a model.
@@ -35,25 +54,26 @@ def read_record(path: str | Path) -> Any:
     with safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
     if "loosebox" not in metadata:
-        raise WeightsError(f"{path}: expected a model of the stage train, which records its backbone and variant")
+        raise WeightsError(f"{path}: expected a model of the stage train, which records its backbone and model_config")
     return json.loads(metadata["loosebox"])
 
 
-RECORD = b"loosebox"  # metadata of a table of passes, JSON: `model`, the digest of its file; `precision` by stage
+RECORD = b"loosebox"  # metadata of a table of iterations, JSON: `model`, the digest of its file; `precision` by stage
 
 
 SCHEMA = pa.schema(
     {
-        "image": pa.int32(),
+        "tile": pa.int32(),
         "object": pa.int32(),
-        "pass": pa.int16(),  # 0: of the deviated box
+        "iteration": pa.int16(),  # 0: of the deviated box
         "x0": pa.float32(),  # the box that was prompted
         "y0": pa.float32(),
         "x1": pa.float32(),
         "y1": pa.float32(),
-        "change_rate": pa.float64(),  # NaN at pass 0
+        "change_rate": pa.float64(),  # NaN at iteration 0
         "predicted_iou": pa.float32(),
         "mask": pa.string(),  # COCO RLE counts
-        "output": pa.bool_(),  # this pass's mask is the iterated output
+        "output": pa.bool_(),  # this iteration's mask is the iterated output
+        "ended": pa.string(),  # of an object's last iteration, why it is that: converged, cycle, empty or cap
     }
 )

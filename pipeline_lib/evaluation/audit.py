@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 from pyarrow import parquet
 
-from pipeline_lib.data.boxes import Deviation, by_image, deviated, measure
+from pipeline_lib.data.boxes import Deviation, by_tile, deviated, measure
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.records import RECORD, read_record
 from pipeline_lib.errors import AuditError
-from pipeline_lib.evaluation.scores import KEYS, score_image
+from pipeline_lib.evaluation.scores import KEYS, score_tile
 from pipeline_lib.evaluation.statistics import DECIMALS
 from pipeline_lib.evaluation.summary import Cell
-from pipeline_lib.runtime.hashing import fingerprint
+from pipeline_lib.runtime.hashing import file_digest
 
 XYXY = ["x0", "y0", "x1", "y1"]
 
@@ -24,16 +24,16 @@ XYXY = ["x0", "y0", "x1", "y1"]
 BOXES_OF_LABELS = "boxes are those of the labels"
 
 
-SEPARATE_SPLITS = "no image is in two splits"
+SEPARATE_SPLITS = "no tile is in two splits"
 
 
 OWN_MODELS = "models are those of their rows"
 
 
-OWN_PASSES = "masks are of their row's model"
+OWN_ITERATIONS = "masks are of their row's model"
 
 
-OWN_PROMPTS = "prompts are those of their seed, level and law"
+OWN_PROMPTS = "prompts are those of their seed, level and deviation"
 
 
 ONE_PRECISION = "all rows and levels are of one precision"
@@ -51,27 +51,27 @@ class Row(NamedTuple):
 
 
 def boxes_of_labels(path: str, table: pd.DataFrame, store: Store) -> Iterator[tuple[str, str]]:
-    """Split, box and area of every object of every image, measured again."""
-    recorded, nothing = dict(by_image(table)), table[:0]
-    for image in range(len(store)):
-        rows = recorded.get(image, nothing)[["split", "object", *XYXY, "area"]]
-        measured = [(store.split(image), *each) for each in measure(store.objects(image))]
+    """Split, box and area of every object of every tile, measured again."""
+    recorded, nothing = dict(by_tile(table)), table[:0]
+    for tile in range(len(store)):
+        rows = recorded.get(tile, nothing)[["split", "object", *XYXY, "area"]]
+        measured = [(store.split(tile), *each) for each in measure(store.objects(tile))]
         if measured != list(rows.itertuples(index=False, name=None)):
-            raise AuditError(f"{BOXES_OF_LABELS}: the objects of image {image} of {store.name} are not those of {path}")
+            raise AuditError(f"{BOXES_OF_LABELS}: the objects of tile {tile} of {store.name} are not those of {path}")
     yield BOXES_OF_LABELS, f"{len(table)} objects measured again"
 
 
 def separate_splits(table: pd.DataFrame, store: Store) -> Iterator[tuple[str, str]]:
-    """By the pixels of the images that have objects, wherever they came from."""
-    images: dict[bytes, int] = {}
-    for image in map(int, table["image"].unique()):
-        first = images.setdefault(blake2b(store.image(image).tobytes()).digest(), image)
-        if store.split(first) != store.split(image):
+    """By the pixels of the tiles that have objects, wherever they came from."""
+    tiles: dict[bytes, int] = {}
+    for tile in map(int, table["tile"].unique()):
+        first = tiles.setdefault(blake2b(store.pixels(tile).tobytes()).digest(), tile)
+        if store.split(first) != store.split(tile):
             raise AuditError(
-                f"{SEPARATE_SPLITS}: image {image} ({store.split(image)}) of {store.name} has the pixels of image "
+                f"{SEPARATE_SPLITS}: tile {tile} ({store.split(tile)}) of {store.name} has the pixels of tile "
                 f"{first} ({store.split(first)})"
             )
-    yield SEPARATE_SPLITS, f"{table['image'].nunique()} images compared"
+    yield SEPARATE_SPLITS, f"{table['tile'].nunique()} tiles compared"
 
 
 def own_models(
@@ -90,23 +90,23 @@ def own_models(
     yield OWN_MODELS, f"{len(runs)} rows of single seeds"
 
 
-def own_passes(
+def own_iterations(
     models: dict[tuple[str, ...], str], cells: list[tuple[Cell, str]], rows: dict[str, Row]
 ) -> Iterator[tuple[str, str]]:
     """Which file of weights the masks were made with."""
     for cell, path in cells:
         model = models[cell.dataset, rows[cell.model].trained, str(cell.seed)]
         made_with = record_of(path)["model"]
-        if made_with != fingerprint(model):
-            raise AuditError(f"{OWN_PASSES}: {path} is to be of {model}, found weights {made_with}")
-    yield OWN_PASSES, f"{len(cells)} tables of passes"
+        if made_with != file_digest(model):
+            raise AuditError(f"{OWN_ITERATIONS}: {path} is to be of {model}, found weights {made_with}")
+    yield OWN_ITERATIONS, f"{len(cells)} tables of iterations"
 
 
-def record_of(passes: str) -> dict[str, Any]:
-    """What the stage refine wrote about a table of passes."""
-    metadata = parquet.read_schema(passes).metadata or {}
+def record_of(iterations: str) -> dict[str, Any]:
+    """What the stage refine wrote about a table of iterations."""
+    metadata = parquet.read_schema(iterations).metadata or {}
     if RECORD not in metadata:
-        raise AuditError(f"{OWN_PASSES}: {passes} does not say which model it is of")
+        raise AuditError(f"{OWN_ITERATIONS}: {iterations} does not say which model it is of")
     record: dict[str, Any] = json.loads(metadata[RECORD])
     return record
 
@@ -130,25 +130,25 @@ def own_prompts(
     test: pd.DataFrame, store: Store, cells: list[tuple[Cell, str]], rows: dict[str, Row]
 ) -> Iterator[tuple[str, str]]:
     """The first box of every object, drawn again."""
-    shapes = np.array([store.shape(image) for image in test["image"]])
+    shapes = np.array([store.shape(tile) for tile in test["tile"]])
     for cell, path in cells:
-        law = Deviation(**rows[cell.model].deviation)
-        expected = deviated(test, cell.level, cell.dataset, cell.seed, law, shapes)
-        first = pd.read_parquet(path, columns=["image", "object", "pass", *XYXY]).query("`pass` == 0")
-        found = test[["image", "object"]].merge(first, on=["image", "object"], how="left")[XYXY].to_numpy()
+        deviation = Deviation(**rows[cell.model].deviation)
+        expected = deviated(test, cell.level, cell.dataset, cell.seed, deviation, shapes)
+        first = pd.read_parquet(path, columns=["tile", "object", "iteration", *XYXY]).query("iteration == 0")
+        found = test[["tile", "object"]].merge(first, on=["tile", "object"], how="left")[XYXY].to_numpy()
         if not np.array_equal(found, expected):
-            raise AuditError(f"{OWN_PROMPTS}: {path}: the boxes at pass 0 are not those of {cell}")
-    yield OWN_PROMPTS, f"{len(test)} objects in {len(cells)} tables of passes"
+            raise AuditError(f"{OWN_PROMPTS}: {path}: the boxes at iteration 0 are not those of {cell}")
+    yield OWN_PROMPTS, f"{len(test)} objects in {len(cells)} tables of iterations"
 
 
 def own_scores(pairs: list[tuple[str, str]], store: Store) -> Iterator[tuple[str, str]]:
-    """One image of each cell, scored again: a whole one would take as long as the stage score did."""
-    for path, passes in pairs:
+    """One tile of each cell, scored again: a whole one would take as long as the stage score did."""
+    for path, iterations in pairs:
         recorded = pd.read_csv(path)
-        image = int(recorded["image"].iloc[0])
-        history = pd.read_parquet(passes, filters=[("image", "==", image)]).sort_values([*KEYS, "pass"])
-        expected = score_image(history, store, image)
-        found = recorded.loc[recorded["image"] == image, expected.columns]
+        tile = int(recorded["tile"].iloc[0])
+        history = pd.read_parquet(iterations, filters=[("tile", "==", tile)]).sort_values([*KEYS, "iteration"])
+        expected = score_tile(history, store, tile)
+        found = recorded.loc[recorded["tile"] == tile, expected.columns]
         if found.shape != expected.shape or not np.allclose(found, expected, rtol=0, atol=10**-DECIMALS):
-            raise AuditError(f"{OWN_SCORES}: {path}: image {image} is not scored as the masks of {passes} are")
-    yield OWN_SCORES, f"an image of each of {len(pairs)} tables of scores"
+            raise AuditError(f"{OWN_SCORES}: {path}: tile {tile} is not scored as the masks of {iterations} are")
+    yield OWN_SCORES, f"a tile of each of {len(pairs)} tables of scores"

@@ -9,7 +9,7 @@ import pandas as pd
 from pipeline_lib.data.boxes import read_boxes
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.evaluation.scores import KEYS
-from pipeline_lib.evaluation.statistics import Tally, clustered
+from pipeline_lib.evaluation.statistics import ClusterSums, clustered
 from pipeline_lib.evaluation.summary import Cell
 
 QUARTILES = (0.25, 0.5, 0.75)
@@ -24,13 +24,13 @@ SAME_SIZE = 1e-3  # of the exact box's area: a box's coordinates are float32
 UNCHANGED = "of the right size"  # the sign of no deviation
 
 
-HISTORY = [*KEYS, "pass", "x0", "y0", "x1", "y1", "change_rate"]
+HISTORY = [*KEYS, "iteration", "x0", "y0", "x1", "y1", "change_rate", "ended"]
 
 
 def exact_boxes(path: str, store: Store) -> pd.DataFrame:
     """The test objects of a data set: exact box, quartile of size, whether they touch their tile's border, place."""
     table = read_boxes(path).query("split == 'test'").reset_index(drop=True)
-    shapes, origins = ([of(image) for image in table["image"]] for of in (store.shape, store.origin))
+    shapes, origins = ([of(tile) for tile in table["tile"]] for of in (store.shape, store.origin))
     height, width = np.transpose(shapes)
     z, y, x = np.transpose(origins)
     border = (table["x0"] == 0) | (table["y0"] == 0) | (table["x1"] == width) | (table["y1"] == height)
@@ -50,19 +50,19 @@ def sizes(areas: pd.Series) -> list[str]:
     return [f"{bounds[i]:g}–{bounds[min(i + 1, len(bounds) - 1)]:g}" for i in place]
 
 
-def describe(cell: Cell, score: str, history: str, exact: pd.DataFrame, rules: dict[str, Any]) -> pd.DataFrame:
+def describe(cell: Cell, score: str, history: str, exact: pd.DataFrame) -> pd.DataFrame:
     """One cell's objects with their scores and the groups that they belong to."""
     table = pd.read_csv(score).merge(exact.drop(columns=["area", "split"]), on=KEYS)
-    steps = pd.read_parquet(history, columns=HISTORY).sort_values([*KEYS, "pass"]).groupby(KEYS)
+    steps = pd.read_parquet(history, columns=HISTORY).sort_values([*KEYS, "iteration"]).groupby(KEYS)
     first, last = steps.first().reset_index(), steps.last().reset_index()
     prompt = table[KEYS].merge(first, on=KEYS)
     ratio = area(prompt) / area(table)
     end = table[KEYS].merge(last, on=KEYS)
     return table.assign(
         **cell._asdict(),
-        sign=np.select([ratio > 1 + SAME_SIZE, ratio < 1 - SAME_SIZE], ["too large", "too small"], UNCHANGED),
+        direction=np.select([ratio > 1 + SAME_SIZE, ratio < 1 - SAME_SIZE], ["too large", "too small"], UNCHANGED),
         gain=table["iou_iterated"] - table["iou"],
-        capped=(end["pass"] >= rules["passes"]) & (end["change_rate"] > rules["tau"]),
+        capped=end["ended"] == "cap",
     )
 
 
@@ -76,11 +76,11 @@ def group_lines(key: tuple[Any, ...], cell: pd.DataFrame) -> Iterator[dict[str, 
     dataset, model, level = key
     ordered = cell.sort_values("area")
     parts = [("all", "all", cell)]
-    for by in ("size", "sign", "border"):
+    for by in ("size", "direction", "border"):
         parts += [(by, str(group), part) for group, part in ordered.groupby(by, sort=False)]
     for by, group, part in parts:
-        by_image = part.groupby("image")["gain"]
-        gain = clustered(Tally(np.array([by_image.sum()]), np.array(by_image.size(), np.float64)))
+        by_tile = part.groupby("tile")["gain"]
+        gain = clustered(ClusterSums(np.array([by_tile.sum()]), np.array(by_tile.size(), np.float64)))
         yield {
             "dataset": dataset,
             "model": model,
@@ -99,18 +99,18 @@ def group_lines(key: tuple[Any, ...], cell: pd.DataFrame) -> Iterator[dict[str, 
         }
 
 
-def change_lines(passes: list[str]) -> Iterator[dict[str, object]]:
-    """The quartiles of the change rate at each repeated pass of a data set, model and level, all seeds together."""
-    cells = pd.DataFrame([Cell.of(path) for path in passes]).assign(path=passes)
+def change_lines(iterations: list[str]) -> Iterator[dict[str, object]]:
+    """The quartiles of the change rate at each iteration of a data set, model and level, all seeds together."""
+    cells = pd.DataFrame([Cell.of(path) for path in iterations]).assign(path=iterations)
     for (dataset, model, level), files in cells.groupby(["dataset", "model", "level"], sort=False)["path"]:
-        rates = pd.concat(pd.read_parquet(path, columns=["pass", "change_rate"]) for path in files)
-        for number, rate in rates[rates["pass"] > 0].groupby("pass")["change_rate"]:
+        rates = pd.concat(pd.read_parquet(path, columns=["iteration", "change_rate"]) for path in files)
+        for number, rate in rates[rates["iteration"] > 0].groupby("iteration")["change_rate"]:
             low, median, high = rate.quantile(QUARTILES)
             yield {
                 "dataset": dataset,
                 "model": model,
                 "level": level,
-                "pass": number,
+                "iteration": number,
                 "objects": len(rate),
                 "change_rate": median,
                 "change_rate_low": low,

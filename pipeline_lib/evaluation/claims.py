@@ -2,7 +2,7 @@
 
 A claim is made of conditions: this difference is above that bar. A condition is shown where the whole 95 % interval and
 each seed meet it, contradicted where none of the interval and no seed does, and undecided between: the interval is
-about other images, and does not know that another training may end elsewhere. A claim is shown if all of its conditions
+about other tiles, and does not know that another training may end elsewhere. A claim is shown if all of its conditions
 are (no correction is needed, as each must pass on its own), contradicted if one is, and else undecided. Printed figures
 have no interval and decide alone.
 """
@@ -14,7 +14,7 @@ from math import isnan
 from statistics import fmean
 from typing import Literal, NamedTuple
 
-from pipeline_lib.evaluation.statistics import DECIMALS, Estimate, Tally, clustered, contrast
+from pipeline_lib.evaluation.statistics import DECIMALS, ClusterSums, Estimate, clustered, contrast
 
 TRAINED = (0, 10, 20)  # per cent; the claims name their levels, whatever a config trains or runs
 UNSEEN = (30, 40)
@@ -40,15 +40,15 @@ class NotRunError(LookupError):
 
 @dataclass(frozen=True)
 class Seconds:
-    """Mean time of one image with proposed P + K at the highest of the claims' levels, of one seed.
+    """Mean time of one tile with proposed P + K at the highest of the claims' levels, of one seed.
 
-    `passes` are the repeated predictions of an image's slowest object: so often would an uncached encoder run again.
+    `iterations` are the repeated predictions of a tile's slowest object: so often would an uncached encoder run again.
     """
 
     encode: float
     first: float
     repeated: float
-    passes: float
+    iterations: float
 
     @property
     def ratio(self) -> float:
@@ -57,8 +57,8 @@ class Seconds:
 
     @property
     def uncached(self) -> float:
-        """The same if the encoder ran at each pass."""
-        return self.ratio + self.passes * self.encode / (self.encode + self.first)
+        """The same if the encoder ran at each iteration."""
+        return self.ratio + self.iterations * self.encode / (self.encode + self.first)
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,10 @@ class Figures:
     mIoU by row and level, iterations of proposed P + K by level (per cent), seconds of each seed where they were taken.
     """
 
-    miou: Mapping[tuple[Row, int], Tally]
-    iterations: Mapping[int, Tally]
+    miou: Mapping[tuple[Row, int], ClusterSums]
+    iterations: Mapping[int, ClusterSums]
     seconds: Sequence[Seconds] = ()
-    estimate: Callable[[Tally], Estimate] = clustered
+    estimate: Callable[[ClusterSums], Estimate] = clustered
 
     def gain(self, row: Row, over: Row, level: int) -> Estimate:
         """The difference in mIoU at a level."""
@@ -90,12 +90,12 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Bars:
+class Thresholds:
     """Numbers for what the paper says in words: mIoU, a factor of gains, a factor of time."""
 
-    slight_loss: float
-    far_more: float
-    little_time: float
+    max_loss: float
+    min_gain_ratio: float
+    max_time_ratio: float
 
 
 @dataclass(frozen=True)
@@ -145,28 +145,28 @@ def _listed(estimates: Iterable[Estimate]) -> str:
     return ", ".join(map(with_interval, estimates))
 
 
-def _proposed_beats_sam(figures: Figures, bars: Bars) -> Verdict:
+def _proposed_beats_sam(figures: Figures, bars: Thresholds) -> Verdict:
     gains = {over: [figures.gain(P, over, level) for level in UNSEEN] for over in (SAM, SAM_P)}
     because = "; ".join(f"over {PAPER_ROWS[over]} {_listed(by_level)}" for over, by_level in gains.items())
     return Verdict(_all(_above(gain, 0) for by_level in gains.values() for gain in by_level), because)
 
 
-def _iterating_gains_far_more(figures: Figures, bars: Bars) -> Verdict:
+def _iterating_gains_min_gain_ratio(figures: Figures, bars: Thresholds) -> Verdict:
     by_iterating = [figures.gain(PK, P, level) for level in UNSEEN]
     by_token = [figures.gain(P, SAM, level) for level in UNSEEN]
-    excess = {PK: 1, P: -1 - bars.far_more, SAM: bars.far_more}  # K's gain less so many of P's
+    excess = {PK: 1, P: -1 - bars.min_gain_ratio, SAM: bars.min_gain_ratio}  # K's gain less so many of P's
     excesses = [figures.combined(excess, level) for level in UNSEEN]
     word = _all(_above(figure, 0) for figure in (*by_iterating, *excesses))
-    because = f"K {_listed(by_iterating)}; P over SAM {_listed(by_token)}; K less {bars.far_more:g} × that "
+    because = f"K {_listed(by_iterating)}; P over SAM {_listed(by_token)}; K less {bars.min_gain_ratio:g} × that "
     return Verdict(word, because + _listed(excesses))
 
 
-def _iterating_costs_little(figures: Figures, bars: Bars) -> Verdict:
+def _iterating_costs_little(figures: Figures, bars: Thresholds) -> Verdict:
     gains = [figures.gain(PK, P, level) for level in TRAINED]
-    return Verdict(_all(_at_least(gain, -bars.slight_loss) for gain in gains), f"K {_listed(gains)}")
+    return Verdict(_all(_at_least(gain, -bars.max_loss) for gain in gains), f"K {_listed(gains)}")
 
 
-def _iterations_grow(figures: Figures, bars: Bars) -> Verdict:
+def _iterations_grow(figures: Figures, bars: Thresholds) -> Verdict:
     """The ends are decided by their difference's interval; a step between that does not fall on average is let pass.
 
     Of a step from 1.00 to 1.01, no interval could show that it does not fall.
@@ -186,24 +186,24 @@ def _iterations_grow(figures: Figures, bars: Bars) -> Verdict:
     return Verdict(_all([_above(ends, 0), *level_steps]), because)
 
 
-def _iterating_takes_little_time(figures: Figures, bars: Bars) -> Verdict:
-    """Of times there is no sample of images, but one run for each seed: all of them must agree."""
+def _iterating_takes_max_time_ratio(figures: Figures, bars: Thresholds) -> Verdict:
+    """Of times there is no sample of tiles, but one run for each seed: all of them must agree."""
     if not figures.seconds:
         raise NotRunError(f"{PAPER_ROWS[PK]} at {UNSEEN[-1]} % was not timed")
     ratios = [round(seconds.ratio, DECIMALS) for seconds in figures.seconds]
-    encode, first, repeated, passes, uncached = (
+    encode, first, repeated, iterations, uncached = (
         fmean(getattr(seconds, name) for seconds in figures.seconds)
-        for name in ("encode", "first", "repeated", "passes", "uncached")
+        for name in ("encode", "first", "repeated", "iterations", "uncached")
     )
     spread = f" ({min(ratios):.2f} to {max(ratios):.2f} over seeds)" if len(ratios) > 1 else ""
     because = (
         f"× {fmean(ratios):.2f}{spread}: encoder {encode:.3f} s, first masks {first:.3f} s, repeated ones "
-        f"{repeated:.3f} s an image; with the encoder run again at each of an image's {passes:.1f} passes it would be "
-        f"× {uncached:.2f}"
+        f"{repeated:.3f} s a tile; with the encoder run again at each of a tile's {iterations:.1f} iterations it would "
+        f"be × {uncached:.2f}"
     )
-    if max(ratios) <= bars.little_time:
+    if max(ratios) <= bars.max_time_ratio:
         return Verdict("shown", because)
-    return Verdict("contradicted" if min(ratios) > bars.little_time else "undecided", because)
+    return Verdict("contradicted" if min(ratios) > bars.max_time_ratio else "undecided", because)
 
 
 @dataclass(frozen=True)
@@ -212,23 +212,23 @@ class Claim:
 
     name: str
     says: str
-    decide: Callable[[Figures, Bars], Verdict]
+    decide: Callable[[Figures, Thresholds], Verdict]
 
 
 CLAIMS = (
     Claim("C1", "proposed P beats SAM and SAM + P at 30 and 40 %", _proposed_beats_sam),
     Claim(
         "C2",
-        "K improves proposed P at 30 and 40 %, by more than {far_more:g} × what P gains over SAM",
-        _iterating_gains_far_more,
+        "K improves proposed P at 30 and 40 %, by more than {min_gain_ratio:g} × what P gains over SAM",
+        _iterating_gains_min_gain_ratio,
     ),
-    Claim("C3", "K costs proposed P at most {slight_loss:g} mIoU at 0, 10 and 20 %", _iterating_costs_little),
+    Claim("C3", "K costs proposed P at most {max_loss:g} mIoU at 0, 10 and 20 %", _iterating_costs_little),
     Claim("C4", "iterations never fall as the deviation grows, and end higher than they begin", _iterations_grow),
-    Claim("C5", "at 40 %, K makes an image take at most × {little_time:g} the time", _iterating_takes_little_time),
+    Claim("C5", "at 40 %, K makes a tile take at most × {max_time_ratio:g} the time", _iterating_takes_max_time_ratio),
 )
 
 
-def decide(claim: Claim, figures: Figures, bars: Bars) -> tuple[str, Word, str]:
+def decide(claim: Claim, figures: Figures, bars: Thresholds) -> tuple[str, Word, str]:
     """What the claim says, the verdict's word, and why."""
     says = f"{claim.name} {claim.says.format_map(asdict(bars))}"
     try:

@@ -1,18 +1,18 @@
 """The figures that the paper printed: its tables 1 to 3, by the names a config's `published` gives them."""
 
 from pipeline_lib.evaluation.claims import PK, SAM, SAM_P, Figures, P, Row
-from pipeline_lib.evaluation.statistics import Tally, printed
+from pipeline_lib.evaluation.statistics import ClusterSums, printed
 
 LEVELS = (0, 10, 20, 30, 40)  # per cent
 
 
 def _table(miou: dict[Row, tuple[float, ...]], iterations: tuple[float, ...]) -> Figures:
     by_level = {
-        (row, level): Tally.printed(value)
+        (row, level): ClusterSums.printed(value)
         for row, values in miou.items()
         for level, value in zip(LEVELS, values, strict=True)
     }
-    counts = {level: Tally.printed(count) for level, count in zip(LEVELS, iterations, strict=True)}
+    counts = {level: ClusterSums.printed(count) for level, count in zip(LEVELS, iterations, strict=True)}
     return Figures(by_level, counts, estimate=printed)
 
 

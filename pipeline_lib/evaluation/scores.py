@@ -6,15 +6,15 @@ import pandas as pd
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.masks import from_rle, iou, together
 
-KEYS = ["image", "object"]
+KEYS = ["tile", "object"]
 
 
 COLUMNS = [*KEYS, "area", "iou", "iou_iterated", "iterations", "foreground_iou", "foreground_iou_iterated"]
 
 
-def score_image(history: pd.DataFrame, tiles: Store, image: int) -> pd.DataFrame:
-    """One row for each object of one image, from the passes of all of them."""
-    labels = tiles.objects(image)
+def score_tile(history: pd.DataFrame, tiles: Store, tile: int) -> pd.DataFrame:
+    """One row for each object of one tile, from the iterations of all of them."""
+    labels = tiles.objects(tile)
     h, w = labels.shape
     ends = history.groupby("object").first(), history[history["output"]].set_index("object")  # each object's two masks
     first, output = (np.stack([from_rle(counts, (h, w)) for counts in end["mask"]]) for end in ends)
@@ -22,7 +22,7 @@ def score_image(history: pd.DataFrame, tiles: Store, image: int) -> pd.DataFrame
     truths = labels == objects[:, None, None]
     return pd.DataFrame(
         {
-            "image": image,
+            "tile": tile,
             "object": objects,
             "iou": iou(first, truths),
             "iou_iterated": iou(output, truths),

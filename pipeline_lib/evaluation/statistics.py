@@ -1,13 +1,13 @@
 """How sure a figure is: intervals and tests of means over objects that come in clusters.
 
-Objects of one image (a tile) share its contrast, its staining and their membranes, so images are what is resampled,
+Objects of one tile (a tile) share its contrast, its staining and their membranes, so tiles are what is resampled,
 with all of their objects. What that does not cover:
 
-- Images of one specimen are not independent either: neighbouring tiles share the cells cut by their border, and
+- Tiles of one specimen are not independent either: neighbouring tiles share the cells cut by their border, and
   successive slices show the same cells again. Clusters of slices would mend the former and not the latter, and five
-  slices are too few to resample. Intervals are about other images of the same specimen, not about other specimens.
-- With few images no interval is good: below about ten, take it for an indication. The tables give the number.
-- An object's figure is averaged over seeds first. The interval is about images alone; about seeds are the standard
+  slices are too few to resample. Intervals are about other tiles of the same specimen, not about other specimens.
+- With few tiles no interval is good: below about ten, take it for an indication. The tables give the number.
+- An object's figure is averaged over seeds first. The interval is about tiles alone; about seeds are the standard
   deviation and the range, as a few of them are too few to resample.
 """
 
@@ -23,7 +23,7 @@ from scipy import stats
 from pipeline_lib.errors import DataError
 
 CONFIDENCE = 0.95
-RESAMPLES = 9999  # of images, or of their signs; all 2^n signs where there are not more
+RESAMPLES = 9999  # of tiles, or of their signs; all 2^n signs where there are not more
 SEED = 0  # the same figures have the same intervals
 DECIMALS = 6  # of every number that is written; verdicts and tables are made from the rounded ones, so a tie stays one
 
@@ -31,17 +31,17 @@ Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
-class Tally:
-    """A figure by image: it is the sum of the totals over the sum of the counts.
+class ClusterSums:
+    """A figure by tile: it is the sum of the totals over the sum of the counts.
 
-    Tallies of the same test objects have the same images and counts, and so can be subtracted.
+    Tallies of the same test objects have the same tiles and counts, and so can be subtracted.
     """
 
-    totals: NDArray[np.float64]  # (seeds, images)
-    counts: NDArray[np.float64]  # (images,)
+    totals: NDArray[np.float64]  # (seeds, tiles)
+    counts: NDArray[np.float64]  # (tiles,)
 
     @classmethod
-    def printed(cls, figure: float) -> "Tally":
+    def printed(cls, figure: float) -> "ClusterSums":
         """A figure of which nothing else is known."""
         return cls(np.array([[figure]]), np.array([1.0]))
 
@@ -67,30 +67,30 @@ def _ratio(totals: NDArray[np.float64], counts: NDArray[np.float64], axis: int =
 
 
 class Average(NamedTuple):
-    """How an mIoU is averaged: by objects, which weigh alike, or by images, which do."""
+    """How an mIoU is averaged: by objects, which weigh alike, or by tiles, which do."""
 
     words: str
     prefix: str  # of the score's column
-    by: Literal["object", "image"]
+    by: Literal["object", "tile"]
 
 
 AVERAGES = {  # by the config's `miou`
     "object": Average("mean over the test objects", "", "object"),
-    "image": Average("mean over the test images of their objects' mean", "", "image"),
-    "foreground": Average("mean over the test images, all objects of one taken together,", "foreground_", "image"),
+    "tile": Average("mean over the test tiles of their objects' mean", "", "tile"),
+    "foreground": Average("mean over the test tiles, all objects of one taken together,", "foreground_", "tile"),
 }
 
 
-def tally(scores: list[pd.DataFrame], column: str, miou: str = "object") -> Tally:
+def tally(scores: list[pd.DataFrame], column: str, miou: str = "object") -> ClusterSums:
     """The tally of a column of the stage score's tables, one for each seed, all of the same objects in one order."""
     average = AVERAGES[miou]
-    images = [table.groupby("image")[average.prefix + column] for table in scores]
+    tiles = [table.groupby("tile")[average.prefix + column] for table in scores]
     if average.by == "object":
-        return Tally(np.array([image.sum() for image in images]), np.array(images[0].size(), np.float64))
-    return Tally(np.array([image.mean() for image in images]), np.ones(images[0].ngroups))
+        return ClusterSums(np.array([tile.sum() for tile in tiles]), np.array(tiles[0].size(), np.float64))
+    return ClusterSums(np.array([tile.mean() for tile in tiles]), np.ones(tiles[0].ngroups))
 
 
-def contrast(tallies: Mapping[Key, Tally], weights: Mapping[Key, float]) -> Tally:
+def contrast(tallies: Mapping[Key, ClusterSums], weights: Mapping[Key, float]) -> ClusterSums:
     """The weighted sum of some tallies of the same objects, as {new: 1, old: -1} is their difference.
 
     Raises:
@@ -100,13 +100,13 @@ def contrast(tallies: Mapping[Key, Tally], weights: Mapping[Key, float]) -> Tall
     counts = chosen[0].counts
     if any(not np.array_equal(each.counts, counts) or len(each.totals) != len(chosen[0].totals) for each in chosen):
         raise DataError(f"{', '.join(map(str, weights))}: figures of different objects or seeds cannot be compared")
-    return Tally(np.tensordot(list(weights.values()), [each.totals for each in chosen], axes=1), counts)
+    return ClusterSums(np.tensordot(list(weights.values()), [each.totals for each in chosen], axes=1), counts)
 
 
-def clustered(tally: Tally) -> Estimate:
-    """The mean over seeds, with the expanded percentile interval of a bootstrap over images.
+def clustered(tally: ClusterSums) -> Estimate:
+    """The mean over seeds, with the expanded percentile interval of a bootstrap over tiles.
 
-    The interval is NaN for a single image, the standard deviation (n − 1) for a single seed.
+    The interval is NaN for a single tile, the standard deviation (n − 1) for a single seed.
     """
     totals, counts = tally.totals.mean(axis=0), tally.counts
     low = high = np.nan
@@ -127,26 +127,26 @@ def clustered(tally: Tally) -> Estimate:
     return Estimate(*(round(float(figure), DECIMALS) for figure in found))
 
 
-def expanded(images: int) -> float:
-    """The confidence level to ask of the percentile method, so that few images do not make the interval too narrow.
+def expanded(tiles: int) -> float:
+    """The confidence level to ask of the percentile method, so that few tiles do not make the interval too narrow.
 
     Hesterberg 2015, "What teachers should know about the bootstrap": resamples spread by √((n − 1) / n) too little, and
     their quantiles are the normal distribution's where Student's are due.
     """
-    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, images - 1) * np.sqrt(images / (images - 1))
+    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, tiles - 1) * np.sqrt(tiles / (tiles - 1))
     return float(2 * stats.norm.cdf(quantile) - 1)
 
 
-def printed(tally: Tally) -> Estimate:
+def printed(tally: ClusterSums) -> Estimate:
     """A printed figure, taken as exact."""
     value = round(float(tally.by_seed.mean()), DECIMALS)
     return Estimate(value, value, value, np.nan, value, value)
 
 
-def p_value(difference: Tally) -> float:
-    """Two-sided p of no difference, by flipping the signs of whole images (Fisher's randomisation test of pairs).
+def p_value(difference: ClusterSums) -> float:
+    """Two-sided p of no difference, by flipping the signs of whole tiles (Fisher's randomisation test of pairs).
 
-    Under the null either row could have been the other in each image. NaN for a single image; n images cannot give less
+    Under the null either row could have been the other in each tile. NaN for a single tile; n tiles cannot give less
     than 2 / 2^n.
     """
     if len(difference.counts) < 2:

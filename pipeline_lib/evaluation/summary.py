@@ -10,9 +10,9 @@ from typing import Any, Literal, NamedTuple, TypedDict
 import pandas as pd
 
 from pipeline_lib.errors import DataError
-from pipeline_lib.evaluation.claims import CLAIMS, PAPER_MODELS, PK, UNSEEN, Bars, Figures, Row, Seconds, decide
+from pipeline_lib.evaluation.claims import CLAIMS, PAPER_MODELS, PK, UNSEEN, Figures, Row, Seconds, Thresholds, decide
 from pipeline_lib.evaluation.scores import KEYS
-from pipeline_lib.evaluation.statistics import Estimate, Tally, clustered, contrast, p_value, tally
+from pipeline_lib.evaluation.statistics import ClusterSums, Estimate, clustered, contrast, p_value, tally
 
 
 class DatasetTitle(TypedDict):
@@ -26,7 +26,7 @@ class ModelTitle(TypedDict):
     """What the first columns of a row say."""
 
     title: str
-    prompt_tuning: bool
+    prompt_tuned: bool
 
 
 class Experiment(TypedDict):
@@ -35,8 +35,9 @@ class Experiment(TypedDict):
     datasets: dict[str, DatasetTitle]
     models: dict[str, ModelTitle]
     levels: list[int]
+    seeds: list[int]
     claims: dict[str, float]
-    miou: Literal["object", "image", "foreground"]
+    miou: Literal["object", "tile", "foreground"]
 
 
 class Cell(NamedTuple):
@@ -91,7 +92,7 @@ class Measured(NamedTuple):
     lines: list[Line]
     differences: list[Difference]
     claims: list[tuple[str, str, str]]  # says, verdict, because
-    size: tuple[int, int, int]  # objects, images, seeds
+    size: tuple[int, int, int]  # objects, tiles, seeds
 
 
 def measure(dataset: str, runs: Runs, experiment: Experiment) -> Measured:
@@ -107,20 +108,22 @@ def measure(dataset: str, runs: Runs, experiment: Experiment) -> Measured:
         for (model, level), scores in tables.items()
         for iterated, column in ((False, "iou"), (True, "iou_iterated"))
     }
-    passes = {key: tally(scores, "iterations") for key, scores in tables.items()}
-    of_pk = {level: passes[model, level] for model, level in passes if model == PK.model}
+    iterations = {key: tally(scores, "iterations") for key, scores in tables.items()}
+    of_pk = {level: iterations[model, level] for model, level in iterations if model == PK.model}
     figures = Figures(miou, of_pk, seconds_of(dataset, runs))
-    bars, first = Bars(**experiment["claims"]), next(iter(tables.values()))
+    bars, first = Thresholds(**experiment["claims"]), next(iter(tables.values()))
     return Measured(
         dataset,
         figures,
         [
-            Line(dataset, row, level, clustered(each), clustered(passes[row.model, level]) if row.iterated else None)
+            Line(
+                dataset, row, level, clustered(each), clustered(iterations[row.model, level]) if row.iterated else None
+            )
             for (row, level), each in miou.items()
         ],
         list(differences_of(dataset, miou)),
         [decide(claim, figures, bars) for claim in CLAIMS],
-        (len(first[0]), first[0]["image"].nunique(), len(first)),
+        (len(first[0]), first[0]["tile"].nunique(), len(first)),
     )
 
 
@@ -139,7 +142,7 @@ def check_objects(scores: Mapping[Cell, pd.DataFrame]) -> None:
             )
 
 
-def differences_of(dataset: str, miou: Mapping[tuple[Row, int], Tally]) -> Iterator[Difference]:
+def differences_of(dataset: str, miou: Mapping[tuple[Row, int], ClusterSums]) -> Iterator[Difference]:
     """Of every two rows that differ in one thing, the later less the earlier, at every level; ours follow others."""
     rows = sorted(dict.fromkeys(row for row, _ in miou), key=lambda row: (row.iterated, row.model not in PAPER_MODELS))
     for over, row in combinations(rows, 2):
@@ -151,16 +154,16 @@ def differences_of(dataset: str, miou: Mapping[tuple[Row, int], Tally]) -> Itera
 
 
 def seconds_of(dataset: str, runs: Runs) -> list[Seconds]:
-    """Of each seed, per image, of the proposed model at the highest of the claims' levels, where that was run."""
+    """Of each seed, per tile, of the proposed model at the highest of the claims' levels, where that was run."""
     embed, found = runs.embed[dataset], []
     for cell in (cell for cell in runs.refine if cell == (dataset, PK.model, cell.seed, UNSEEN[-1])):
-        spent, images = runs.refine[cell], runs.scores[cell].groupby("image")
+        spent, tiles = runs.refine[cell], runs.scores[cell].groupby("tile")
         found.append(
             Seconds(
-                encode=embed["seconds_per_image"],
-                first=spent["first_seconds"] / spent["images"],
-                repeated=spent["repeated_seconds"] / spent["images"],
-                passes=float(images["iterations"].max().mean()),
+                encode=embed["seconds_per_tile"],
+                first=spent["first_seconds"] / spent["tiles"],
+                repeated=spent["repeated_seconds"] / spent["tiles"],
+                iterations=float(tiles["iterations"].max().mean()),
             )
         )
     return found
@@ -172,7 +175,7 @@ def _seeds_of(dataset: str, runs: Runs) -> list[int]:
 
 def csv_line(line: Line, measured: Measured) -> dict[str, object]:
     """A line of tables.csv."""
-    objects, images, seeds = measured.size
+    objects, tiles, seeds = measured.size
     return {
         "dataset": line.dataset,
         "model": line.row.model,
@@ -181,7 +184,7 @@ def csv_line(line: Line, measured: Measured) -> dict[str, object]:
         **_columns("miou", line.miou),
         **_columns("mean_iterations", line.iterations or Estimate(*[math.nan] * 4)),
         "objects": objects,
-        "images": images,
+        "tiles": tiles,
         "seeds": seeds,
     }
 

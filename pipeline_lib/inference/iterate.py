@@ -13,27 +13,29 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline_lib.data.dataset import Store
-from pipeline_lib.data.masks import Mask, largest_component, rectangle, to_rle
-from pipeline_lib.inference.predictor import Boxes, Decoder
+from pipeline_lib.data.masks import Mask, to_rle
+from pipeline_lib.inference.next_box import next_box
+from pipeline_lib.inference.predictor import Boxes, Predictor
 from pipeline_lib.model.embeddings import Embeddings
 from pipeline_lib.runtime.device import clock, device
 
 # From boxes (N, 4), and the number of the object that each is of, ascending, to masks YX and predicted IoU (N).
+Ending = Literal["converged", "cycle", "empty", "cap"]
 Predict = Callable[[Sequence[int], Boxes], tuple[Sequence[Mask], NDArray[np.float32]]]
 
 
 @dataclass(frozen=True)
-class Rules:
+class IterationConfig:
     """When an object's mask counts as final, and what its next box is drawn around."""
 
     tau: float  # change rate up to which a mask has converged
-    passes: int  # at most so many repeated predictions
+    max_iterations: int
     largest_component: bool  # draw the box around the mask's largest component only
-    output: Literal["last", "best"]  # the pass that counts: the last, or that of the highest predicted IoU
+    select: Literal["last", "best"]  # the iteration that counts: the last, or that of the highest predicted IoU
 
 
 @dataclass(frozen=True)
-class Pass:
+class Iteration:
     """One prediction of one object."""
 
     box: NDArray[np.float32]  # (4,), as prompted
@@ -52,34 +54,24 @@ class Timing:
     repeated_predictions: int = 0
 
 
-def first_passes(predict: Predict, boxes: Boxes) -> list[Pass]:
+def first_iterations(predict: Predict, boxes: Boxes) -> list[Iteration]:
     """The masks of all objects' boxes as they came."""
     made = predict(range(len(boxes)), boxes)
-    return [Pass(box, mask, float(iou), np.nan) for box, mask, iou in zip(boxes, *made, strict=True)]
+    return [Iteration(box, mask, float(iou), np.nan) for box, mask, iou in zip(boxes, *made, strict=True)]
 
 
-def iterate(predict: Predict, first: Sequence[Pass], rules: Rules) -> list[list[Pass]]:
-    """Prompt with the rectangle of each object's last mask until it settles; returns each object's passes in order.
+def iterate(predict: Predict, first: Sequence[Iteration], config: IterationConfig) -> list[list[Iteration]]:
+    """Prompt with the next box of each object's last mask until its iteration ends.
 
-    Only objects that have not settled are predicted again. An object whose first mask is empty has no rectangle to
-    prompt with and stays at its first pass.
+    Returns each object's iterations in order, the first mask among them. Only objects that go on are predicted again.
     """
     histories = [[start] for start in first]
-    active = [number for number, start in enumerate(first) if start.mask.any()]
-    for _ in range(rules.passes):
-        if not active:
-            break
-        boxes = np.stack([next_box(histories[number][-1].mask, rules) for number in active])
+    while active := [number for number, history in enumerate(histories) if ending(history, config) is None]:
+        boxes = np.stack([next_box(histories[number][-1].mask, config.largest_component) for number in active])
         for number, box, mask, iou in zip(active, boxes, *predict(active, boxes), strict=True):
             history = histories[number]
-            history.append(Pass(box, mask, float(iou), change_rate(mask, history[-1].mask, box)))
-        active = [number for number in active if not settled(histories[number], rules.tau)]
+            history.append(Iteration(box, mask, float(iou), change_rate(mask, history[-1].mask, box)))
     return histories
-
-
-def next_box(mask: Mask, rules: Rules) -> NDArray[np.float32]:
-    """The rectangle (4,) around a mask that is not empty."""
-    return rectangle(largest_component(mask) if rules.largest_component else mask)
 
 
 def change_rate(mask: Mask, previous: Mask, box: NDArray[np.float32]) -> float:
@@ -88,61 +80,73 @@ def change_rate(mask: Mask, previous: Mask, box: NDArray[np.float32]) -> float:
     return float(np.count_nonzero(mask ^ previous) / ((x1 - x0) * (y1 - y0)))
 
 
-def settled(history: Sequence[Pass], tau: float) -> bool:
-    """Whether the last mask hardly changed, is empty, or is that of two passes ago and would return forever."""
+def ending(history: Sequence[Iteration], config: IterationConfig) -> Ending | None:
+    """Why an object's iteration ends with its last mask, or None if it goes on.
+
+    `empty`: there is no box to go on with; `converged`: the mask hardly changed; `cycle`: it is the mask of two
+    iterations ago and would return for ever; `cap`: there were as many iterations as are allowed.
+    """
     last = history[-1]
-    repeats = len(history) > 2 and np.array_equal(last.mask, history[-3].mask)
-    return last.change_rate <= tau or not last.mask.any() or repeats
+    if not last.mask.any():
+        return "empty"
+    if last.change_rate <= config.tau:
+        return "converged"
+    if len(history) > 2 and np.array_equal(last.mask, history[-3].mask):
+        return "cycle"
+    return "cap" if len(history) > config.max_iterations else None
 
 
-def output_of(history: Sequence[Pass], rules: Rules) -> int:
-    """The pass whose mask is the output: of those that are not empty the last, or the best; or the first of all."""
+def output_of(history: Sequence[Iteration], config: IterationConfig) -> int:
+    """The iteration whose mask is the output: of those with a mask the last, or the best; where none has, the first."""
     present = [index for index, each in enumerate(history) if each.mask.any()]
-    if rules.output == "best":
+    if config.select == "best":
         return max(present, key=lambda index: history[index].predicted_iou, default=0)
     return max(present, default=0)
 
 
-def rows_of(objects: pd.DataFrame, histories: Sequence[Sequence[Pass]], rules: Rules) -> Iterator[dict[str, Any]]:
-    """The rows of the table of passes, for some rows of the table of boxes."""
-    for image, label, history in zip(objects["image"], objects["object"], histories, strict=True):
-        output = output_of(history, rules)
+def rows_of(
+    objects: pd.DataFrame, histories: Sequence[Sequence[Iteration]], config: IterationConfig
+) -> Iterator[dict[str, Any]]:
+    """The rows of the table of iterations, for some rows of the table of boxes."""
+    for tile, label, history in zip(objects["tile"], objects["object"], histories, strict=True):
+        output = output_of(history, config)
         for index, each in enumerate(history):
             yield {
-                "image": image,
+                "tile": tile,
                 "object": label,
-                "pass": index,
+                "iteration": index,
                 **dict(zip(("x0", "y0", "x1", "y1"), each.box, strict=True)),
                 "change_rate": each.change_rate,
                 "predicted_iou": each.predicted_iou,
                 "mask": to_rle(each.mask),
                 "output": index == output,
+                "ended": ending(history, config) if index == len(history) - 1 else None,
             }
 
 
 @dataclass(frozen=True)
 class Inference:
-    """A trained model on a store's images."""
+    """A trained model on a store's tiles."""
 
     tiles: Store
     cache: Embeddings
-    decoder: Decoder
-    rules: Rules
+    decoder: Predictor
+    config: IterationConfig
 
     def of(self, objects: pd.DataFrame, boxes: Boxes) -> dict[str, Any]:
-        """All passes of some rows of the table of boxes, as rows of `SCHEMA`, and their `Timing`; prompts (N, 4)."""
-        embeddings = {image: self.cache[image].to(device()) for image in objects["image"].unique()}
+        """All iterations of some rows of the table of boxes, as rows of `SCHEMA`, and their `Timing`; boxes (N, 4)."""
+        embeddings = {tile: self.cache[tile].to(device()) for tile in objects["tile"].unique()}
         started = clock()
         seen = self.decoder.views(embeddings.values(), map(self.tiles.shape, embeddings))
-        by_image = dict(zip(embeddings, seen, strict=True))
-        views = [by_image[image] for image in objects["image"]]
+        by_tile = dict(zip(embeddings, seen, strict=True))
+        views = [by_tile[tile] for tile in objects["tile"]]
 
         def predict(numbers: Sequence[int], boxes: Boxes) -> tuple[Sequence[Mask], NDArray[np.float32]]:
             return self.decoder.predict([views[number] for number in numbers], boxes)
 
-        first = first_passes(predict, boxes)
+        first = first_iterations(predict, boxes)
         middle = clock()
-        histories = iterate(predict, first, self.rules)
+        histories = iterate(predict, first, self.config)
         repeated = sum(len(history) - 1 for history in histories)
         timing = Timing(len(objects), middle - started, clock() - middle, repeated)
-        return {"timing": asdict(timing), "rows": list(rows_of(objects, histories, self.rules))}
+        return {"timing": asdict(timing), "rows": list(rows_of(objects, histories, self.config))}

@@ -1,4 +1,4 @@
-"""Boxes to masks at the images' own resolution: what training, validation and inference share."""
+"""Boxes to masks at the tiles' own resolution: what training, validation and inference share."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from torch import Tensor
 from pipeline_lib.data.masks import Mask
 from pipeline_lib.model.box_model import BoxModel
 from pipeline_lib.model.frame import Frame
-from pipeline_lib.model.mask_decoder import ImageSide
+from pipeline_lib.model.mask_decoder import ImageFeatures
 from pipeline_lib.runtime.device import Precision, autocast, device
 
-Boxes = NDArray[np.float32]  # (N, 4), XYXY half-open, pixels of the image
+Boxes = NDArray[np.float32]  # (N, 4), XYXY half-open, pixels of the tile
 
 # Boxes per call of the network, by kind of device: the same on every machine of a kind, as masks may depend on it by a
 # pixel. On a CPU twice as many are hardly faster (`benchmarks/README.md`) and take twice the memory. A GPU's number is
@@ -22,23 +22,23 @@ Boxes = NDArray[np.float32]  # (N, 4), XYXY half-open, pixels of the image
 CHUNK = {"cpu": 16, "cuda": 64}
 
 
-def forward(model: BoxModel, frame: Frame, images: Sequence[ImageSide], boxes: Boxes) -> tuple[Tensor, Tensor]:
-    """Low-resolution logits (N, g, g) and predicted IoU (N), float32, of boxes (N, 4), one of each of the images."""
-    there = frame.to_network(boxes).to(images[0].features.device, non_blocking=True)  # else it would wait for a GPU
-    logits, predicted_iou = model(images, there)
+def forward(model: BoxModel, frame: Frame, tiles: Sequence[ImageFeatures], boxes: Boxes) -> tuple[Tensor, Tensor]:
+    """Low-resolution logits (N, g, g) and predicted IoU (N), float32, of boxes (N, 4), one of each of the tiles."""
+    there = frame.to_network(boxes).to(tiles[0].features.device, non_blocking=True)  # else it would wait for a GPU
+    logits, predicted_iou = model(tiles, there)
     return logits.float(), predicted_iou.float()
 
 
 @dataclass(frozen=True)
 class View:
-    """An image as a decoder sees it."""
+    """A tile as a decoder sees it."""
 
-    side: ImageSide
+    side: ImageFeatures
     shape: tuple[int, int]  # h, w, pixels
 
 
 @dataclass(frozen=True)
-class Decoder:
+class Predictor:
     """A model that is done learning, in the frame of a store's tiles."""
 
     model: BoxModel
@@ -47,9 +47,9 @@ class Decoder:
 
     @torch.inference_mode()
     def views(self, embeddings: Iterable[Tensor], shapes: Iterable[tuple[int, int]]) -> list[View]:
-        """Of some images their embeddings (1, 256, g, g), on any device, and shapes (h, w): all that boxes share."""
+        """Of some tiles their embeddings (1, 256, g, g), on any device, and shapes (h, w): all that boxes share."""
         with autocast(self.precision):
-            sides = self.model.image_sides(embedding.to(device()) for embedding in embeddings)
+            sides = self.model.image_features(embedding.to(device()) for embedding in embeddings)
         return [View(side, shape) for side, shape in zip(sides, shapes, strict=True)]
 
     @torch.inference_mode()
@@ -57,7 +57,7 @@ class Decoder:
         """The mask (h, w) and the predicted IoU (N) of each box.
 
         Args:
-            views: of one call of `views`, one for each box, at least one; boxes of an image are neighbours.
+            views: of one call of `views`, one for each box, at least one; boxes of a tile are neighbours.
             boxes: (N, 4).
         """
         chunk = CHUNK[device().type]

@@ -18,10 +18,9 @@ from torch.overrides import TorchFunctionMode
 from pipeline_lib.data.download import fetch
 from pipeline_lib.data.records import Backbone
 from pipeline_lib.errors import DataError, WeightsError
-from pipeline_lib.model.checkpoints import fill, read_tensors
+from pipeline_lib.model.checkpoints import load_weights, read_tensors
 from pipeline_lib.model.micro import build_micro
 from pipeline_lib.model.upstream import Sam, sam_model_registry
-from pipeline_lib.runtime.hashing import fingerprint
 
 BACKBONES: dict[str, Callable[[], Sam]] = {"micro": build_micro} | {
     name: sam_model_registry[name] for name in ("vit_b", "vit_l", "vit_h")
@@ -29,7 +28,7 @@ BACKBONES: dict[str, Callable[[], Sam]] = {"micro": build_micro} | {
 
 
 def build(name: str) -> Sam:
-    """The backbone's network with random weights, or within `shapes_only` with none.
+    """The backbone's network with random weights, or within `on_meta_device` with none.
 
     Raises:
         DataError: there is no such backbone.
@@ -49,7 +48,7 @@ class _WithoutDraws(TorchFunctionMode):
 
 
 @contextmanager
-def shapes_only() -> Iterator[None]:
+def on_meta_device() -> Iterator[None]:
     """What is built in it takes no time and memory for weights, which `fill` then gives it.
 
     That is the meta device but for normal draws, which give zeros or are left out: on that device they, and arithmetic
@@ -66,7 +65,7 @@ def load_backbone(manifest: str | Path) -> Sam:
         WeightsError: the checkpoint is no longer the file that the manifest was written for.
     """
     sam, backbone = shapes_of(manifest)
-    fill(sam, read_tensors(backbone.checkpoint), backbone.checkpoint)
+    load_weights(sam, read_tensors(backbone.checkpoint), backbone.checkpoint)
     return sam
 
 
@@ -77,9 +76,9 @@ def shapes_of(manifest: str | Path) -> tuple[Sam, Backbone]:
         WeightsError: the checkpoint is no longer the file that the manifest was written for.
     """
     backbone = Backbone.read(manifest)
-    if fingerprint(backbone.checkpoint) != backbone.fingerprint:
+    if not backbone.is_unchanged():
         raise WeightsError(f"{backbone.checkpoint}: changed since {manifest} was written for it; run weights again")
-    with shapes_only():
+    with on_meta_device():
         return build(backbone.name), backbone
 
 

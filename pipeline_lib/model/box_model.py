@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pipeline_lib.data.records import read_record
-from pipeline_lib.model.backbones import build, shapes_of, shapes_only
-from pipeline_lib.model.checkpoints import fill, read_tensors
-from pipeline_lib.model.mask_decoder import ImageSide, decode, image_side, positions
+from pipeline_lib.model.backbones import build, on_meta_device, shapes_of
+from pipeline_lib.model.checkpoints import load_weights, read_tensors
+from pipeline_lib.model.mask_decoder import ImageFeatures, decode, image_features, positions
 from pipeline_lib.model.upstream import MaskDecoder, PromptEncoder, Sam
 from pipeline_lib.runtime.atomic import atomic
 
@@ -27,15 +27,15 @@ class Token:
 
 
 @dataclass(frozen=True)
-class Variant:
+class ModelConfig:
     """What of a BoxModel is trained, and its deviation token (None: it has none)."""
 
     trains: tuple[str, ...]  # of BoxModel.parts()
     token: Token | None
 
     @classmethod
-    def of(cls, record: Mapping[str, Any]) -> "Variant":
-        """The variant that a config or the head of a saved model describes."""
+    def of(cls, record: Mapping[str, Any]) -> "ModelConfig":
+        """The model_config that a config or the head of a saved model describes."""
         return cls(tuple(record["trains"]), Token(**record["token"]) if record["token"] else None)
 
 
@@ -67,16 +67,16 @@ class BoxModel(nn.Module):
         self.mask_decoder = mask_decoder
         self.token = token
 
-    def image_sides(self, embeddings: Iterable[Tensor]) -> list[ImageSide]:
+    def image_features(self, embeddings: Iterable[Tensor]) -> list[ImageFeatures]:
         """Once for many boxes: what of each image's embedding (1, 256, h, w) float32 all of its boxes share."""
         shared = positions(self.prompt_encoder, self.mask_decoder)
-        return [image_side(self.prompt_encoder, self.mask_decoder, shared, embedding) for embedding in embeddings]
+        return [image_features(self.prompt_encoder, self.mask_decoder, shared, embedding) for embedding in embeddings]
 
-    def forward(self, images: Sequence[ImageSide], boxes: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Sequence[ImageFeatures], boxes: Tensor) -> tuple[Tensor, Tensor]:
         """One mask for each box.
 
         Args:
-            images: of one call of `image_sides`, one for each box; boxes of an image are neighbours.
+            images: of one call of `image_features`, one for each box; boxes of an image are neighbours.
             boxes: (N, 4) float32, at least one, XYXY in pixels of the network's input (`Frame.to_network`).
 
         Returns:
@@ -89,7 +89,7 @@ class BoxModel(nn.Module):
         return decode(self.mask_decoder, images, prompts)
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        """What a variant can train; the corner embeddings are those that SAM adds to a box's two corners."""
+        """What a model_config can train; the corner embeddings are those that SAM adds to a box's two corners."""
         corners = self.prompt_encoder.point_embeddings[2:4]
         return {
             "mask_decoder": list(self.mask_decoder.parameters()),
@@ -97,23 +97,23 @@ class BoxModel(nn.Module):
             "deviation_token": [] if self.token is None else list(self.token.parameters()),
         }
 
-    def set_trainable(self, variant: Variant) -> list[nn.Parameter]:
-        """Freeze all but the variant's parts, and return the parameters of these."""
+    def set_trainable(self, model_config: ModelConfig) -> list[nn.Parameter]:
+        """Freeze all but the model_config's parts, and return the parameters of these."""
         self.requires_grad_(False)
         parts = self.parts()
-        trained = [parameter for part in variant.trains for parameter in parts[part]]
+        trained = [parameter for part in model_config.trains for parameter in parts[part]]
         for parameter in trained:
             parameter.requires_grad_(True)
         return trained
 
 
-def box_model(sam: Sam, variant: Variant) -> BoxModel:
-    """The backbone's own prompt encoder and mask decoder, not copies, with a new token if the variant has one."""
-    token = None if variant.token is None else DeviationToken(variant.token, sam.prompt_encoder.embed_dim)
+def box_model(sam: Sam, model_config: ModelConfig) -> BoxModel:
+    """The backbone's own prompt encoder and mask decoder, not copies, with a new token if the model_config has one."""
+    token = None if model_config.token is None else DeviationToken(model_config.token, sam.prompt_encoder.embed_dim)
     return BoxModel(sam.prompt_encoder, sam.mask_decoder, token)
 
 
-def load_untrained(manifest: str | Path, variant: Variant) -> BoxModel:
+def load_untrained(manifest: str | Path, model_config: ModelConfig) -> BoxModel:
     """A model of the manifest's backbone as its training begins, on the CPU; the encoder takes no memory.
 
     Raises:
@@ -123,15 +123,19 @@ def load_untrained(manifest: str | Path, variant: Variant) -> BoxModel:
     tensors = read_tensors(backbone.checkpoint)
     for name in ("prompt_encoder", "mask_decoder"):
         own = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
-        fill(getattr(sam, name), own, backbone.checkpoint)
-    return box_model(sam, variant)
+        load_weights(getattr(sam, name), own, backbone.checkpoint)
+    return box_model(sam, model_config)
 
 
-def save_model(model: BoxModel, path: str | Path, backbone: str, variant: Variant, training: Mapping[str, Any]) -> None:
-    """Write the model as safetensors that say which backbone and variant they are of, and what decided its training."""
+def save_model(
+    model: BoxModel, path: str | Path, backbone: str, model_config: ModelConfig, training: Mapping[str, Any]
+) -> None:
+    """Write the model as safetensors that say of which backbone and config they are, and what decided the training."""
     tensors = {key: value.cpu().contiguous() for key, value in model.state_dict().items()}
     # one entry, because safetensors writes several in an order that differs from run to run
-    metadata = {"loosebox": json.dumps({"backbone": backbone, "variant": asdict(variant), "training": training})}
+    metadata = {
+        "loosebox": json.dumps({"backbone": backbone, "model_config": asdict(model_config), "training": training})
+    }
     with atomic(path) as partial:
         save_file(tensors, partial, metadata)
 
@@ -144,7 +148,7 @@ def load_model(path: str | Path) -> BoxModel:
     """
     tensors = read_tensors(path)
     made = read_record(path)
-    with shapes_only():
-        model = box_model(build(made["backbone"]), Variant.of(made["variant"]))
-    fill(model, tensors, path)
+    with on_meta_device():
+        model = box_model(build(made["backbone"]), ModelConfig.of(made["model_config"]))
+    load_weights(model, tensors, path)
     return model.eval()

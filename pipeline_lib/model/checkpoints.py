@@ -54,8 +54,8 @@ def check_tensors(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor],
         raise WeightsError(f"{path}: does not fit its network: {'; '.join(found)}")
 
 
-def fill(module: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
-    """Make the tensors of the file at `path` the weights of a module built within `shapes_only`, in float32.
+def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
+    """Make the tensors of the file at `path` the weights of a module built within `on_meta_device`, in float32.
 
     Raises:
         WeightsError: they do not fit.

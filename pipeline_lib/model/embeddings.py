@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,61 +25,56 @@ from pipeline_lib.runtime.device import Precision, autocast
 PREPROCESSING = "grey as three equal channels; uint8 resized as ResizeLongestSide.apply_image; Sam.preprocess"
 
 
-def chunk_of(array: zarr.Array[Any], folder: Path, image: int) -> Path:
-    """The file of an image's embedding."""
-    return folder / array.metadata.encode_chunk_key((image, 0, 0, 0))
+def chunk_of(array: zarr.Array[Any], folder: Path, tile: int) -> Path:
+    """The file of a tile's embedding."""
+    return folder / array.metadata.encode_chunk_key((tile, 0, 0, 0))
 
 
-def to_network(image: NDArray[np.uint8], frame: Frame) -> Tensor:
+def to_network(tile: NDArray[np.uint8], frame: Frame) -> Tensor:
     """A grey image (YX) scaled like a full tile, (h, w) uint8 on the CPU, where a GPU can fetch it by itself."""
-    height, width = (max(1, round(side * scale)) for side, scale in zip(image.shape, frame.scale, strict=True))
-    scaled = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)  # as apply_image, by torchvision
+    height, width = (max(1, round(side * scale)) for side, scale in zip(tile.shape, frame.scale, strict=True))
+    scaled = Image.fromarray(tile).resize((width, height), Image.Resampling.BILINEAR)  # as apply_image, by torchvision
     pixels = torch.from_numpy(np.array(scaled))
     return pixels.pin_memory() if torch.cuda.is_available() else pixels
 
 
 @torch.no_grad()
 def encode(sam: Sam, scaled: Sequence[Tensor], precision: Precision) -> Tensor:
-    """Embeddings (B, 256, g, g) float32, on the network's device, of images (h, w) of `to_network`.
+    """Embeddings (B, 256, g, g) float32, on the network's device, of tiles (h, w) of `to_network`.
 
     They are those of `SamPredictor.set_image`, the grey as three equal channels.
     """
-    there = [image.to(sam.device, non_blocking=True) for image in scaled]
-    batch = torch.stack([sam.preprocess(image.expand(3, -1, -1)) for image in there])  # B 3 S S
+    there = [tile.to(sam.device, non_blocking=True) for tile in scaled]
+    batch = torch.stack([sam.preprocess(tile.expand(3, -1, -1)) for tile in there])  # B 3 S S
     with autocast(precision):
         return image_encoder.encode(sam.image_encoder, batch)
 
 
-def origin(store: Store, backbone: Backbone, precision: Precision, dtype: str, images: Iterable[int]) -> dict[str, Any]:
-    """All that decides the embeddings of some images, as JSON: equal origins, equal embeddings."""
+def origin(store: Store, backbone: Backbone, precision: Precision, dtype: str, tiles: Iterable[int]) -> dict[str, Any]:
+    """All that decides the embeddings of some tiles, as JSON: equal origins, equal embeddings."""
     return {
-        "backbone": backbone.fingerprint,
+        "backbone": backbone.digest,
         "preprocessing": PREPROCESSING,
-        "tile": list(store.tile),
+        "tile": list(store.tile_shape),
         "precision": precision,
         "dtype": dtype,
-        "content": {str(image): _fingerprint(store.image(image)) for image in images},
+        "content": {str(tile): store.digests[tile] for tile in tiles},
     }
-
-
-def _fingerprint(image: NDArray[np.uint8]) -> str:
-    return hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """The embeddings of a store's images, known to be of this backbone and, once they are read, of these images."""
+    """The embeddings of a store's tiles, known to be of this backbone and of these tiles."""
 
     array: zarr.Array[Any]
     source: Store
-    content: Mapping[str, str]  # of the embedded images by number, as of `origin`
+    content: Mapping[str, str]  # of the embedded tiles by number, as of `origin`
     precision: Precision  # of the encoder
     key: str  # changes with whatever decides the embeddings
-    _compared: set[int] = field(default_factory=set, init=False)
 
     @classmethod
     def open(cls, path: str | Path, store: str | Path, weights: str | Path) -> "Embeddings":
-        """Open what `embed` wrote for a store and a backbone's manifest; no image and no embedding is read yet.
+        """Open what `embed` wrote for a store and a backbone's manifest; no tile and no embedding is read yet.
 
         Raises:
             StaleEmbeddingsError: naming what the embeddings were made from that is no longer so.
@@ -91,34 +86,26 @@ class Embeddings:
         if differing := _differences(found, expected):
             raise StaleEmbeddingsError(f"{path}: made from something else; {differing}")
         if len(source) != array.shape[0]:
-            raise StaleEmbeddingsError(f"{path}: made from {array.shape[0]} images, but {store} has {len(source)}")
+            raise StaleEmbeddingsError(f"{path}: made from {array.shape[0]} tiles, but {store} has {len(source)}")
         key = hashlib.blake2b(json.dumps(found).encode(), digest_size=16).hexdigest()
         return cls(array, source, found["content"], precision, key)
 
-    def __getitem__(self, image: int) -> Tensor:
-        """The image's embedding, (1, 256, g, g) float32, on the CPU.
-
-        The first time, the image itself is read too and compared with the one that was embedded: a job pays for the
-        images that it uses, and only once.
+    def __getitem__(self, tile: int) -> Tensor:
+        """The tile's embedding, (1, 256, g, g) float32, on the CPU.
 
         Raises:
-            StaleEmbeddingsError: the image had no boxes when the embeddings were made, or has changed since.
+            StaleEmbeddingsError: the tile had no boxes when the embeddings were made, or has changed since.
         """
-        if image not in self._compared:
-            self._compare(image)
-            self._compared.add(image)
-        return torch.from_numpy(np.asarray(self.array[image : image + 1])).float()
-
-    def _compare(self, image: int) -> None:
-        embedded = self.content.get(str(image))
+        embedded = self.content.get(str(tile))
         if embedded is None:
-            raise StaleEmbeddingsError(f"{self.array.store_path}: image {image} is not among the embedded ones")
-        if embedded != _fingerprint(self.source.image(image)):
-            raise StaleEmbeddingsError(f"{self.array.store_path}: image {image} has changed since it was embedded")
+            raise StaleEmbeddingsError(f"{self.array.store_path}: tile {tile} is not among the embedded ones")
+        if embedded != self.source.digests[tile]:
+            raise StaleEmbeddingsError(f"{self.array.store_path}: tile {tile} has changed since it was embedded")
+        return torch.from_numpy(np.asarray(self.array[tile : tile + 1])).float()
 
 
 def _differences(found: dict[str, Any], expected: dict[str, Any]) -> str:
-    """Each setting that differs; the images' content is none."""
+    """Each setting that differs; the tiles' content is none."""
     return "; ".join(
         f"{name} was {found.get(name)!r} and is {value!r}"
         for name, value in expected.items()

@@ -16,20 +16,20 @@ class Frame:
     A tile at the edge of a slice can be smaller than the full one; it is scaled like a full one and padded the more.
     """
 
-    tile: tuple[int, int]  # h, w of a full tile, pixels
+    tile_shape: tuple[int, int]  # h, w of a full tile, pixels
     image_size: int  # side of the network's input, pixels
 
     @property
     def input_shape(self) -> tuple[int, int]:
         """Height and width of a full tile within the network's input, in pixels, rounded as SAM rounds."""
-        scale = self.image_size / max(self.tile)
-        h, w = (int(side * scale + 0.5) for side in self.tile)  # `ResizeLongestSide.get_preprocess_shape`
+        scale = self.image_size / max(self.tile_shape)
+        h, w = (int(side * scale + 0.5) for side in self.tile_shape)  # `ResizeLongestSide.get_preprocess_shape`
         return h, w
 
     @property
     def scale(self) -> tuple[float, float]:
         """Pixels of the network's input per pixel of the tile, y and x: alike but for the rounding."""
-        (h, w), (tile_h, tile_w) = self.input_shape, self.tile
+        (h, w), (tile_h, tile_w) = self.input_shape, self.tile_shape
         return h / tile_h, w / tile_w
 
     def to_network(self, boxes: NDArray[np.number] | Tensor) -> Tensor:
@@ -45,17 +45,17 @@ class Frame:
         Where the last would halve what the first enlarged by four, both together enlarge by two, but for rounding.
         """
         factor = self.image_size // logits.shape[-1]
-        halved = factor == 4 and self.input_shape == (2 * self.tile[0], 2 * self.tile[1])
-        (h, w), factor = (self.tile, 2) if halved else (self.input_shape, factor)
+        halved = factor == 4 and self.input_shape == (2 * self.tile_shape[0], 2 * self.tile_shape[1])
+        (h, w), factor = (self.tile_shape, 2) if halved else (self.input_shape, factor)
         rows, columns = _living(logits)
         living = _resize(
             logits[:, rows, columns], (factor * (rows.stop - rows.start), factor * (columns.stop - columns.start))
         )
         ends = (columns.start, logits.shape[2] - columns.stop, rows.start, logits.shape[1] - rows.stop)
         margins = [factor * end for end in ends]  # of whole cells, so that no sample moves
-        if (h, w) == self.tile:
+        if (h, w) == self.tile_shape:
             return F.pad(living > 0, margins)[:, :h, :w].contiguous()  # or the padding would be kept with each mask
-        return _resize(F.pad(living, margins, value=-1.0)[:, :h, :w], self.tile) > 0
+        return _resize(F.pad(living, margins, value=-1.0)[:, :h, :w], self.tile_shape) > 0
 
 
 def _resize(logits: Tensor, shape: tuple[int, int]) -> Tensor:

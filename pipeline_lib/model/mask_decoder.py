@@ -4,8 +4,8 @@ Stock (`MaskDecoder.forward`, `TwoWayTransformer.forward`) copies the image's fe
 in each attention and rearranges them into heads; most of its time goes into moving memory. Here
 
 - what depends on the weights alone is computed once for many images (`positions`): for later attentions, what the
-  positional encoding adds to queries and keys; and what depends on the image alone once for many boxes (`image_side`):
-  the first layer's queries, keys and values of the image;
+  positional encoding adds to queries and keys; and what depends on the image alone once for many boxes
+  (`image_features`): the first layer's queries, keys and values of the image;
 - a box's own features are never projected nor split into heads. To compare q with W x is to compare Wᵀ q with x, and
   there are some seven tokens to 4,096 cells, so W goes to the tokens' side (`scores_of_own`, `attend`, `update`);
 - a bias that is added to a weighted mean is added to what is averaged, since attention weights sum to one (`update`);
@@ -41,7 +41,7 @@ class Positions:
 
 
 @dataclass(frozen=True)
-class ImageSide:
+class ImageFeatures:
     """All of an image that is the same for every box, laid out for products with tokens."""
 
     grid: tuple[int, int]  # h, w of the embedding; N = h · w
@@ -71,14 +71,16 @@ def positions(prompt_encoder: PromptEncoder, decoder: MaskDecoder) -> Positions:
     )
 
 
-def image_side(prompt_encoder: PromptEncoder, decoder: MaskDecoder, shared: Positions, embedding: Tensor) -> ImageSide:
+def image_features(
+    prompt_encoder: PromptEncoder, decoder: MaskDecoder, shared: Positions, embedding: Tensor
+) -> ImageFeatures:
     """What stock does again for each box of an image; `embedding` is (1, C, h, w) float32."""
     first, _ = decoder.transformer.layers
     with torch.autocast(embedding.device.type, enabled=False):
         features = (embedding[0] + prompt_encoder.no_mask_embed.weight[0, :, None, None]).flatten(1).T.contiguous()
         placed = features + shared.encoding
     heads = first.cross_attn_token_to_image.num_heads
-    return ImageSide(
+    return ImageFeatures(
         grid=(embedding.shape[2], embedding.shape[3]),
         positions=shared,
         features=features,
@@ -88,7 +90,7 @@ def image_side(prompt_encoder: PromptEncoder, decoder: MaskDecoder, shared: Posi
     )
 
 
-def each(function: Callable[..., Tensor], images: Sequence[ImageSide], *tensors: Tensor) -> Tensor:
+def each(function: Callable[..., Tensor], images: Sequence[ImageFeatures], *tensors: Tensor) -> Tensor:
     """What a function makes of each image and the parts of tensors (B, …) that are its boxes', in their order."""
     runs = [list(same) for _, same in groupby(images, key=id)]
     parts = zip(*(tensor.split([len(same) for same in runs]) for tensor in tensors), strict=True)
@@ -96,13 +98,13 @@ def each(function: Callable[..., Tensor], images: Sequence[ImageSide], *tensors:
     return made[0] if len(made) == 1 else torch.cat(made)  # which copies
 
 
-def decode(decoder: MaskDecoder, images: Sequence[ImageSide], prompts: Tensor) -> tuple[Tensor, Tensor]:
+def decode(decoder: MaskDecoder, images: Sequence[ImageFeatures], prompts: Tensor) -> tuple[Tensor, Tensor]:
     """One mask for each box: what `MaskDecoder.forward` returns without `multimask_output`.
 
     Args:
         decoder: the weights.
-        images: for each of the B boxes that of `image_side` with these same weights and one `positions`; boxes of an
-            image are neighbours.
+        images: for each of the B boxes that of `image_features` with these same weights and one `positions`; boxes of
+            an image are neighbours.
         prompts: (B, P, C) float32, the prompt tokens of each box.
 
     Returns:
@@ -174,7 +176,7 @@ def scores_of_own(x: Tensor, projection: nn.Linear, features: Tensor, positions:
     return torch.baddbmm(scores_of_shared(x, positions), folded.flatten(1, 2), features.transpose(1, 2))
 
 
-def attend_to_shared(attention: Attention, image: ImageSide, tokens: Tensor) -> Tensor:
+def attend_to_shared(attention: Attention, image: ImageFeatures, tokens: Tensor) -> Tensor:
     """Tokens (B, T, C) attend to an image while it is still the same for its boxes: one attention of B · T queries."""
     queries = split(attention.q_proj(tokens), image.heads)  # B H T D
     together = queries.transpose(0, 1).flatten(1, 2)  # H BT D
@@ -208,7 +210,7 @@ def update(attention: Attention, scores: Tensor, tokens: Tensor, features: Tenso
     return torch.baddbmm(features, shares.transpose(1, 2), outputs)
 
 
-def update_shared(attention: Attention, image: ImageSide, tokens: Tensor, marks: Tensor) -> Tensor:
+def update_shared(attention: Attention, image: ImageFeatures, tokens: Tensor, marks: Tensor) -> Tensor:
     """The first update: an image's features, the same for its boxes until then, become each box's own (B, N, C)."""
     keys = scaled(attention.k_proj, tokens + marks, image.heads)
     return update(attention, scores_of_shared(keys, image.queries), tokens, image.features)

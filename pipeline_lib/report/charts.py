@@ -237,9 +237,9 @@ def _changes(view: View, axes: Axes) -> None:
     for index, level in enumerate(sorted({levels[0], levels[len(levels) // 2], levels[-1]})):
         rates = _rows(view.changes, model=view.lead, level=level).query("objects >= @MANY")
         bands = rates[["change_rate", "change_rate_low", "change_rate_high"]]
-        _line(axes, index, f"at {level} %", rates["pass"].tolist(), bands)
+        _line(axes, index, f"at {level} %", rates["iteration"].tolist(), bands)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlabel="pass", ylabel="change rate: median, quartiles", ylim=(0, None))
+    axes.set(xlabel="iteration", ylabel="change rate: median, quartiles", ylim=(0, None))
 
 
 def _curve(column: str, words: str) -> Callable[[View, Axes], None]:
@@ -280,7 +280,9 @@ def _gains_of_groups(by: str, label: str) -> Callable[[View, Axes], None]:
 
 def _harm(view: View, axes: Axes) -> None:
     groups = _rows(view.groups, model=view.lead, by="all")
-    for index, (column, label) in enumerate({"worse": "made worse by K", "capped": "hit the cap on passes"}.items()):
+    for index, (column, label) in enumerate(
+        {"worse": "made worse by K", "capped": "hit the cap on iterations"}.items()
+    ):
         band = pd.DataFrame({"y": groups[column], "low": np.nan, "high": np.nan})
         _line(axes, index, label, groups["level"].tolist(), band)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -328,15 +330,15 @@ CHARTS = (
     ),
     Chart(
         "changes",
-        "Change rate from pass to pass",
-        f"Median and quartiles of the change rate at each repeated pass that at least {MANY} objects took",
+        "Change rate from iteration to iteration",
+        f"Median and quartiles of the change rate at each iteration that at least {MANY} objects took",
         _changes,
         bands="",
     ),
     Chart(
         "harm",
         "What iteration harms",
-        "Share of objects whose IoU falls by iteration, and share that reach the cap on passes unsettled",
+        "Share of objects whose IoU falls by iteration, and share that reach the cap on iterations unsettled",
         _harm,
         bands="",
     ),
@@ -348,10 +350,10 @@ CHARTS = (
         bands="",
     ),
     Chart(
-        "sign",
+        "direction",
         "By sign of the deviation",
         "What iteration gains for boxes that are too large and too small",
-        _gains_of_groups("sign", "box "),
+        _gains_of_groups("direction", "box "),
     ),
     Chart(
         "border",

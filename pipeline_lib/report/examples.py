@@ -1,4 +1,4 @@
-"""Objects as the paper's figure 3 shows them: every pass with its box, mask and IoU, beside the truth."""
+"""Objects as the paper's figure 3 shows them: every iteration with its box, mask and IoU, beside the truth."""
 
 import base64
 import io
@@ -18,7 +18,7 @@ from pipeline_lib.evaluation.scores import KEYS
 MARGIN = 10  # pixels around all that is shown
 BROWSED = 24  # objects of a data set in the grid
 BUDGET = 1_000_000  # bytes of a data set's grid, past which it takes no further object
-PREDICTED, TRUE = (64, 150, 255), (255, 196, 0)  # RGB, on grey images of either theme
+PREDICTED, TRUE = (64, 150, 255), (255, 196, 0)  # RGB, on grey tiles of either theme
 PROMPT = (255, 157, 46)
 OPACITY = 120  # of 255
 STRIP_HEIGHT, LABEL, GAP = 200, 48, 12  # pixels of a picture of its own, about
@@ -27,7 +27,7 @@ XYXY = ["x0", "y0", "x1", "y1"]
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """A pass, or the truth."""
+    """An iteration, or the truth."""
 
     title: str
     iou: str
@@ -38,14 +38,14 @@ class Panel:
     @cached_property
     def png(self) -> str:
         """The mask, transparent where it is not, in a data URI."""
-        image = Image.fromarray(self.mask.astype(np.uint8))
-        image.putpalette([0, 0, 0, *self.colour])
-        return data_uri(image, bits=1, transparency=bytes([0, OPACITY]))
+        tile = Image.fromarray(self.mask.astype(np.uint8))
+        tile.putpalette([0, 0, 0, *self.colour])
+        return data_uri(tile, bits=1, transparency=bytes([0, OPACITY]))
 
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """An object: the crop of its image, and what was predicted on it."""
+    """An object: the crop of its tile, and what was predicted on it."""
 
     name: str  # unique in the page
     heading: str
@@ -75,13 +75,13 @@ class Example:
 
 
 def telling(scores: pd.DataFrame) -> dict[str, pd.Series]:
-    """The objects that gain most by iteration, lose most, lie at the median, and of the others take most passes."""
+    """The objects that gain most by iteration, lose most, lie at the median, and of the others take most iterations."""
     ordered = scores.assign(gain=scores["iou_iterated"] - scores["iou"]).sort_values(["gain", *KEYS])
     chosen = {"best gain": -1, "worst loss": 0, "median": len(ordered) // 2}
     others = ordered.drop(index=[ordered.index[place] for place in chosen.values()])
     rows = {why: ordered.iloc[place] for why, place in chosen.items()}
     if len(others):
-        rows["most passes"] = others.sort_values(["iterations", *KEYS]).iloc[-1]
+        rows["most iterations"] = others.sort_values(["iterations", *KEYS]).iloc[-1]
     return rows
 
 
@@ -102,15 +102,15 @@ def example(name: str, heading: str, row: pd.Series, history: pd.DataFrame, stor
         history: the stage refine's table.
         store: of the data set.
     """
-    image, number = int(row["image"]), int(row["object"])
-    passes = history[(history["image"] == image) & (history["object"] == number)].sort_values("pass")
-    truth = store.objects(image) == number
-    masks = [from_rle(counts, truth.shape) for counts in passes["mask"]]
-    boxes = passes[XYXY].to_numpy(np.float64)
+    tile, number = int(row["tile"]), int(row["object"])
+    iterations = history[(history["tile"] == tile) & (history["object"] == number)].sort_values("iteration")
+    truth = store.objects(tile) == number
+    masks = [from_rle(counts, truth.shape) for counts in iterations["mask"]]
+    boxes = iterations[XYXY].to_numpy(np.float64)
     y, x = window(np.logical_or.reduce([truth, *masks]), boxes)
     panels = [
         Panel(
-            title=f"pass {index}" if index else "given box",
+            title=f"iteration {index}" if index else "given box",
             iou=f"{float(iou(mask, truth)):.3f}".removeprefix("0"),
             mask=mask[y, x],
             colour=PREDICTED,
@@ -118,19 +118,19 @@ def example(name: str, heading: str, row: pd.Series, history: pd.DataFrame, stor
         )
         for index, (mask, box) in enumerate(zip(masks, boxes, strict=True))
     ]
-    where = store.slices[store.origin(image)[0]]
+    where = store.slices[store.origin(tile)[0]]
     return Example(
         name,
         heading,
-        f"image {image} (slice {where.index}), object {number}, {int(row['area'])} pixels, "
+        f"tile {tile} (slice {where.index}), object {number}, {int(row['area'])} pixels, "
         f"IoU {row['iou']:.3f} → {row['iou_iterated']:.3f}",
-        store.image(image)[y, x],
+        store.pixels(tile)[y, x],
         [*panels, Panel("truth", "", truth[y, x], TRUE, None)],
     )
 
 
 def window(masks: Mask, boxes: NDArray[np.float64]) -> tuple[slice, slice]:
-    """What of the image must be seen: masks and boxes with a margin, within the image; slices of y and x."""
+    """What of the tile must be seen: masks and boxes with a margin, within the tile; slices of y and x."""
     ys, xs = np.nonzero(masks)
     low = np.floor(np.minimum(boxes[:, :2].min(axis=0), [xs.min(), ys.min()])).astype(int) - MARGIN
     high = np.ceil(np.maximum(boxes[:, 2:].max(axis=0), [xs.max() + 1, ys.max() + 1])).astype(int) + MARGIN
@@ -139,7 +139,7 @@ def window(masks: Mask, boxes: NDArray[np.float64]) -> tuple[slice, slice]:
 
 
 def strip(shown: Example) -> Image.Image:
-    """The passes side by side as one picture, enlarged by a whole number."""
+    """The iterations side by side as one picture, enlarged by a whole number."""
     scale = max(1, round(STRIP_HEIGHT / shown.height))
     width, height = shown.width * scale, shown.height * scale
     step = max(width, LABEL) + GAP
@@ -160,8 +160,8 @@ def strip(shown: Example) -> Image.Image:
     return picture
 
 
-def data_uri(image: Image.Image, **settings: int | bytes) -> str:
-    """An image as PNG that a page can hold."""
+def data_uri(tile: Image.Image, **settings: int | bytes) -> str:
+    """A tile as PNG that a page can hold."""
     file = io.BytesIO()
-    image.save(file, "png", optimize=True, **settings)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+    tile.save(file, "png", optimize=True, **settings)
+    return "data:tile/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from pipeline_lib.evaluation.claims import PAPER_MODELS, PAPER_ROWS, PK, Figures, Row, signed, with_spread
 from pipeline_lib.evaluation.published import PUBLISHED
-from pipeline_lib.evaluation.statistics import Estimate, Tally
+from pipeline_lib.evaluation.statistics import ClusterSums, Estimate
 from pipeline_lib.evaluation.summary import Difference, Experiment, Line, Measured, Runs
 
 SMALLEST_P = 0.001  # that is printed
@@ -20,18 +20,18 @@ P: prompt tuning. K: iterated inference. Iterations: mean number of repeated pre
 unless another is named.
 Rows marked (ours) are not in the paper.
 
-Figures are {seeds}. In square brackets: 95 % intervals by a bootstrap over images,
-all objects of an image at a time, each with its mean over seeds; p by flipping the signs of whole images, two-sided,
+Figures are {seeds}. In square brackets: 95 % intervals by a bootstrap over tiles,
+all objects of a tile at a time, each with its mean over seeds; p by flipping the signs of whole tiles, two-sided,
 not corrected for their number. Differences are paired: the same objects, the same boxes; those between two models that
-are ours stand in differences.csv alone. Intervals and p are about other images of the same specimen; below about ten
-images they are an indication."""
+are ours stand in differences.csv alone. Intervals and p are about other tiles of the same specimen; below about ten
+tiles they are an indication."""
 
 
 def section(measured: Measured, experiment: Experiment) -> str:
     """Markdown: heading, sizes, table, differences and claims of one data set."""
     heading = experiment["datasets"][measured.dataset]
-    objects, images, _ = measured.size
-    size = f"{objects} test objects in {images} images."
+    objects, tiles, _ = measured.size
+    size = f"{objects} test objects in {tiles} tiles."
     rows = table_rows(measured.lines, experiment)
     return "\n\n".join(
         [
@@ -63,7 +63,7 @@ class TableRow(NamedTuple):
     """A row of the tables, with a figure for each level."""
 
     title: str
-    prompt_tuning: bool
+    prompt_tuned: bool
     iterated: bool
     figures: list[Shown]
 
@@ -77,7 +77,7 @@ def table_rows(lines: list[Line], experiment: Experiment) -> Iterator[TableRow]:
     for row in sorted(dict.fromkeys(line.row for line in lines), key=_added):
         keys = [(row, level) for level in levels]
         figures = [shown(own[key].miou, paper.miou.get(key), miou) for key in keys]
-        yield TableRow(row_title(row, experiment), models[row.model]["prompt_tuning"], row.iterated, figures)
+        yield TableRow(row_title(row, experiment), models[row.model]["prompt_tuned"], row.iterated, figures)
     counted = [model for model in models if not _added(Row(model, True))]
     for model in counted:
         title = "iterations" if counted == [PK.model] else f"iterations, {row_name(Row(model, False), experiment)}"
@@ -102,7 +102,7 @@ def markdown_row(row: TableRow) -> list[str]:
             f"({figure.paper})" * bool(figure.paper),
         ]
         cells.append(" ".join(part for part in parts if part))
-    return [row.title, "✓" if row.prompt_tuning else "", "✓" if row.iterated else "", *cells]
+    return [row.title, "✓" if row.prompt_tuned else "", "✓" if row.iterated else "", *cells]
 
 
 def row_title(row: Row, experiment: Experiment) -> str:
@@ -114,7 +114,7 @@ def row_name(row: Row, experiment: Experiment) -> str:
     """The model's title with what the columns P and K say, as in "proposed P + K, τ 0.1"."""
     model = experiment["models"][row.model]
     method, comma, setting = model["title"].partition(",")
-    return method + " P" * model["prompt_tuning"] + " + K" * row.iterated + comma + setting
+    return method + " P" * model["prompt_tuned"] + " + K" * row.iterated + comma + setting
 
 
 def pairs(differences: list[Difference], experiment: Experiment) -> Iterator[tuple[str, list[Difference]]]:
@@ -130,7 +130,7 @@ def pairs(differences: list[Difference], experiment: Experiment) -> Iterator[tup
         yield name, [found[row, over, level] for level in experiment["levels"]]
 
 
-def shown(estimate: Estimate, paper: Tally | None, form: Callable[[float], str]) -> Shown:
+def shown(estimate: Estimate, paper: ClusterSums | None, form: Callable[[float], str]) -> Shown:
     """A figure, ± its standard deviation, [its interval], and the paper's."""
     return Shown(
         form(estimate.value),

@@ -40,7 +40,7 @@ class DataSet:
     experiment: Experiment
     csvs: dict[str, str]  # of the stages tables and analysis
     all_curves: pd.DataFrame
-    passes: str
+    iterations: str
     scores: str
     store: str
 
@@ -56,10 +56,10 @@ class DataSet:
 
     @property
     def size(self) -> str:
-        """Objects, images and seeds."""
+        """Objects, tiles and seeds."""
         line = self.own("tables").iloc[0]
         seeds = f"{line['seeds']} seed{'s' if line['seeds'] > 1 else ''}"
-        return f"{line['objects']} test objects in {line['images']} images, {seeds}"
+        return f"{line['objects']} test objects in {line['tiles']} tiles, {seeds}"
 
     def own(self, csv: str) -> pd.DataFrame:
         """The lines of a CSV that are about this data set."""
@@ -135,7 +135,7 @@ class DataSet:
 
     @cached_property
     def _objects(self) -> tuple[pd.DataFrame, pd.DataFrame, Store]:
-        return pd.read_csv(self.scores), pd.read_parquet(self.passes), Store.open(self.store)
+        return pd.read_csv(self.scores), pd.read_parquet(self.iterations), Store.open(self.store)
 
 
 def loss_curves(paths: Iterable[str]) -> pd.DataFrame:

@@ -15,7 +15,7 @@ import torch
 
 from pipeline_lib.data.paths import files_of
 from pipeline_lib.evaluation.summary import read_json
-from pipeline_lib.runtime.hashing import fingerprint
+from pipeline_lib.runtime.hashing import file_digest
 
 PACKAGES = ("loosebox", "numpy", "pandas", "scipy", "torch", "segment-anything-py", "zarr", "snakemake", "matplotlib")
 
@@ -29,12 +29,12 @@ def data_files(manifests: Iterable[str]) -> Iterator[dict[str, Any]]:
         for volume in read_json(manifest)["volumes"]:
             for part in ("images", "labels"):
                 files = files_of(volume[part])
-                digest = hashlib.blake2b("".join(map(fingerprint, files)).encode(), digest_size=16).hexdigest()
+                digest = hashlib.blake2b("".join(map(file_digest, files)).encode(), digest_size=16).hexdigest()
                 yield {
                     "dataset": Path(manifest).parent.name,
                     "path": volume[part],
                     "files": len(files),
-                    "checksum": fingerprint(files[0]) if len(files) == 1 else digest,
+                    "checksum": file_digest(files[0]) if len(files) == 1 else digest,
                 }
 
 

@@ -5,13 +5,20 @@ import json
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
+
+def array_digest(array: NDArray[Any]) -> str:
+    """blake2b-128 of an array's shape and values, in hexadecimal."""
+    return hashlib.blake2b(repr(array.shape).encode() + array.tobytes(), digest_size=16).hexdigest()
+
 
 def key_of(*parts: Any) -> str:
     """A short name for some values that JSON can hold."""
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-def fingerprint(path: str | Path) -> str:
+def file_digest(path: str | Path) -> str:
     """blake2b-128 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -9,7 +9,7 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
-def one_ahead(make: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
+def prefetch(make: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
     """What `make` makes of each item, in order; while one is in use, a thread makes the next, and no more than that."""
     with ThreadPoolExecutor(1) as thread:
         coming: Future[Made] | None = None
@@ -22,7 +22,7 @@ def one_ahead(make: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[M
 
 
 @contextmanager
-def one_behind() -> Iterator[Callable[..., None]]:
+def write_behind() -> Iterator[Callable[..., None]]:
     """A function that has a thread make a call, once the thread is done with the call before.
 
     An error in the thread is raised by the next call or on leaving. However one leaves, the last call is done by then.

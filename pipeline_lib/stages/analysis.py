@@ -1,7 +1,6 @@
 """Stage analysis: which objects iteration helps and which it harms, and how fast their masks settle."""
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -14,41 +13,39 @@ from pipeline_lib.runtime.atomic import atomic
 def analysis(
     *,
     scores: list[str],
-    passes: list[str],
+    iterations: list[str],
     boxes: list[str],
     stores: list[str],
     groups: str,
     changes: str,
     worst: str,
-    rules: dict[str, dict[str, Any]],
 ) -> None:
-    """Write what becomes of groups of test objects, of the change rate from pass to pass, and the worst objects.
+    """Write what becomes of groups of test objects and of the change rate by iteration, and the worst objects.
 
     Args:
         scores: `…/{dataset}/{model}/{seed}/{level}.csv` of stage score.
-        passes: `…/{dataset}/{model}/{seed}/{level}.parquet` of stage refine.
+        iterations: `…/{dataset}/{model}/{seed}/{level}.parquet` of stage refine.
         boxes: `…/{dataset}.csv` of stage boxes.
         stores: `…/{dataset}.zarr` of stage convert.
         groups: CSV to write: dataset, model, level, by (all, size, sign, border), group, objects, miou, miou_iterated,
-            gain with its interval, shares of objects that iteration makes worse (`worse`) and that reach the cap on
-            passes without having settled (`capped`), mean_iterations. Seeds are taken together. Sizes are quartiles of
-            the data set's areas in pixels, signs compare the box with the exact one after cutting it at the border, a
-            border object touches its tile's.
-        changes: CSV to write: dataset, model, level, pass, objects that took it, quartiles of their change rate.
+            gain with its interval, shares of objects that iteration makes worse (`worse`) and whose iteration ended at
+            the cap (`capped`), mean_iterations. Seeds are taken together. Sizes are quartiles of the data set's areas
+            in pixels, signs compare the box with the exact one after cutting it at the border, a border object touches
+            its tile's.
+        changes: CSV to write: dataset, model, level, iteration, objects that took it, quartiles of their change rate.
         worst: CSV to write: of each data set and model at its highest level, the objects with the lowest iterated IoU
             (mean over seeds), with the slice and the centre of their box in it.
-        rules: the section `refine` of each model.
     """
     exact = {Path(path).stem: exact_boxes(path, Store.open(store)) for path, store in zip(boxes, stores, strict=True)}
     seeds = [
-        describe(Cell.of(score), score, history, exact[Cell.of(score).dataset], rules[Cell.of(score).model])
-        for score, history in zip(scores, passes, strict=True)
+        describe(Cell.of(score), score, history, exact[Cell.of(score).dataset])
+        for score, history in zip(scores, iterations, strict=True)
     ]
     objects = pd.concat(seeds, ignore_index=True)
     cells = objects.groupby(["dataset", "model", "level"], sort=False)
     with atomic(groups) as partial:
         write_csv((line for key, cell in cells for line in group_lines(key, cell)), partial)
     with atomic(changes) as partial:
-        write_csv(change_lines(passes), partial)
+        write_csv(change_lines(iterations), partial)
     with atomic(worst) as partial:
         write_csv((line for key, cell in cells for line in worst_lines(key, cell, objects)), partial)

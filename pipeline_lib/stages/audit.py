@@ -10,8 +10,8 @@ from pipeline_lib.evaluation.audit import (
     Row,
     boxes_of_labels,
     one_precision,
+    own_iterations,
     own_models,
-    own_passes,
     own_prompts,
     own_scores,
     separate_splits,
@@ -25,7 +25,7 @@ def audit(
     stores: list[str],
     boxes: list[str],
     models: list[str],
-    passes: list[str],
+    iterations: list[str],
     scores: list[str],
     findings: str,
     rows: dict[str, Any],
@@ -36,7 +36,7 @@ def audit(
         stores: `…/{dataset}.zarr` of the stage convert.
         boxes: `…/{dataset}.csv` of the stage boxes.
         models: `…/{dataset}/{model}/{seed}.safetensors` of the stage train.
-        passes: `…/{dataset}/{model}/{seed}/{level}.parquet` of the stage refine.
+        iterations: `…/{dataset}/{model}/{seed}/{level}.parquet` of the stage refine.
         scores: `…/{dataset}/{model}/{seed}/{level}.csv` of the stage score, of the same cells.
         findings: CSV to write: check, dataset, found.
         rows: of each row of the tables, the entries of `Row`.
@@ -49,13 +49,13 @@ def audit(
     lines = []
     for path, store in zip(boxes, map(Store.open, stores), strict=True):
         table = read_boxes(path)
-        own = [(Cell.of(cell), cell) for cell in passes if Cell.of(cell).dataset == store.name]
-        scored = [pair for pair in zip(scores, passes, strict=True) if Cell.of(pair[0]).dataset == store.name]
+        own = [(Cell.of(cell), cell) for cell in iterations if Cell.of(cell).dataset == store.name]
+        scored = [pair for pair in zip(scores, iterations, strict=True) if Cell.of(pair[0]).dataset == store.name]
         found = chain(
             boxes_of_labels(path, table, store),
             separate_splits(table, store),
             own_models(by_place, [cell for cell, _ in own], described),
-            own_passes(by_place, own, described),
+            own_iterations(by_place, own, described),
             one_precision(by_place, own, described),
             own_prompts(table.query("split == 'test'"), store, own, described),
             own_scores(scored, store),

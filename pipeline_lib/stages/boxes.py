@@ -10,18 +10,18 @@ from pipeline_lib.runtime.atomic import atomic
 
 
 def boxes(*, store: str, boxes: str) -> None:
-    """Write a CSV table of every object of a store: its image, id, split, box and area in pixels.
+    """Write a CSV table of every object of a store: its tile, id, split, box and area in pixels.
 
-    Rows are sorted by image and object. An image may be without objects.
+    Rows are sorted by tile and object. A tile may be without objects.
 
     Raises:
         DataError: a split has no object at all.
     """
     opened = Store.open(store)
     rows = [
-        (image, number, opened.split(image), *box)
-        for image in tqdm(range(len(opened)), "boxes", mininterval=10)
-        for number, *box in measure(opened.objects(image))
+        (tile, number, opened.split(tile), *box)
+        for tile in tqdm(range(len(opened)), "boxes", mininterval=10)
+        for number, *box in measure(opened.objects(tile))
     ]
     table = pd.DataFrame(rows, columns=COLUMNS)
     for split in dict.fromkeys(origin.split for origin in opened.slices):

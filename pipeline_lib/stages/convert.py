@@ -10,7 +10,7 @@ import dask.array as da
 from dask.system import CPU_COUNT
 from tqdm import tqdm
 
-from pipeline_lib.data.dataset import create
+from pipeline_lib.data.dataset import create, record_digests
 from pipeline_lib.data.readers import open_stack
 from pipeline_lib.data.tiling import check_value, objects_of, open_grey, slices_of, tiles_of
 from pipeline_lib.runtime.atomic import atomic
@@ -43,3 +43,4 @@ def convert(*, manifest: str, store: str, dataset: Mapping[str, Any]) -> None:
             sources = [tiles_of(images, batch, tile), objects_of(tiles_of(labels, batch, tile), dataset)]
             region = slice(start, start + len(batch)), slice(None), slice(None)
             da.store(sources, targets, regions=region, lock=False, scheduler="threads", pool=pool)
+        record_digests(partial)

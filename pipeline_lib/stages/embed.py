@@ -1,4 +1,4 @@
-"""Stage embed: each image goes through the frozen encoder exactly once; what follows reads its embedding from disk."""
+"""Stage embed: each tile goes through the frozen encoder exactly once; what follows reads its embedding from disk."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ from pipeline_lib.runtime.device import choose_precision, clock, device
 from pipeline_lib.runtime.hashing import key_of
 from pipeline_lib.runtime.journal import Journal
 from pipeline_lib.runtime.malloc import keep_freed_memory
-from pipeline_lib.runtime.prefetch import one_ahead, one_behind
+from pipeline_lib.runtime.prefetch import prefetch, write_behind
 
 
 def embed(
@@ -35,33 +35,33 @@ def embed(
     dtype: str,
     batch: int,
 ) -> None:
-    """Encode the images that have boxes.
+    """Encode the tiles that have boxes.
 
     While a batch is encoded, the next one is read and the last one is written.
 
     Args:
-        store: OME-Zarr store of images.
+        store: OME-Zarr store of tiles.
         boxes: table of their boxes.
         weights: manifest of the backbone.
-        embeddings: Zarr v3 array to write, (images, 256, g, g), one chunk per image; those without boxes stay
+        embeddings: Zarr v3 array to write, (tiles, 256, g, g), one chunk per tile; those without boxes stay
             unwritten. Its attributes say what it was made from, see `origin`.
-        timing: JSON to write, the number of images and the seconds of `clock` that the encoder takes for one: the
+        timing: JSON to write, the number of tiles and the seconds of `clock` that the encoder takes for one: the
             median over the calls, as the first one of a process is many times slower. On a CPU, what is read and
             written beside it counts too.
         precision: of the encoder's matrix products; what `auto` came to is among the attributes.
         dtype: float32 or float16, as stored.
-        batch: images that are encoded at a time.
+        batch: tiles that are encoded at a time.
 
     Finished batches are kept beside `embeddings` until the end, and an interrupted run goes on after the last of them.
     """
     keep_freed_memory()
     source, backbone = Store.open(store), Backbone.read(weights)
-    sam, frame = load_backbone(weights).to(device()), Frame(source.tile, backbone.image_size)
-    images = sorted({int(image) for image in read_boxes(boxes)["image"]})
+    sam, frame = load_backbone(weights).to(device()), Frame(source.tile_shape, backbone.image_size)
+    tiles = sorted({int(tile) for tile in read_boxes(boxes)["tile"]})
     shape = (sam.prompt_encoder.embed_dim, *sam.prompt_encoder.image_embedding_size)
-    batches = [images[start : start + batch] for start in range(0, len(images), batch)]
+    batches = [tiles[start : start + batch] for start in range(0, len(tiles), batch)]
     chosen, unfinished = choose_precision(precision), Path(f"{embeddings}.unfinished")
-    made_from = origin(source, backbone, chosen, dtype, images)
+    made_from = origin(source, backbone, chosen, dtype, tiles)
     with Journal(f"{embeddings}.journal", key_of(made_from, batch)) as journal:
         if not unfinished.exists():
             journal.clear()
@@ -73,32 +73,32 @@ def embed(
                 dtype=dtype,
                 compressors=None,  # noise to a compressor, and read again in every epoch
                 attributes=made_from,
-                config={"write_empty_chunks": True},  # each image has its file
+                config={"write_empty_chunks": True},  # each tile has its file
                 overwrite=True,
             )
         array = zarr.open_array(unfinished, mode="r+")
 
         def read(some: list[int]) -> list[Tensor]:
-            return [to_network(source.image(image), frame) for image in some]
+            return [to_network(source.pixels(tile), frame) for tile in some]
 
         def write(some: list[int], encoded: Tensor, seconds: float) -> None:
-            for image, embedding in zip(some, encoded.numpy(), strict=True):
-                array[image] = embedding
-                to_disk(chunk_of(array, unfinished, image))
-            journal.add({"seconds_per_image": seconds / len(some)})
+            for tile, embedding in zip(some, encoded.numpy(), strict=True):
+                array[tile] = embedding
+                to_disk(chunk_of(array, unfinished, tile))
+            journal.add({"seconds_per_tile": seconds / len(some)})
 
         left = batches[len(journal) :]
         progress = tqdm(left, "embed", len(batches), initial=len(journal), mininterval=10)
-        with one_behind() as meanwhile:
-            for some, scaled in zip(progress, one_ahead(read, left), strict=True):
+        with write_behind() as meanwhile:
+            for some, scaled in zip(progress, prefetch(read, left), strict=True):
                 started = clock()
                 encoded = encode(sam, scaled, chosen).cpu()
                 meanwhile(write, some, encoded, clock() - started)
         with atomic(timing) as partial:
-            typical = median(each["seconds_per_image"] for each in journal)
-            partial.write_text(json.dumps({"images": len(images), "seconds_per_image": round(typical, 6)}) + "\n")
-        missing = [image for image in images if not chunk_of(array, unfinished, image).exists()]
+            typical = median(each["seconds_per_tile"] for each in journal)
+            partial.write_text(json.dumps({"tiles": len(tiles), "seconds_per_tile": round(typical, 6)}) + "\n")
+        missing = [tile for tile in tiles if not chunk_of(array, unfinished, tile).exists()]
         if missing:  # two processes at the same job, where there are no locks
-            raise DataError(f"{unfinished}: expected {len(images)} embeddings, {len(missing)} are missing; delete it")
+            raise DataError(f"{unfinished}: expected {len(tiles)} embeddings, {len(missing)} are missing; delete it")
         replace(unfinished, embeddings)
         journal.delete()

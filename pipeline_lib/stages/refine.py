@@ -13,14 +13,14 @@ from pipeline_lib.data.boxes import Deviation, deviated, read_boxes
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.records import RECORD, SCHEMA, Backbone
 from pipeline_lib.errors import DataError
-from pipeline_lib.inference.iterate import Inference, Rules
-from pipeline_lib.inference.predictor import Decoder
+from pipeline_lib.inference.iterate import Inference, IterationConfig
+from pipeline_lib.inference.predictor import Predictor
 from pipeline_lib.model.box_model import load_model
 from pipeline_lib.model.embeddings import Embeddings
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.runtime.atomic import atomic
 from pipeline_lib.runtime.device import choose_precision, device
-from pipeline_lib.runtime.hashing import fingerprint, key_of
+from pipeline_lib.runtime.hashing import file_digest, key_of
 from pipeline_lib.runtime.journal import Journal
 from pipeline_lib.runtime.malloc import keep_freed_memory
 
@@ -32,7 +32,7 @@ def refine(
     embeddings: str,
     weights: str,
     model: str,
-    passes: str,
+    iterations: str,
     timing: str,
     dataset: str,
     level: int,
@@ -40,10 +40,10 @@ def refine(
     deviation: dict[str, Any],
     settings: dict[str, Any],
 ) -> None:
-    """Write every pass of every test object at one level of deviation (`SCHEMA`), and how long they took.
+    """Write every iteration of every test object at one level of deviation (`SCHEMA`), and how long they took.
 
-    Objects are iterated so many at a time as the settings' `chunk` says, image after image. Those that are finished are
-    kept in a journal beside `passes` until the end, and an interrupted run goes on after the last.
+    Objects are iterated so many at a time as the settings' `chunk` says, tile after tile. Those that are finished are
+    kept in a journal beside `iterations` until the end, and an interrupted run goes on after the last.
 
     Raises:
         StaleEmbeddingsError: the embeddings are not those of this store and backbone.
@@ -53,32 +53,37 @@ def refine(
     tiles = Store.open(store)
     table = read_boxes(boxes).query("split == 'test'")
     cache = Embeddings.open(embeddings, store, weights)
-    frame = Frame(tiles.tile, Backbone.read(weights).image_size)
+    frame = Frame(tiles.tile_shape, Backbone.read(weights).image_size)
     precision = choose_precision(settings["precision"])
-    record = {"model": fingerprint(model), "precision": {"embed": cache.precision, "refine": precision}}
-    decoder = Decoder(load_model(model).to(device()), frame, precision)
-    rules = Rules(settings["tau"], settings["passes"], settings["largest_component"], settings["output"])
+    record = {"model": file_digest(model), "precision": {"embed": cache.precision, "refine": precision}}
+    decoder = Predictor(load_model(model).to(device()), frame, precision)
+    rules = IterationConfig(
+        settings["tau"], settings["max_iterations"], settings["largest_component"], settings["select"]
+    )
     inference = Inference(tiles, cache, decoder, rules)
-    shapes = [tiles.shape(image) for image in table["image"]]
+    shapes = [tiles.shape(tile) for tile in table["tile"]]
     prompts = deviated(table, level, dataset, seed, Deviation(**deviation), shapes)
-    chunks = [slice(start, start + settings["chunk"]) for start in range(0, len(table), settings["chunk"])]
-    key = key_of(dataset, level, seed, deviation, settings, fingerprint(boxes), record, cache.key)
-    with Journal(f"{passes}.unfinished", key) as journal:
+    chunks = [
+        slice(start, start + settings["objects_per_batch"])
+        for start in range(0, len(table), settings["objects_per_batch"])
+    ]
+    key = key_of(dataset, level, seed, deviation, settings, file_digest(boxes), record, cache.key)
+    with Journal(f"{iterations}.unfinished", key) as journal:
         for some in tqdm(chunks[len(journal) :], "refine", len(chunks), initial=len(journal), mininterval=10):
             journal.add(inference.of(table.iloc[some], prompts[some]))
         if len(journal) != len(chunks):  # two processes at the same job, where there are no locks
             raise DataError(f"{journal.path}: expected {len(chunks)} pieces, found {len(journal)}; delete it")
-        write_outputs(journal, passes, timing, record, images=table["image"].nunique())
+        write_outputs(journal, iterations, timing, record, tiles=table["tile"].nunique())
 
 
-def write_outputs(journal: Journal, passes: str, timing: str, record: Mapping[str, Any], images: int) -> None:
-    """The table of passes and the summed timing of all images, from the journal, which is not needed any more.
+def write_outputs(journal: Journal, iterations: str, timing: str, record: Mapping[str, Any], tiles: int) -> None:
+    """The table of iterations and the summed timing of all tiles, from the journal, which is not needed any more.
 
     The table's schema keeps the record of what made it.
     """
-    spent: Counter[str] = Counter(images=images)
+    spent: Counter[str] = Counter(tiles=tiles)
     schema = SCHEMA.with_metadata({RECORD: json.dumps(record)})
-    with atomic(passes) as unfinished, ParquetWriter(unfinished, schema) as writer:
+    with atomic(iterations) as unfinished, ParquetWriter(unfinished, schema) as writer:
         for piece in journal:
             writer.write_table(pa.Table.from_pylist(piece["rows"], SCHEMA))
             spent.update(piece["timing"])

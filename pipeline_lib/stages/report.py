@@ -25,7 +25,7 @@ def report(
     changes: str,
     worst: str,
     curves: list[str],
-    passes: list[str],
+    iterations: list[str],
     scores: list[str],
     stores: list[str],
     manifests: list[str],
@@ -46,7 +46,7 @@ def report(
         changes: see above.
         worst: see above.
         curves: `…/{dataset}/{model}/{seed}.csv` of the stage train.
-        passes: of each data set, `…/{dataset}/{model}/{seed}/{level}.parquet` of the cell whose objects are shown.
+        iterations: of each data set, `…/{dataset}/{model}/{seed}/{level}.parquet` of the cell whose objects are shown.
         scores: those cells' tables of the stage score.
         stores: `…/{dataset}.zarr` of the stage convert.
         manifests: `…/{dataset}/manifest.json` of the stage raw.
@@ -61,7 +61,7 @@ def report(
     curve_table = loss_curves(curves)
     datasets = [
         DataSet(Cell.of(cell[1]), experiment, csvs, curve_table, *cell)
-        for cell in zip(passes, scores, stores, strict=True)
+        for cell in zip(iterations, scores, stores, strict=True)
     ]
     with atomic(figures) as folder:
         folder.mkdir(parents=True)
@@ -78,7 +78,7 @@ def report(
         datasets=datasets,
         audit=pd.read_csv(audit).to_dict("records"),
         levels=experiment["levels"],
-        seeds=config["seeds"],
+        seeds=experiment["seeds"],
         backbone=Backbone.read(weights),
         config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100),
         data=list(data_files(manifests)),

@@ -2,29 +2,31 @@
 
 import pandas as pd
 
-from pipeline_lib.data.boxes import by_image, read_boxes
+from pipeline_lib.data.boxes import by_tile, read_boxes
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.errors import DataError
-from pipeline_lib.evaluation.scores import COLUMNS, KEYS, score_image
+from pipeline_lib.evaluation.scores import COLUMNS, KEYS, score_tile
 from pipeline_lib.runtime.atomic import atomic
 
 
-def score(*, store: str, boxes: str, passes: str, scores: str) -> None:
-    """Write a CSV with one row for each test object (`COLUMNS`), sorted by image and object.
+def score(*, store: str, boxes: str, iterations: str, scores: str) -> None:
+    """Write a CSV with one row for each test object (`COLUMNS`), sorted by tile and object.
 
-    `iou` is of the deviated box's mask, `iou_iterated` of the iterated one, both at the image's own resolution;
+    `iou` is of the deviated box's mask, `iou_iterated` of the iterated one, both at the tile's own resolution;
     `iterations` counts repeated predictions and is at least 1, as in the paper's tables. The foreground's IoU is of an
-    image's masks together with its objects together, the same for all objects of the image.
+    tile's masks together with its objects together, the same for all objects of the tile.
 
     Raises:
-        DataError: the passes are of other objects than the test split in `boxes`.
+        DataError: the iterations are of other objects than the test split in `boxes`.
     """
     tiles = Store.open(store)
     objects = read_boxes(boxes).query("split == 'test'")[[*KEYS, "area"]]
-    history = pd.read_parquet(passes).sort_values([*KEYS, "pass"])
+    history = pd.read_parquet(iterations).sort_values([*KEYS, "iteration"])
     strays = objects.set_index(KEYS).index.symmetric_difference(history.set_index(KEYS).index)
     if len(strays):
-        raise DataError(f"{passes}: expected the test objects of {boxes}; (image, object) {strays[0]} is not in both")
-    rows = pd.concat([score_image(part, tiles, image) for image, part in by_image(history)])
+        raise DataError(
+            f"{iterations}: expected the test objects of {boxes}; (tile, object) {strays[0]} is not in both"
+        )
+    rows = pd.concat([score_tile(part, tiles, tile) for tile, part in by_tile(history)])
     with atomic(scores) as partial:
         objects.merge(rows, on=KEYS)[COLUMNS].to_csv(partial, index=False, float_format="%.6f")

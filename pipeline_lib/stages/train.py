@@ -10,18 +10,18 @@ import torch
 from pipeline_lib.data.boxes import Deviation, read_boxes
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.records import Backbone
-from pipeline_lib.inference.predictor import Decoder
-from pipeline_lib.model.box_model import Variant, load_untrained, save_model
+from pipeline_lib.inference.predictor import Predictor
+from pipeline_lib.model.box_model import ModelConfig, load_untrained, save_model
 from pipeline_lib.model.embeddings import Embeddings
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.runtime.atomic import atomic
 from pipeline_lib.runtime.device import choose_precision, device
-from pipeline_lib.runtime.hashing import fingerprint, key_of
+from pipeline_lib.runtime.hashing import file_digest, key_of
 from pipeline_lib.runtime.malloc import keep_freed_memory
+from pipeline_lib.training.config import TrainConfig
 from pipeline_lib.training.sampling import Source
-from pipeline_lib.training.settings import Recipe
 from pipeline_lib.training.trainer import Run, fit
-from pipeline_lib.training.validation import Validation, evenly
+from pipeline_lib.training.validation import Validation, evenly_spaced
 
 
 def train(
@@ -33,13 +33,13 @@ def train(
     model: str,
     curve: str,
     dataset: str,
-    variant: dict[str, Any],
+    model_config: dict[str, Any],
     settings: dict[str, Any],
     deviation: dict[str, Any],
     levels: list[int],
     seed: int,
 ) -> None:
-    """Train one variant and write the weights of its best epoch (`save_model`) and its curve, one row for each epoch.
+    """Train one model and write the weights of its best epoch (`save_model`) and its curve, one row for each epoch.
 
     The best epoch is that of the highest mean IoU over `levels` on the validation split; epoch 0, before training, is
     one of them. A checkpoint is kept beside `model` until the end: it is written after each epoch, every
@@ -52,22 +52,22 @@ def train(
     """
     keep_freed_memory()
     tiles, backbone, table = Store.open(store), Backbone.read(weights), read_boxes(boxes)
-    source = Source(tiles, Embeddings.open(embeddings, store, weights), Frame(tiles.tile, backbone.image_size))
-    law, made = Deviation(**deviation), Variant.of(variant)
+    source = Source(tiles, Embeddings.open(embeddings, store, weights), Frame(tiles.tile_shape, backbone.image_size))
+    loosening, made = Deviation(**deviation), ModelConfig.of(model_config)
     precision = choose_precision(settings["precision"])
-    recipe = Recipe.of(settings | {"precision": precision}, variant["mix"], law, seed)
+    train_config = TrainConfig.of(settings | {"precision": precision}, model_config["mix"], loosening, seed)
 
-    held_out = evenly(table.query("split == 'validation'"), settings["validation_objects"])
-    validation = Validation(source, held_out, tuple(levels), dataset, seed, law)
+    held_out = evenly_spaced(table.query("split == 'validation'"), settings["validation_objects"])
+    validation = Validation(source, held_out, tuple(levels), dataset, seed, loosening)
 
     torch.manual_seed(seed)  # for the token, the only part that starts at random
     network = load_untrained(weights, made).to(device())
     training = {"dataset": dataset, "seed": seed, "precision": precision}
-    training |= {"variant": variant, "settings": settings, "deviation": deviation, "levels": levels}
-    key = key_of(training, fingerprint(boxes), source.embeddings.key)
-    run = Run(network, made, recipe, Path(f"{model}.checkpoint"), key)
-    decoder = Decoder(network, source.frame, recipe.precision)
-    fit(run, source, table.query("split == 'train'"), recipe, partial(validation.miou, decoder, run.pause))
+    training |= {"model_config": model_config, "settings": settings, "deviation": deviation, "levels": levels}
+    key = key_of(training, file_digest(boxes), source.embeddings.key)
+    run = Run(network, made, train_config, Path(f"{model}.checkpoint"), key)
+    decoder = Predictor(network, source.frame, train_config.precision)
+    fit(run, source, table.query("split == 'train'"), train_config, partial(validation.miou, decoder, run.pause))
 
     save_model(network, model, backbone.name, made, training)
     with atomic(curve) as unfinished:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.data.records import Backbone
-from pipeline_lib.model.backbones import RELEASED, build, find_checkpoint, shapes_only
+from pipeline_lib.model.backbones import RELEASED, build, find_checkpoint, on_meta_device
 from pipeline_lib.model.checkpoints import check_tensors, read_tensors
 from pipeline_lib.runtime.atomic import atomic
-from pipeline_lib.runtime.hashing import fingerprint
 
 
 def weights(
@@ -33,10 +32,10 @@ def weights(
         DownloadError: it could not be fetched.
     """
     name = backbone["name"]
-    with shapes_only():
+    with on_meta_device():
         sam = build(name)
     checkpoint = find_checkpoint(name, backbone["checkpoint"], Path(folder), released).resolve()
     check_tensors(sam.state_dict(), read_tensors(checkpoint), f"{checkpoint} (for {name})")
-    record = Backbone(name, str(checkpoint), fingerprint(checkpoint), sam.image_encoder.img_size)
+    record = Backbone.of(name, checkpoint, sam.image_encoder.img_size)
     with atomic(manifest) as partial:
         partial.write_text(json.dumps(asdict(record), indent=2) + "\n")

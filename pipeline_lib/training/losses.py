@@ -20,7 +20,7 @@ WINDOW_FLOOR = 0.05  # weight outside the window: far false positives still cost
 Loss = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def object_share(masks: Tensor, tile: tuple[int, int], grid: int) -> Tensor:
+def soft_target(masks: Tensor, tile: tuple[int, int], grid: int) -> Tensor:
     """The share of object in each pixel of the low-resolution grid, by averaging areas.
 
     Args:

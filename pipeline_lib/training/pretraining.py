@@ -33,14 +33,14 @@ from tqdm import tqdm
 
 from pipeline_lib.data.masks import iou as mask_iou
 from pipeline_lib.data.synthetic import Look, Slice, generate_slice
-from pipeline_lib.inference.predictor import Decoder, forward
-from pipeline_lib.model.box_model import Variant, box_model
+from pipeline_lib.inference.predictor import Predictor, forward
+from pipeline_lib.model.box_model import ModelConfig, box_model
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.model.micro import EMBEDDING_WIDTH, IMAGE_SIZE, STRIDE, build_micro
 from pipeline_lib.model.upstream import Sam
 from pipeline_lib.runtime.atomic import atomic
 from pipeline_lib.runtime.device import Precision, autocast, choose_precision, device
-from pipeline_lib.training.losses import bce_dice_loss, object_share
+from pipeline_lib.training.losses import bce_dice_loss, soft_target
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ JITTER, JITTER_LIMIT = 0.1, 20.0  # of the box side; pixels: SAM's own training 
 POOL_START, POOL_GROWTH, POOL_IOU, POOL_PATIENCE = 2, 4, 0.55, 15
 SAVE_EVERY = 200  # steps
 FRAME = Frame((IMAGE_SIZE, IMAGE_SIZE), IMAGE_SIZE)
-NO_TOKEN = Variant(trains=(), token=None)
+NO_TOKEN = ModelConfig(trains=(), token=None)
 
 
 @dataclass(frozen=True)
@@ -136,13 +136,13 @@ def step_loss(
     losses = [len(examples) * F.binary_cross_entropy_with_logits(tissue_head(embeddings), tissue.to(device()))]
     ious, model = [], box_model(sam, NO_TOKEN)
     with autocast(precision):
-        images = model.image_sides(embeddings.split(1))
+        images = model.image_features(embeddings.split(1))
     for image, example in zip(images, examples, strict=True):
         with autocast(precision):
             boxes = jitter(rng, example.boxes)
             logits, predicted_iou = forward(model, FRAME, [image] * len(boxes), boxes)
         grid = logits.shape[-1]
-        target = object_share(torch.from_numpy(example.masks).to(device()), FRAME.tile, grid)
+        target = soft_target(torch.from_numpy(example.masks).to(device()), FRAME.tile_shape, grid)
         exact = torch.from_numpy(example.boxes).to(device()) * (grid / IMAGE_SIZE)
         loss, iou = bce_dice_loss(logits, predicted_iou, target, exact)
         losses.append(loss)
@@ -216,13 +216,13 @@ def save_weights(sam: Sam, path: Path) -> None:
 @torch.no_grad()
 def unseen_miou(sam: Sam, count: int) -> float:
     """Mean IoU over the objects of `count` held-out slices with exact boxes, at the image's own resolution."""
-    decoder = Decoder(box_model(sam, NO_TOKEN), FRAME, choose_precision("auto"))
+    decoder = Predictor(box_model(sam, NO_TOKEN), FRAME, choose_precision("auto"))
     ious = []
     for seed in range(UNSEEN_SEED, UNSEEN_SEED + count):
         source = draw_slice(seed, IMAGE_SIZE)
         masks, boxes = zip(*objects_of(source.cells), *objects_of(source.mitochondria), strict=True)
         embedding = embed(sam, [source.image.astype(np.float32)])
-        views = decoder.views([embedding], [FRAME.tile]) * len(boxes)
+        views = decoder.views([embedding], [FRAME.tile_shape]) * len(boxes)
         predicted, _ = decoder.predict(views, np.array(boxes, np.float32))
         ious.append(mask_iou(np.stack(predicted), np.stack(masks)))
     return float(np.concatenate(ious).mean())

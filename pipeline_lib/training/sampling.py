@@ -15,7 +15,7 @@ from pipeline_lib.data.masks import Mask
 from pipeline_lib.model.embeddings import Embeddings
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.runtime.device import device
-from pipeline_lib.training.settings import Recipe
+from pipeline_lib.training.config import TrainConfig
 
 XYXY = ["x0", "y0", "x1", "y1"]
 
@@ -25,21 +25,21 @@ ORDER, OBJECTS = 1, 2  # what a seed is for: NumPy takes [s, e] and [s, e, 0] fo
 
 @dataclass(frozen=True)
 class Source:
-    """Images by number: what of them is read from disk when it is needed."""
+    """Tiles by number: what of them is read from disk when it is needed."""
 
     tiles: Store
     embeddings: Embeddings
     frame: Frame
 
-    def masks(self, image: int, rows: pd.DataFrame) -> Mask:
-        """The objects (N, h, w) of an image that are in some rows of its table of boxes."""
-        masks: Mask = self.tiles.objects(image) == rows["object"].to_numpy()[:, None, None]
+    def masks(self, tile: int, rows: pd.DataFrame) -> Mask:
+        """The objects (N, h, w) of a tile that are in some rows of its table of boxes."""
+        masks: Mask = self.tiles.objects(tile) == rows["object"].to_numpy()[:, None, None]
         return masks
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some objects of one image."""
+    """Some objects of one tile."""
 
     embedding: Tensor  # (1, 256, g, g)
     prompts: NDArray[np.float32]  # (N, 4), the loose boxes
@@ -47,18 +47,18 @@ class Batch:
     masks: Tensor  # (N, h, w) bool
 
 
-def draw_boxes(rng: Generator, exact: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float32]:
-    """Boxes (N, 4) of the recipe's looseness, not yet cut at the image's border."""
-    shares = np.divide(recipe.shares, np.sum(recipe.shares))
-    levels = rng.choice(recipe.levels, len(exact), p=shares)
-    return deviate(exact, levels, rng.random((len(exact), 4)), recipe.law)
+def draw_boxes(rng: Generator, exact: NDArray[np.float32], train_config: TrainConfig) -> NDArray[np.float32]:
+    """Boxes (N, 4) of the train_config's looseness, not yet cut at the tile's border."""
+    shares = np.divide(train_config.shares, np.sum(train_config.shares))
+    levels = rng.choice(train_config.levels, len(exact), p=shares)
+    return deviate(exact, levels, rng.random((len(exact), 4)), train_config.deviation)
 
 
-def draw_batch(source: Source, image: int, rows: pd.DataFrame, recipe: Recipe, epoch: int) -> Batch:
-    """What an image contributes to an epoch: all of its objects, or a random choice of them."""
-    rng = np.random.default_rng([recipe.seed, OBJECTS, epoch, image])
-    chosen = rows.iloc[rng.permutation(len(rows))[: recipe.objects_per_image]]
+def draw_batch(source: Source, tile: int, rows: pd.DataFrame, train_config: TrainConfig, epoch: int) -> Batch:
+    """What a tile contributes to an epoch: all of its objects, or a random choice of them."""
+    rng = np.random.default_rng([train_config.seed, OBJECTS, epoch, tile])
+    chosen = rows.iloc[rng.permutation(len(rows))[: train_config.objects_per_tile]]
     exact = chosen[XYXY].to_numpy(np.float32)
-    prompts = clip(draw_boxes(rng, exact, recipe), source.tiles.shape(image))
-    masks = torch.from_numpy(source.masks(image, chosen)).to(device())
-    return Batch(source.embeddings[image].to(device()), prompts, exact, masks)
+    prompts = clip(draw_boxes(rng, exact, train_config), source.tiles.shape(tile))
+    masks = torch.from_numpy(source.masks(tile, chosen)).to(device())
+    return Batch(source.embeddings[tile].to(device()), prompts, exact, masks)

@@ -20,18 +20,18 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 from tqdm import tqdm
 
-from pipeline_lib.data.boxes import by_image
-from pipeline_lib.data.masks import rectangles
+from pipeline_lib.data.boxes import by_tile
+from pipeline_lib.inference.next_box import next_boxes
 from pipeline_lib.inference.predictor import forward
-from pipeline_lib.model.box_model import BoxModel, Variant
+from pipeline_lib.model.box_model import BoxModel, ModelConfig
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.runtime.atomic import atomic
 from pipeline_lib.runtime.device import autocast
 from pipeline_lib.runtime.interrupt import StopRequest
-from pipeline_lib.runtime.prefetch import one_ahead
-from pipeline_lib.training.losses import LOSSES, object_share
+from pipeline_lib.runtime.prefetch import prefetch
+from pipeline_lib.training.config import TrainConfig
+from pipeline_lib.training.losses import LOSSES, soft_target
 from pipeline_lib.training.sampling import ORDER, Batch, Source, draw_batch
-from pipeline_lib.training.settings import Recipe
 
 log = logging.getLogger(__name__)
 
@@ -39,37 +39,37 @@ log = logging.getLogger(__name__)
 CHECKPOINT_SECONDS = 300  # between two checkpoints, but for those at an epoch's end and on a request to stop
 
 
-def step_loss(model: BoxModel, frame: Frame, batches: Sequence[Batch], recipe: Recipe) -> Tensor:
-    """The recipe's loss of the model's masks, the mean over its passes; a mask's rectangle prompts the next pass."""
+def step_loss(model: BoxModel, frame: Frame, batches: Sequence[Batch], train_config: TrainConfig) -> Tensor:
+    """The loss of the model's masks, the mean over the first and the unrolled iterations, prompted as in inference."""
     grid = 4 * batches[0].embedding.shape[-1]  # SAM's decoder upscales twice by two
-    target = torch.cat([object_share(batch.masks, frame.tile, grid) for batch in batches])
+    target = torch.cat([soft_target(batch.masks, frame.tile_shape, grid) for batch in batches])
     exact = frame.to_network(np.concatenate([batch.exact for batch in batches])).to(target.device)
     prompts, losses = np.concatenate([batch.prompts for batch in batches]), []
-    with autocast(recipe.precision):
-        sides = model.image_sides(batch.embedding for batch in batches)
-    images = [side for side, batch in zip(sides, batches, strict=True) for _ in batch.prompts]
-    for number in range(1, recipe.passes + 1):
-        with autocast(recipe.precision):
-            logits, predicted_iou = forward(model, frame, images, prompts)
-        losses.append(LOSSES[recipe.loss](logits, predicted_iou, target, exact * (grid / frame.image_size))[0])
-        if number < recipe.passes:
-            prompts = next_prompts(frame, logits.detach(), batches, prompts)
+    with autocast(train_config.precision):
+        sides = model.image_features(batch.embedding for batch in batches)
+    tiles = [side for side, batch in zip(sides, batches, strict=True) for _ in batch.prompts]
+    for number in range(train_config.unrolled_iterations + 1):
+        with autocast(train_config.precision):
+            logits, predicted_iou = forward(model, frame, tiles, prompts)
+        losses.append(LOSSES[train_config.loss](logits, predicted_iou, target, exact * (grid / frame.image_size))[0])
+        if number < train_config.unrolled_iterations:
+            prompts = next_prompts(frame, logits.detach(), batches, prompts, train_config.largest_component)
     return torch.stack(losses).mean()
 
 
 def next_prompts(
-    frame: Frame, logits: Tensor, batches: Sequence[Batch], prompts: NDArray[np.float32]
+    frame: Frame, logits: Tensor, batches: Sequence[Batch], prompts: NDArray[np.float32], only_largest: bool
 ) -> NDArray[np.float32]:
-    """The rectangles (N, 4) around the masks of some batches, or the prompt that gave no mask."""
+    """The next boxes (N, 4) of the masks of some batches, or the prompt that gave no mask."""
     shapes = [batch.masks.shape[1:] for batch in batches for _ in batch.masks]
     tiles = frame.mask(logits).cpu().numpy()
-    return rectangles([tile[:h, :w] for tile, (h, w) in zip(tiles, shapes, strict=True)], prompts)
+    return next_boxes([tile[:h, :w] for tile, (h, w) in zip(tiles, shapes, strict=True)], only_largest, prompts)
 
 
-def learning_rate(step: int, steps: int, recipe: Recipe) -> float:
+def learning_rate(step: int, steps: int, train_config: TrainConfig) -> float:
     """Cosine from the peak at step 0 to nothing after the last of `steps`, under a linear warm-up."""
-    warmth = min(1.0, (step + 1) / max(1, recipe.warm_up))
-    return recipe.learning_rate * warmth * (1 + math.cos(math.pi * step / steps)) / 2
+    warmth = min(1.0, (step + 1) / max(1, train_config.warmup_steps))
+    return train_config.learning_rate * warmth * (1 + math.cos(math.pi * step / steps)) / 2
 
 
 class Run:
@@ -78,10 +78,12 @@ class Run:
     `key` stands for everything that decides how a run goes; a checkpoint with another key is of another run.
     """
 
-    def __init__(self, model: BoxModel, variant: Variant, recipe: Recipe, checkpoint: Path, key: str) -> None:
+    def __init__(
+        self, model: BoxModel, model_config: ModelConfig, train_config: TrainConfig, checkpoint: Path, key: str
+    ) -> None:
         self.model = model
-        self.trained = model.set_trainable(variant)
-        self.optimizer = AdamW(self.trained, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+        self.trained = model.set_trainable(model_config)
+        self.optimizer = AdamW(self.trained, lr=train_config.learning_rate, weight_decay=train_config.weight_decay)
         self.curve: list[dict[str, float]] = []  # a row for each finished epoch; 0 is before training
         self.losses: list[float] = []  # of the steps of the epoch at hand
         self.best: dict[str, Tensor] = {}
@@ -109,7 +111,7 @@ class Run:
     def pause(self) -> None:
         """Save if the last checkpoint is long ago, or if the process was asked to stop, which it then does.
 
-        Called where the run is whole: between two steps, and between two images of the validation.
+        Called where the run is whole: between two steps, and between two tiles of the validation.
         """
         if self.stop.signal or time.monotonic() - self.saved > CHECKPOINT_SECONDS:
             self.save()
@@ -136,39 +138,44 @@ class Run:
         log.info("resumed after epoch %d and %d steps", len(self.curve) - 1, len(self.losses))
 
 
-def train_epoch(run: Run, source: Source, table: pd.DataFrame, recipe: Recipe, epoch: int) -> float:
-    """Each image of the training split, `table`, in random order, some in a step; the mean loss of the steps.
+def train_epoch(run: Run, source: Source, table: pd.DataFrame, train_config: TrainConfig, epoch: int) -> float:
+    """Each tile of the training split, `table`, in random order, some in a step; the mean loss of the steps.
 
     Steps that the run has already made in this epoch are left out.
     """
-    images = list(by_image(table))
-    order = np.random.default_rng([recipe.seed, ORDER, epoch]).permutation(len(images))
-    steps = [order[start : start + recipe.images_per_step] for start in range(0, len(order), recipe.images_per_step)]
+    tiles = list(by_tile(table))
+    order = np.random.default_rng([train_config.seed, ORDER, epoch]).permutation(len(tiles))
+    steps = [
+        order[start : start + train_config.tiles_per_step]
+        for start in range(0, len(order), train_config.tiles_per_step)
+    ]
     done = len(run.losses)
 
     def draw(step: NDArray[np.int64]) -> list[Batch]:
-        return [draw_batch(source, image, rows, recipe, epoch) for image, rows in (images[index] for index in step)]
+        return [draw_batch(source, tile, rows, train_config, epoch) for tile, rows in (tiles[index] for index in step)]
 
-    drawn = one_ahead(draw, steps[done:])
-    progress = tqdm(drawn, f"epoch {epoch} of {recipe.epochs}", len(steps), initial=done, mininterval=10)
+    drawn = prefetch(draw, steps[done:])
+    progress = tqdm(drawn, f"epoch {epoch} of {train_config.epochs}", len(steps), initial=done, mininterval=10)
     for step, batches in enumerate(progress, (epoch - 1) * len(steps) + done):
-        run.optimizer.param_groups[0]["lr"] = learning_rate(step, recipe.epochs * len(steps), recipe)
-        loss = step_loss(run.model, source.frame, batches, recipe)
+        run.optimizer.param_groups[0]["lr"] = learning_rate(step, train_config.epochs * len(steps), train_config)
+        loss = step_loss(run.model, source.frame, batches, train_config)
         run.optimizer.zero_grad()
         loss.backward()
-        clip_grad_norm_(run.trained, recipe.clip)
+        clip_grad_norm_(run.trained, train_config.grad_clip)
         run.optimizer.step()
         run.losses.append(loss.item())
         run.pause()
     return float(np.mean(run.losses))
 
 
-def fit(run: Run, source: Source, table: pd.DataFrame, recipe: Recipe, validate: Callable[[], float]) -> None:
+def fit(
+    run: Run, source: Source, table: pd.DataFrame, train_config: TrainConfig, validate: Callable[[], float]
+) -> None:
     """Train epoch by epoch from where the run stands, then give the model the weights of its best epoch."""
     run.resume()
     with run.stop:
-        for epoch in range(len(run.curve), recipe.epochs + 1):
-            loss = train_epoch(run, source, table, recipe, epoch) if epoch else math.nan
+        for epoch in range(len(run.curve), train_config.epochs + 1):
+            loss = train_epoch(run, source, table, train_config, epoch) if epoch else math.nan
             run.record(epoch, loss, validate())
             run.save()
     run.model.load_state_dict(run.best)

@@ -7,15 +7,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline_lib.data.boxes import Deviation, by_image, deviated
+from pipeline_lib.data.boxes import Deviation, by_tile, deviated
 from pipeline_lib.data.masks import iou
-from pipeline_lib.inference.predictor import Decoder
+from pipeline_lib.inference.predictor import Predictor
 from pipeline_lib.training.sampling import Source
 
-MASKS = 64  # of a validation image that are held at once, each as large as a tile
+MASKS = 64  # of a validation tile that are held at once, each as large as a tile
 
 
-def evenly(table: pd.DataFrame, count: int) -> pd.DataFrame:
+def evenly_spaced(table: pd.DataFrame, count: int) -> pd.DataFrame:
     """At most `count` rows, evenly spaced."""
     return table.iloc[np.linspace(0, len(table) - 1, min(count, len(table))).round().astype(int)]
 
@@ -29,22 +29,22 @@ class Validation:
     levels: tuple[int, ...]  # of deviation, percent
     dataset: str
     seed: int
-    law: Deviation
+    deviation: Deviation
 
-    def miou(self, decoder: Decoder, pause: Callable[[], None]) -> float:
-        """Mean IoU over objects and levels, at the images' own resolution; `pause` is called after each image."""
+    def miou(self, decoder: Predictor, pause: Callable[[], None]) -> float:
+        """Mean IoU over objects and levels, at the tiles' own resolution; `pause` is called after each tile."""
         ious = []
-        for image, rows in by_image(self.table):
-            ious.append(self.ious(decoder, image, rows))
+        for tile, rows in by_tile(self.table):
+            ious.append(self.ious(decoder, tile, rows))
             pause()
         return float(np.concatenate(ious, axis=1).mean())
 
-    def ious(self, decoder: Decoder, image: int, rows: pd.DataFrame) -> NDArray[np.float64]:
-        """The IoU of each of an image's objects at each level, (L, N)."""
-        shape, truths = self.source.tiles.shape(image), self.source.masks(image, rows)
-        prompts = [deviated(rows, level, self.dataset, self.seed, self.law, shape) for level in self.levels]
+    def ious(self, decoder: Predictor, tile: int, rows: pd.DataFrame) -> NDArray[np.float64]:
+        """The IoU of each of a tile's objects at each level, (L, N)."""
+        shape, truths = self.source.tiles.shape(tile), self.source.masks(tile, rows)
+        prompts = [deviated(rows, level, self.dataset, self.seed, self.deviation, shape) for level in self.levels]
         boxes, owners = np.concatenate(prompts), np.tile(np.arange(len(rows)), len(self.levels))
-        (view,) = decoder.views([self.source.embeddings[image]], [shape])
+        (view,) = decoder.views([self.source.embeddings[tile]], [shape])
         ious = []
         for start in range(0, len(boxes), MASKS):
             part = slice(start, start + MASKS)

@@ -19,7 +19,7 @@ LOW, HIGH = [[0.49] * 4], [[0.5] * 4]  # draws that mean − and +
 def table_of(count: int) -> pd.DataFrame:
     """Objects 1 to `count` of image 0, each with the box of BOX."""
     x0, y0, x1, y1 = BOX[0]
-    return pd.DataFrame({"image": 0, "object": range(1, count + 1), "x0": x0, "y0": y0, "x1": x1, "y1": y1})
+    return pd.DataFrame({"tile": 0, "object": range(1, count + 1), "x0": x0, "y0": y0, "x1": x1, "y1": y1})
 
 
 # The table of objects
@@ -56,7 +56,7 @@ def test_a_slice_without_objects_is_just_empty(make_store: Callable[..., str], t
     objects = np.zeros((2, 4, 4), int)
     objects[1, 0, 0] = 1
     boxes(store=make_store(objects, ["test", "test"]), boxes=str(tmp_path / "boxes.csv"))
-    assert read_boxes(tmp_path / "boxes.csv")["image"].tolist() == [1]
+    assert read_boxes(tmp_path / "boxes.csv")["tile"].tolist() == [1]
 
 
 def test_a_split_without_objects_is_an_error_that_names_it(make_store: Callable[..., str], tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_a_split_without_objects_is_an_error_that_names_it(make_store: Callable[
     assert not (tmp_path / "out").exists()
 
 
-# The laws of deviation
+# The kinds of deviation
 
 
 @pytest.mark.parametrize(
@@ -102,9 +102,9 @@ def test_scaling_changes_both_sides_by_exactly_the_level(level: int, draws: list
     assert (x1 - x0, y1 - y0) == (100 + sign * level, 200 + 2 * sign * level)
 
 
-@pytest.mark.parametrize("law", ["scale", "edges", "translate"])
-def test_without_deviation_a_box_stays_exact(law: str) -> None:
-    np.testing.assert_array_equal(deviate(BOX, [0], LOW, Deviation(law, "both")), BOX)  # type: ignore[arg-type]
+@pytest.mark.parametrize("kind", ["scale", "edges", "translate"])
+def test_without_deviation_a_box_stays_exact(kind: str) -> None:
+    np.testing.assert_array_equal(deviate(BOX, [0], LOW, Deviation(kind, "both")), BOX)  # type: ignore[arg-type]
 
 
 def test_each_box_deviates_by_its_own_level_and_draw() -> None:
@@ -157,14 +157,14 @@ def test_draws_are_the_same_in_every_release() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seed", "dataset", "image", "number", "level"),
+    ("seed", "dataset", "tile", "number", "level"),
     [(8, "isbi2012", 0, 1, 30), (7, "epfl", 0, 1, 30), (7, "isbi2012", 1, 1, 30), (7, "isbi2012", 0, 2, 30),
      (7, "isbi2012", 0, 1, 40)],
 )  # fmt: skip
 def test_each_of_seed_data_set_image_object_and_level_gives_other_draws(
     seed: int, dataset: str, image: int, number: int, level: int
 ) -> None:
-    other = pd.DataFrame({"image": [image], "object": [number]})
+    other = pd.DataFrame({"tile": [image], "object": [number]})
     assert (object_uniform(seed, dataset, other, level) != object_uniform(7, "isbi2012", table_of(1), 30)).all()
 
 

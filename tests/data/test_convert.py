@@ -57,8 +57,8 @@ def converted(folder: Path, *volumes: Any, **dataset: Any) -> Store:
 
 def test_a_store_gives_back_its_images(tmp_path: Path, images: np.ndarray) -> None:
     store = converted(tmp_path, (images, np.ones_like(images), {"test": [0, 6]}))
-    np.testing.assert_array_equal([store.image(i) for i in range(len(store))], images)
-    assert store.image(0).dtype == np.uint8
+    np.testing.assert_array_equal([store.pixels(i) for i in range(len(store))], images)
+    assert store.pixels(0).dtype == np.uint8
 
 
 def test_slices_of_no_split_are_left_out_and_the_others_keep_their_order(tmp_path: Path, images: np.ndarray) -> None:
@@ -71,22 +71,22 @@ def test_slices_of_no_split_are_left_out_and_the_others_keep_their_order(tmp_pat
         ("test", 0, 4),
         ("validation", 1, 5),
     ]
-    np.testing.assert_array_equal([store.image(i) for i in range(4)], images[[0, 1, 4, 5]])
+    np.testing.assert_array_equal([store.pixels(i) for i in range(4)], images[[0, 1, 4, 5]])
 
 
 def test_tiles_cut_slices_without_overlap_and_are_smaller_at_the_edges(tmp_path: Path, images: np.ndarray) -> None:
     store = converted(tmp_path, (images, np.ones_like(images), {"train": [0, 1], "test": [1, 2]}), tile=8)
-    assert store.tile == (8, 8)
+    assert store.tile_shape == (8, 8)
     assert [store.origin(i) for i in range(5)] == [(0, 0, 0), (0, 0, 8), (0, 8, 0), (0, 8, 8), (1, 0, 0)]
     assert [store.shape(i) for i in range(4)] == [(8, 8), (8, 6), (2, 8), (2, 6)]
     assert [store.split(i) for i in range(len(store))] == ["train"] * 4 + ["test"] * 4
-    np.testing.assert_array_equal(store.image(7), images[1, 8:, 8:])
+    np.testing.assert_array_equal(store.pixels(7), images[1, 8:, 8:])
     assert store.objects(7).shape == store.shape(7)
 
 
 def test_a_slice_smaller_than_a_tile_is_one_image(tmp_path: Path, images: np.ndarray) -> None:
     store = converted(tmp_path, (images, np.ones_like(images), {"test": [0, 1]}), tile=32)
-    assert (len(store), store.tile, store.image(0).shape) == (1, (32, 32), (10, 14))
+    assert (len(store), store.tile_shape, store.pixels(0).shape) == (1, (32, 32), (10, 14))
 
 
 def test_an_object_that_crosses_a_tile_border_is_an_object_in_each_tile(tmp_path: Path) -> None:
@@ -105,19 +105,19 @@ def test_an_object_free_slice_is_just_empty(tmp_path: Path, images: np.ndarray) 
 def test_greys_of_the_range_are_spread_over_8_bits_and_those_beyond_are_clipped(tmp_path: Path) -> None:
     images = np.array([[[-np.inf, -5, -1, 0, 1.4, 3, 4, np.inf]]], np.float32)  # 51 grey levels per unit
     store = converted(tmp_path, (images, np.ones((1, 1, 8), np.uint8), {"test": [0, 1]}), grey_range=[-1, 4])
-    assert store.image(0).tolist() == [[0, 0, 0, 51, 122, 204, 255, 255]]
+    assert store.pixels(0).tolist() == [[0, 0, 0, 51, 122, 204, 255, 255]]
 
 
 def test_16_bit_greys_do_not_overflow(tmp_path: Path) -> None:
     images = np.array([[[0, 1000, 33000, 65000, 65535]]], np.uint16)
     store = converted(tmp_path, (images, np.ones((1, 1, 5), np.uint8), {"test": [0, 1]}), grey_range=[1000, 65000])
-    assert store.image(0).tolist() == [[0, 0, 128, 255, 255]]
+    assert store.pixels(0).tolist() == [[0, 0, 128, 255, 255]]
 
 
 def test_a_float_image_that_reaches_1_is_not_left_dark(tmp_path: Path) -> None:
     images = np.array([[[0, 0.2, 1.0, 0.2, 0]]])
     store = converted(tmp_path, (images, np.ones((1, 1, 5), np.uint8), {"test": [0, 1]}), grey_range=[0, 1])
-    assert store.image(0).tolist() == [[0, 51, 255, 51, 0]]
+    assert store.pixels(0).tolist() == [[0, 51, 255, 51, 0]]
 
 
 def test_an_independent_package_finds_valid_ome_zarr_0_5(tmp_path: Path, images: np.ndarray) -> None:

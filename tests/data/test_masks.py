@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline_lib.data.masks import from_rle, iou, largest_component, rectangle, to_rle
+from pipeline_lib.data.masks import bounding_box, from_rle, iou, largest_component, to_rle
 
 
 def drawn(*rows):
@@ -39,11 +39,11 @@ def test_iou_of_masks_at_several_levels_is_taken_against_the_same_truths():
 
 
 def test_rectangle_is_half_open_and_xyxy():
-    assert rectangle(drawn("....", ".##.", "..#.")).tolist() == [1, 1, 3, 3]
+    assert bounding_box(drawn("....", ".##.", "..#.")).tolist() == [1, 1, 3, 3]
 
 
 def test_rectangle_of_a_pixel_at_the_far_corner_ends_at_the_border():
-    assert rectangle(drawn("...", "..#")).tolist() == [2, 1, 3, 2]
+    assert bounding_box(drawn("...", "..#")).tolist() == [2, 1, 3, 2]
 
 
 def test_largest_component_does_not_cross_corners():

@@ -17,17 +17,17 @@ from pipeline_lib.data.masks import to_rle
 from pipeline_lib.data.records import RECORD
 from pipeline_lib.errors import AuditError
 from pipeline_lib.evaluation import audit as checks
-from pipeline_lib.model.box_model import Token, Variant, box_model, save_model
-from pipeline_lib.runtime.hashing import fingerprint
+from pipeline_lib.model.box_model import ModelConfig, Token, box_model, save_model
+from pipeline_lib.runtime.hashing import file_digest
 from pipeline_lib.stages.audit import audit
 from pipeline_lib.stages.boxes import boxes
 from pipeline_lib.stages.score import score
 from pipeline_lib.stages.train import train
 
-LAW = {"law": "scale", "sign": "both"}
+LAW = {"kind": "scale", "direction": "both"}
 TRAININGS = {
-    "sam": {"variant": {"trains": ["mask_decoder"]}, "deviation": LAW},
-    "proposed": {"variant": {"trains": ["mask_decoder", "deviation_token"]}, "deviation": LAW},
+    "sam": {"model_config": {"trains": ["mask_decoder"]}, "deviation": LAW},
+    "proposed": {"model_config": {"trains": ["mask_decoder", "deviation_token"]}, "deviation": LAW},
 }
 ROWS = {
     name: {"trained": name.removeprefix("eager_"), "training": TRAININGS[name.removeprefix("eager_")], "deviation": LAW}
@@ -37,48 +37,50 @@ ROWS = {
 
 @pytest.fixture
 def world(tmp_path: Path, make_store, micro: Sam) -> dict:
-    """A training and a test slice, two models, the first passes of three rows at two levels."""
+    """A training and a test slice, two models, the first iterations of three rows at two levels."""
     objects = np.zeros((2, 16, 20), int)
     objects[:, 2:8, 2:9], objects[:, 9:14, 5:15], objects[1, 2:6, 12:18] = 1, 2, 3
     grey = np.random.default_rng(0).integers(0, 256, objects.shape)
     store = make_store(objects, ["train", "test"], images=grey, name="toy")
     table = str(tmp_path / "boxes" / "toy.csv")
     boxes(store=store, boxes=table)
-    slots = {"stores": [store], "boxes": [table], "models": [], "passes": [], "scores": [], "rows": ROWS}
+    slots = {"stores": [store], "boxes": [table], "models": [], "iterations": [], "scores": [], "rows": ROWS}
     tokens = {"sam": None, "proposed": Token(8, 1)}
     for name, training in TRAININGS.items():
-        variant = Variant(tuple(training["variant"]["trains"]), tokens[name])
+        model_config = ModelConfig(tuple(training["model_config"]["trains"]), tokens[name])
         path = tmp_path / "train" / "toy" / name / "0.safetensors"
         save_model(
-            box_model(micro, variant),
+            box_model(micro, model_config),
             path,
             "micro",
-            variant,
+            model_config,
             {"dataset": "toy", "seed": 0, "precision": "float32", **training},
         )
         slots["models"].append(str(path))
     for name, row in ROWS.items():
         for level in (0, 40):
             path = tmp_path / "refine" / "toy" / name / "0" / f"{level}.parquet"
-            write_passes(path, read_boxes(table), level, tmp_path / "train" / "toy" / row["trained"] / "0.safetensors")
+            write_iterations(
+                path, read_boxes(table), level, tmp_path / "train" / "toy" / row["trained"] / "0.safetensors"
+            )
             scores = tmp_path / "score" / "toy" / name / "0" / f"{level}.csv"
             scores.parent.mkdir(parents=True, exist_ok=True)
-            score(store=store, boxes=table, passes=str(path), scores=str(scores))
-            slots["passes"].append(str(path))
+            score(store=store, boxes=table, iterations=str(path), scores=str(scores))
+            slots["iterations"].append(str(path))
             slots["scores"].append(str(scores))
     return slots | {"findings": str(tmp_path / "audit.csv")}
 
 
-def write_passes(path: Path, table: pd.DataFrame, level: int, model: Path, precision: str = "float32") -> None:
+def write_iterations(path: Path, table: pd.DataFrame, level: int, model: Path, precision: str = "float32") -> None:
     """What the stage refine writes at pass 0, of a network whose masks fill their boxes."""
     test = table.query("split == 'test'")
     prompts = deviated(test, level, "toy", 0, Deviation(**LAW), (16, 20))
-    rows = test[["image", "object"]].assign(**{"pass": 0, "output": True})
+    rows = test[["tile", "object"]].assign(**{"iteration": 0, "output": True})
     rows[checks.XYXY] = prompts
     rows["mask"] = [full(*box.round().astype(int)) for box in prompts]
     path.parent.mkdir(parents=True, exist_ok=True)
     written = pa.Table.from_pandas(rows, preserve_index=False)
-    record = {"model": fingerprint(model), "precision": {"embed": "float32", "refine": precision}}
+    record = {"model": file_digest(model), "precision": {"embed": "float32", "refine": precision}}
     parquet.write_table(written.replace_schema_metadata({RECORD: json.dumps(record)}), path)
 
 
@@ -108,7 +110,7 @@ def test_a_sound_experiment_passes_every_check(world: dict) -> None:
         checks.BOXES_OF_LABELS,
         checks.SEPARATE_SPLITS,
         checks.OWN_MODELS,
-        checks.OWN_PASSES,
+        checks.OWN_ITERATIONS,
         checks.ONE_PRECISION,
         checks.OWN_PROMPTS,
         checks.OWN_SCORES,
@@ -160,36 +162,36 @@ def test_models_of_two_rows_that_were_swapped_are_found(world: dict) -> None:
 
 
 def test_masks_of_two_rows_that_were_swapped_are_found(world: dict) -> None:
-    sam, proposed = world["passes"][0], world["passes"][2]
+    sam, proposed = world["iterations"][0], world["iterations"][2]
     exchange(sam, proposed)
-    expect_red(world, checks.OWN_PASSES)
+    expect_red(world, checks.OWN_ITERATIONS)
 
 
 def test_masks_of_another_precision_than_the_others_are_found(world: dict) -> None:
-    path, table = Path(world["passes"][1]), read_boxes(world["boxes"][0])
-    write_passes(path, table, 40, Path(world["models"][0]), "bfloat16")
+    path, table = Path(world["iterations"][1]), read_boxes(world["boxes"][0])
+    write_iterations(path, table, 40, Path(world["models"][0]), "bfloat16")
     expect_red(world, checks.ONE_PRECISION)
 
 
 def test_a_model_that_was_trained_in_another_precision_is_found(world: dict, micro: Sam) -> None:
-    path, variant = world["models"][0], Variant(("mask_decoder",), None)
+    path, model_config = world["models"][0], ModelConfig(("mask_decoder",), None)
     record = {"dataset": "toy", "seed": 0, "precision": "bfloat16", **TRAININGS["sam"]}
-    save_model(box_model(micro, variant), path, "micro", variant, record)
-    for level, cell in zip((0, 40), world["passes"], strict=False):
-        write_passes(Path(cell), read_boxes(world["boxes"][0]), level, Path(path))
+    save_model(box_model(micro, model_config), path, "micro", model_config, record)
+    for level, cell in zip((0, 40), world["iterations"], strict=False):
+        write_iterations(Path(cell), read_boxes(world["boxes"][0]), level, Path(path))
     expect_red(world, checks.ONE_PRECISION)
 
 
 def test_masks_of_another_level_are_found(world: dict) -> None:
-    at_0, at_40, *_ = world["passes"]
+    at_0, at_40, *_ = world["iterations"]
     exchange(at_0, at_40)
     expect_red(world, checks.OWN_PROMPTS)
 
 
 def test_a_model_of_another_seed_is_found(world: dict, micro: Sam) -> None:
-    variant = Variant(("mask_decoder",), None)
+    model_config = ModelConfig(("mask_decoder",), None)
     record = {"dataset": "toy", "seed": 1, **TRAININGS["sam"]}
-    save_model(box_model(micro, variant), world["models"][0], "micro", variant, record)
+    save_model(box_model(micro, model_config), world["models"][0], "micro", model_config, record)
     expect_red(world, checks.OWN_MODELS)
 
 
@@ -198,14 +200,25 @@ def test_training_never_looks_at_the_test_split(stages: dict[str, str], tmp_path
     settings = {
         "loss": "sam",
         "epochs": 1,
-        "images_per_step": 1,
-        "objects_per_image": 2,
+        "tiles_per_step": 1,
+        "objects_per_tile": 2,
         "learning_rate": 1e-3,
         "weight_decay": 0.01,
     }
-    settings |= {"warm_up": 1, "clip": 1.0, "passes": 1, "precision": "float32", "validation_objects": 2}
-    variant = {"trains": ["mask_decoder"], "token": None, "mix": {"levels": [0], "shares": [1.0]}}
-    common = {"embeddings": stages["embeddings"], "weights": stages["weights"], "dataset": "toy", "variant": variant}
+    settings |= {
+        "warmup_steps": 1,
+        "grad_clip": 1.0,
+        "unrolled_iterations": 0,
+        "precision": "float32",
+        "validation_objects": 2,
+    }
+    model_config = {"trains": ["mask_decoder"], "token": None, "mix": {"levels": [0], "shares": [1.0]}}
+    common = {
+        "embeddings": stages["embeddings"],
+        "weights": stages["weights"],
+        "dataset": "toy",
+        "model_config": model_config,
+    }
     common |= {"settings": settings, "deviation": LAW, "levels": [0, 40], "seed": 0}
     ends = []
     for name in ("as it is", "other truth"):

@@ -10,24 +10,23 @@ from pipeline_lib.evaluation.breakdowns import sizes
 from pipeline_lib.stages.analysis import analysis
 from pipeline_lib.stages.boxes import boxes
 
-RULES = {"proposed": {"tau": 0.05, "passes": 2}}
 SCORES = {  # object: first IoU, iterated, iterations
     1: (0.8, 0.9, 1),
     2: (0.6, 0.9, 2),
     3: (0.7, 0.3, 2),
     4: (0.9, 0.9, 1),
 }
-PASSES = [  # object, pass, box, change rate
-    (1, 0, (1, 1, 3, 3), np.nan),  # exact
-    (1, 1, (1, 1, 3, 3), 0.01),
-    (2, 0, (6, 0, 12, 4), np.nan),  # too large
-    (2, 1, (7, 1, 11, 3), 0.30),
-    (2, 2, (7, 1, 11, 3), 0.02),  # settles at the cap
-    (3, 0, (1, 6, 3, 9), np.nan),  # too small
-    (3, 1, (1, 6, 5, 9), 0.50),
-    (3, 2, (1, 6, 5, 9), 0.40),  # hits the cap
-    (4, 0, (8, 7, 16, 12), np.nan),  # exact, at the border
-    (4, 1, (8, 7, 16, 12), 0.00),
+ITERATIONS = [  # object, iteration, box, change rate, why it ended
+    (1, 0, (1, 1, 3, 3), np.nan, None),  # exact
+    (1, 1, (1, 1, 3, 3), 0.01, "converged"),
+    (2, 0, (6, 0, 12, 4), np.nan, None),  # too large
+    (2, 1, (7, 1, 11, 3), 0.30, None),
+    (2, 2, (7, 1, 11, 3), 0.02, "converged"),
+    (3, 0, (1, 6, 3, 9), np.nan, None),  # too small
+    (3, 1, (1, 6, 5, 9), 0.50, None),
+    (3, 2, (1, 6, 5, 9), 0.40, "cap"),
+    (4, 0, (8, 7, 16, 12), np.nan, None),  # exact, at the border
+    (4, 1, (8, 7, 16, 12), 0.00, "converged"),
 ]
 
 
@@ -39,27 +38,26 @@ def results(tmp_path: Path, make_store) -> dict[str, pd.DataFrame]:
     objects[0, 2:4, 2:4] = 1
     store, table = make_store(objects, ["train", "test"], name="cells"), tmp_path / "boxes/cells.csv"
     boxes(store=store, boxes=str(table))
-    score, passes = (
+    score, iterations = (
         tmp_path / f"{stage}/cells/proposed/0/40{end}" for stage, end in (("s", ".csv"), ("r", ".parquet"))
     )
-    for file in (score, passes):
+    for file in (score, iterations):
         file.parent.mkdir(parents=True)
     areas = {1: 4, 2: 8, 3: 12, 4: 40}
     rows = [(1, number, areas[number], *figures) for number, figures in SCORES.items()]
-    pd.DataFrame(rows, columns=["image", "object", "area", "iou", "iou_iterated", "iterations"]).to_csv(
+    pd.DataFrame(rows, columns=["tile", "object", "area", "iou", "iou_iterated", "iterations"]).to_csv(
         score, index=False
     )
-    history = [(1, number, index, *box, rate) for number, index, box, rate in PASSES]
-    columns = ["image", "object", "pass", "x0", "y0", "x1", "y1", "change_rate"]
-    pd.DataFrame(history, columns=columns).to_parquet(passes)
+    history = [(1, number, index, *box, rate, ended) for number, index, box, rate, ended in ITERATIONS]
+    columns = ["tile", "object", "iteration", "x0", "y0", "x1", "y1", "change_rate", "ended"]
+    pd.DataFrame(history, columns=columns).to_parquet(iterations)
     slots = {name: tmp_path / f"{name}.csv" for name in ("groups", "changes", "worst")}
     analysis(
         scores=[str(score)],
-        passes=[str(passes)],
+        iterations=[str(iterations)],
         boxes=[str(table)],
         stores=[store],
         **{name: str(path) for name, path in slots.items()},
-        rules=RULES,
     )
     return {name: pd.read_csv(path) for name, path in slots.items()}
 
@@ -73,7 +71,7 @@ def test_the_shares_of_worse_and_capped_objects_are_counted(results: dict[str, p
 @pytest.mark.parametrize(
     ("by", "expected"),
     [
-        ("sign", {"of the right size": 0.05, "too large": 0.3, "too small": -0.4}),
+        ("direction", {"of the right size": 0.05, "too large": 0.3, "too small": -0.4}),
         ("border", {"inside": 0.0, "at the border": 0.0}),
         ("size", {"4–8": 0.1, "8–12": 0.3, "12–40": -0.2}),
     ],
@@ -84,14 +82,14 @@ def test_groups_gain_what_their_objects_gain(results, by: str, expected: dict[st
 
 
 def test_change_rates_are_of_the_objects_that_took_the_pass(results: dict[str, pd.DataFrame]) -> None:
-    changes = results["changes"].set_index("pass")
+    changes = results["changes"].set_index("iteration")
     assert changes["objects"].tolist() == [4, 2]
     assert changes["change_rate"].tolist() == pytest.approx([0.155, 0.21])  # medians of 0, .01, .3, .5 and of .02, .4
 
 
 def test_the_worst_object_is_named_with_its_place(results: dict[str, pd.DataFrame]) -> None:
     worst = results["worst"].iloc[0]
-    assert worst[["image", "object", "slice", "x", "y", "border"]].tolist() == [1, 3, 1, 3.0, 7.5, "inside"]
+    assert worst[["tile", "object", "slice", "x", "y", "border"]].tolist() == [1, 3, 1, 3.0, 7.5, "inside"]
 
 
 def test_quartiles_of_size_hold_a_quarter_each() -> None:

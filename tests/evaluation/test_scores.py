@@ -1,4 +1,4 @@
-"""Scores of passes written by hand."""
+"""Scores of iterations written by hand."""
 
 import subprocess
 import sys
@@ -26,7 +26,12 @@ def labels():
 def world(tmp_path, make_store, labels):
     store, table = make_store(labels, ["test", "train"]), str(tmp_path / "boxes.csv")
     boxes(store=store, boxes=table)
-    return {"store": store, "boxes": table, "passes": str(tmp_path / "p.parquet"), "scores": str(tmp_path / "s.csv")}
+    return {
+        "store": store,
+        "boxes": table,
+        "iterations": str(tmp_path / "p.parquet"),
+        "scores": str(tmp_path / "s.csv"),
+    }
 
 
 def box_mask(x0, y0, x1, y1):
@@ -43,8 +48,8 @@ PASSES = [  # image, object, pass, mask, output
 ]
 
 
-def write(world, passes):
-    pd.DataFrame(passes, columns=["image", "object", "pass", "mask", "output"]).to_parquet(world["passes"])
+def write(world, iterations):
+    pd.DataFrame(iterations, columns=["tile", "object", "iteration", "mask", "output"]).to_parquet(world["iterations"])
 
 
 def test_scores_are_hand_counted(world):
@@ -58,9 +63,9 @@ def test_scores_are_hand_counted(world):
         )
 
 
-@pytest.mark.parametrize("passes", [PASSES[1:], [*PASSES, (1, 1, 0, box_mask(0, 0, 1, 1), True)]])
-def test_passes_of_other_objects_are_refused_and_nothing_is_written(world, tmp_path, passes):
-    write(world, passes)
+@pytest.mark.parametrize("iterations", [PASSES[1:], [*PASSES, (1, 1, 0, box_mask(0, 0, 1, 1), True)]])
+def test_passes_of_other_objects_are_refused_and_nothing_is_written(world, tmp_path, iterations):
+    write(world, iterations)
     with pytest.raises(DataError, match=r"p\.parquet.*is not in both"):
         score(**world)
     assert {path.name for path in tmp_path.iterdir()} == {"tiny.zarr", "boxes.csv", "p.parquet"}

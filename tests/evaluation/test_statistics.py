@@ -11,7 +11,7 @@ from pipeline_lib.errors import DataError
 from pipeline_lib.evaluation.statistics import (
     AVERAGES,
     RESAMPLES,
-    Tally,
+    ClusterSums,
     clustered,
     contrast,
     expanded,
@@ -25,18 +25,18 @@ def scores(*ious: float) -> pd.DataFrame:
     """Three objects in a first image, one in a second."""
     foreground = [0.5, 0.5, 0.5, 1.0]
     return pd.DataFrame(
-        {"image": [0, 0, 0, 1], "object": [1, 2, 3, 1], "iou": ious, "foreground_iou": foreground, "iterations": 2}
+        {"tile": [0, 0, 0, 1], "object": [1, 2, 3, 1], "iou": ious, "foreground_iou": foreground, "iterations": 2}
     )
 
 
-def of_images(*figures: float) -> Tally:
+def of_images(*figures: float) -> ClusterSums:
     """One seed, images that weigh alike."""
-    return Tally(np.array([figures]), np.ones(len(figures)))
+    return ClusterSums(np.array([figures]), np.ones(len(figures)))
 
 
-@pytest.mark.parametrize(("miou", "expected"), [("object", 0.5), ("image", 0.6), ("foreground", 0.75)])
+@pytest.mark.parametrize(("miou", "expected"), [("object", 0.5), ("tile", 0.6), ("foreground", 0.75)])
 def test_miou_is_averaged_as_the_config_says(miou: str, expected: float) -> None:
-    assert set(AVERAGES) == {"object", "image", "foreground"}
+    assert set(AVERAGES) == {"object", "tile", "foreground"}
     assert clustered(tally([scores(0.4, 0.4, 0.4, 0.8)], "iou", miou)).value == expected
 
 
@@ -48,7 +48,7 @@ def test_seeds_are_averaged_and_their_spread_is_the_sample_standard_deviation() 
 def test_the_range_is_that_of_the_seeds() -> None:
     found = clustered(tally([scores(*[0.5] * 4), scores(*[0.7] * 4), scores(*[0.65] * 4)], "iou"))
     assert (found.least, found.most) == (0.5, 0.7)
-    alone = printed(Tally.printed(0.827))
+    alone = printed(ClusterSums.printed(0.827))
     assert (alone.least, alone.most) == (0.827, 0.827)
 
 
@@ -61,13 +61,13 @@ def test_one_seed_has_no_spread_and_one_image_no_interval() -> None:
 
 def test_two_images_can_be_resampled_in_three_ways() -> None:
     """Both once, or one of them twice: an interval of two images reaches from the lower to the higher."""
-    found = clustered(Tally(np.array([[3.0, 0.2]]), np.array([4.0, 1.0])))
+    found = clustered(ClusterSums(np.array([[3.0, 0.2]]), np.array([4.0, 1.0])))
     assert (found.value, found.low, found.high) == (0.64, 0.2, 0.75)
 
 
 def test_images_are_resampled_with_all_of_their_objects() -> None:
     """Objects of an image are alike: ten times as many say no more. Taken one by one, they would."""
-    few, many = of_images(0.2, 0.4, 0.6, 0.8), Tally(np.array([[2.0, 4.0, 6.0, 8.0]]), np.full(4, 10.0))
+    few, many = of_images(0.2, 0.4, 0.6, 0.8), ClusterSums(np.array([[2.0, 4.0, 6.0, 8.0]]), np.full(4, 10.0))
     assert clustered(few)[:3] == clustered(many)[:3]
     alone = clustered(of_images(*np.repeat([0.2, 0.4, 0.6, 0.8], 10)))
     assert alone.high - alone.low < 0.6 * (clustered(many).high - clustered(many).low)
@@ -85,7 +85,7 @@ def test_the_interval_is_the_librarys() -> None:
         method="percentile",
         rng=np.random.default_rng(0),
     ).confidence_interval
-    ours = clustered(Tally(totals, counts))
+    ours = clustered(ClusterSums(totals, counts))
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-6)
 
 
@@ -101,7 +101,7 @@ def test_the_same_figures_have_the_same_interval() -> None:
 
 
 def test_a_printed_figure_is_a_point() -> None:
-    found = printed(Tally.printed(0.827))
+    found = printed(ClusterSums.printed(0.827))
     assert found[:3] == (0.827, 0.827, 0.827)
 
 
@@ -140,12 +140,12 @@ def test_a_paired_difference_is_surer_than_its_rows() -> None:
 
 
 def test_a_contrast_is_a_weighted_sum_by_seed_and_image() -> None:
-    one, two = Tally(np.array([[1.0, 2.0], [3.0, 4.0]]), np.ones(2)), Tally(np.ones((2, 2)), np.ones(2))
+    one, two = ClusterSums(np.array([[1.0, 2.0], [3.0, 4.0]]), np.ones(2)), ClusterSums(np.ones((2, 2)), np.ones(2))
     found = contrast({"a": one, "b": two}, {"a": 2, "b": -1})
     np.testing.assert_array_equal(found.totals, [[1, 3], [5, 7]])
 
 
 def test_rows_of_other_objects_cannot_be_compared() -> None:
-    rows = {"a": of_images(0.5, 0.6), "b": Tally(np.array([[0.5, 1.2]]), np.array([1.0, 2.0]))}
+    rows = {"a": of_images(0.5, 0.6), "b": ClusterSums(np.array([[0.5, 1.2]]), np.array([1.0, 2.0]))}
     with pytest.raises(DataError, match="a, b: figures of different objects"):
         contrast(rows, {"a": 1, "b": -1})

@@ -14,7 +14,7 @@ import psutil
 from helpers.one_node import ME, OneNode, wait_until
 from helpers.running import ROOT, SMALL, command, merged
 
-EXPERIMENT = merged(SMALL, {"tables": ["cells"], "train": {"epochs": 4}})
+EXPERIMENT = merged(SMALL, {"experiment": {"datasets": ["cells"]}, "train": {"epochs": 4}})
 # The shipped profile but for two waits: nodes and file system are this machine.
 PROFILE = ("--profile", "slurm", "--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5")
 

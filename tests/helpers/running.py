@@ -8,8 +8,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
-    "levels": [0, 40],
-    "tables": ["cells", "mitochondria"],
+    "experiment": {"levels": [0, 40], "datasets": ["cells", "mitochondria"]},
     "datasets": {
         "cells": {
             "source": {"slices": 3, "size": [256, 256]},
@@ -36,14 +35,6 @@ SMALL = {
     },
     "train": {"epochs": 1, "validation_objects": 4},
 }
-
-
-def merged(base: dict, change: dict) -> dict:
-    """`base` with the entries of `change` laid over it, as Snakemake lays one config file over another."""
-    both = {
-        key: merged(base[key], value) if isinstance(base.get(key), dict) else value for key, value in change.items()
-    }
-    return base | both
 
 
 def command(folder: Path, overlay: dict, *arguments: str) -> list[str]:

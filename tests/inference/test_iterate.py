@@ -8,15 +8,15 @@ import pandas as pd
 import pytest
 
 from pipeline_lib.data.boxes import Deviation, deviated, read_boxes
-from pipeline_lib.data.masks import from_rle, rectangle
-from pipeline_lib.inference.iterate import Pass, Rules, first_passes, iterate, output_of
+from pipeline_lib.data.masks import bounding_box, from_rle
+from pipeline_lib.inference.iterate import Iteration, IterationConfig, ending, first_iterations, iterate, output_of
 from pipeline_lib.model.backbones import load_backbone
-from pipeline_lib.model.box_model import Variant, box_model, save_model
+from pipeline_lib.model.box_model import ModelConfig, box_model, save_model
 from pipeline_lib.runtime.journal import Journal
 from pipeline_lib.stages.refine import refine
 
 SHAPE = (20, 20)
-RULES = Rules(tau=0.05, passes=10, largest_component=False, output="last")
+CONFIG = IterationConfig(tau=0.05, max_iterations=10, largest_component=False, select="last")
 
 
 def block(x0, y0, x1, y1):
@@ -25,7 +25,7 @@ def block(x0, y0, x1, y1):
     return mask
 
 
-class Decoder:
+class Predictor:
     """A rule from box to mask, and which objects each call of it was for."""
 
     def __init__(self, rule):
@@ -36,9 +36,9 @@ class Decoder:
         return np.stack([self.rule(*box.astype(int)) for box in boxes]), np.full(len(boxes), 0.5, np.float32)
 
 
-def run(rule, *boxes, rules=RULES):
-    decoder = Decoder(rule)
-    return iterate(decoder, first_passes(decoder, np.array(boxes, np.float32)), rules), decoder.calls
+def run(rule, *boxes, config=CONFIG):
+    decoder = Predictor(rule)
+    return iterate(decoder, first_iterations(decoder, np.array(boxes, np.float32)), config), decoder.calls
 
 
 def grow(x0, y0, x1, y1):
@@ -58,7 +58,7 @@ def test_a_mask_that_fills_its_box_converges_with_one_repetition():
     (history,), calls = run(block, (2, 3, 8, 9))
     assert calls == [[0], [0]]
     assert [each.change_rate for each in history[1:]] == [0]
-    np.testing.assert_array_equal(history[output_of(history, RULES)].mask, block(2, 3, 8, 9))
+    np.testing.assert_array_equal(history[output_of(history, CONFIG)].mask, block(2, 3, 8, 9))
 
 
 def test_the_first_pass_has_the_given_box_and_no_change_rate():
@@ -73,40 +73,44 @@ def test_repeated_boxes_are_rectangles_of_the_mask_before():
 
 
 def test_change_rates_are_pixels_per_area_of_the_box_around_the_mask_before():
-    (history,), _ = run(grow, (0, 0, 2, 10), rules=Rules(0.05, 3, False, "last"))
+    (history,), _ = run(grow, (0, 0, 2, 10), config=IterationConfig(0.05, 3, False, "last"))
     assert [each.change_rate for each in history[1:]] == pytest.approx([10 / 30, 10 / 40, 10 / 50])
 
 
 def test_a_mask_that_grows_forever_stops_at_the_cap():
-    (history,), calls = run(grow, (0, 0, 2, 10), rules=Rules(0.05, 10, False, "last"))
+    (history,), calls = run(grow, (0, 0, 2, 10), config=IterationConfig(0.05, 10, False, "last"))
     assert calls == [[0]] * 11
-    np.testing.assert_array_equal(history[output_of(history, RULES)].mask, block(0, 0, 13, 10))
+    assert ending(history, CONFIG) == "cap"
+    np.testing.assert_array_equal(history[output_of(history, CONFIG)].mask, block(0, 0, 13, 10))
 
 
 def test_a_rate_of_exactly_tau_has_converged():
-    (history,), _ = run(grow, (0, 0, 2, 10), rules=Rules(10 / 40, 10, False, "last"))
+    (history,), _ = run(grow, (0, 0, 2, 10), config=IterationConfig(10 / 40, 10, False, "last"))
     assert len(history) == 3
+    assert ending(history, replace(CONFIG, tau=10 / 40)) == "converged"
 
 
-def test_a_mask_that_returns_after_two_passes_stops_there():
+def test_a_mask_that_returns_after_two_iterations_stops_there():
     (history,), calls = run(swing, (0, 0, 9, 10))
+    assert ending(history, CONFIG) == "cycle"
     assert calls == [[0], [0], [0]]
     assert [each.change_rate for each in history[1:]] == pytest.approx([1, 0.5])
-    np.testing.assert_array_equal(history[output_of(history, RULES)].mask, block(0, 0, 4, 10))
+    np.testing.assert_array_equal(history[output_of(history, CONFIG)].mask, block(0, 0, 4, 10))
 
 
 def test_a_mask_that_goes_empty_stops_and_the_last_one_before_is_the_output():
     (history,), calls = run(vanish, (0, 0, 3, 10))
     assert calls == [[0], [0], [0]]  # widths 5, 7, then nothing, which counts
     assert history[-1].change_rate == 1
-    assert output_of(history, RULES) == 1
+    assert ending(history, CONFIG) == "empty"
+    assert output_of(history, CONFIG) == 1
     np.testing.assert_array_equal(history[1].mask, block(0, 0, 7, 10))
 
 
 def test_an_object_whose_first_mask_is_empty_is_never_repeated():
     (history,), calls = run(vanish, (0, 0, 9, 10))
     assert calls == [[0]]
-    assert output_of(history, RULES) == 0
+    assert output_of(history, CONFIG) == 0
     assert not history[0].mask.any()
 
 
@@ -114,7 +118,9 @@ def test_only_objects_that_have_not_settled_are_predicted_again():
     def rule(x0, y0, x1, y1):
         return grow(x0, y0, x1, y1) if y1 <= 10 else block(x0, y0, x1, y1)
 
-    histories, calls = run(rule, (0, 11, 5, 20), (0, 0, 2, 10), (3, 12, 9, 20), rules=Rules(0.05, 4, False, "last"))
+    histories, calls = run(
+        rule, (0, 11, 5, 20), (0, 0, 2, 10), (3, 12, 9, 20), config=IterationConfig(0.05, 4, False, "last")
+    )
     assert calls == [[0, 1, 2], [0, 1, 2], [1], [1], [1]]
     assert [len(history) for history in histories] == [2, 5, 2]
     np.testing.assert_array_equal(histories[2][1].mask, block(3, 12, 9, 20))
@@ -125,40 +131,54 @@ def test_only_objects_that_have_not_settled_are_predicted_again():
     [("last", (0.9, 0.5, 0.6), 2), ("best", (0.9, 0.5, 0.6), 0), ("best", (0.5, 0.9, 0.6), 1), ("best", (0, 0, 0), 0)],
 )
 def test_the_output_is_the_last_pass_or_the_one_of_the_highest_predicted_iou(output, ious, expected):
-    history = [Pass(np.zeros(4), block(0, 0, 4, 4), iou, 0.0) for iou in ious]
-    assert output_of(history, replace(RULES, output=output)) == expected
+    history = [Iteration(np.zeros(4), block(0, 0, 4, 4), iou, 0.0) for iou in ious]
+    assert output_of(history, replace(CONFIG, output=output)) == expected
 
 
 def test_an_empty_mask_is_never_the_best():
-    history = [Pass(np.zeros(4), mask, iou, 0.0) for mask, iou in ((block(0, 0, 4, 4), 0.2), (block(0, 0, 0, 0), 0.9))]
-    assert output_of(history, replace(RULES, output="best")) == 0
+    history = [
+        Iteration(np.zeros(4), mask, iou, 0.0) for mask, iou in ((block(0, 0, 4, 4), 0.2), (block(0, 0, 0, 0), 0.9))
+    ]
+    assert output_of(history, replace(CONFIG, select="best")) == 0
 
 
 @pytest.mark.parametrize(("largest", "box"), [(False, [0, 0, 12, 12]), (True, [0, 0, 4, 4])])
 def test_a_stray_component_inflates_the_box_unless_only_the_largest_counts(largest, box):
     (history,), _ = run(
-        lambda *_: block(0, 0, 4, 4) | block(11, 11, 12, 12), (0, 0, 4, 4), rules=Rules(0, 2, largest, "last")
+        lambda *_: block(0, 0, 4, 4) | block(11, 11, 12, 12),
+        (0, 0, 4, 4),
+        config=IterationConfig(0, 2, largest, "last"),
     )
     assert history[1].box.tolist() == box
 
 
-SETTINGS = {"tau": 0.05, "passes": 3, "largest_component": False, "output": "last", "chunk": 4, "precision": "float32"}
-LAW = {"law": "scale", "sign": "both"}
+SETTINGS = {
+    "tau": 0.05,
+    "max_iterations": 3,
+    "largest_component": False,
+    "select": "last",
+    "objects_per_batch": 4,
+    "precision": "float32",
+}
+LAW = {"kind": "scale", "direction": "both"}
 
 
 @pytest.fixture(scope="module")
 def refined(stages, tmp_path_factory):
     """The slots of a run of the stage."""
-    folder, made = tmp_path_factory.mktemp("refined"), Variant(("mask_decoder",), None)
-    slots = {**stages, **{name.split(".")[0]: str(folder / name) for name in ("model.safetensors", "passes", "timing")}}
+    folder, made = tmp_path_factory.mktemp("refined"), ModelConfig(("mask_decoder",), None)
+    slots = {
+        **stages,
+        **{name.split(".")[0]: str(folder / name) for name in ("model.safetensors", "iterations", "timing")},
+    }
     save_model(box_model(load_backbone(stages["weights"]), made), slots["model"], "micro", made, {})
     refine(**slots, dataset="toy", level=20, seed=1, deviation=LAW, settings=SETTINGS)
     return slots
 
 
 @pytest.fixture
-def passes(refined):
-    return pd.read_parquet(refined["passes"])
+def iterations(refined):
+    return pd.read_parquet(refined["iterations"])
 
 
 @pytest.fixture
@@ -166,53 +186,58 @@ def targets(refined):
     return read_boxes(refined["boxes"]).query("split == 'test'")
 
 
-def test_every_test_object_has_its_passes_in_order_and_one_output(passes, targets):
-    assert list(passes.groupby(["image", "object"]).groups) == list(zip(targets.image, targets.object, strict=True))
-    assert (passes.groupby(["image", "object"])["pass"].diff().dropna() == 1).all()
-    assert (passes.groupby(["image", "object"])["output"].sum() == 1).all()
-    assert passes["pass"].between(0, SETTINGS["passes"]).all()
+def test_every_test_object_has_its_iterations_in_order_and_one_output(iterations, targets):
+    assert list(iterations.groupby(["tile", "object"]).groups) == list(zip(targets.image, targets.object, strict=True))
+    assert (iterations.groupby(["tile", "object"])["iteration"].diff().dropna() == 1).all()
+    assert (iterations.groupby(["tile", "object"])["output"].sum() == 1).all()
+    assert iterations["iteration"].between(0, SETTINGS["max_iterations"]).all()
+    last = iterations.groupby(["tile", "object"])["iteration"].transform("max") == iterations["iteration"]
+    assert iterations.loc[last, "ended"].isin(["converged", "cycle", "empty", "cap"]).all()
+    assert iterations.loc[~last, "ended"].isna().all()
+    capped = iterations[iterations["ended"] == "cap"]
+    assert (capped["iteration"] == SETTINGS["max_iterations"]).all()
 
 
-def test_the_first_boxes_are_the_deviated_ones(passes, targets):
-    first = passes[passes["pass"] == 0][["x0", "y0", "x1", "y1"]]
+def test_the_first_boxes_are_the_deviated_ones(iterations, targets):
+    first = iterations[iterations["iteration"] == 0][["x0", "y0", "x1", "y1"]]
     np.testing.assert_array_equal(first, deviated(targets, 20, "toy", 1, Deviation(**LAW), (256, 256)))
 
 
-def test_kept_masks_explain_the_boxes_that_follow(passes):
-    for _, history in passes.groupby(["image", "object"]):
+def test_kept_masks_explain_the_boxes_that_follow(iterations):
+    for _, history in iterations.groupby(["tile", "object"]):
         masks = [from_rle(counts, (256, 256)) for counts in history["mask"]]
-        expected = [rectangle(mask) for mask in masks[: len(history) - 1]]
+        expected = [bounding_box(mask) for mask in masks[: len(history) - 1]]
         np.testing.assert_array_equal(history[["x0", "y0", "x1", "y1"]].to_numpy()[1:], np.reshape(expected, (-1, 4)))
-    assert passes["pass"].max() > 0
+    assert iterations["iteration"].max() > 0
 
 
-def test_timing_counts_what_was_decoded(refined, passes, targets):
+def test_timing_counts_what_was_decoded(refined, iterations, targets):
     with open(refined["timing"]) as file:
         timing = json.load(file)
-    assert timing["images"] == targets["image"].nunique()
+    assert timing["tiles"] == targets["tile"].nunique()
     assert timing["objects"] == len(targets)
-    assert timing["repeated_predictions"] == (passes["pass"] > 0).sum()
+    assert timing["repeated_predictions"] == (iterations["iteration"] > 0).sum()
     assert min(timing["first_seconds"], timing["repeated_seconds"]) > 0
 
 
-def test_masks_do_not_depend_on_how_many_boxes_are_decoded_at_once(refined, passes, tmp_path):
-    other = {**refined, "passes": str(tmp_path / "p"), "timing": str(tmp_path / "t")}
-    refine(**other, dataset="toy", level=20, seed=1, deviation=LAW, settings={**SETTINGS, "chunk": 1})
-    alone = pd.read_parquet(other["passes"])
-    pairs = zip(alone["mask"], passes["mask"], strict=True)
+def test_masks_do_not_depend_on_how_many_boxes_are_decoded_at_once(refined, iterations, tmp_path):
+    other = {**refined, "iterations": str(tmp_path / "p"), "timing": str(tmp_path / "t")}
+    refine(**other, dataset="toy", level=20, seed=1, deviation=LAW, settings={**SETTINGS, "objects_per_batch": 1})
+    alone = pd.read_parquet(other["iterations"])
+    pairs = zip(alone["mask"], iterations["mask"], strict=True)
     same = [np.mean(from_rle(a, (256, 256)) == from_rle(b, (256, 256))) for a, b in pairs]
     assert min(same) > 0.999  # sums of floats in another order may move a pixel at a border
 
 
 @pytest.fixture
 def run_all(refined, tmp_path):
-    """Run the stage with every object as a test object, of four images and in some pieces, and return its passes."""
+    """Run the stage with all objects as test objects, of four tiles and in pieces, and return its iterations."""
     read_boxes(refined["boxes"]).assign(split="test").to_csv(tmp_path / "boxes", index=False)
 
     def run(name, **changes):
-        own = {"boxes": str(tmp_path / "boxes"), "passes": str(tmp_path / name), "timing": str(tmp_path / "timing")}
+        own = {"boxes": str(tmp_path / "boxes"), "iterations": str(tmp_path / name), "timing": str(tmp_path / "timing")}
         refine(**{**refined, **own}, dataset="toy", level=20, seed=1, deviation=LAW, settings={**SETTINGS, **changes})
-        return pd.read_parquet(own["passes"])
+        return pd.read_parquet(own["iterations"])
 
     return run
 
@@ -236,7 +261,7 @@ def test_a_restarted_run_leaves_finished_pieces_out_and_ends_with_the_same_table
     pieces, limit = added
     whole = run_all("whole")
     count = len(pieces)
-    assert count == -(-whole[["image", "object"]].drop_duplicates().shape[0] // SETTINGS["chunk"]) > 4
+    assert count == -(-whole[["tile", "object"]].drop_duplicates().shape[0] // SETTINGS["objects_per_batch"]) > 4
     pieces.clear()
     limit[0] = count - 1
     with pytest.raises(KeyboardInterrupt):
@@ -245,7 +270,7 @@ def test_a_restarted_run_leaves_finished_pieces_out_and_ends_with_the_same_table
     limit[0] = count
     pd.testing.assert_frame_equal(run_all("broken"), whole)
     assert len(pieces) == count
-    assert json.loads((tmp_path / "timing").read_text())["images"] == 4
+    assert json.loads((tmp_path / "timing").read_text())["tiles"] == 4
     assert not (tmp_path / "broken.unfinished").exists()
 
 

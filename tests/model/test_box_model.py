@@ -4,6 +4,7 @@ import json
 from copy import deepcopy
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,19 +18,18 @@ from pipeline_lib.model.backbones import build, load_backbone
 from pipeline_lib.model.box_model import (
     BoxModel,
     DeviationToken,
+    ModelConfig,
     Token,
-    Variant,
     box_model,
     load_model,
     load_untrained,
     save_model,
 )
 from pipeline_lib.model.frame import Frame
-from pipeline_lib.runtime.hashing import fingerprint
 
-SAM = Variant(("mask_decoder",), None)
-SAM_P = Variant(("mask_decoder", "corner_embeddings"), None)
-PROPOSED = Variant(("mask_decoder", "deviation_token"), Token(128, 1))
+SAM = ModelConfig(("mask_decoder",), None)
+SAM_P = ModelConfig(("mask_decoder", "corner_embeddings"), None)
+PROPOSED = ModelConfig(("mask_decoder", "deviation_token"), Token(128, 1))
 TILE = (90, 130)  # of the fixture `grey`
 BOXES = np.array([[3, 4, 60, 50], [20.5, 10, 129, 88.25], [0, 0, 130, 90], [70, 30, 71, 31]], np.float32)
 
@@ -68,7 +68,7 @@ def proposed(micro):
 
 @torch.no_grad()
 def test_batched_logits_are_those_of_the_stock_predictor(predictor, plain, frame, stock):
-    logits, _ = plain([plain.image_sides([predictor.features])[0]] * len(BOXES), frame.to_network(BOXES))
+    logits, _ = plain([plain.image_features([predictor.features])[0]] * len(BOXES), frame.to_network(BOXES))
     expected = np.concatenate([low for _, _, low in stock])
     assert expected.std() > 0.1
     np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5)
@@ -76,13 +76,13 @@ def test_batched_logits_are_those_of_the_stock_predictor(predictor, plain, frame
 
 @torch.no_grad()
 def test_predicted_iou_is_that_of_the_stock_predictor(predictor, plain, frame, stock):
-    _, predicted_iou = plain([plain.image_sides([predictor.features])[0]] * len(BOXES), frame.to_network(BOXES))
+    _, predicted_iou = plain([plain.image_features([predictor.features])[0]] * len(BOXES), frame.to_network(BOXES))
     np.testing.assert_allclose(predicted_iou, np.concatenate([iou for _, iou, _ in stock]), rtol=0, atol=1e-5)
 
 
 @torch.no_grad()
 def test_masks_are_exactly_those_of_the_stock_predictor(predictor, plain, frame, stock):
-    logits, _ = plain([plain.image_sides([predictor.features])[0]] * len(BOXES), frame.to_network(BOXES))
+    logits, _ = plain([plain.image_features([predictor.features])[0]] * len(BOXES), frame.to_network(BOXES))
     masks, expected = frame.mask(logits).numpy(), np.concatenate([mask for mask, _, _ in stock])
     assert 0 < expected.mean() < 1
     np.testing.assert_array_equal(masks, expected)
@@ -91,7 +91,7 @@ def test_masks_are_exactly_those_of_the_stock_predictor(predictor, plain, frame,
 @torch.no_grad()
 @pytest.mark.parametrize("chunk", [1, 3])
 def test_chunk_size_does_not_change_logits(predictor, plain, frame, chunk):
-    prompts, image = frame.to_network(BOXES), plain.image_sides([predictor.features])[0]
+    prompts, image = frame.to_network(BOXES), plain.image_features([predictor.features])[0]
     whole, _ = plain([image] * len(prompts), prompts)
     parts = [plain([image] * len(part), part)[0] for part in prompts.split(chunk)]
     torch.testing.assert_close(torch.cat(parts), whole, rtol=0, atol=1e-5)
@@ -103,7 +103,7 @@ def test_token_last_equals_the_same_vector_prompted_as_a_point(predictor, frame)
     token = DeviationToken(Token(128, 1), 256)
     token.project.weight.mul_(100)  # far from where it starts, so that it matters
     model = BoxModel(predictor.model.prompt_encoder, predictor.model.mask_decoder, token)
-    logits, _ = model([model.image_sides([predictor.features])[0]] * len(BOXES), frame.to_network(BOXES))
+    logits, _ = model([model.image_features([predictor.features])[0]] * len(BOXES), frame.to_network(BOXES))
     saved = predictor.model.prompt_encoder.not_a_point_embed.weight.clone()
     predictor.model.prompt_encoder.not_a_point_embed.weight.copy_(token())
     point = {"point_coords": np.zeros((1, 2)), "point_labels": np.array([-1])}
@@ -114,7 +114,7 @@ def test_token_last_equals_the_same_vector_prompted_as_a_point(predictor, frame)
 
 @torch.no_grad()
 def test_token_changes_the_output(proposed, embedding, boxes):
-    images = [proposed.image_sides([embedding])[0]] * len(boxes)
+    images = [proposed.image_features([embedding])[0]] * len(boxes)
     with_token, _ = proposed(images, boxes)
     without, _ = BoxModel(proposed.prompt_encoder, proposed.mask_decoder, None)(images, boxes)
     assert (with_token - without).abs().max() > 1e-3
@@ -150,17 +150,19 @@ def test_boxes_reach_the_network_as_in_sam(tile):
     np.testing.assert_array_equal(Frame(tile, 256).to_network(BOXES), expected)
 
 
-@pytest.mark.parametrize("variant", [SAM, SAM_P, PROPOSED])
-def test_only_the_variants_parts_are_trainable(micro, variant):
-    model = box_model(deepcopy(micro), variant)
-    trained = model.set_trainable(variant)
+@pytest.mark.parametrize("model_config", [SAM, SAM_P, PROPOSED])
+def test_only_the_variants_parts_are_trainable(micro, model_config):
+    model = box_model(deepcopy(micro), model_config)
+    trained = model.set_trainable(model_config)
     prefixes = {
         "mask_decoder": ("mask_decoder.",),
         "corner_embeddings": ("prompt_encoder.point_embeddings.2.", "prompt_encoder.point_embeddings.3."),
         "deviation_token": ("token.",),
     }
     expected = {
-        name for name, _ in model.named_parameters() if name.startswith(sum((prefixes[p] for p in variant.trains), ()))
+        name
+        for name, _ in model.named_parameters()
+        if name.startswith(sum((prefixes[p] for p in model_config.trains), ()))
     }
     assert {name for name, parameter in model.named_parameters() if parameter.requires_grad} == expected
     assert len(trained) == len(expected)
@@ -168,7 +170,7 @@ def test_only_the_variants_parts_are_trainable(micro, variant):
 
 def test_the_masks_pull_at_the_token(proposed, embedding, boxes):
     proposed.set_trainable(PROPOSED)
-    logits, _ = proposed([proposed.image_sides([embedding])[0]] * len(boxes), boxes)
+    logits, _ = proposed([proposed.image_features([embedding])[0]] * len(boxes), boxes)
     logits.square().mean().backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in proposed.token.parameters())
 
@@ -177,7 +179,7 @@ def test_the_masks_pull_at_the_token(proposed, embedding, boxes):
 def test_a_saved_model_comes_back_the_same(proposed, embedding, boxes, tmp_path):
     save_model(proposed, tmp_path / "model.safetensors", "micro", PROPOSED, {})
     again = load_model(tmp_path / "model.safetensors")
-    logits = [model([model.image_sides([embedding])[0]] * len(boxes), boxes)[0] for model in (again, proposed)]
+    logits = [model([model.image_features([embedding])[0]] * len(boxes), boxes)[0] for model in (again, proposed)]
     assert torch.equal(*logits)
     assert not any(tensor.is_meta for tensor in again.state_dict().values())
 
@@ -198,7 +200,7 @@ def test_a_backbone_is_not_taken_for_a_model(micro, tmp_path):
 def manifest(micro, tmp_path):
     checkpoint = tmp_path / "micro.safetensors"
     save_file({key: value.half() for key, value in micro.state_dict().items()}, checkpoint)
-    record = Backbone("micro", str(checkpoint), fingerprint(checkpoint), 256)
+    record = Backbone.of("micro", checkpoint, 256)
     (tmp_path / "manifest.json").write_text(json.dumps(asdict(record)))
     return tmp_path / "manifest.json"
 
@@ -225,8 +227,7 @@ def without(part, micro, manifest):
     """Take a part of the network out of the manifest's checkpoint."""
     checkpoint = Backbone.read(manifest).checkpoint
     save_file({key: value for key, value in micro.state_dict().items() if not key.startswith(part)}, checkpoint)
-    record = asdict(Backbone.read(manifest)) | {"fingerprint": fingerprint(checkpoint)}
-    manifest.write_text(json.dumps(record))
+    manifest.write_text(json.dumps(asdict(Backbone.of("micro", Path(checkpoint), 256))))
 
 
 def test_an_untrained_model_needs_no_encoder(micro, manifest):
@@ -242,7 +243,12 @@ def test_a_backbone_without_a_decoder_is_no_model(micro, manifest):
         load_untrained(manifest, PROPOSED)
 
 
-@pytest.mark.parametrize("load", [load_backbone, partial(load_untrained, variant=PROPOSED)])
+def test_a_checkpoint_of_another_time_with_the_same_bytes_is_taken(micro, manifest):
+    Path(Backbone.read(manifest).checkpoint).touch()
+    load_backbone(manifest)
+
+
+@pytest.mark.parametrize("load", [load_backbone, partial(load_untrained, model_config=PROPOSED)])
 def test_a_checkpoint_that_changed_after_its_manifest_is_refused(load, micro, manifest):
     checkpoint = Backbone.read(manifest).checkpoint
     save_file(micro.state_dict(), checkpoint)

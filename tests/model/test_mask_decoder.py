@@ -9,15 +9,15 @@ from helpers.networks import random_backbone
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from pipeline_lib.data.masks import iou
-from pipeline_lib.inference.predictor import Decoder
+from pipeline_lib.inference.predictor import Predictor
 from pipeline_lib.model.backbones import build, load_backbone
-from pipeline_lib.model.box_model import Token, Variant, box_model
+from pipeline_lib.model.box_model import ModelConfig, Token, box_model
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.stages.weights import weights
 from pipeline_lib.training.pretraining import FRAME, draw_slice, embed, objects_of
 
-PLAIN = Variant(("mask_decoder",), None)
-PROPOSED = Variant(("mask_decoder", "deviation_token"), Token(width=128, count=1))
+PLAIN = ModelConfig(("mask_decoder",), None)
+PROPOSED = ModelConfig(("mask_decoder", "deviation_token"), Token(width=128, count=1))
 BOXES = 10  # of a slice: where bfloat16 is emulated each takes seconds
 SPREAD = 5.0  # standard deviation of logits that SAM's released weights come to
 
@@ -38,7 +38,7 @@ def stock(model, embedding, boxes):
 
 
 def lean(model, embedding, boxes):
-    return model([model.image_sides([embedding])[0]] * len(boxes), boxes)
+    return model([model.image_features([embedding])[0]] * len(boxes), boxes)
 
 
 def draw_boxes(count, side, seed=0):
@@ -85,7 +85,7 @@ def test_logits_and_predicted_iou_are_those_of_stock(model, embedding, count):
 
 
 def test_a_box_has_the_same_mask_alone_as_among_others(model, embedding):
-    image, boxes = model.image_sides([embedding])[0], draw_boxes(5, model.prompt_encoder.input_image_size[0])
+    image, boxes = model.image_features([embedding])[0], draw_boxes(5, model.prompt_encoder.input_image_size[0])
     together, _ = model([image] * 5, boxes)
     alone = torch.cat([model([image], box[None])[0] for box in boxes])
     torch.testing.assert_close(alone, together, rtol=0, atol=1e-4)
@@ -99,7 +99,7 @@ def test_the_predicted_iou_is_not_rounded_to_bfloat16(model, embedding):
 
 
 def test_boxes_of_several_images_have_the_masks_of_their_own(model, embedding):
-    images = model.image_sides([embedding, embedding.flip(2), 2 * embedding])
+    images = model.image_features([embedding, embedding.flip(2), 2 * embedding])
     boxes = draw_boxes(6, model.prompt_encoder.input_image_size[0])
     owners = [0, 0, 1, 2, 2, 2]
     together, ious = model([images[owner] for owner in owners], boxes)
@@ -109,12 +109,12 @@ def test_boxes_of_several_images_have_the_masks_of_their_own(model, embedding):
     assert (together[0] - model([images[1]], boxes[:1])[0][0]).abs().max() > 0.1
 
 
-def gradients(forward, backbone, variant):
-    """Of all that a variant trains, after a loss that pulls at masks and at predicted IoU."""
+def gradients(forward, backbone, model_config):
+    """Of all that a model_config trains, after a loss that pulls at masks and at predicted IoU."""
     sam, embedding = backbone
     torch.manual_seed(2)
-    model = deepcopy(box_model(sam, variant))
-    trained = model.set_trainable(variant)
+    model = deepcopy(box_model(sam, model_config))
+    trained = model.set_trainable(model_config)
     logits, predicted_iou = forward(model, embedding, draw_boxes(3, sam.prompt_encoder.input_image_size[0]))
     (logits.sigmoid().mean(dim=(1, 2)).square().sum() + predicted_iou.square().sum()).backward()
     names = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -122,12 +122,12 @@ def gradients(forward, backbone, variant):
 
 
 @pytest.mark.parametrize(
-    "variant",
-    [Variant(("mask_decoder", "corner_embeddings"), None), PROPOSED],
+    "model_config",
+    [ModelConfig(("mask_decoder", "corner_embeddings"), None), PROPOSED],
     ids=["corners", "token"],
 )
-def test_gradients_are_those_of_stock(backbone, variant):
-    ours, expected = (gradients(forward, backbone, variant) for forward in (lean, stock))
+def test_gradients_are_those_of_stock(backbone, model_config):
+    ours, expected = (gradients(forward, backbone, model_config) for forward in (lean, stock))
     for name, gradient in expected.items():
         if ours[name] is None:  # which stock fills with zeros: the three masks that nobody asked for
             assert gradient is None or not gradient.any(), name
@@ -155,10 +155,10 @@ def shipped(tmp_path_factory):
 @pytest.mark.parametrize(("precision", "least"), [("float32", 1.0), ("bfloat16", 0.995)])
 def test_masks_of_generated_slices_are_those_of_stock(shipped, precision, least):
     model, slices = shipped
-    decoder = Decoder(model, FRAME, precision)
+    decoder = Predictor(model, FRAME, precision)
     ious, equal = [], []
     for embedding, boxes, expected in slices:
-        masks = np.stack(decoder.predict(decoder.views([embedding], [FRAME.tile]) * len(boxes), boxes)[0])
+        masks = np.stack(decoder.predict(decoder.views([embedding], [FRAME.tile_shape]) * len(boxes), boxes)[0])
         ious.append(iou(masks, expected)[np.count_nonzero(expected, axis=(1, 2)) >= 64])
         equal.append(np.mean(masks == expected))
     assert len(np.concatenate(ious)) > 20
@@ -171,7 +171,7 @@ def test_a_call_waits_for_no_gpu(monkeypatch):
     boxes = np.ones((3, 4), np.float32)
     with FakeTensorMode(allow_non_fake_inputs=True):
         with torch.device("cuda"):
-            decoder = Decoder(box_model(build("vit_b"), PROPOSED), Frame((512, 512), 1024), "float32")
+            decoder = Predictor(box_model(build("vit_b"), PROPOSED), Frame((512, 512), 1024), "float32")
             embedding = torch.zeros(1, 256, 64, 64)
         with torch.inference_mode():
             masks, predicted_iou = decoder.call(decoder.views([embedding], [(512, 512)]) * 3, boxes)

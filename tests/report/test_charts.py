@@ -24,7 +24,7 @@ def table(axes: dict[str, list], columns: tuple[str, ...]) -> pd.DataFrame:
 def view(paper: Figures) -> View:
     """Every table that the charts are drawn from, with band and line."""
     cells = {"model": list(MODELS), "level": list(LEVELS)}
-    groups = [("all", "all"), ("size", "64–99"), ("size", "99–200"), ("sign", "too large"), ("border", "inside")]
+    groups = [("all", "all"), ("size", "64–99"), ("size", "99–200"), ("direction", "too large"), ("border", "inside")]
     grouped = table(
         {**cells, "group": groups}, ("miou", "miou_iterated", "gain_low", "gain", "gain_high", "worse", "capped")
     )
@@ -39,7 +39,7 @@ def view(paper: Figures) -> View:
         tables=table({**cells, "iterated": [False, True]}, ("miou_low", "miou", "miou_high", *iterations)),
         differences=gains,
         groups=grouped,
-        changes=table({**cells, "pass": [1, 2, 3]}, rates).assign(objects=50),
+        changes=table({**cells, "iteration": [1, 2, 3]}, rates).assign(objects=50),
         curves=table({"model": list(MODELS), "seed": [0, 1], "epoch": [0, 1]}, ("train_loss", "validation_miou")),
     )
 

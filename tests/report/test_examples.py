@@ -15,7 +15,7 @@ from pipeline_lib.report.examples import Example, browsed, example, strip, telli
 
 SCORES = pd.DataFrame(
     {
-        "image": 0,
+        "tile": 0,
         "object": range(1, 6),
         "area": 30,
         "iou": [0.5, 0.5, 0.5, 0.5, 0.5],
@@ -34,16 +34,16 @@ def shown(make_store) -> Example:
     half = np.zeros((40, 50), bool)
     half[20:25, 30:33] = True
     history = pd.DataFrame(
-        {"image": 0, "object": 1, "pass": [0, 1], "mask": [to_rle(half), to_rle(objects[0] == 1)]}
+        {"tile": 0, "object": 1, "iteration": [0, 1], "mask": [to_rle(half), to_rle(objects[0] == 1)]}
     ).assign(x0=30, y0=20, x1=[33, 36], y1=25)
     row = SCORES.iloc[0]
     return example("cells-0", "best gain", row, history, Store.open(make_store(objects, ["test"], images=grey)))
 
 
 def test_objects_are_chosen_by_what_iteration_does() -> None:
-    """The one with most passes is also the best gain, so the next takes its place."""
+    """The one with most iterations is also the best gain, so the next takes its place."""
     chosen = {why: int(row["object"]) for why, row in telling(SCORES).items()}
-    assert chosen == {"best gain": 2, "worst loss": 3, "median": 1, "most passes": 5}
+    assert chosen == {"best gain": 2, "worst loss": 3, "median": 1, "most iterations": 5}
 
 
 def test_browsing_goes_from_the_worst_loss_to_the_best_gain() -> None:

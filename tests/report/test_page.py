@@ -92,7 +92,7 @@ def test_the_page_gives_the_verdicts_of_the_csv(finished: Path, html: str) -> No
         r'<td class="because">([^<]*)</td>'
     )
     claims = pd.read_csv(finished / "results/claims.csv")
-    assert len(claims) == 5 * len(SMALL["tables"])
+    assert len(claims) == 5 * len(SMALL["experiment"]["datasets"])
     shown = [(f"{name} {says}", word, because) for name, says, word, because in row.findall(unescape(html))]
     assert shown == list(claims[["claim", "verdict", "because"]].itertuples(index=False, name=None))
 
@@ -123,10 +123,12 @@ def test_differences_of_the_page_are_those_of_markdown_and_csv(finished: Path, h
 
 def test_every_chart_is_in_the_page_and_a_file(finished: Path, html: str) -> None:
     files = {file.name: file.read_text(encoding="utf-8") for file in (finished / "results/figures").glob("*.svg")}
-    assert set(files) == {f"{dataset}_{chart.name}.svg" for dataset in SMALL["tables"] for chart in CHARTS}
+    assert set(files) == {
+        f"{dataset}_{chart.name}.svg" for dataset in SMALL["experiment"]["datasets"] for chart in CHARTS
+    }
     assert ">Generated cells: the method, with and without K<" in files["cells_method.svg"]
     drawn = re.findall(r"<figcaption>([^<]*)<small>[^<]*</small></figcaption><svg", html)
-    assert drawn == [chart.title for chart in CHARTS] * len(SMALL["tables"])
+    assert drawn == [chart.title for chart in CHARTS] * len(SMALL["experiment"]["datasets"])
 
 
 def test_the_page_is_bounded_and_complete_in_itself(html: str) -> None:
@@ -163,7 +165,7 @@ def test_it_does_not_scroll_sideways(page: Page) -> None:
 def test_every_figure_can_be_seen_and_has_words(page: Page) -> None:
     page.eval_on_selector_all("details", "all => all.forEach(each => each.open = true)")
     drawings = page.locator("main svg:not(.shared)")
-    assert drawings.count() > len(CHARTS) * len(SMALL["tables"])
+    assert drawings.count() > len(CHARTS) * len(SMALL["experiment"]["datasets"])
     for drawing in drawings.all():
         box = drawing.bounding_box()
         assert box is not None

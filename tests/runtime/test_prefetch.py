@@ -4,12 +4,12 @@ import time
 
 import pytest
 
-from pipeline_lib.runtime.prefetch import one_ahead, one_behind
+from pipeline_lib.runtime.prefetch import prefetch, write_behind
 
 
 def test_one_item_is_made_ahead_and_no_more():
     made = []
-    items = one_ahead(lambda item: made.append(item) or item, range(4))
+    items = prefetch(lambda item: made.append(item) or item, range(4))
     for item in items:
         last = min(item + 1, 3)
         while made[-1] < last:  # its thread is at work
@@ -20,7 +20,7 @@ def test_one_item_is_made_ahead_and_no_more():
 
 
 def test_an_error_ahead_is_raised_in_its_turn():
-    items = one_ahead(lambda item: 1 / item, [1, 0])
+    items = prefetch(lambda item: 1 / item, [1, 0])
     assert next(items) == 1
     with pytest.raises(ZeroDivisionError):
         next(items)
@@ -28,7 +28,7 @@ def test_an_error_ahead_is_raised_in_its_turn():
 
 def test_calls_behind_are_made_in_order_and_done_on_leaving():
     done = []
-    with one_behind() as meanwhile:
+    with write_behind() as meanwhile:
         for item in range(3):
             meanwhile(lambda item: (time.sleep(0.01), done.append(item)), item)
             assert len(done) >= item
@@ -39,7 +39,7 @@ def test_a_call_behind_is_done_where_one_leaves_by_an_error():
     done = []
 
     def leave():
-        with one_behind() as meanwhile:
+        with write_behind() as meanwhile:
             meanwhile(lambda: (time.sleep(0.01), done.append(0)))
             raise KeyError
 
@@ -52,7 +52,7 @@ def test_an_error_behind_is_raised_in_place_of_the_next_call():
     made = []
 
     def call_twice():
-        with one_behind() as meanwhile:
+        with write_behind() as meanwhile:
             meanwhile(lambda: 1 / 0)
             meanwhile(made.append, "second")
 
@@ -63,7 +63,7 @@ def test_an_error_behind_is_raised_in_place_of_the_next_call():
 
 def test_an_error_behind_is_raised_on_leaving():
     def leave():
-        with one_behind() as meanwhile:
+        with write_behind() as meanwhile:
             meanwhile(lambda: 1 / 0)
 
     with pytest.raises(ZeroDivisionError):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchvision.ops import generalized_box_iou_loss
 
-from pipeline_lib.training.losses import LOSSES, dice_loss, grid_iou, object_share, soft_box, window
+from pipeline_lib.training.losses import LOSSES, dice_loss, grid_iou, soft_box, soft_target, window
 
 UNSURE = math.log(2)  # cross-entropy of a probability of one half
 
@@ -22,17 +22,17 @@ def square():
 def test_share_is_the_mean_over_the_pixels_that_a_grid_cell_covers():
     mask = torch.zeros(1, 4, 4, dtype=torch.bool)
     mask[0, 0, :3] = True
-    assert object_share(mask, (4, 4), 2).tolist() == [[[0.5, 0.25], [0, 0]]]
+    assert soft_target(mask, (4, 4), 2).tolist() == [[[0.5, 0.25], [0, 0]]]
 
 
 def test_share_of_a_wide_tile_leaves_the_padding_below_empty():
     mask = torch.ones(1, 2, 4, dtype=torch.bool)
-    assert object_share(mask, (2, 4), 2).tolist() == [[[1, 1], [0, 0]]]
+    assert soft_target(mask, (2, 4), 2).tolist() == [[[1, 1], [0, 0]]]
 
 
 def test_share_of_a_smaller_tile_at_the_edge_is_scaled_like_a_full_one():
     mask = torch.ones(1, 4, 2, dtype=torch.bool)
-    assert object_share(mask, (4, 4), 2).tolist() == [[[1, 0], [1, 0]]]
+    assert soft_target(mask, (4, 4), 2).tolist() == [[[1, 0], [1, 0]]]
 
 
 def test_window_is_the_box_grown_by_half_its_side_and_four_pixels():

@@ -16,32 +16,32 @@ import pandas as pd
 import pytest
 import torch
 
-from pipeline_lib.data.boxes import Deviation, by_image, read_boxes
+from pipeline_lib.data.boxes import Deviation, by_tile, read_boxes
 from pipeline_lib.data.dataset import Store
-from pipeline_lib.data.masks import rectangles
 from pipeline_lib.data.records import Backbone
 from pipeline_lib.errors import StaleEmbeddingsError
-from pipeline_lib.inference.predictor import Decoder
-from pipeline_lib.model.box_model import Variant, box_model, load_model
+from pipeline_lib.inference.next_box import next_box
+from pipeline_lib.inference.predictor import Predictor
+from pipeline_lib.model.box_model import ModelConfig, box_model, load_model
 from pipeline_lib.model.embeddings import Embeddings
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.stages.train import train
+from pipeline_lib.training.config import TrainConfig
 from pipeline_lib.training.sampling import Source, draw_batch, draw_boxes
-from pipeline_lib.training.settings import Recipe
 from pipeline_lib.training.trainer import Run, fit, learning_rate, step_loss, train_epoch
-from pipeline_lib.training.validation import Validation, evenly
+from pipeline_lib.training.validation import Validation, evenly_spaced
 
 MIX = {"levels": [0, 10, 20], "shares": [0.6, 0.2, 0.2]}
 SETTINGS = {
     "loss": "sam",
     "epochs": 2,
-    "images_per_step": 1,
-    "objects_per_image": 4,
+    "tiles_per_step": 1,
+    "objects_per_tile": 4,
     "learning_rate": 1e-3,
     "weight_decay": 0.01,
-    "warm_up": 1,
-    "clip": 1.0,
-    "passes": 1,
+    "warmup_steps": 1,
+    "grad_clip": 1.0,
+    "unrolled_iterations": 0,
     "precision": "float32",
     "validation_objects": 4,
 }
@@ -51,13 +51,19 @@ VARIANTS = {
     "proposed": {"trains": ["mask_decoder", "deviation_token"], "token": {"width": 128, "count": 1}, "mix": MIX},
 }
 LAW = Deviation("scale", "both")
-RECIPE = Recipe.of(SETTINGS, MIX, LAW, seed=0)
+RECIPE = TrainConfig.of(SETTINGS, MIX, LAW, seed=0)
 
 
 def arguments(stages, folder, **changes):
     slots = {"model": str(folder / "model.safetensors"), "curve": str(folder / "curve")}
-    wanted = {"dataset": "toy", "variant": VARIANTS["proposed"], "settings": SETTINGS, "levels": [0, 40], "seed": 0}
-    return {**stages, **slots, "deviation": {"law": "scale", "sign": "both"}, **wanted, **changes}
+    wanted = {
+        "dataset": "toy",
+        "model_config": VARIANTS["proposed"],
+        "settings": SETTINGS,
+        "levels": [0, 40],
+        "seed": 0,
+    }
+    return {**stages, **slots, "deviation": {"kind": "scale", "direction": "both"}, **wanted, **changes}
 
 
 def call(stages, folder, **changes):
@@ -67,14 +73,14 @@ def call(stages, folder, **changes):
 
 
 def made(name):
-    return Variant.of(VARIANTS[name])
+    return ModelConfig.of(VARIANTS[name])
 
 
 @pytest.fixture(scope="module")
 def source(stages):
     tiles = Store.open(stages["store"])
     embeddings = Embeddings.open(stages["embeddings"], stages["store"], stages["weights"])
-    return Source(tiles, embeddings, Frame(tiles.tile, Backbone.read(stages["weights"]).image_size))
+    return Source(tiles, embeddings, Frame(tiles.tile_shape, Backbone.read(stages["weights"]).image_size))
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +108,7 @@ def fit_scripted(run, source, table, mious):
 
 @pytest.fixture(scope="module", params=VARIANTS)
 def trained(request, micro, tmp_path_factory, source, table):
-    """The name of a variant, its backbone after training, and the names of all its tensors that have changed."""
+    """The name of a model_config, its backbone after training, and the names of all its tensors that have changed."""
     sam = deepcopy(micro)
     run = new_run(sam, request.param, tmp_path_factory.mktemp("trained"))
     before = deepcopy(run.model.state_dict())
@@ -137,40 +143,49 @@ def test_the_token_and_its_layer_are_trained_if_there_is_one(trained):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("loss", ["sam", "bce_dice"])
 def test_loss_falls_on_one_batch(run, source, table, loss, precision):
-    recipe = Recipe.of({**SETTINGS, "loss": loss, "precision": precision}, MIX, LAW, seed=0)
-    batch = draw_batch(source, *next(by_image(table)), recipe, epoch=1)
+    train_config = TrainConfig.of({**SETTINGS, "loss": loss, "precision": precision}, MIX, LAW, seed=0)
+    batch = draw_batch(source, *next(by_tile(table)), train_config, epoch=1)
     losses = []
     for _ in range(8):
-        losses.append(step_loss(run.model, source.frame, [batch], recipe))
+        losses.append(step_loss(run.model, source.frame, [batch], train_config))
         run.optimizer.zero_grad()
         losses[-1].backward()
         run.optimizer.step()
     assert losses[-1] < 0.9 * losses[0]
 
 
-def test_a_second_pass_is_prompted_with_the_rectangle_of_the_first_mask(run, source, table):
-    once, twice = (Recipe.of({**SETTINGS, "passes": passes}, MIX, LAW, seed=0) for passes in (1, 2))
-    batch = draw_batch(source, *next(by_image(table)), once, epoch=1)
+@pytest.mark.parametrize("only_largest", [False, True])
+def test_an_unrolled_iteration_is_prompted_as_in_inference(run, source, table, only_largest):
+    once, twice = (
+        TrainConfig.of({**SETTINGS, "unrolled_iterations": count, "largest_component": only_largest}, MIX, LAW, seed=0)
+        for count in (0, 1)
+    )
+    batch = draw_batch(source, *next(by_tile(table)), once, epoch=1)
     first = step_loss(run.model, source.frame, [batch], once)
-    decoder = Decoder(run.model, source.frame, "float32")
+    decoder = Predictor(run.model, source.frame, "float32")
     views = decoder.views([batch.embedding], [batch.masks.shape[1:]]) * len(batch.prompts)
     masks = np.stack(decoder.predict(views, batch.prompts)[0])
     assert masks.any(axis=(1, 2)).any()
-    again = replace(batch, prompts=rectangles(masks, batch.prompts))
-    second = step_loss(run.model, source.frame, [again], once)
+    boxes = [
+        next_box(mask, only_largest) if mask.any() else box for mask, box in zip(masks, batch.prompts, strict=True)
+    ]
+    second = step_loss(run.model, source.frame, [replace(batch, prompts=np.stack(boxes))], once)
     torch.testing.assert_close(step_loss(run.model, source.frame, [batch], twice), (first + second) / 2)
     assert first != second
 
 
-@pytest.mark.parametrize("passes", [1, 2])
-def test_a_step_of_several_images_has_the_mean_loss_of_all_their_objects(run, source, table, passes):
-    recipe = Recipe.of({**SETTINGS, "passes": passes}, MIX, LAW, seed=0)
-    (first, rows), (second, others) = list(by_image(table))[:2]
-    batches = [draw_batch(source, first, rows, recipe, 1), draw_batch(source, second, others.iloc[:2], recipe, 1)]
-    alone = [step_loss(run.model, source.frame, [batch], recipe).item() for batch in batches]
+@pytest.mark.parametrize("unrolled", [0, 1])
+def test_a_step_of_several_images_has_the_mean_loss_of_all_their_objects(run, source, table, unrolled):
+    train_config = TrainConfig.of({**SETTINGS, "unrolled_iterations": unrolled}, MIX, LAW, seed=0)
+    (first, rows), (second, others) = list(by_tile(table))[:2]
+    batches = [
+        draw_batch(source, first, rows, train_config, 1),
+        draw_batch(source, second, others.iloc[:2], train_config, 1),
+    ]
+    alone = [step_loss(run.model, source.frame, [batch], train_config).item() for batch in batches]
     assert [len(batch.prompts) for batch in batches] == [4, 2]
     assert alone[0] != alone[1]
-    together = step_loss(run.model, source.frame, batches, recipe).item()
+    together = step_loss(run.model, source.frame, batches, train_config).item()
     assert together == pytest.approx((4 * alone[0] + 2 * alone[1]) / 6, rel=1e-4)
 
 
@@ -182,9 +197,9 @@ def test_an_epoch_of_mixed_steps_shows_each_image_once(run, source, table, monke
         return draw_batch(source, image, *rest)
 
     monkeypatch.setattr("pipeline_lib.training.trainer.draw_batch", draw)
-    recipe = Recipe.of({**SETTINGS, "images_per_step": 3}, MIX, LAW, seed=0)
-    train_epoch(run, source, table, recipe, epoch=1)
-    assert sorted(drawn) == table["image"].unique().tolist()
+    train_config = TrainConfig.of({**SETTINGS, "tiles_per_step": 3}, MIX, LAW, seed=0)
+    train_epoch(run, source, table, train_config, epoch=1)
+    assert sorted(drawn) == table["tile"].unique().tolist()
     assert len(run.losses) == -(-len(drawn) // 3)
 
 
@@ -200,24 +215,24 @@ def test_training_boxes_have_the_shares_of_the_mix():
 
 
 def test_a_batch_is_a_choice_of_its_image_s_objects_that_changes_with_the_epoch(source, table):
-    image, rows = next(by_image(table))
-    assert len(rows) > RECIPE.objects_per_image
+    image, rows = next(by_tile(table))
+    assert len(rows) > RECIPE.objects_per_tile
     first, again, other = (draw_batch(source, image, rows, RECIPE, epoch) for epoch in (1, 1, 2))
-    assert len(first.exact) == len(first.prompts) == len(first.masks) == RECIPE.objects_per_image
+    assert len(first.exact) == len(first.prompts) == len(first.masks) == RECIPE.objects_per_tile
     np.testing.assert_array_equal(first.prompts, again.prompts)
     assert not np.array_equal(first.exact, other.exact)
 
 
 def test_masks_of_a_batch_lie_in_their_boxes(source, table):
-    batch = draw_batch(source, *next(by_image(table)), RECIPE, epoch=1)
+    batch = draw_batch(source, *next(by_tile(table)), RECIPE, epoch=1)
     for mask, box in zip(batch.masks, batch.exact, strict=True):
         y, x = np.nonzero(mask.numpy())
         assert [x.min(), y.min(), x.max() + 1, y.max() + 1] == box.tolist()
 
 
 def test_the_learning_rate_warms_up_and_falls_to_nothing():
-    recipe = Recipe.of({**SETTINGS, "warm_up": 10}, MIX, LAW, seed=0)
-    rates = [learning_rate(step, 100, recipe) for step in range(101)]
+    train_config = TrainConfig.of({**SETTINGS, "warmup_steps": 10}, MIX, LAW, seed=0)
+    rates = [learning_rate(step, 100, train_config) for step in range(101)]
     assert rates[0] == pytest.approx(1e-4)
     assert np.argmax(rates) == 9
     assert rates[55] == pytest.approx(1e-3 * (1 + np.cos(np.pi * 0.55)) / 2)
@@ -249,9 +264,9 @@ def test_an_untrained_model_is_kept_if_training_only_harms(run, source, table):
 
 def test_the_curve_s_best_value_is_that_of_the_model_that_was_written(stages, tmp_path, source, table):
     curve = call(stages, tmp_path)
-    held_out = evenly(table.query("split == 'validation'"), SETTINGS["validation_objects"])
+    held_out = evenly_spaced(table.query("split == 'validation'"), SETTINGS["validation_objects"])
     model = load_model(tmp_path / "model.safetensors")
-    decoder = Decoder(model, source.frame, SETTINGS["precision"])
+    decoder = Predictor(model, source.frame, SETTINGS["precision"])
     miou = Validation(source, held_out, (0, 40), "toy", 0, LAW).miou(decoder, lambda: None)
     assert list(curve.columns) == ["epoch", "learning_rate", "train_loss", "validation_miou"]
     assert curve["epoch"].tolist() == [0, 1, 2]
@@ -260,8 +275,8 @@ def test_the_curve_s_best_value_is_that_of_the_model_that_was_written(stages, tm
 
 def test_validation_takes_evenly_spaced_objects():
     table = pd.DataFrame({"object": range(101)})
-    assert evenly(table, 5)["object"].tolist() == [0, 25, 50, 75, 100]
-    assert len(evenly(table, 1000)) == 101
+    assert evenly_spaced(table, 5)["object"].tolist() == [0, 25, 50, 75, 100]
+    assert len(evenly_spaced(table, 1000)) == 101
 
 
 # Interruption

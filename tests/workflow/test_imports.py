@@ -88,10 +88,10 @@ def test_a_stage_with_a_network_imports_no_compiler(stage):
 def test_building_a_network_without_weights_imports_no_compiler(backbone):
     code = f"""
 import json, sys
-from pipeline_lib.model.box_model import Token, Variant, box_model
-from pipeline_lib.model.backbones import build, shapes_only
-with shapes_only():
-    box_model(build({backbone!r}), Variant((), Token(128, 1)))
+from pipeline_lib.model.box_model import Token, ModelConfig, box_model
+from pipeline_lib.model.backbones import build, on_meta_device
+with on_meta_device():
+    box_model(build({backbone!r}), ModelConfig((), Token(128, 1)))
 print(json.dumps(list(sys.modules)))
 """
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -13,7 +13,7 @@ from pipeline_lib.data.dataset import Store
 DATA = Path(os.environ.get("LOOSEBOX_ISBI2012", ROOT.parent / "shared/data/isbi2012")).resolve()
 REDUCED = {
     "results": "results",
-    "levels": [0, 40],
+    "experiment": {"levels": [0, 40]},
     "datasets": {"isbi2012": {"source": {"folder": str(DATA)}}},
     "train": {"epochs": 2, "validation_objects": 100},
 }

@@ -23,7 +23,7 @@ SIZE = (64, 96)
 
 
 def planes(values: tuple[int, int], colour: bool = False) -> list[np.ndarray]:
-    """Three slices, each with two rectangles of the second value in the first."""
+    """Three slices, each with two bounding_boxes of the second value in the first."""
     stack = np.full((3, *SIZE), values[0], np.uint8)
     stack[:, 5:25, 5:40] = stack[:, 35:60, 50:90] = values[1]
     return [np.dstack([plane] * 3 + [np.full_like(plane, 255)]) if colour else plane for plane in stack]
@@ -98,4 +98,4 @@ def test_downloads_of_the_real_layouts_become_boxes(tmp_path: Path, hosts, monke
         corners = table[["x0", "y0", "x1", "y1"]].drop_duplicates().to_numpy().tolist()
         assert corners == [[5, 5, 40, 25], [50, 35, 90, 60]]
         assert table["split"].tolist() == ["train"] * 2 + ["validation"] * 2 + ["test"] * 2
-        assert set(np.unique(Store.open(tmp_path / f"results/convert/{name}.zarr").image(0))) == {90, 160}
+        assert set(np.unique(Store.open(tmp_path / f"results/convert/{name}.zarr").pixels(0))) == {90, 160}

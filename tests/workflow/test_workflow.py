@@ -56,7 +56,7 @@ def test_the_embedded_default_fans_out_per_data_set_model_and_level(tmp_path: Pa
     ("overlay", "trained", "rows"),
     [
         ("tau", 1, 5),
-        ("passes", 1, 6),
+        ("iterations", 1, 6),
         ("token", 5, 5),
         ("mix", 3, 3),
         ("deviation", 5, 5),
@@ -65,7 +65,9 @@ def test_the_embedded_default_fans_out_per_data_set_model_and_level(tmp_path: Pa
     ],
 )
 def test_an_ablation_is_rows_of_one_table(tmp_path: Path, overlay: str, trained: int, rows: int) -> None:
-    jobs = planned_jobs(snakemake(tmp_path, yaml.safe_load((ROOT / f"experiments/{overlay}.yaml").read_text()), "-n"))
+    jobs = planned_jobs(
+        snakemake(tmp_path, yaml.safe_load((ROOT / f"experiments/ablations/{overlay}.yaml").read_text()), "-n")
+    )
     assert {rule: jobs[rule] for rule in ("embed", "train", "refine", "score", "tables")} == {
         "embed": 1,
         "train": trained,
@@ -77,14 +79,14 @@ def test_an_ablation_is_rows_of_one_table(tmp_path: Path, overlay: str, trained:
 
 def test_a_row_that_borrows_weights_is_refined_alone(finished: Path) -> None:
     change = {
-        "rows": ["sam", "sam_p", "proposed", "patient"],
-        "models": {"patient": {"title": "p", "prompt_tuning": True, "weights_of": "proposed", "refine": {"tau": 0.01}}},
+        "experiment": {"models": ["sam", "sam_p", "proposed", "patient"]},
+        "models": {"patient": {"title": "p", "weights_of": "proposed", "refine": {"tau": 0.01}}},
     }
     assert planned(finished, change) == {"refine": 4, "score": 4, **TOLD}
 
 
 def test_a_model_that_is_no_row_is_not_run(finished: Path) -> None:
-    assert planned(finished, {"rows": ["sam", "proposed"]}) == TOLD
+    assert planned(finished, {"experiment": {"models": ["sam", "proposed"]}}) == TOLD
 
 
 def test_what_a_model_lays_over_a_section_redoes_that_model(finished: Path) -> None:
@@ -112,7 +114,7 @@ def test_a_forced_level_runs_alone(finished: Path) -> None:
 
 
 def test_a_new_level_adds_only_its_own_jobs(finished: Path) -> None:
-    assert planned(finished, {"levels": [0, 40, 50]}) == {"refine": 6, "score": 6, **TOLD}
+    assert planned(finished, {"experiment": {"levels": [0, 40, 50]}}) == {"refine": 6, "score": 6, **TOLD}
 
 
 def test_another_tau_redoes_refine_and_after(finished: Path) -> None:
@@ -134,7 +136,11 @@ def test_an_overwritten_slice_redoes_its_data_set(finished: Path, tmp_path: Path
     shutil.copytree(finished / "results/raw/cells", tmp_path / "data", ignore=shutil.ignore_patterns("manifest.json"))
     base = yaml.safe_load((ROOT / "config.yaml").read_text())["datasets"]["cells"] | SMALL["datasets"]["cells"]
     mine = merged(
-        SMALL, {"datasets": {"mine": base | {"source": {"kind": "path", "folder": "data"}}}, "tables": ["mine"]}
+        SMALL,
+        {
+            "datasets": {"mine": base | {"source": {"kind": "path", "folder": "data"}}},
+            "experiment": {"datasets": ["mine"]},
+        },
     )
     run = snakemake(tmp_path, mine, "--cores", "2", "results/boxes/mine.csv")
     assert run.returncode == 0, run.stderr[-4000:]
@@ -145,7 +151,7 @@ def test_an_overwritten_slice_redoes_its_data_set(finished: Path, tmp_path: Path
 
 
 def test_another_seed_adds_a_training_of_each_model_and_its_levels(finished: Path) -> None:
-    assert planned(finished, {"seeds": [0, 1]}) == {"train": 6, "refine": 12, "score": 12, **TOLD}
+    assert planned(finished, {"experiment": {"seeds": [0, 1]}}) == {"train": 6, "refine": 12, "score": 12, **TOLD}
 
 
 def test_a_changed_title_redoes_tables_and_report_only(finished: Path) -> None:
@@ -153,7 +159,7 @@ def test_a_changed_title_redoes_tables_and_report_only(finished: Path) -> None:
 
 
 def test_two_runs_from_scratch_give_the_same_bytes(finished: Path, tmp_path: Path) -> None:
-    run = snakemake(tmp_path, merged(SMALL, {"tables": ["cells"]}), "--cores", "2")
+    run = snakemake(tmp_path, merged(SMALL, {"experiment": {"datasets": ["cells"]}}), "--cores", "2")
     assert run.returncode == 0, run.stderr[-4000:]
     again = sorted(path.relative_to(tmp_path) for path in (tmp_path / "results").glob("*/**/cells/**/*.csv"))
     assert len(again) == 3 + 6  # loss curves and scores
@@ -171,8 +177,8 @@ def test_tables_hold_every_row_of_every_data_set(finished: Path) -> None:
 
 def test_every_model_is_given_the_same_boxes(finished: Path) -> None:
     files = [finished / f"results/refine/cells/{model}/0/40.parquet" for model in ("sam", "sam_p", "proposed")]
-    columns = ["image", "object", "x0", "y0", "x1", "y1"]
-    first, *others = (pd.read_parquet(file).query("`pass` == 0")[columns].reset_index(drop=True) for file in files)
+    columns = ["tile", "object", "x0", "y0", "x1", "y1"]
+    first, *others = (pd.read_parquet(file).query("iteration == 0")[columns].reset_index(drop=True) for file in files)
     for other in others:
         pd.testing.assert_frame_equal(first, other)
 
@@ -182,18 +188,26 @@ def test_every_model_is_given_the_same_boxes(finished: Path) -> None:
     [
         ({"refine": {"taus": 0.1}}, "taus"),
         ({"refine": {"tau": 2}}, "tau"),
-        ({"levels": [0, 150]}, "levels"),
-        ({"tables": ["nowhere"]}, "nowhere"),
+        ({"experiment": {"levels": [0, 150]}}, "levels"),
+        ({"experiment": {"datasets": ["nowhere"]}}, "nowhere"),
         ({"train": {"mixes": {"paper": {"shares": [0.6, 0.2, 0.1]}}}}, "train.mixes.paper"),
         ({"models": {"sam": {"mix": "none"}}}, "models.sam.mix"),
-        ({"models": {"proposed": {"token": None}}}, "models.proposed"),
+        ({"models": {"sam": {"token": {"count": 2}}}}, "models.sam.token"),
+        ({"models": {"mine": {"title": "m", "like": "nobody"}}}, "models.mine.like"),
+        ({"models": {"sam": {"like": "sam_p"}, "sam_p": {"like": "sam"}}}, "leads back"),
+        ({"levels": [0, 40]}, "levels is called experiment.levels now"),
+        ({"refine": {"passes": 3}}, "refine.passes is called refine.max_iterations now"),
+        ({"models": {"sam": {"prompt_tuning": True}}}, "models.sam.prompt_tuning"),
         ({"models": {"proposed": {"weights_off": "sam"}}}, "weights_off"),
         ({"models": {"proposed": {"refine": {"taus": 0.1}}}}, "taus"),
         ({"models": {"proposed": {"train": {"mixes": {}}}}}, "mixes"),
-        ({"models": {"mine": {"title": "m", "prompt_tuning": False, "weights_of": "nobody"}}}, "models.mine.weights"),
-        ({"rows": ["nobody"]}, "nobody"),
-        ({"deviation": {"law": "translate", "sign": "grow"}}, "deviation.sign"),
-        ({"models": {"sam": {"deviation": {"law": "translate", "sign": "grow"}}}}, "models.sam.deviation.sign"),
+        ({"models": {"mine": {"title": "m", "weights_of": "nobody"}}}, "models.mine.weights"),
+        ({"experiment": {"models": ["nobody"]}}, "nobody"),
+        ({"deviation": {"kind": "translate", "direction": "grow"}}, "deviation.direction"),
+        (
+            {"models": {"sam": {"deviation": {"kind": "translate", "direction": "grow"}}}},
+            "models.sam.deviation.direction",
+        ),
         ({"datasets": {"cells": {"grey_range": [255, 0]}}}, "datasets.cells.grey_range"),
         (
             {
@@ -214,7 +228,7 @@ def test_a_misspelt_or_impossible_value_stops_the_run_with_its_name(tmp_path: Pa
 
 def test_a_missing_file_of_the_user_is_named_before_any_job(tmp_path: Path) -> None:
     source = {"kind": "path", "folder": "nowhere"}
-    overlay = merged(SMALL, {"tables": ["mine"]})
+    overlay = merged(SMALL, {"experiment": {"datasets": ["mine"]}})
     overlay["datasets"]["mine"] = yaml.safe_load((ROOT / "config.yaml").read_text())["datasets"]["cells"] | {
         "source": source
     }
@@ -227,7 +241,7 @@ def test_bad_data_stops_before_any_job_that_needs_a_gpu(finished: Path, tmp_path
     shutil.copytree(finished / "results/raw/cells", tmp_path / "data", ignore=shutil.ignore_patterns("manifest.json"))
     labels = sorted((tmp_path / "data/labels").iterdir())
     labels[0].unlink()
-    overlay = merged(SMALL, {"tables": ["mine"]})
+    overlay = merged(SMALL, {"experiment": {"datasets": ["mine"]}})
     base = yaml.safe_load((ROOT / "config.yaml").read_text())["datasets"]["cells"] | SMALL["datasets"]["cells"]
     overlay["datasets"]["mine"] = base | {"source": {"kind": "path", "folder": "data"}}
     run = snakemake(tmp_path, overlay, "--cores", "1")

@@ -1,13 +1,13 @@
 from pathlib import Path
 
-from pipeline_lib.config import settings, users_files
+from pipeline_lib.config import is_prompt_tuned, settings, trained_by, users_files
 
 
 wildcard_constraints:
     dataset="|".join(config["datasets"]),
     model="|".join(config["models"]),
-    seed="|".join(map(str, config["seeds"])),
-    level="|".join(map(str, config["levels"])),
+    seed="|".join(map(str, config["experiment"]["seeds"])),
+    level="|".join(map(str, config["experiment"]["levels"])),
 
 
 def dataset_keys(*keys):
@@ -17,34 +17,44 @@ def dataset_keys(*keys):
 
 def every_cell(pattern):
     """The files of a stage for each data set, model, seed and level of the experiment."""
-    axes = {"dataset": config["tables"], "model": config["rows"], "seed": config["seeds"], "level": config["levels"]}
+    run = config["experiment"]
+    axes = {"dataset": run["datasets"], "model": run["models"], "seed": run["seeds"], "level": run["levels"]}
     return expand(pattern, **axes)
+
+
+def every_dataset(pattern):
+    """The files of a stage for each data set of the experiment."""
+    return expand(pattern, dataset=config["experiment"]["datasets"])
 
 
 def every_training(pattern):
     """The files of the stage train for each data set, trained model and seed of the experiment."""
-    trained = dict.fromkeys(map(trained_by, config["rows"]))
-    return expand(pattern, dataset=config["tables"], model=trained, seed=config["seeds"])
+    run = config["experiment"]
+    trained = dict.fromkeys(trained_by(config, model) for model in run["models"])
+    return expand(pattern, dataset=run["datasets"], model=trained, seed=run["seeds"])
 
 
 def shown_cells(pattern):
-    """The files of the cell whose objects the report shows, of each data set: proposed, or else the last row."""
-    model = "proposed" if "proposed" in config["rows"] else config["rows"][-1]
-    cell = {"model": model, "seed": config["seeds"][0], "level": max(config["levels"])}
-    return expand(pattern, dataset=config["tables"], **cell)
+    """The files of the cell whose objects the report shows, of each data set: proposed, or else the last model."""
+    run = config["experiment"]
+    model = "proposed" if "proposed" in run["models"] else run["models"][-1]
+    return expand(pattern, dataset=run["datasets"], model=model, seed=run["seeds"][0], level=max(run["levels"]))
 
 
 def experiment():
     """What the tables show, in their order."""
-    parts = {
-        "datasets": (config["tables"], ("title", "published")),
-        "models": (config["rows"], ("title", "prompt_tuning")),
+    run = config["experiment"]
+    return {
+        "datasets": {
+            name: {key: config["datasets"][name][key] for key in ("title", "published")} for name in run["datasets"]
+        },
+        "models": {
+            name: {"title": config["models"][name]["title"], "prompt_tuned": is_prompt_tuned(config, name)}
+            for name in run["models"]
+        },
+        **{key: run[key] for key in ("levels", "seeds")},
+        **{key: config[key] for key in ("miou", "claims")},
     }
-    named = {
-        section: {name: {key: config[section][name][key] for key in keys} for name in names}
-        for section, (names, keys) in parts.items()
-    }
-    return named | {key: config[key] for key in ("levels", "miou", "claims")}
 
 
 def checkpoint():
@@ -58,13 +68,16 @@ def training_of(name):
     """All that decides a training but data set and seed; an unused mix must not train again."""
     model = config["models"][name]
     train = settings(config, model, "train")
+    refine = settings(config, model, "refine")
+    # what the iterations of training have in common with those of inference
+    iteration = {"largest_component": refine["largest_component"]} if train["unrolled_iterations"] else {}
     return {
-        "variant": {
+        "model_config": {
             "trains": model["trains"],
-            "token": model["token"],
+            "token": settings(config, model, "token") if "deviation_token" in model["trains"] else None,
             "mix": train["mixes"][model["mix"]],
         },
-        "settings": {key: value for key, value in train.items() if key not in ("mixes", "validation_levels")},
+        "settings": {key: value for key, value in train.items() if key not in ("mixes", "validation_levels")} | iteration,
         "deviation": settings(config, model, "deviation"),
         "levels": train["validation_levels"],
     }
@@ -79,22 +92,17 @@ def audited_rows():
     """What the audit must know of each row of the tables."""
     return {
         name: {
-            "trained": trained_by(name),
-            "training": training_of(trained_by(name)),
+            "trained": trained_by(config, name),
+            "training": training_of(trained_by(config, name)),
             "deviation": settings(config, config["models"][name], "deviation"),
         }
-        for name in config["rows"]
+        for name in config["experiment"]["models"]
     }
 
 
 def settings_of(section):
     """A section of the config as it holds for a model."""
     return lambda wildcards: settings(config, config["models"][wildcards.model], section)
-
-
-def trained_by(model):
-    """The model whose weights a model has: its own, or borrowed ones."""
-    return config["models"][model].get("weights_of", model)
 
 
 def growing(amount):

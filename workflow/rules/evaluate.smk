@@ -5,10 +5,10 @@ rule refine:
         embeddings=rules.embed.output.embeddings,
         weights=rules.weights.output.manifest,
         model=lambda wildcards: "<results>/train/{dataset}/{trained}/{seed}.safetensors".format(
-            trained=trained_by(wildcards.model), **wildcards
+            trained=trained_by(config, wildcards.model), **wildcards
         ),
     output:
-        passes="<results>/refine/{dataset}/{model}/{seed}/{level}.parquet",
+        iterations="<results>/refine/{dataset}/{model}/{seed}/{level}.parquet",
         timing="<results>/refine/{dataset}/{model}/{seed}/{level}.json",
     log:
         "<logs>/refine/{dataset}/{model}/{seed}/{level}.log",
@@ -34,7 +34,7 @@ rule score:
     input:
         store=rules.convert.output.store,
         boxes=rules.boxes.output.boxes,
-        passes=rules.refine.output.passes,
+        iterations=rules.refine.output.iterations,
     output:
         scores="<results>/score/{dataset}/{model}/{seed}/{level}.csv",
     log:
@@ -53,10 +53,10 @@ rule score:
 
 rule audit:
     input:
-        stores=expand(rules.convert.output.store, dataset=config["tables"]),
-        boxes=expand(rules.boxes.output.boxes, dataset=config["tables"]),
+        stores=every_dataset(rules.convert.output.store),
+        boxes=every_dataset(rules.boxes.output.boxes),
         models=every_training(rules.train.output.model),
-        passes=every_cell(rules.refine.output.passes),
+        iterations=every_cell(rules.refine.output.iterations),
         scores=every_cell(rules.score.output.scores),
     output:
         findings=report("<results>/audit.csv", caption="../report/audit.rst", category="Tables"),
@@ -80,7 +80,7 @@ rule tables:
         audit=rules.audit.output.findings,
         scores=every_cell(rules.score.output.scores),
         timings=every_cell(rules.refine.output.timing),
-        embed_timings=expand(rules.embed.output.timing, dataset=config["tables"]),
+        embed_timings=every_dataset(rules.embed.output.timing),
     output:
         markdown="<results>/tables.md",
         csv=report("<results>/tables.csv", caption="../report/tables.rst", category="Tables"),

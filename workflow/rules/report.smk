@@ -1,9 +1,9 @@
 rule analysis:
     input:
         scores=every_cell(rules.score.output.scores),
-        passes=every_cell(rules.refine.output.passes),
-        boxes=expand(rules.boxes.output.boxes, dataset=config["tables"]),
-        stores=expand(rules.convert.output.store, dataset=config["tables"]),
+        iterations=every_cell(rules.refine.output.iterations),
+        boxes=every_dataset(rules.boxes.output.boxes),
+        stores=every_dataset(rules.convert.output.store),
     output:
         groups=report("<results>/analysis/groups.csv", caption="../report/groups.rst", category="Objects"),
         changes=report("<results>/analysis/changes.csv", caption="../report/changes.rst", category="Objects"),
@@ -17,8 +17,6 @@ rule analysis:
     resources:
         mem_mb=growing(1000),  # measured: 262
         runtime=growing(10),
-    params:
-        rules={name: settings(config, config["models"][name], "refine") for name in config["rows"]},
     script:
         "../scripts/stage.py"
 
@@ -33,10 +31,10 @@ rule report:
         changes=rules.analysis.output.changes,
         worst=rules.analysis.output.worst,
         curves=every_training(rules.train.output.curve),
-        passes=shown_cells(rules.refine.output.passes),
+        iterations=shown_cells(rules.refine.output.iterations),
         scores=shown_cells(rules.score.output.scores),
-        stores=expand(rules.convert.output.store, dataset=config["tables"]),
-        manifests=expand(rules.raw.output.manifest, dataset=config["tables"]),
+        stores=every_dataset(rules.convert.output.store),
+        manifests=every_dataset(rules.raw.output.manifest),
         weights=rules.weights.output.manifest,
     output:
         html=report("<results>/report.html", caption="../report/report.rst", category="Report"),

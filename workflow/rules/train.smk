@@ -67,7 +67,7 @@ rule train:
         runtime=growing(120),
     params:
         dataset=lambda wildcards: wildcards.dataset,
-        variant=part_of_training("variant"),
+        model_config=part_of_training("model_config"),
         settings=part_of_training("settings"),
         deviation=part_of_training("deviation"),
         levels=part_of_training("levels"),
