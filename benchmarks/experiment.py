@@ -27,7 +27,7 @@ from benchmarks.peers import Boxes
 from benchmarks.report import Seconds, interleaved, machine, table, write_section
 from benchmarks.start import start
 from benchmarks.train import Stages, ours, plain, recipe_of
-from pipeline_lib.data.boxes import Deviation, by_tile, deviated, read_boxes
+from pipeline_lib.data.boxes import XYXY, Deviation, by_tile, deviated, read_boxes
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.masks import Mask
 from pipeline_lib.data.records import Backbone, read_record
@@ -240,7 +240,7 @@ class Units:
         rows = stages.table[stages.table["tile"] == image]
         predictor = SamPredictor(load_backbone(stages.weights).to(device()))
         pixels = np.stack([stages.source.tiles.pixels(image)] * 3, axis=-1)
-        box = rows[["x0", "y0", "x1", "y1"]].to_numpy(np.float32)[0]
+        box = rows[XYXY].to_numpy(np.float32)[0]
         predictor.set_image(pixels)
         ways: dict[str, Callable[[], object]] = {
             "encoding": partial(predictor.set_image, pixels),

@@ -116,7 +116,7 @@ def plain(stages: Stages, train_config: TrainConfig) -> Callable[[], object]:
         with autocast(train_config.precision):
             predictor.set_image(np.stack([source.tiles.pixels(image)] * 3, axis=-1))
             logits, predicted_iou = stock_decoder(predictor, source.frame, batch)
-        target = soft_target(batch.masks, source.frame.tile_shape, logits.shape[-1])
+        target = soft_target(batch.masks, source.frame, logits.shape[-1])
         exact = source.frame.to_network(batch.exact) * (logits.shape[-1] / source.frame.image_size)
         loss, _ = LOSSES[train_config.loss](logits.float(), predicted_iou.float(), target, exact.to(target.device))
         run.optimizer.zero_grad()

@@ -14,7 +14,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import find_objects
 
-COLUMNS = ("tile", "object", "split", "x0", "y0", "x1", "y1", "area")
+XYXY = ["x0", "y0", "x1", "y1"]  # columns of a box, wherever boxes are stored
+COLUMNS = ("tile", "object", "split", *XYXY, "area")
 
 
 OUTWARD = np.array([-1, -1, 1, 1])  # the direction in which each edge of XYXY leaves the box
@@ -113,5 +114,5 @@ def deviated(
 
     `shapes` are the (height, width) of each row's tile, (N, 2), or one for all.
     """
-    exact = table[["x0", "y0", "x1", "y1"]].to_numpy()
+    exact = table[XYXY].to_numpy()
     return clip(deviate(exact, level, object_uniform(seed, dataset, table, level), deviation), shapes)

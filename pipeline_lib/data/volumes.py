@@ -1,7 +1,5 @@
 """A data set's volumes, checked before anything is computed from them."""
 
-import hashlib
-import json
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ import numpy as np
 from pipeline_lib.data.paths import files_of
 from pipeline_lib.data.readers import open_stack
 from pipeline_lib.errors import DataError
+from pipeline_lib.runtime.hashing import files_digest
 
 
 def check_volume(folder: Path, volume: dict[str, Any], grey_range: list[float] | None) -> dict[str, Any]:
@@ -28,20 +27,19 @@ def check_volume(folder: Path, volume: dict[str, Any], grey_range: list[float] |
         )
     for stack in images, labels:
         stack[-1].compute()  # headers often lie at the front: the last slice is what a truncated file lacks
-    stamp = _stamp(files_of(images_path) + files_of(labels_path))
     return {
         "images": images_path,
         "labels": labels_path,
         "shape": images.shape,
         "split": volume["split"],
-        "stamp": stamp,
+        "files": {part: _files(path) for part, path in (("images", images_path), ("labels", labels_path))},
     }
 
 
-def _stamp(files: list[Path]) -> str:
-    """Changes with the names, sizes and times of files: Snakemake takes a manifest of the same bytes for unchanged."""
-    facts = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
+def _files(path: str) -> dict[str, Any]:
+    """How many files are behind a stack, and a digest of their bytes, by which a changed file is noticed."""
+    files = files_of(path)
+    return {"count": len(files), "digest": files_digest(files)}
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -9,17 +9,14 @@ import numpy as np
 import pandas as pd
 from pyarrow import parquet
 
-from pipeline_lib.data.boxes import Deviation, by_tile, deviated, measure
+from pipeline_lib.data.boxes import XYXY, Deviation, by_tile, deviated, measure
 from pipeline_lib.data.dataset import Store
+from pipeline_lib.data.paths import Cell, Training
 from pipeline_lib.data.records import RECORD, read_record
 from pipeline_lib.errors import AuditError
 from pipeline_lib.evaluation.scores import KEYS, score_tile
 from pipeline_lib.evaluation.statistics import DECIMALS
-from pipeline_lib.evaluation.summary import Cell
 from pipeline_lib.runtime.hashing import file_digest
-
-XYXY = ["x0", "y0", "x1", "y1"]
-
 
 BOXES_OF_LABELS = "boxes are those of the labels"
 
@@ -74,13 +71,11 @@ def separate_splits(table: pd.DataFrame, store: Store) -> Iterator[tuple[str, st
     yield SEPARATE_SPLITS, f"{table['tile'].nunique()} tiles compared"
 
 
-def own_models(
-    models: dict[tuple[str, ...], str], cells: list[Cell], rows: dict[str, Row]
-) -> Iterator[tuple[str, str]]:
+def own_models(models: dict[Training, str], cells: list[Cell], rows: dict[str, Row]) -> Iterator[tuple[str, str]]:
     """What each model's file says it was trained as."""
     runs = dict.fromkeys((cell.dataset, rows[cell.model].trained, cell.seed, cell.model) for cell in cells)
     for dataset, trained, seed, row in runs:
-        path = models[dataset, trained, str(seed)]
+        path = models[Training(dataset, trained, seed)]
         expected = {"dataset": dataset, "seed": seed, **rows[row].training}
         found = read_record(path)["training"]
         differing = [key for key in expected if found.get(key) != expected[key]]
@@ -91,11 +86,11 @@ def own_models(
 
 
 def own_iterations(
-    models: dict[tuple[str, ...], str], cells: list[tuple[Cell, str]], rows: dict[str, Row]
+    models: dict[Training, str], cells: list[tuple[Cell, str]], rows: dict[str, Row]
 ) -> Iterator[tuple[str, str]]:
     """Which file of weights the masks were made with."""
     for cell, path in cells:
-        model = models[cell.dataset, rows[cell.model].trained, str(cell.seed)]
+        model = models[Training(cell.dataset, rows[cell.model].trained, cell.seed)]
         made_with = record_of(path)["model"]
         if made_with != file_digest(model):
             raise AuditError(f"{OWN_ITERATIONS}: {path} is to be of {model}, found weights {made_with}")
@@ -112,12 +107,12 @@ def record_of(iterations: str) -> dict[str, Any]:
 
 
 def one_precision(
-    models: dict[tuple[str, ...], str], cells: list[tuple[Cell, str]], rows: dict[str, Row]
+    models: dict[Training, str], cells: list[tuple[Cell, str]], rows: dict[str, Row]
 ) -> Iterator[tuple[str, str]]:
     """What the stages' `precision` came to: rows made on unlike machines could differ by it alone."""
     found: dict[str, str] = {}
     for cell, path in cells:
-        training = read_record(models[cell.dataset, rows[cell.model].trained, str(cell.seed)])["training"]
+        training = read_record(models[Training(cell.dataset, rows[cell.model].trained, cell.seed)])["training"]
         precision = record_of(path)["precision"] | {"train": training["precision"]}
         found.setdefault(", ".join(f"{stage} {precision[stage]}" for stage in ("embed", "train", "refine")), path)
     if len(found) > 1:

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline_lib.data.boxes import read_boxes
+from pipeline_lib.data.boxes import XYXY, read_boxes
 from pipeline_lib.data.dataset import Store
+from pipeline_lib.data.paths import Cell
 from pipeline_lib.evaluation.scores import KEYS
 from pipeline_lib.evaluation.statistics import ClusterSums, clustered
-from pipeline_lib.evaluation.summary import Cell
 
 QUARTILES = (0.25, 0.5, 0.75)
 
@@ -24,7 +24,7 @@ SAME_SIZE = 1e-3  # of the exact box's area: a box's coordinates are float32
 UNCHANGED = "of the right size"  # the sign of no deviation
 
 
-HISTORY = [*KEYS, "iteration", "x0", "y0", "x1", "y1", "change_rate", "ended"]
+HISTORY = [*KEYS, "iteration", *XYXY, "change_rate", "ended"]
 
 
 def exact_boxes(path: str, store: Store) -> pd.DataFrame:
@@ -37,7 +37,7 @@ def exact_boxes(path: str, store: Store) -> pd.DataFrame:
     return table.assign(
         size=sizes(table["area"]),
         border=np.where(border, "at the border", "inside"),
-        slice=[store.slices[index].index for index in z],
+        slice_in_volume=[store.slices[index].index for index in z],
         x=x + (table["x0"] + table["x1"]) / 2,
         y=y + (table["y0"] + table["y1"]) / 2,
     )
@@ -79,8 +79,8 @@ def group_lines(key: tuple[Any, ...], cell: pd.DataFrame) -> Iterator[dict[str, 
     for by in ("size", "direction", "border"):
         parts += [(by, str(group), part) for group, part in ordered.groupby(by, sort=False)]
     for by, group, part in parts:
-        by_tile = part.groupby("tile")["gain"]
-        gain = clustered(ClusterSums(np.array([by_tile.sum()]), np.array(by_tile.size(), np.float64)))
+        by_slice = part.groupby("slice")["gain"]
+        gain = clustered(ClusterSums(np.array([by_slice.sum()]), np.array(by_slice.size(), np.float64)))
         yield {
             "dataset": dataset,
             "model": model,
@@ -124,6 +124,6 @@ def worst_lines(key: tuple[Any, ...], cell: pd.DataFrame, objects: pd.DataFrame)
     if level < objects["level"].max():
         return
     means = cell.groupby(KEYS)[["iou", "iou_iterated", "iterations"]].mean()
-    places = cell.groupby(KEYS)[["slice", "x", "y", "area", "border"]].first()
+    places = cell.groupby(KEYS)[["slice_in_volume", "x", "y", "area", "border"]].first()
     for row in means.join(places).nsmallest(WORST, "iou_iterated").reset_index().to_dict("records"):
         yield {"dataset": dataset, "model": model, "level": level} | {str(column): row[column] for column in row}

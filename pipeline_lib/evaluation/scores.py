@@ -7,9 +7,7 @@ from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.masks import from_rle, iou, together
 
 KEYS = ["tile", "object"]
-
-
-COLUMNS = [*KEYS, "area", "iou", "iou_iterated", "iterations", "foreground_iou", "foreground_iou_iterated"]
+COLUMNS = [*KEYS, "slice", "area", "iou", "iou_iterated", "iterations", "foreground_iou", "foreground_iou_iterated"]
 
 
 def score_tile(history: pd.DataFrame, tiles: Store, tile: int) -> pd.DataFrame:
@@ -24,6 +22,7 @@ def score_tile(history: pd.DataFrame, tiles: Store, tile: int) -> pd.DataFrame:
         {
             "tile": tile,
             "object": objects,
+            "slice": tiles.origin(tile)[0],
             "iou": iou(first, truths),
             "iou_iterated": iou(output, truths),
             "iterations": np.maximum(1, history.groupby("object").size().to_numpy() - 1),

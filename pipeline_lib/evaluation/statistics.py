@@ -1,13 +1,12 @@
 """How sure a figure is: intervals and tests of means over objects that come in clusters.
 
-Objects of one tile (a tile) share its contrast, its staining and their membranes, so tiles are what is resampled,
-with all of their objects. What that does not cover:
+Objects of one slice share its contrast, its staining and their membranes, and tiles of a slice share the cells cut by
+their border, so slices are what is resampled, with all of their objects. What that does not cover:
 
-- Tiles of one specimen are not independent either: neighbouring tiles share the cells cut by their border, and
-  successive slices show the same cells again. Clusters of slices would mend the former and not the latter, and five
-  slices are too few to resample. Intervals are about other tiles of the same specimen, not about other specimens.
-- With few tiles no interval is good: below about ten, take it for an indication. The tables give the number.
-- An object's figure is averaged over seeds first. The interval is about tiles alone; about seeds are the standard
+- Slices of one specimen are not independent either: successive ones show the same cells again. Intervals are about
+  other slices of the same specimen, not about other specimens.
+- With few slices no interval is good: below `FEW_SLICES`, take it for an indication. The tables say so.
+- An object's figure is averaged over seeds first. The interval is about slices alone; about seeds are the standard
   deviation and the range, as a few of them are too few to resample.
 """
 
@@ -23,7 +22,8 @@ from scipy import stats
 from pipeline_lib.errors import DataError
 
 CONFIDENCE = 0.95
-RESAMPLES = 9999  # of tiles, or of their signs; all 2^n signs where there are not more
+FEW_SLICES = 10
+RESAMPLES = 9999  # of slices, or of their signs; all 2^n signs where there are not more
 SEED = 0  # the same figures have the same intervals
 DECIMALS = 6  # of every number that is written; verdicts and tables are made from the rounded ones, so a tie stays one
 
@@ -32,13 +32,13 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True)
 class ClusterSums:
-    """A figure by tile: it is the sum of the totals over the sum of the counts.
+    """A figure by slice: it is the sum of the totals over the sum of the counts.
 
-    Tallies of the same test objects have the same tiles and counts, and so can be subtracted.
+    Sums of the same test objects have the same slices and counts, and so can be subtracted.
     """
 
-    totals: NDArray[np.float64]  # (seeds, tiles)
-    counts: NDArray[np.float64]  # (tiles,)
+    totals: NDArray[np.float64]  # (seeds, slices)
+    counts: NDArray[np.float64]  # (slices,)
 
     @classmethod
     def printed(cls, figure: float) -> "ClusterSums":
@@ -83,11 +83,13 @@ AVERAGES = {  # by the config's `miou`
 
 def tally(scores: list[pd.DataFrame], column: str, miou: str = "object") -> ClusterSums:
     """The tally of a column of the stage score's tables, one for each seed, all of the same objects in one order."""
-    average = AVERAGES[miou]
-    tiles = [table.groupby("tile")[average.prefix + column] for table in scores]
-    if average.by == "object":
-        return ClusterSums(np.array([tile.sum() for tile in tiles]), np.array(tiles[0].size(), np.float64))
-    return ClusterSums(np.array([tile.mean() for tile in tiles]), np.ones(tiles[0].ngroups))
+    average, clusters = AVERAGES[miou], []
+    for table in scores:
+        figures = table.set_index(["slice", "tile"])[average.prefix + column]
+        if average.by == "tile":
+            figures = figures.groupby(["slice", "tile"]).mean()
+        clusters.append(figures.groupby("slice"))
+    return ClusterSums(np.array([each.sum() for each in clusters]), np.array(clusters[0].size(), np.float64))
 
 
 def contrast(tallies: Mapping[Key, ClusterSums], weights: Mapping[Key, float]) -> ClusterSums:
@@ -104,9 +106,9 @@ def contrast(tallies: Mapping[Key, ClusterSums], weights: Mapping[Key, float]) -
 
 
 def clustered(tally: ClusterSums) -> Estimate:
-    """The mean over seeds, with the expanded percentile interval of a bootstrap over tiles.
+    """The mean over seeds, with the expanded percentile interval of a bootstrap over slices.
 
-    The interval is NaN for a single tile, the standard deviation (n − 1) for a single seed.
+    The interval is NaN for a single slice, the standard deviation (n − 1) for a single seed.
     """
     totals, counts = tally.totals.mean(axis=0), tally.counts
     low = high = np.nan
@@ -127,13 +129,13 @@ def clustered(tally: ClusterSums) -> Estimate:
     return Estimate(*(round(float(figure), DECIMALS) for figure in found))
 
 
-def expanded(tiles: int) -> float:
-    """The confidence level to ask of the percentile method, so that few tiles do not make the interval too narrow.
+def expanded(slices: int) -> float:
+    """The confidence level to ask of the percentile method, so that few slices do not make the interval too narrow.
 
     Hesterberg 2015, "What teachers should know about the bootstrap": resamples spread by √((n − 1) / n) too little, and
     their quantiles are the normal distribution's where Student's are due.
     """
-    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, tiles - 1) * np.sqrt(tiles / (tiles - 1))
+    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, slices - 1) * np.sqrt(slices / (slices - 1))
     return float(2 * stats.norm.cdf(quantile) - 1)
 
 
@@ -144,9 +146,9 @@ def printed(tally: ClusterSums) -> Estimate:
 
 
 def p_value(difference: ClusterSums) -> float:
-    """Two-sided p of no difference, by flipping the signs of whole tiles (Fisher's randomisation test of pairs).
+    """Two-sided p of no difference, by flipping the signs of whole slices (Fisher's randomisation test of pairs).
 
-    Under the null either row could have been the other in each tile. NaN for a single tile; n tiles cannot give less
+    Under the null either row could have been the other in each slice. NaN for a single slice; n slices cannot give less
     than 2 / 2^n.
     """
     if len(difference.counts) < 2:

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, TypedDict
 
 import pandas as pd
 
+from pipeline_lib.data.paths import Cell
 from pipeline_lib.errors import DataError
 from pipeline_lib.evaluation.claims import CLAIMS, PAPER_MODELS, PK, UNSEEN, Figures, Row, Seconds, Thresholds, decide
 from pipeline_lib.evaluation.scores import KEYS
@@ -38,21 +39,6 @@ class Experiment(TypedDict):
     seeds: list[int]
     claims: dict[str, float]
     miou: Literal["object", "tile", "foreground"]
-
-
-class Cell(NamedTuple):
-    """One combination of the experiment; its files lie at `{dataset}/{model}/{seed}/{level}.*` in a stage's folder."""
-
-    dataset: str
-    model: str
-    seed: int
-    level: int
-
-    @classmethod
-    def of(cls, path: str) -> "Cell":
-        """The cell whose file lies at `path`."""
-        dataset, model, seed, level = Path(path).with_suffix("").parts[-4:]
-        return cls(dataset, model, int(seed), int(level))
 
 
 class Line(NamedTuple):
@@ -92,7 +78,7 @@ class Measured(NamedTuple):
     lines: list[Line]
     differences: list[Difference]
     claims: list[tuple[str, str, str]]  # says, verdict, because
-    size: tuple[int, int, int]  # objects, tiles, seeds
+    size: tuple[int, int, int, int]  # objects, tiles, slices, seeds
 
 
 def measure(dataset: str, runs: Runs, experiment: Experiment) -> Measured:
@@ -123,7 +109,7 @@ def measure(dataset: str, runs: Runs, experiment: Experiment) -> Measured:
         ],
         list(differences_of(dataset, miou)),
         [decide(claim, figures, bars) for claim in CLAIMS],
-        (len(first[0]), first[0]["tile"].nunique(), len(first)),
+        (len(first[0]), first[0]["tile"].nunique(), first[0]["slice"].nunique(), len(first)),
     )
 
 
@@ -175,7 +161,7 @@ def _seeds_of(dataset: str, runs: Runs) -> list[int]:
 
 def csv_line(line: Line, measured: Measured) -> dict[str, object]:
     """A line of tables.csv."""
-    objects, tiles, seeds = measured.size
+    objects, tiles, slices, seeds = measured.size
     return {
         "dataset": line.dataset,
         "model": line.row.model,
@@ -185,6 +171,7 @@ def csv_line(line: Line, measured: Measured) -> dict[str, object]:
         **_columns("mean_iterations", line.iterations or Estimate(*[math.nan] * 4)),
         "objects": objects,
         "tiles": tiles,
+        "slices": slices,
         "seeds": seeds,
     }
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline_lib.data.boxes import XYXY
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.masks import Mask, to_rle
 from pipeline_lib.inference.next_box import next_box
@@ -115,7 +116,7 @@ def rows_of(
                 "tile": tile,
                 "object": label,
                 "iteration": index,
-                **dict(zip(("x0", "y0", "x1", "y1"), each.box, strict=True)),
+                **dict(zip(XYXY, each.box, strict=True)),
                 "change_rate": each.change_rate,
                 "predicted_iou": each.predicted_iou,
                 "mask": to_rle(each.mask),

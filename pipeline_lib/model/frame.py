@@ -26,6 +26,11 @@ class Frame:
         h, w = (int(side * scale + 0.5) for side in self.tile_shape)  # `ResizeLongestSide.get_preprocess_shape`
         return h, w
 
+    def grid_shape(self, grid: int) -> tuple[int, int]:
+        """Height and width of a full tile on a grid of so many cells squared that spans the network's input."""
+        h, w = (round(side * grid / self.image_size) for side in self.input_shape)
+        return h, w
+
     @property
     def scale(self) -> tuple[float, float]:
         """Pixels of the network's input per pixel of the tile, y and x: alike but for the rounding."""

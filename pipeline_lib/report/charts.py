@@ -351,7 +351,7 @@ CHARTS = (
     ),
     Chart(
         "direction",
-        "By sign of the deviation",
+        "By direction of the deviation",
         "What iteration gains for boxes that are too large and too small",
         _gains_of_groups("direction", "box "),
     ),

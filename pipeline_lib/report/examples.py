@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from pipeline_lib.data.boxes import XYXY
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.masks import Mask, from_rle, iou
 from pipeline_lib.evaluation.scores import KEYS
@@ -22,7 +23,6 @@ PREDICTED, TRUE = (64, 150, 255), (255, 196, 0)  # RGB, on grey tiles of either 
 PROMPT = (255, 157, 46)
 OPACITY = 120  # of 255
 STRIP_HEIGHT, LABEL, GAP = 200, 48, 12  # pixels of a picture of its own, about
-XYXY = ["x0", "y0", "x1", "y1"]
 
 
 @dataclass(frozen=True, eq=False)

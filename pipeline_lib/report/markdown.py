@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from pipeline_lib.evaluation.claims import PAPER_MODELS, PAPER_ROWS, PK, Figures, Row, signed, with_spread
 from pipeline_lib.evaluation.published import PUBLISHED
-from pipeline_lib.evaluation.statistics import ClusterSums, Estimate
+from pipeline_lib.evaluation.statistics import FEW_SLICES, ClusterSums, Estimate
 from pipeline_lib.evaluation.summary import Difference, Experiment, Line, Measured, Runs
 
 SMALLEST_P = 0.001  # that is printed
@@ -20,18 +20,17 @@ P: prompt tuning. K: iterated inference. Iterations: mean number of repeated pre
 unless another is named.
 Rows marked (ours) are not in the paper.
 
-Figures are {seeds}. In square brackets: 95 % intervals by a bootstrap over tiles,
-all objects of a tile at a time, each with its mean over seeds; p by flipping the signs of whole tiles, two-sided,
+Figures are {seeds}. In square brackets: 95 % intervals by a bootstrap over slices,
+all objects of a slice at a time, each with its mean over seeds; p by flipping the signs of whole slices, two-sided,
 not corrected for their number. Differences are paired: the same objects, the same boxes; those between two models that
-are ours stand in differences.csv alone. Intervals and p are about other tiles of the same specimen; below about ten
-tiles they are an indication."""
+are ours stand in differences.csv alone. Intervals and p are about other slices of the same specimen; of fewer
+than ten slices they are an indication."""
 
 
 def section(measured: Measured, experiment: Experiment) -> str:
     """Markdown: heading, sizes, table, differences and claims of one data set."""
     heading = experiment["datasets"][measured.dataset]
-    objects, tiles, _ = measured.size
-    size = f"{objects} test objects in {tiles} tiles."
+    size = size_words(*measured.size[:3]) + "."
     rows = table_rows(measured.lines, experiment)
     return "\n\n".join(
         [
@@ -48,6 +47,12 @@ def section(measured: Measured, experiment: Experiment) -> str:
             grid([("Claim", "Verdict", "Because"), *measured.claims]),
         ]
     )
+
+
+def size_words(objects: int, tiles: int, slices: int) -> str:
+    """How much was tested, and whether that is too little for an interval."""
+    few = ", so few that intervals are an indication" if slices < FEW_SLICES else ""
+    return f"{objects} test objects in {tiles} tiles of {slices} slices{few}"
 
 
 class Shown(NamedTuple):

@@ -13,12 +13,13 @@ import pandas as pd
 from markupsafe import Markup
 
 from pipeline_lib.data.dataset import Store
+from pipeline_lib.data.paths import Cell, Training
 from pipeline_lib.evaluation.claims import Figures, Row
 from pipeline_lib.evaluation.published import PUBLISHED
-from pipeline_lib.evaluation.summary import Cell, Experiment, read_differences, read_lines
+from pipeline_lib.evaluation.summary import Experiment, read_differences, read_lines
 from pipeline_lib.report.charts import CHARTS, Chart, View, svg
 from pipeline_lib.report.examples import BUDGET, Example, browsed, example, telling
-from pipeline_lib.report.markdown import TableRow, pairs, row_name, shown_difference, table_rows
+from pipeline_lib.report.markdown import TableRow, pairs, row_name, shown_difference, size_words, table_rows
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
@@ -59,7 +60,7 @@ class DataSet:
         """Objects, tiles and seeds."""
         line = self.own("tables").iloc[0]
         seeds = f"{line['seeds']} seed{'s' if line['seeds'] > 1 else ''}"
-        return f"{line['objects']} test objects in {line['tiles']} tiles, {seeds}"
+        return f"{size_words(line['objects'], line['tiles'], line['slices'])}; {seeds}"
 
     def own(self, csv: str) -> pd.DataFrame:
         """The lines of a CSV that are about this data set."""
@@ -142,6 +143,5 @@ def loss_curves(paths: Iterable[str]) -> pd.DataFrame:
     """The curves of all trainings, with dataset, model and seed."""
     parts = []
     for path in paths:
-        dataset, model, seed = Path(path).with_suffix("").parts[-3:]
-        parts.append(pd.read_csv(path).assign(dataset=dataset, model=model, seed=int(seed)))
+        parts.append(pd.read_csv(path).assign(**Training.of(path)._asdict()))
     return pd.concat(parts, ignore_index=True)

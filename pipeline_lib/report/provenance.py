@@ -1,6 +1,5 @@
 """What was run, on what, from which files."""
 
-import hashlib
 import os
 import platform
 from collections.abc import Iterable, Iterator
@@ -13,9 +12,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from pipeline_lib.data.paths import files_of
 from pipeline_lib.evaluation.summary import read_json
-from pipeline_lib.runtime.hashing import file_digest
 
 PACKAGES = ("loosebox", "numpy", "pandas", "scipy", "torch", "segment-anything-py", "zarr", "snakemake", "matplotlib")
 
@@ -24,18 +21,11 @@ STAGES = ("raw", "convert", "boxes", "weights", "embed", "train", "refine", "sco
 
 
 def data_files(manifests: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """The files of each volume: how many, and a digest of their digests."""
+    """The files of each volume, as the stage raw found them: how many, and a digest of their bytes."""
     for manifest in manifests:
         for volume in read_json(manifest)["volumes"]:
-            for part in ("images", "labels"):
-                files = files_of(volume[part])
-                digest = hashlib.blake2b("".join(map(file_digest, files)).encode(), digest_size=16).hexdigest()
-                yield {
-                    "dataset": Path(manifest).parent.name,
-                    "path": volume[part],
-                    "files": len(files),
-                    "checksum": file_digest(files[0]) if len(files) == 1 else digest,
-                }
+            for part, files in volume["files"].items():
+                yield {"dataset": Path(manifest).parent.name, "path": volume[part], **files}
 
 
 def versions() -> dict[str, str]:

@@ -2,10 +2,17 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
+
+
+def files_digest(paths: Sequence[str | Path]) -> str:
+    """A file's digest; of several files, that of their digests in this order."""
+    digests = [file_digest(path) for path in paths]
+    return digests[0] if len(digests) == 1 else key_of(digests)
 
 
 def array_digest(array: NDArray[Any]) -> str:

@@ -5,8 +5,9 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline_lib.data.dataset import Store
+from pipeline_lib.data.paths import Cell
 from pipeline_lib.evaluation.breakdowns import change_lines, describe, exact_boxes, group_lines, worst_lines
-from pipeline_lib.evaluation.summary import Cell, write_csv
+from pipeline_lib.evaluation.summary import write_csv
 from pipeline_lib.runtime.atomic import atomic
 
 

@@ -1,11 +1,11 @@
 """Stage audit: without a pass of each check there are no tables."""
 
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 from pipeline_lib.data.boxes import read_boxes
 from pipeline_lib.data.dataset import Store
+from pipeline_lib.data.paths import Cell, Training
 from pipeline_lib.evaluation.audit import (
     Row,
     boxes_of_labels,
@@ -16,7 +16,7 @@ from pipeline_lib.evaluation.audit import (
     own_scores,
     separate_splits,
 )
-from pipeline_lib.evaluation.summary import Cell, write_csv
+from pipeline_lib.evaluation.summary import write_csv
 from pipeline_lib.runtime.atomic import atomic
 
 
@@ -45,7 +45,7 @@ def audit(
         AuditError: a check failed; the message begins with its name.
     """
     described = {name: Row(**row) for name, row in rows.items()}
-    by_place = {Path(path).with_suffix("").parts[-3:]: path for path in models}
+    by_place = {Training.of(path): path for path in models}
     lines = []
     for path, store in zip(boxes, map(Store.open, stores), strict=True):
         table = read_boxes(path)

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline_lib.data.download import fetch, unpack
 from pipeline_lib.data.layouts import LAYOUTS
+from pipeline_lib.data.paths import files_of
 from pipeline_lib.data.volumes import check_size, check_split, check_volume
 from pipeline_lib.runtime.atomic import atomic
 
@@ -15,8 +16,9 @@ def raw(*, manifest: str, dataset: dict[str, Any], files: Sequence[str] = ()) ->
     """Bring the data set's files and write down where its volumes are.
 
     Args:
-        manifest: The JSON file to write. Generated and downloaded files come to its folder, and a downloaded
-            `name.zip` that is to be unpacked into the folder `name` there.
+        manifest: The JSON file to write: the files that were brought, and each volume with a digest of its files.
+            Generated and downloaded files come to its folder, and a downloaded `name.zip` that is to be unpacked into
+            the folder `name` there.
         dataset: The data set's section of the configuration: `source`, `volumes` and `grey_range` are used. Paths of
             volumes are relative to the source's folder, ranges of slices half-open.
         files: A user's own files. Not used here: the rule lists them so that a changed file is noticed.
@@ -30,7 +32,14 @@ def raw(*, manifest: str, dataset: dict[str, Any], files: Sequence[str] = ()) ->
     check_size(volumes)
     check_split(volumes)
     with atomic(manifest) as partial:
-        partial.write_text(json.dumps({"volumes": volumes}, indent=2) + "\n")
+        brought = [] if dataset["source"]["kind"] == "path" else _files_within(volumes, folder)
+        partial.write_text(json.dumps({"files": brought, "volumes": volumes}, indent=2) + "\n")
+
+
+def _files_within(volumes: list[dict[str, Any]], folder: Path) -> list[str]:
+    """The files of volumes, relative to the folder that they were brought to."""
+    stacks = [volume[part] for volume in volumes for part in ("images", "labels")]
+    return sorted({str(file.relative_to(folder)) for stack in stacks for file in files_of(stack)})
 
 
 def _bring(source: dict[str, Any], folder: Path) -> Path:

@@ -7,8 +7,9 @@ import pandas as pd
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from pipeline_lib.data.paths import Cell
 from pipeline_lib.data.records import Backbone
-from pipeline_lib.evaluation.summary import Cell, Experiment
+from pipeline_lib.evaluation.summary import Experiment
 from pipeline_lib.report.examples import strip
 from pipeline_lib.report.page import TEMPLATE, DataSet, loss_curves
 from pipeline_lib.report.provenance import data_files, hardware, time_spent, versions

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from pipeline_lib.data.paths import Cell
 from pipeline_lib.evaluation.statistics import AVERAGES
 from pipeline_lib.evaluation.summary import (
-    Cell,
     Experiment,
     Runs,
     csv_claim,
@@ -43,7 +43,7 @@ def tables(
         timings: `…/{dataset}/{model}/{seed}/{level}.json` of stage refine.
         embed_timings: `…/{dataset}.json` of stage embed.
         markdown: a table, its differences and its claims per data set.
-        csv: dataset, model, iterated, level, miou, mean_iterations, objects, tiles, seeds; `miou` and
+        csv: dataset, model, iterated, level, miou, mean_iterations, objects, tiles, slices, seeds; `miou` and
             `mean_iterations` with their interval (`_low`, `_high`) and standard deviation over seeds (`_sd`).
         differences: dataset, model, iterated, over_model, over_iterated, level, gain with interval and standard
             deviation, p; of every two rows that differ either in the model or in being iterated.

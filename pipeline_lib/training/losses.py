@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
+from pipeline_lib.model.frame import Frame
+
 FOCAL_WEIGHT = 20  # focal to dice, as Segment Anything was trained (Kirillov et al. 2023, appendix A)
 ENTROPY_WEIGHT = 2  # cross-entropy to dice, in pretraining
 SHARPNESS = 4  # of a mask's edge as the soft box sees it: a pixel with a logit of -3 counts 6e-6, not 5 %
@@ -20,24 +22,24 @@ WINDOW_FLOOR = 0.05  # weight outside the window: far false positives still cost
 Loss = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def soft_target(masks: Tensor, tile: tuple[int, int], grid: int) -> Tensor:
+def soft_target(masks: Tensor, frame: Frame, grid: int) -> Tensor:
     """The share of object in each pixel of the low-resolution grid, by averaging areas.
 
     Args:
         masks: (N, h, w) bool, objects of a tile that is full or, at the edge of a slice, smaller.
-        tile: (h, w) of a full tile, pixels.
-        grid: side of the low-resolution grid, pixels; it spans the tile's longest side.
+        frame: where a full tile lies in the network's input.
+        grid: side of the low-resolution grid, pixels; it spans the network's input.
 
     Returns:
         (N, grid, grid) float32; 0 where the network's input is padded.
     """
-    height, width = (round(side * grid / max(tile)) for side in tile)
-    full = F.pad(masks.float(), (0, tile[1] - masks.shape[2], 0, tile[0] - masks.shape[1]))
+    (tile_height, tile_width), (height, width) = frame.tile_shape, frame.grid_shape(grid)
+    full = F.pad(masks.float(), (0, tile_width - masks.shape[2], 0, tile_height - masks.shape[1]))
     share = F.adaptive_avg_pool2d(full, (height, width))
     return F.pad(share, (0, grid - width, 0, grid - height))
 
 
-def window(boxes: Tensor, size: int) -> Tensor:
+def window_weights(boxes: Tensor, size: int) -> Tensor:
     """Weights (N, size, size): 1 within the box grown by half its side and a margin, a floor elsewhere."""
     sides = boxes[:, 2:] - boxes[:, :2]
     low, high = boxes[:, :2] - sides / 2 - WINDOW_MARGIN, boxes[:, 2:] + sides / 2 + WINDOW_MARGIN
@@ -68,7 +70,7 @@ def sam_loss(logits: Tensor, predicted_iou: Tensor, target: Tensor, boxes: Tenso
 
 def bce_dice_loss(logits: Tensor, predicted_iou: Tensor, target: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
     """Cross-entropy over a window around the exact box, where membranes decide, + dice, plus the error as in SAM's."""
-    weight = window(boxes, logits.shape[-1])
+    weight = window_weights(boxes, logits.shape[-1])
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     entropy = (entropy * weight).sum((1, 2)) / weight.sum((1, 2))
     iou = grid_iou(logits, target)

@@ -142,7 +142,7 @@ def step_loss(
             boxes = jitter(rng, example.boxes)
             logits, predicted_iou = forward(model, FRAME, [image] * len(boxes), boxes)
         grid = logits.shape[-1]
-        target = soft_target(torch.from_numpy(example.masks).to(device()), FRAME.tile_shape, grid)
+        target = soft_target(torch.from_numpy(example.masks).to(device()), FRAME, grid)
         exact = torch.from_numpy(example.boxes).to(device()) * (grid / IMAGE_SIZE)
         loss, iou = bce_dice_loss(logits, predicted_iou, target, exact)
         losses.append(loss)

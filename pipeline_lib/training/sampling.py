@@ -9,16 +9,13 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline_lib.data.boxes import clip, deviate
+from pipeline_lib.data.boxes import XYXY, clip, deviate
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.masks import Mask
 from pipeline_lib.model.embeddings import Embeddings
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.runtime.device import device
 from pipeline_lib.training.config import TrainConfig
-
-XYXY = ["x0", "y0", "x1", "y1"]
-
 
 ORDER, OBJECTS = 1, 2  # what a seed is for: NumPy takes [s, e] and [s, e, 0] for the same
 

@@ -42,7 +42,7 @@ CHECKPOINT_SECONDS = 300  # between two checkpoints, but for those at an epoch's
 def step_loss(model: BoxModel, frame: Frame, batches: Sequence[Batch], train_config: TrainConfig) -> Tensor:
     """The loss of the model's masks, the mean over the first and the unrolled iterations, prompted as in inference."""
     grid = 4 * batches[0].embedding.shape[-1]  # SAM's decoder upscales twice by two
-    target = torch.cat([soft_target(batch.masks, frame.tile_shape, grid) for batch in batches])
+    target = torch.cat([soft_target(batch.masks, frame, grid) for batch in batches])
     exact = frame.to_network(np.concatenate([batch.exact for batch in batches])).to(target.device)
     prompts, losses = np.concatenate([batch.prompts for batch in batches]), []
     with autocast(train_config.precision):

@@ -49,7 +49,7 @@ def test_the_table_is_in_the_frame_of_the_tile(make_store: Callable[..., str], t
     objects = np.zeros((1, 4, 7), int)
     objects[0, 1:3, 5:7] = 4  # in the second tile, which is 3 wide
     boxes(store=make_store(objects, ["test"], tile=(4, 4)), boxes=str(tmp_path / "boxes.csv"))
-    assert (tmp_path / "boxes.csv").read_text() == "image,object,split,x0,y0,x1,y1,area\n1,4,test,1,1,3,3,4\n"
+    assert (tmp_path / "boxes.csv").read_text() == "tile,object,split,x0,y0,x1,y1,area\n1,4,test,1,1,3,3,4\n"
 
 
 def test_a_slice_without_objects_is_just_empty(make_store: Callable[..., str], tmp_path: Path) -> None:
@@ -161,10 +161,10 @@ def test_draws_are_the_same_in_every_release() -> None:
     [(8, "isbi2012", 0, 1, 30), (7, "epfl", 0, 1, 30), (7, "isbi2012", 1, 1, 30), (7, "isbi2012", 0, 2, 30),
      (7, "isbi2012", 0, 1, 40)],
 )  # fmt: skip
-def test_each_of_seed_data_set_image_object_and_level_gives_other_draws(
-    seed: int, dataset: str, image: int, number: int, level: int
+def test_each_of_seed_data_set_tile_object_and_level_gives_other_draws(
+    seed: int, dataset: str, tile: int, number: int, level: int
 ) -> None:
-    other = pd.DataFrame({"tile": [image], "object": [number]})
+    other = pd.DataFrame({"tile": [tile], "object": [number]})
     assert (object_uniform(seed, dataset, other, level) != object_uniform(7, "isbi2012", table_of(1), 30)).all()
 
 

@@ -137,7 +137,8 @@ def test_more_slices_leave_the_first_ones_as_they_are(tmp_path):
 
 def test_a_users_files_are_left_where_they_are(lab):
     (volume,) = lab.run()
-    stamp = volume.pop("stamp")
+    files = volume.pop("files")
+    assert {part: found["count"] for part, found in files.items()} == {"images": 1, "labels": 1}
     assert volume == {
         "images": str(lab.folder / "images.tif"),
         "labels": str(lab.folder / "labels.tif"),
@@ -146,7 +147,10 @@ def test_a_users_files_are_left_where_they_are(lab):
     }
     assert [file.name for file in lab.out.iterdir()] == ["manifest.json"]
     (lab.folder / "labels.tif").touch()
-    assert lab.run()[0]["stamp"] != stamp
+    assert lab.run()[0]["files"] == files
+    tifffile.imwrite(lab.folder / "labels.tif", LABELS[::-1])
+    assert lab.run()[0]["files"]["images"] == files["images"]
+    assert lab.run()[0]["files"]["labels"] != files["labels"]
 
 
 def test_a_relative_folder_becomes_absolute_in_the_manifest(lab, monkeypatch):

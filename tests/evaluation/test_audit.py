@@ -137,9 +137,9 @@ def test_training_slices_that_are_called_test_are_found(world: dict) -> None:
     expect_red(world, checks.BOXES_OF_LABELS)
 
 
-def test_an_image_that_was_left_out_is_found(world: dict) -> None:
+def test_a_tile_that_was_left_out_is_found(world: dict) -> None:
     table = read_boxes(world["boxes"][0])
-    table.query("image == 0").to_csv(world["boxes"][0], index=False)
+    table.query("tile == 0").to_csv(world["boxes"][0], index=False)
     expect_red(world, checks.BOXES_OF_LABELS)
 
 

@@ -44,8 +44,8 @@ def results(tmp_path: Path, make_store) -> dict[str, pd.DataFrame]:
     for file in (score, iterations):
         file.parent.mkdir(parents=True)
     areas = {1: 4, 2: 8, 3: 12, 4: 40}
-    rows = [(1, number, areas[number], *figures) for number, figures in SCORES.items()]
-    pd.DataFrame(rows, columns=["tile", "object", "area", "iou", "iou_iterated", "iterations"]).to_csv(
+    rows = [(1, number, 1, areas[number], *figures) for number, figures in SCORES.items()]
+    pd.DataFrame(rows, columns=["tile", "object", "slice", "area", "iou", "iou_iterated", "iterations"]).to_csv(
         score, index=False
     )
     history = [(1, number, index, *box, rate, ended) for number, index, box, rate, ended in ITERATIONS]
@@ -89,7 +89,7 @@ def test_change_rates_are_of_the_objects_that_took_the_pass(results: dict[str, p
 
 def test_the_worst_object_is_named_with_its_place(results: dict[str, pd.DataFrame]) -> None:
     worst = results["worst"].iloc[0]
-    assert worst[["tile", "object", "slice", "x", "y", "border"]].tolist() == [1, 3, 1, 3.0, 7.5, "inside"]
+    assert worst[["tile", "object", "slice_in_volume", "x", "y", "border"]].tolist() == [1, 3, 1, 3.0, 7.5, "inside"]
 
 
 def test_quartiles_of_size_hold_a_quarter_each() -> None:

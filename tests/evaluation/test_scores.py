@@ -57,9 +57,9 @@ def test_scores_are_hand_counted(world):
     score(**world)
     with open(world["scores"]) as file:
         assert file.read() == (
-            "image,object,area,iou,iou_iterated,iterations,foreground_iou,foreground_iou_iterated\n"
-            "0,1,8,0.500000,0.666667,2,0.444444,0.615385\n"  # 4 of 9 together, 8 of 13
-            "0,2,1,0.000000,0.000000,1,0.444444,0.615385\n"
+            "tile,object,slice,area,iou,iou_iterated,iterations,foreground_iou,foreground_iou_iterated\n"
+            "0,1,0,8,0.500000,0.666667,2,0.444444,0.615385\n"  # 4 of 9 together, 8 of 13
+            "0,2,0,1,0.000000,0.000000,1,0.444444,0.615385\n"
         )
 
 

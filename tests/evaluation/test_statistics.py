@@ -23,10 +23,8 @@ from pipeline_lib.evaluation.statistics import (
 
 def scores(*ious: float) -> pd.DataFrame:
     """Three objects in a first image, one in a second."""
-    foreground = [0.5, 0.5, 0.5, 1.0]
-    return pd.DataFrame(
-        {"tile": [0, 0, 0, 1], "object": [1, 2, 3, 1], "iou": ious, "foreground_iou": foreground, "iterations": 2}
-    )
+    table = pd.DataFrame({"tile": [0, 0, 0, 1], "slice": [0, 0, 0, 1], "object": [1, 2, 3, 1]})
+    return table.assign(iou=ious, foreground_iou=[0.5, 0.5, 0.5, 1.0], iterations=2)
 
 
 def of_images(*figures: float) -> ClusterSums:

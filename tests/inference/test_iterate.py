@@ -127,12 +127,12 @@ def test_only_objects_that_have_not_settled_are_predicted_again():
 
 
 @pytest.mark.parametrize(
-    ("output", "ious", "expected"),
+    ("select", "ious", "expected"),
     [("last", (0.9, 0.5, 0.6), 2), ("best", (0.9, 0.5, 0.6), 0), ("best", (0.5, 0.9, 0.6), 1), ("best", (0, 0, 0), 0)],
 )
-def test_the_output_is_the_last_pass_or_the_one_of_the_highest_predicted_iou(output, ious, expected):
+def test_the_output_is_the_last_iteration_or_the_one_of_the_highest_predicted_iou(select, ious, expected):
     history = [Iteration(np.zeros(4), block(0, 0, 4, 4), iou, 0.0) for iou in ious]
-    assert output_of(history, replace(CONFIG, output=output)) == expected
+    assert output_of(history, replace(CONFIG, select=select)) == expected
 
 
 def test_an_empty_mask_is_never_the_best():
@@ -187,7 +187,7 @@ def targets(refined):
 
 
 def test_every_test_object_has_its_iterations_in_order_and_one_output(iterations, targets):
-    assert list(iterations.groupby(["tile", "object"]).groups) == list(zip(targets.image, targets.object, strict=True))
+    assert list(iterations.groupby(["tile", "object"]).groups) == list(zip(targets.tile, targets.object, strict=True))
     assert (iterations.groupby(["tile", "object"])["iteration"].diff().dropna() == 1).all()
     assert (iterations.groupby(["tile", "object"])["output"].sum() == 1).all()
     assert iterations["iteration"].between(0, SETTINGS["max_iterations"]).all()

@@ -53,7 +53,7 @@ def test_browsing_goes_from_the_worst_loss_to_the_best_gain() -> None:
 def test_every_pass_has_its_iou_and_the_truth_comes_last(shown: Example) -> None:
     assert [(panel.title, panel.iou) for panel in shown.panels] == [
         ("given box", ".500"),
-        ("pass 1", "1.000"),
+        ("iteration 1", "1.000"),
         ("truth", ""),
     ]
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline_lib.data.paths import Cell
 from pipeline_lib.errors import DataError
 from pipeline_lib.evaluation.claims import (
     CLAIMS,
@@ -27,7 +28,7 @@ from pipeline_lib.evaluation.claims import (
 )
 from pipeline_lib.evaluation.published import LEVELS, PUBLISHED
 from pipeline_lib.evaluation.statistics import ClusterSums, Estimate
-from pipeline_lib.evaluation.summary import Cell, check_objects
+from pipeline_lib.evaluation.summary import check_objects
 from pipeline_lib.stages.tables import tables
 
 BARS = Thresholds(max_loss=0.01, min_gain_ratio=2.0, max_time_ratio=1.5)
@@ -65,7 +66,9 @@ def write_scores(path: Path, first: float, iterated: float, iterations: int) -> 
     """Four objects in two images, spread evenly about the means; the last takes one pass more, the first one less."""
     path.parent.mkdir(parents=True, exist_ok=True)
     spread = [-0.05, -0.01, 0.01, 0.05]
-    table = pd.DataFrame({"tile": [0, 0, 1, 1], "object": [1, 2, 1, 2], "area": [90, 80, 70, 100]})
+    table = pd.DataFrame(
+        {"tile": [0, 0, 1, 1], "slice": [0, 0, 1, 1], "object": [1, 2, 1, 2], "area": [90, 80, 70, 100]}
+    )
     table["iou"] = [first + by for by in spread]
     table["iou_iterated"] = [iterated + by for by in spread]
     table["iterations"] = [iterations - 1, iterations, iterations, iterations + 1]
@@ -301,8 +304,8 @@ def test_the_csvs_are_written_as_promised(tmp_path: Path) -> None:
     lines = (tmp_path / "tables.csv").read_text().split("\n")
     assert lines[:2] == [
         "dataset,model,iterated,level,miou,miou_low,miou_high,miou_sd,mean_iterations,mean_iterations_low,"
-        "mean_iterations_high,mean_iterations_sd,objects,images,seeds",
-        "cells,sam,false,0,0.800000,0.770000,0.830000,,,,,,4,2,1",
+        "mean_iterations_high,mean_iterations_sd,objects,tiles,slices,seeds",
+        "cells,sam,false,0,0.800000,0.770000,0.830000,,,,,,4,2,2,1",
     ]
     lines = (tmp_path / "differences.csv").read_text().split("\n")
     assert lines[0] == "dataset,model,iterated,over_model,over_iterated,level,gain,gain_low,gain_high,gain_sd,p"
@@ -420,16 +423,19 @@ def test_published_figures_stand_in_brackets(tmp_path: Path) -> None:
 
 def test_the_sizes_stand_above_the_table(tmp_path: Path) -> None:
     markdown, _ = run(tmp_path)
-    assert "## Cells of ours\n\n4 test objects in 2 images.\n" in markdown
+    assert (
+        "## Cells of ours\n\n4 test objects in 2 tiles of 2 slices, so few that intervals are an indication.\n"
+        in markdown
+    )
 
 
-def test_the_time_claim_gives_seconds_an_image_and_the_cost_of_encoding_again(tmp_path: Path) -> None:
+def test_the_time_claim_gives_seconds_a_tile_and_the_cost_of_encoding_again(tmp_path: Path) -> None:
     """Encoder 0.4 s, first masks 0.1 s, repeated 0.2 s; the slowest objects take 4 and 5 iterations."""
     markdown, _ = run(tmp_path)
     assert (
-        "| C5 at 40 %, K makes an image take at most × 1.5 the time | shown | "
-        "× 1.40: encoder 0.400 s, first masks 0.100 s, repeated ones 0.200 s an image; "
-        "with the encoder run again at each of an image's 4.5 iterations it would be × 5.00 |"
+        "| C5 at 40 %, K makes a tile take at most × 1.5 the time | shown | "
+        "× 1.40: encoder 0.400 s, first masks 0.100 s, repeated ones 0.200 s a tile; "
+        "with the encoder run again at each of a tile's 4.5 iterations it would be × 5.00 |"
     ) in markdown
 
 

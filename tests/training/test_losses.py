@@ -6,7 +6,8 @@ import pytest
 import torch
 from torchvision.ops import generalized_box_iou_loss
 
-from pipeline_lib.training.losses import LOSSES, dice_loss, grid_iou, soft_box, soft_target, window
+from pipeline_lib.model.frame import Frame
+from pipeline_lib.training.losses import LOSSES, dice_loss, grid_iou, soft_box, soft_target, window_weights
 
 UNSURE = math.log(2)  # cross-entropy of a probability of one half
 
@@ -22,21 +23,21 @@ def square():
 def test_share_is_the_mean_over_the_pixels_that_a_grid_cell_covers():
     mask = torch.zeros(1, 4, 4, dtype=torch.bool)
     mask[0, 0, :3] = True
-    assert soft_target(mask, (4, 4), 2).tolist() == [[[0.5, 0.25], [0, 0]]]
+    assert soft_target(mask, Frame((4, 4), 8), 2).tolist() == [[[0.5, 0.25], [0, 0]]]
 
 
 def test_share_of_a_wide_tile_leaves_the_padding_below_empty():
     mask = torch.ones(1, 2, 4, dtype=torch.bool)
-    assert soft_target(mask, (2, 4), 2).tolist() == [[[1, 1], [0, 0]]]
+    assert soft_target(mask, Frame((2, 4), 8), 2).tolist() == [[[1, 1], [0, 0]]]
 
 
 def test_share_of_a_smaller_tile_at_the_edge_is_scaled_like_a_full_one():
     mask = torch.ones(1, 4, 2, dtype=torch.bool)
-    assert soft_target(mask, (4, 4), 2).tolist() == [[[1, 0], [1, 0]]]
+    assert soft_target(mask, Frame((4, 4), 8), 2).tolist() == [[[1, 0], [1, 0]]]
 
 
 def test_window_is_the_box_grown_by_half_its_side_and_four_pixels():
-    weight = window(torch.tensor([[10.0, 12.0, 14.0, 20.0]]), 32)[0]
+    weight = window_weights(torch.tensor([[10.0, 12.0, 14.0, 20.0]]), 32)[0]
     inside = (weight == 1).nonzero()
     assert inside.min(0).values.tolist() == [4, 4]  # y from 12 - 4 - 4, x from 10 - 2 - 4
     assert inside.max(0).values.tolist() == [27, 19]

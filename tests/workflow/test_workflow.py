@@ -1,7 +1,10 @@
 """The workflow as its users run it: a small experiment once, then what each change of config or files would redo."""
 
+import os
 import shutil
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -130,6 +133,46 @@ def test_a_changed_data_set_leaves_the_others_alone(finished: Path) -> None:
     change = {"datasets": {"cells": {"minimum_area": 80}}}
     expected = {"convert": 1, "boxes": 1, "embed": 1, "train": 3, "refine": 6, "score": 6, **TOLD}
     assert planned(finished, change) == expected
+
+
+@pytest.fixture
+def edited(finished: Path, tmp_path: Path) -> Callable[[str, str, str], dict[str, int]]:
+    """The jobs that the finished experiment plans after an edit of a file of the library, in a copy of the project."""
+    for name in ("Snakefile", "config.yaml", "workflow", "pipeline_lib", "profiles", "slurm"):
+        source, target = ROOT / name, tmp_path / name
+        shutil.copytree(source, target) if source.is_dir() else shutil.copy2(source, target)
+    (tmp_path / "overlay.yaml").write_text(yaml.safe_dump(SMALL))
+
+    def plan(file: str, old: str, new: str) -> dict[str, int]:
+        text = (tmp_path / "pipeline_lib" / file).read_text()
+        assert old in text
+        (tmp_path / "pipeline_lib" / file).write_text(text.replace(old, new, 1))
+        base = [sys.executable, "-m", "snakemake", "-n", "-s", f"{tmp_path}/Snakefile", "-d", str(finished)]
+        files = [str(tmp_path / "config.yaml"), str(tmp_path / "overlay.yaml")]
+        env = os.environ | {"PYTHONPATH": str(tmp_path)}
+        shown = subprocess.run([*base, "--configfile", *files], env=env, capture_output=True, text=True, check=False)
+        return planned_jobs(shown)
+
+    return plan
+
+
+def test_a_comment_in_the_library_redoes_nothing(edited) -> None:
+    assert edited("inference/iterate.py", "    last = history[-1]\n", "    last = history[-1]  # the newest\n") == {}
+
+
+def test_a_line_of_iterated_inference_redoes_refine_and_what_follows(edited) -> None:
+    redone = edited("inference/iterate.py", "    last = history[-1]\n", "    last = history[len(history) - 1]\n")
+    assert redone == {"refine": 12, "score": 12, **TOLD}
+
+
+def test_a_line_of_training_redoes_trainings_and_what_follows(edited) -> None:
+    redone = edited("training/losses.py", "FOCAL_WEIGHT = 20", "FOCAL_WEIGHT = 10 + 10")
+    assert redone == {"train": 6, "refine": 12, "score": 12, **TOLD}
+
+
+def test_a_generated_slice_that_was_deleted_is_made_again(finished: Path) -> None:
+    with without(finished / "results/raw/cells/images/0001.png"):
+        assert planned(finished)["raw"] == 1
 
 
 def test_an_overwritten_slice_redoes_its_data_set(finished: Path, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
+import json
 from pathlib import Path
 
+from pipeline_lib.runtime.code_digest import code_digest
 from pipeline_lib.config import is_prompt_tuned, settings, trained_by, users_files
 
 
@@ -8,6 +10,11 @@ wildcard_constraints:
     model="|".join(config["models"]),
     seed="|".join(map(str, config["experiment"]["seeds"])),
     level="|".join(map(str, config["experiment"]["levels"])),
+
+
+def code_of(stage):
+    """A digest of the code that a stage runs: an edit there redoes it, an edit elsewhere or of a comment does not."""
+    return code_digest(f"pipeline_lib.stages.{stage}")
 
 
 def dataset_keys(*keys):
@@ -77,7 +84,8 @@ def training_of(name):
             "token": settings(config, model, "token") if "deviation_token" in model["trains"] else None,
             "mix": train["mixes"][model["mix"]],
         },
-        "settings": {key: value for key, value in train.items() if key not in ("mixes", "validation_levels")} | iteration,
+        "settings": {key: value for key, value in train.items() if key not in ("mixes", "validation_levels")}
+        | iteration,
         "deviation": settings(config, model, "deviation"),
         "levels": train["validation_levels"],
     }

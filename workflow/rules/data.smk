@@ -1,3 +1,21 @@
+def raw_is_incomplete(dataset):
+    """Whether files that the stage raw brought are gone; Snakemake knows of its manifest alone."""
+    manifest = Path(config["results"]) / "raw" / dataset / "manifest.json"
+    if not manifest.exists():
+        return False
+    return not all((manifest.parent / name).exists() for name in json.loads(manifest.read_text()).get("files", []))
+
+
+workflow.dag_settings.forcerun = {
+    *workflow.dag_settings.forcerun,
+    *(
+        f"{config['results']}/raw/{name}/manifest.json"
+        for name in config["experiment"]["datasets"]
+        if raw_is_incomplete(name)
+    ),
+}
+
+
 rule raw:
     input:
         files=lambda wildcards: users_files(config["datasets"][wildcards.dataset]),
@@ -12,6 +30,7 @@ rule raw:
     conda:
         "../../envs/pipeline.yaml"
     params:
+        code=code_of("raw"),
         dataset=dataset_keys("source", "volumes", "grey_range"),
     script:
         "../scripts/stage.py"
@@ -33,6 +52,7 @@ rule convert:
         mem_mb=growing(1000),  # measured: 120
         runtime=growing(30),
     params:
+        code=code_of("convert"),
         dataset=dataset_keys("labels", "minimum_area", "pixel_size", "grey_range", "tile"),
     script:
         "../scripts/stage.py"
@@ -53,5 +73,7 @@ rule boxes:
     resources:
         mem_mb=growing(1000),  # measured: 141
         runtime=growing(30),
+    params:
+        code=code_of("boxes"),
     script:
         "../scripts/stage.py"

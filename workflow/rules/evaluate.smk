@@ -21,6 +21,7 @@ rule refine:
         mem_mb=growing(8000),  # measured: 1,120
         runtime=growing(30),
     params:
+        code=code_of("refine"),
         dataset=lambda wildcards: wildcards.dataset,
         level=lambda wildcards: int(wildcards.level),
         seed=lambda wildcards: int(wildcards.seed),
@@ -47,6 +48,8 @@ rule score:
         turn=1,  # in a group, see slurm/config.yaml
         mem_mb=growing(1000),  # measured: 178
         runtime=growing(10),
+    params:
+        code=code_of("score"),
     script:
         "../scripts/stage.py"
 
@@ -70,6 +73,7 @@ rule audit:
         mem_mb=growing(2000),  # measured: 778
         runtime=growing(10),
     params:
+        code=code_of("audit"),
         rows=audited_rows(),
     script:
         "../scripts/stage.py"
@@ -96,6 +100,7 @@ rule tables:
         mem_mb=growing(1000),  # measured: 193
         runtime=growing(10),
     params:
+        code=code_of("tables"),
         experiment=experiment(),
     script:
         "../scripts/stage.py"

@@ -17,6 +17,8 @@ rule analysis:
     resources:
         mem_mb=growing(1000),  # measured: 262
         runtime=growing(10),
+    params:
+        code=code_of("analysis"),
     script:
         "../scripts/stage.py"
 
@@ -56,6 +58,7 @@ rule report:
         mem_mb=growing(2000),  # measured: 748
         runtime=growing(30),
     params:
+        code=code_of("report"),
         experiment=experiment(),
         config=config,
     script:

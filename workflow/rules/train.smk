@@ -12,6 +12,7 @@ rule weights:
     conda:
         "../../envs/pipeline.yaml"
     params:
+        code=code_of("weights"),
         backbone=config["backbone"],
         folder="resources",
     script:
@@ -38,6 +39,7 @@ rule embed:
         mem_mb=growing(8000),  # measured: 1,015
         runtime=growing(60),
     params:
+        code=code_of("embed"),
         precision=config["embed"]["precision"],
         dtype=config["embed"]["dtype"],
         batch=config["embed"]["batch"],
@@ -66,6 +68,7 @@ rule train:
         mem_mb=growing(8000),  # measured: 1,531
         runtime=growing(120),
     params:
+        code=code_of("train"),
         dataset=lambda wildcards: wildcards.dataset,
         model_config=part_of_training("model_config"),
         settings=part_of_training("settings"),

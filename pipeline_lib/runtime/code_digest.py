@@ -1,0 +1,70 @@
+"""Which code a stage runs, as one digest, by which Snakemake sees that results are those of other code."""
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+LIBRARY = Path(__file__).parents[1]
+
+
+def code_digest(module: str) -> str:
+    """blake2b-128, in hexadecimal, of a module of this library and of all of its modules that it imports, at any depth.
+
+    Comments, docstrings and the layout of lines do not count, nor do other packages. A template that a module names
+    and that lies beside it does.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted(closure(module)):
+        digest.update(f"{path.relative_to(LIBRARY)} {_source_digest(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def closure(module: str) -> set[Path]:
+    """The files of a module and of all modules of the library that it imports, directly or not."""
+    found: set[Path] = set()
+    waiting = {path_of(module)}
+    while waiting:
+        path = waiting.pop()
+        found.add(path)
+        waiting |= _imports(path) - found
+    return found
+
+
+def path_of(module: str) -> Path:
+    """The file of a module of the library, whether it exists or not."""
+    return LIBRARY.joinpath(*module.split(".")[1:]).with_suffix(".py")
+
+
+@cache
+def _imports(path: Path) -> frozenset[Path]:
+    """The files of the library's modules that one imports."""
+    return frozenset(file for name in _imported_names(_tree(path)) if (file := path_of(name)).exists())
+
+
+def _imported_names(tree: ast.Module) -> Iterator[str]:
+    """What may be modules of the library: of `from a import b` both a and a.b."""
+    package = f"{LIBRARY.name}."
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith(package))
+        elif isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith(package):
+            yield str(node.module)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@cache
+def _source_digest(path: Path) -> str:
+    tree = _tree(path)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            del node.body[0]
+    words = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    templates = sorted({word for word in words if word.endswith(".j2") and (path.parent / word).exists()})
+    parts = [ast.dump(tree), *((path.parent / name).read_text() for name in templates)]
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
+
+
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
