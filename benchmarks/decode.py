@@ -24,7 +24,7 @@ from benchmarks.peers import Boxes, Masks, Way
 from benchmarks.report import Seconds, by_operator, interleaved, machine, table, timed, write_section
 from pipeline_lib.data.boxes import Deviation, clip, deviate
 from pipeline_lib.data.masks import Mask, iou
-from pipeline_lib.data.synthetic import Slice
+from pipeline_lib.data.synthetic import GeneratedSlice
 from pipeline_lib.inference.iterate import IterationConfig, first_iterations, iterate, output_of
 from pipeline_lib.inference.next_box import next_box
 from pipeline_lib.inference.predictor import Predictor
@@ -71,7 +71,7 @@ def shipped_sam() -> Sam:
         return load_backbone(manifest).requires_grad_(False).to(device())
 
 
-def look_at(sam: Sam, source: Slice) -> SamPredictor:
+def look_at(sam: Sam, source: GeneratedSlice) -> SamPredictor:
     """A predictor on which a slice's image is set, stretched to 0–255 as `micro_sam` would."""
     grey = source.image.astype(np.float32)
     grey = (255 * (grey - grey.min()) / np.ptp(grey)).astype(np.uint8)

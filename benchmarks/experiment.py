@@ -35,12 +35,12 @@ from pipeline_lib.inference.iterate import Inference, first_iterations, iterate
 from pipeline_lib.inference.predictor import Predictor
 from pipeline_lib.model.backbones import load_backbone
 from pipeline_lib.model.box_model import load_model
-from pipeline_lib.model.embeddings import Embeddings, encode, to_network
+from pipeline_lib.model.embeddings import Embeddings, encode_tiles, to_network
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.model.upstream import Sam
 from pipeline_lib.runtime.device import device
 from pipeline_lib.runtime.malloc import keep_freed_memory
-from pipeline_lib.training.sampling import Source
+from pipeline_lib.training.sampling import LabelledTiles
 from pipeline_lib.training.validation import evenly_spaced
 
 LAW = Deviation("scale", "both")
@@ -214,7 +214,7 @@ def stages_of(results: Path, dataset: str) -> Stages:
     """What an experiment's stages have written for a data set, with a few objects of a few images to train on."""
     store, manifest = results / f"convert/{dataset}.zarr", str(results / "weights/manifest.json")
     tiles, embeddings = Store.open(store), Embeddings.open(results / f"embed/{dataset}.zarr", store, manifest)
-    source = Source(tiles, embeddings, Frame(tiles.tile_shape, Backbone.read(manifest).image_size))
+    source = LabelledTiles(tiles, embeddings, Frame(tiles.tile_shape, Backbone.read(manifest).image_size))
     return Stages(source, some_of(read_boxes(results / f"boxes/{dataset}.csv"), "train"), manifest)
 
 
@@ -314,7 +314,7 @@ def our_part(stages: Stages, models: Sequence[Path], tested: pd.DataFrame, datas
     source = stages.source
     sam = load_backbone(stages.weights).to(device())
     for image in {*stages.table["tile"], *tested["tile"]}:
-        encode(sam, [to_network(source.tiles.pixels(image), source.frame)], "float32")
+        encode_tiles(sam, [to_network(source.tiles.pixels(image), source.frame)], "float32")
     for model in models:
         ours(stages, recipe_of(OBJECTS, "bfloat16"))()
         decoder = Predictor(load_model(model).to(device()), source.frame, "bfloat16")

@@ -26,7 +26,7 @@ from pipeline_lib.model.box_model import ModelConfig, Token, box_model
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.stages.weights import weights
 from pipeline_lib.training.sampling import Batch
-from pipeline_lib.training.trainer import Run, step_loss
+from pipeline_lib.training.trainer import Trainer, step_loss
 
 SIDE = 1024  # of an image, pixels
 LOAD = """
@@ -87,7 +87,7 @@ def train(accountant: Accountant, backbone: str) -> None:
     In float32, because which operators return bfloat16 would be the choice of a CPU's autocast, not of a GPU's.
     """
     train_config, frame = recipe_of(OBJECTS, "float32"), Frame((SIDE, SIDE), SIDE)
-    run = Run(box_model(build(backbone), PROPOSED), PROPOSED, train_config, Path("unused"), "")
+    run = Trainer(box_model(build(backbone), PROPOSED), PROPOSED, train_config, Path("unused"), "")
     boxes = np.tile(np.array([[100, 100, 300, 300]], np.float32), (OBJECTS, 1))
     accountant.count([*run.model.parameters(), *run.model.buffers()])
     with accountant:

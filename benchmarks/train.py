@@ -38,8 +38,8 @@ from pipeline_lib.stages.weights import weights
 from pipeline_lib.training.config import TrainConfig
 from pipeline_lib.training.losses import LOSSES, soft_target
 from pipeline_lib.training.pretraining import UNSEEN_SEED, draw_slice
-from pipeline_lib.training.sampling import Batch, Source, draw_batch
-from pipeline_lib.training.trainer import Run, train_epoch
+from pipeline_lib.training.sampling import Batch, LabelledTiles, draw_batch
+from pipeline_lib.training.trainer import Trainer, train_epoch
 
 DECODER = ModelConfig(("mask_decoder",), None)
 SUB_ITERATIONS = (1, 8)  # of a step of micro_sam; the latter is its default
@@ -49,7 +49,7 @@ SUB_ITERATIONS = (1, 8)  # of a step of micro_sam; the latter is its default
 class Stages:
     """What the stages before `train` have written."""
 
-    source: Source
+    source: LabelledTiles
     table: pd.DataFrame  # of boxes
     weights: str  # manifest of the backbone
 
@@ -72,7 +72,9 @@ class Stages:
         store = Store.open(slots["store"])
         embeddings = Embeddings.open(slots["embeddings"], slots["store"], slots["weights"])
         return cls(
-            Source(store, embeddings, Frame(store.tile_shape, side)), read_boxes(slots["boxes"]), slots["weights"]
+            LabelledTiles(store, embeddings, Frame(store.tile_shape, side)),
+            read_boxes(slots["boxes"]),
+            slots["weights"],
         )
 
 
@@ -84,9 +86,9 @@ def recipe_of(objects: int, precision: Precision) -> TrainConfig:
     )
 
 
-def run_of(sam: Sam, train_config: TrainConfig) -> Run:
+def run_of(sam: Sam, train_config: TrainConfig) -> Trainer:
     """A training of the mask decoder that has made no step yet, without a checkpoint."""
-    run = Run(box_model(sam, DECODER), DECODER, train_config, Path("unused"), "")
+    run = Trainer(box_model(sam, DECODER), DECODER, train_config, Path("unused"), "")
     run.saved = math.inf  # so that none is ever due
     return run
 

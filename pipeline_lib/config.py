@@ -134,9 +134,9 @@ def _broken_models(config: dict[str, Any]) -> Iterator[str]:
             yield f"models.{name}.token is set, but it trains {model['trains']} and no deviation_token"
     places = {"": {}} | {f"models.{name}.": model for name, model in config["models"].items()}
     for place, model in places.items():
-        law, sign = (settings(config, model, "deviation")[key] for key in ("kind", "direction"))
-        if law == "translate" and sign != "both":
-            yield f"{place}deviation.direction {sign!r} means nothing to the law 'translate'; expected 'both'"
+        kind, direction = (settings(config, model, "deviation")[key] for key in ("kind", "direction"))
+        if kind == "translate" and direction != "both":
+            yield f"{place}deviation.direction {direction!r} means nothing to the kind 'translate'; expected 'both'"
 
 
 def _broken_mixes(config: dict[str, Any]) -> Iterator[str]:

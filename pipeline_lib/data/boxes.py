@@ -35,7 +35,7 @@ def by_tile(table: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
         yield int(rows["tile"].iloc[0]), rows
 
 
-def measure(objects: NDArray[np.integer[Any]]) -> Iterator[tuple[int, int, int, int, int, int]]:
+def object_boxes(objects: NDArray[np.integer[Any]]) -> Iterator[tuple[int, int, int, int, int, int]]:
     """Yield (id, x0, y0, x1, y1, area) of every object of a label tile (YX, 0 is background), by id."""
     areas = np.bincount(objects.ravel())
     for number, window in enumerate(find_objects(objects), start=1):

@@ -9,11 +9,11 @@ import numpy as np
 import tifffile
 from tqdm import tqdm
 
-from pipeline_lib.data.synthetic import Look, Slice, generate_slice
+from pipeline_lib.data.synthetic import GeneratedSlice, Look, generate_slice
 from pipeline_lib.runtime.atomic import atomic
 
 
-def _slices(source: dict[str, Any], first: int) -> Iterator[Slice]:
+def _slices(source: dict[str, Any], first: int) -> Iterator[GeneratedSlice]:
     """The source's slices, numbered from `first`: a slice depends on nothing but the seed and its number.
 
     Numbers start at 1, as [seed, 0] seeds the look that all slices share.
@@ -46,7 +46,7 @@ def _write_epfl(source: dict[str, Any], folder: Path) -> None:
         _write_stacks(folder / f"{name}.tif", labels, "mitochondria", _slices(source, first))
 
 
-def _write_stacks(images: Path, labels: Path, objects: str, slices: Iterator[Slice]) -> None:
+def _write_stacks(images: Path, labels: Path, objects: str, slices: Iterator[GeneratedSlice]) -> None:
     """Two multi-page TIFF files, uint8 ZYX; labels are 255 in the `objects` of the slices, 0 elsewhere."""
     with (
         atomic(images) as partial_images,

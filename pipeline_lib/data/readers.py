@@ -82,7 +82,7 @@ def _existing(path: str) -> Path:
 
 
 @dataclass(frozen=True)
-class _Source:
+class _StoredArray:
     """An array on disk as dask takes it, with the file's name for what may go wrong when a slice is read."""
 
     path: str
@@ -98,7 +98,7 @@ class _Source:
 
 def _lazy(path: str, array: Any) -> da.Array:
     """A chunk per slice. Without `name=False` dask would hash what it wraps."""
-    source = _Source(path, array, array.shape, array.dtype, array.ndim)
+    source = _StoredArray(path, array, array.shape, array.dtype, array.ndim)
     stack: da.Array = da.from_array(source, chunks=(1,) * (source.ndim - 2) + source.shape[-2:], name=False)
     return stack
 

@@ -71,7 +71,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Slice:
+class GeneratedSlice:
     """One generated slice."""
 
     image: NDArray[np.uint8]  # YX
@@ -88,7 +88,7 @@ class Tissue:
     junction: Field  # YX, distance to the corner shared with a third cell
 
 
-def generate_slice(rng: Generator, shape: tuple[int, int], look: Look) -> Slice:
+def generate_slice(rng: Generator, shape: tuple[int, int], look: Look) -> GeneratedSlice:
     """Draw one slice of `shape` (height, width)."""
     tissue = _tessellate(rng, shape, look)
     width = look.membrane * _membrane_width(rng, shape)
@@ -97,7 +97,7 @@ def generate_slice(rng: Generator, shape: tuple[int, int], look: Look) -> Slice:
     _add_vesicles(rng, grey, look)
     mitochondria = _add_mitochondria(rng, grey, tissue.owner, tissue.border - width, look)
     _add_membranes(rng, grey, tissue, width, look)
-    return Slice(_expose(rng, grey, look), cells.astype(np.int32), mitochondria)
+    return GeneratedSlice(_expose(rng, grey, look), cells.astype(np.int32), mitochondria)
 
 
 def _smooth_noise(rng: Generator, shape: tuple[int, int], sigma: float) -> Field:

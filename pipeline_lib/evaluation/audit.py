@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from pyarrow import parquet
 
-from pipeline_lib.data.boxes import XYXY, Deviation, by_tile, deviated, measure
+from pipeline_lib.data.boxes import XYXY, Deviation, by_tile, deviated, object_boxes
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.paths import Cell, Training
 from pipeline_lib.data.records import RECORD, read_record
@@ -39,7 +39,7 @@ ONE_PRECISION = "all rows and levels are of one precision"
 OWN_SCORES = "scores are those of their masks"
 
 
-class Row(NamedTuple):
+class ExpectedRow(NamedTuple):
     """What the config says of a row of the tables."""
 
     trained: str  # the model whose weights it has
@@ -52,7 +52,7 @@ def boxes_of_labels(path: str, table: pd.DataFrame, store: Store) -> Iterator[tu
     recorded, nothing = dict(by_tile(table)), table[:0]
     for tile in range(len(store)):
         rows = recorded.get(tile, nothing)[["split", "object", *XYXY, "area"]]
-        measured = [(store.split(tile), *each) for each in measure(store.objects(tile))]
+        measured = [(store.split(tile), *each) for each in object_boxes(store.objects(tile))]
         if measured != list(rows.itertuples(index=False, name=None)):
             raise AuditError(f"{BOXES_OF_LABELS}: the objects of tile {tile} of {store.name} are not those of {path}")
     yield BOXES_OF_LABELS, f"{len(table)} objects measured again"
@@ -71,7 +71,9 @@ def separate_splits(table: pd.DataFrame, store: Store) -> Iterator[tuple[str, st
     yield SEPARATE_SPLITS, f"{table['tile'].nunique()} tiles compared"
 
 
-def own_models(models: dict[Training, str], cells: list[Cell], rows: dict[str, Row]) -> Iterator[tuple[str, str]]:
+def own_models(
+    models: dict[Training, str], cells: list[Cell], rows: dict[str, ExpectedRow]
+) -> Iterator[tuple[str, str]]:
     """What each model's file says it was trained as."""
     runs = dict.fromkeys((cell.dataset, rows[cell.model].trained, cell.seed, cell.model) for cell in cells)
     for dataset, trained, seed, row in runs:
@@ -86,7 +88,7 @@ def own_models(models: dict[Training, str], cells: list[Cell], rows: dict[str, R
 
 
 def own_iterations(
-    models: dict[Training, str], cells: list[tuple[Cell, str]], rows: dict[str, Row]
+    models: dict[Training, str], cells: list[tuple[Cell, str]], rows: dict[str, ExpectedRow]
 ) -> Iterator[tuple[str, str]]:
     """Which file of weights the masks were made with."""
     for cell, path in cells:
@@ -107,7 +109,7 @@ def record_of(iterations: str) -> dict[str, Any]:
 
 
 def one_precision(
-    models: dict[Training, str], cells: list[tuple[Cell, str]], rows: dict[str, Row]
+    models: dict[Training, str], cells: list[tuple[Cell, str]], rows: dict[str, ExpectedRow]
 ) -> Iterator[tuple[str, str]]:
     """What the stages' `precision` came to: rows made on unlike machines could differ by it alone."""
     found: dict[str, str] = {}
@@ -122,7 +124,7 @@ def one_precision(
 
 
 def own_prompts(
-    test: pd.DataFrame, store: Store, cells: list[tuple[Cell, str]], rows: dict[str, Row]
+    test: pd.DataFrame, store: Store, cells: list[tuple[Cell, str]], rows: dict[str, ExpectedRow]
 ) -> Iterator[tuple[str, str]]:
     """The first box of every object, drawn again."""
     shapes = np.array([store.shape(tile) for tile in test["tile"]])

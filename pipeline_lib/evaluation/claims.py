@@ -2,7 +2,7 @@
 
 A claim is made of conditions: this difference is above that bar. A condition is shown where the whole 95 % interval and
 each seed meet it, contradicted where none of the interval and no seed does, and undecided between: the interval is
-about other tiles, and does not know that another training may end elsewhere. A claim is shown if all of its conditions
+about other slices, and does not know that another training may end elsewhere. A claim is shown if all of its conditions
 are (no correction is needed, as each must pass on its own), contradicted if one is, and else undecided. Printed figures
 have no interval and decide alone.
 """

@@ -30,7 +30,7 @@ def forward(model: BoxModel, frame: Frame, tiles: Sequence[ImageFeatures], boxes
 
 
 @dataclass(frozen=True)
-class View:
+class TileFeatures:
     """A tile as a decoder sees it."""
 
     side: ImageFeatures
@@ -46,14 +46,14 @@ class Predictor:
     precision: Precision
 
     @torch.inference_mode()
-    def views(self, embeddings: Iterable[Tensor], shapes: Iterable[tuple[int, int]]) -> list[View]:
+    def views(self, embeddings: Iterable[Tensor], shapes: Iterable[tuple[int, int]]) -> list[TileFeatures]:
         """Of some tiles their embeddings (1, 256, g, g), on any device, and shapes (h, w): all that boxes share."""
         with autocast(self.precision):
             sides = self.model.image_features(embedding.to(device()) for embedding in embeddings)
-        return [View(side, shape) for side, shape in zip(sides, shapes, strict=True)]
+        return [TileFeatures(side, shape) for side, shape in zip(sides, shapes, strict=True)]
 
     @torch.inference_mode()
-    def predict(self, views: Sequence[View], boxes: Boxes) -> tuple[list[Mask], NDArray[np.float32]]:
+    def predict(self, views: Sequence[TileFeatures], boxes: Boxes) -> tuple[list[Mask], NDArray[np.float32]]:
         """The mask (h, w) and the predicted IoU (N) of each box.
 
         Args:
@@ -69,7 +69,7 @@ class Predictor:
         masks = [tile[: view.shape[0], : view.shape[1]] for tile, view in zip(tiles, views, strict=True)]
         return masks, np.concatenate([predicted_iou.numpy() for _, predicted_iou in coming])
 
-    def call(self, views: Sequence[View], boxes: Boxes) -> tuple[Tensor, Tensor]:
+    def call(self, views: Sequence[TileFeatures], boxes: Boxes) -> tuple[Tensor, Tensor]:
         """Masks (N, h, w) of full tiles and predicted IoU (N) by one call of the network, on the CPU.
 
         From a GPU they are only on their way: nothing here waits for it, so that it is given the next call meanwhile.

@@ -49,7 +49,7 @@ class _WithoutDraws(TorchFunctionMode):
 
 @contextmanager
 def on_meta_device() -> Iterator[None]:
-    """What is built in it takes no time and memory for weights, which `fill` then gives it.
+    """What is built in it takes no time and memory for weights, which `load_weights` then gives it.
 
     That is the meta device but for normal draws, which give zeros or are left out: on that device they, and arithmetic
     with them, are written in Python and import torch's compiler, which takes nearly as long as the import of torch.

@@ -58,7 +58,7 @@ class BoxModel(nn.Module):
     """Embedding and boxes to masks: SAM's prompt encoder and mask decoder, with or without the deviation token.
 
     The mask decoder puts its own tokens first and reads only those, so it takes any number of prompt tokens. Weights
-    and names are stock's; the forward is that of `lean.py`.
+    and names are stock's; the forward is that of `mask_decoder.py`.
     """
 
     def __init__(self, prompt_encoder: PromptEncoder, mask_decoder: MaskDecoder, token: DeviationToken | None) -> None:

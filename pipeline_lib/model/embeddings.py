@@ -39,7 +39,7 @@ def to_network(tile: NDArray[np.uint8], frame: Frame) -> Tensor:
 
 
 @torch.no_grad()
-def encode(sam: Sam, scaled: Sequence[Tensor], precision: Precision) -> Tensor:
+def encode_tiles(sam: Sam, scaled: Sequence[Tensor], precision: Precision) -> Tensor:
     """Embeddings (B, 256, g, g) float32, on the network's device, of tiles (h, w) of `to_network`.
 
     They are those of `SamPredictor.set_image`, the grey as three equal channels.

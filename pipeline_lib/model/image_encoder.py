@@ -36,7 +36,7 @@ def encode(encoder: nn.Module, images: Tensor) -> Tensor:
         return embedding.float()
     x = encoder.patch_embed(images) + encoder.pos_embed  # B h w C
     for block in encoder.blocks:
-        x = x + attend(block.attn, block.norm1(x), block.window_size)
+        x = x + attend_cells(block.attn, block.norm1(x), block.window_size)
         inner = linear(block.mlp.lin1, block.norm2(x))
         x = x + linear(block.mlp.lin2, block.mlp.act(inner))
     with torch.autocast(x.device.type, enabled=False):  # under 1 % of all products, and the last to be rounded
@@ -44,7 +44,7 @@ def encode(encoder: nn.Module, images: Tensor) -> Tensor:
     return neck
 
 
-def attend(attention: ViTAttention, x: Tensor, window: int) -> Tensor:
+def attend_cells(attention: ViTAttention, x: Tensor, window: int) -> Tensor:
     """What cells (B, h, w, C) take from all others or, with `window`, from those of their window of so many squared."""
     grid = x.shape[1:3]
     if window:

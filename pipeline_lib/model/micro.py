@@ -1,7 +1,8 @@
 """The built-in backbone `micro`: a small convolutional encoder, segment_anything's own prompt encoder and decoder.
 
 It makes the experiment run where SAM's released weights cannot be had: 256-pixel input, 32 × 32 × 256 embedding. Being
-a `segment_anything.modeling.Sam`, it passes wherever `vit_b`, `vit_l` and `vit_h` pass. `pretrain.py` made its weights.
+a `segment_anything.modeling.Sam`, it passes wherever `vit_b`, `vit_l` and `vit_h` pass. `training/pretraining.py` made
+its weights.
 """
 
 from itertools import pairwise

@@ -66,7 +66,7 @@ MANY = 10  # objects whose quartiles are worth a point
 
 
 @dataclass(frozen=True)
-class View:
+class ChartData:
     """What is known of one data set: the tables that other stages wrote, its own lines only."""
 
     titles: dict[str, str]  # of models
@@ -101,18 +101,18 @@ class Chart(NamedTuple):
     name: str
     title: str
     says: str
-    draw: Callable[[View, Axes], None]
+    draw: Callable[[ChartData, Axes], None]
     bands: str = "with 95 % bands"  # what else is to be seen
     of_all: bool = False  # a line for each model, without bands where these are many
     has_paper: bool = False  # the paper's curves too, where there are any
 
-    def words(self, view: View) -> str:
+    def words(self, view: ChartData) -> str:
         """What is to be seen."""
         bands = f", {self.bands}" if self.bands and not (self.of_all and view.crowded) else ""
         return self.says + bands + ("; the paper's dashed" if self.has_paper and view.paper.miou else "")
 
 
-def svg(chart: Chart, view: View, salt: str, title: str = "") -> str:
+def svg(chart: Chart, view: ChartData, salt: str, title: str = "") -> str:
     """The chart as an SVG document whose colours follow the reader's; the same figures give the same bytes.
 
     Args:
@@ -186,8 +186,8 @@ def _paper(axes: Axes, index: int, label: str, points: dict[int, float]) -> None
         )
 
 
-def _miou(iterated: bool) -> Callable[[View, Axes], None]:
-    def draw(view: View, axes: Axes) -> None:
+def _miou(iterated: bool) -> Callable[[ChartData, Axes], None]:
+    def draw(view: ChartData, axes: Axes) -> None:
         for index, (model, title) in enumerate(view.titles.items()):
             row = _rows(view.tables, model=model, iterated=iterated)
             bands = row[["miou", "miou_low", "miou_high"]]
@@ -198,7 +198,7 @@ def _miou(iterated: bool) -> Callable[[View, Axes], None]:
     return draw
 
 
-def _method(view: View, axes: Axes) -> None:
+def _method(view: ChartData, axes: Axes) -> None:
     ends = {False: "first mask", True: "iterated (K)"}
     for index, (iterated, label) in enumerate(ends.items()):
         row = _rows(view.tables, model=view.lead, iterated=iterated)
@@ -207,12 +207,12 @@ def _method(view: View, axes: Axes) -> None:
     axes.set(xlabel=DEVIATION, ylabel="mIoU", ylim=view.miou_limits(), xticks=sorted(set(view.tables["level"])))
 
 
-def _printed(view: View, wanted: Row) -> dict[int, float]:
+def _printed(view: ChartData, wanted: Row) -> dict[int, float]:
     """The paper's mIoU of a row by level."""
     return {level: float(tally.by_seed[0]) for (row, level), tally in view.paper.miou.items() if row == wanted}
 
 
-def _gains(view: View, axes: Axes) -> None:
+def _gains(view: ChartData, axes: Axes) -> None:
     for index, (model, title) in enumerate(view.titles.items()):
         gains = _rows(view.differences, model=model, over_model=model)
         bands = gains[["gain", "gain_low", "gain_high"]]
@@ -221,7 +221,7 @@ def _gains(view: View, axes: Axes) -> None:
     axes.set(xlabel=DEVIATION, ylabel="gain in mIoU", xticks=sorted(set(view.tables["level"])))
 
 
-def _iterations(view: View, axes: Axes) -> None:
+def _iterations(view: ChartData, axes: Axes) -> None:
     for index, (model, title) in enumerate(view.titles.items()):
         row = _rows(view.tables, model=model, iterated=True)
         bands = row[["mean_iterations", "mean_iterations_low", "mean_iterations_high"]]
@@ -232,7 +232,7 @@ def _iterations(view: View, axes: Axes) -> None:
     axes.set(xlabel=DEVIATION, ylabel="repeated predictions", xticks=sorted(set(view.tables["level"])))
 
 
-def _changes(view: View, axes: Axes) -> None:
+def _changes(view: ChartData, axes: Axes) -> None:
     levels = sorted(set(view.tables["level"]))
     for index, level in enumerate(sorted({levels[0], levels[len(levels) // 2], levels[-1]})):
         rates = _rows(view.changes, model=view.lead, level=level).query("objects >= @MANY")
@@ -242,8 +242,8 @@ def _changes(view: View, axes: Axes) -> None:
     axes.set(xlabel="iteration", ylabel="change rate: median, quartiles", ylim=(0, None))
 
 
-def _curve(column: str, words: str) -> Callable[[View, Axes], None]:
-    def draw(view: View, axes: Axes) -> None:
+def _curve(column: str, words: str) -> Callable[[ChartData, Axes], None]:
+    def draw(view: ChartData, axes: Axes) -> None:
         for index, (model, title) in enumerate(view.titles.items()):
             runs = view.curves[view.curves["model"] == model].groupby("epoch")[column]
             if not len(runs):  # with the weights of another model
@@ -256,7 +256,7 @@ def _curve(column: str, words: str) -> Callable[[View, Axes], None]:
     return draw
 
 
-def _sizes(view: View, axes: Axes) -> None:
+def _sizes(view: ChartData, axes: Axes) -> None:
     groups = _rows(view.groups, model=view.lead, level=view.top, by="size")
     empty = pd.DataFrame({"low": np.nan, "high": np.nan}, index=groups.index)
     places = list(range(len(groups)))
@@ -265,8 +265,8 @@ def _sizes(view: View, axes: Axes) -> None:
     axes.set(xlabel="area, pixels", ylabel=f"mIoU at {view.top} %", xticks=places, xticklabels=groups["group"])
 
 
-def _gains_of_groups(by: str, label: str) -> Callable[[View, Axes], None]:
-    def draw(view: View, axes: Axes) -> None:
+def _gains_of_groups(by: str, label: str) -> Callable[[ChartData, Axes], None]:
+    def draw(view: ChartData, axes: Axes) -> None:
         groups = _rows(view.groups, model=view.lead, by=by)
         groups = groups[groups["group"] != UNCHANGED]
         for index, group in enumerate(sorted(set(groups["group"]))):
@@ -278,7 +278,7 @@ def _gains_of_groups(by: str, label: str) -> Callable[[View, Axes], None]:
     return draw
 
 
-def _harm(view: View, axes: Axes) -> None:
+def _harm(view: ChartData, axes: Axes) -> None:
     groups = _rows(view.groups, model=view.lead, by="all")
     for index, (column, label) in enumerate(
         {"worse": "made worse by K", "capped": "hit the cap on iterations"}.items()

@@ -107,7 +107,7 @@ def example(name: str, heading: str, row: pd.Series, history: pd.DataFrame, stor
     truth = store.objects(tile) == number
     masks = [from_rle(counts, truth.shape) for counts in iterations["mask"]]
     boxes = iterations[XYXY].to_numpy(np.float64)
-    y, x = window(np.logical_or.reduce([truth, *masks]), boxes)
+    y, x = crop_window(np.logical_or.reduce([truth, *masks]), boxes)
     panels = [
         Panel(
             title=f"iteration {index}" if index else "given box",
@@ -129,7 +129,7 @@ def example(name: str, heading: str, row: pd.Series, history: pd.DataFrame, stor
     )
 
 
-def window(masks: Mask, boxes: NDArray[np.float64]) -> tuple[slice, slice]:
+def crop_window(masks: Mask, boxes: NDArray[np.float64]) -> tuple[slice, slice]:
     """What of the tile must be seen: masks and boxes with a margin, within the tile; slices of y and x."""
     ys, xs = np.nonzero(masks)
     low = np.floor(np.minimum(boxes[:, :2].min(axis=0), [xs.min(), ys.min()])).astype(int) - MARGIN

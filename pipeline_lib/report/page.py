@@ -17,7 +17,7 @@ from pipeline_lib.data.paths import Cell, Training
 from pipeline_lib.evaluation.claims import Figures, Row
 from pipeline_lib.evaluation.published import PUBLISHED
 from pipeline_lib.evaluation.summary import Experiment, read_differences, read_lines
-from pipeline_lib.report.charts import CHARTS, Chart, View, svg
+from pipeline_lib.report.charts import CHARTS, Chart, ChartData, svg
 from pipeline_lib.report.examples import BUDGET, Example, browsed, example, telling
 from pipeline_lib.report.markdown import TableRow, pairs, row_name, shown_difference, size_words, table_rows
 
@@ -93,7 +93,7 @@ class DataSet:
     def charts(self) -> list[Drawn]:
         """All of `CHARTS`."""
         published = self.experiment["datasets"][self.cell.dataset]["published"]
-        view = View(
+        view = ChartData(
             titles={name: row_name(Row(name, False), self.experiment) for name in self.experiment["models"]},
             lead=self.cell.model,
             paper=PUBLISHED[published] if published else Figures({}, {}),

@@ -7,7 +7,7 @@ from pipeline_lib.data.boxes import read_boxes
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.paths import Cell, Training
 from pipeline_lib.evaluation.audit import (
-    Row,
+    ExpectedRow,
     boxes_of_labels,
     one_precision,
     own_iterations,
@@ -39,12 +39,12 @@ def audit(
         iterations: `…/{dataset}/{model}/{seed}/{level}.parquet` of the stage refine.
         scores: `…/{dataset}/{model}/{seed}/{level}.csv` of the stage score, of the same cells.
         findings: CSV to write: check, dataset, found.
-        rows: of each row of the tables, the entries of `Row`.
+        rows: of each row of the tables, the entries of `ExpectedRow`.
 
     Raises:
         AuditError: a check failed; the message begins with its name.
     """
-    described = {name: Row(**row) for name, row in rows.items()}
+    described = {name: ExpectedRow(**row) for name, row in rows.items()}
     by_place = {Training.of(path): path for path in models}
     lines = []
     for path, store in zip(boxes, map(Store.open, stores), strict=True):

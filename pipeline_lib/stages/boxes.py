@@ -3,7 +3,7 @@
 import pandas as pd
 from tqdm import tqdm
 
-from pipeline_lib.data.boxes import COLUMNS, measure
+from pipeline_lib.data.boxes import COLUMNS, object_boxes
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.errors import DataError
 from pipeline_lib.runtime.atomic import atomic
@@ -21,7 +21,7 @@ def boxes(*, store: str, boxes: str) -> None:
     rows = [
         (tile, number, opened.split(tile), *box)
         for tile in tqdm(range(len(opened)), "boxes", mininterval=10)
-        for number, *box in measure(opened.objects(tile))
+        for number, *box in object_boxes(opened.objects(tile))
     ]
     table = pd.DataFrame(rows, columns=COLUMNS)
     for split in dict.fromkeys(origin.split for origin in opened.slices):

@@ -17,7 +17,7 @@ from pipeline_lib.runtime.atomic import atomic
 
 
 def convert(*, manifest: str, store: str, dataset: Mapping[str, Any]) -> None:
-    """Write the slices that a manifest gives to a split into an OME-Zarr store (layout: `store.py`).
+    """Write the slices that a manifest gives to a split into an OME-Zarr store (layout: `data/dataset.py`).
 
     Slices keep the order of their volumes. However many there are, one per CPU and its labels are in memory at once.
 

@@ -14,7 +14,7 @@ from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.records import Backbone
 from pipeline_lib.errors import DataError
 from pipeline_lib.model.backbones import load_backbone
-from pipeline_lib.model.embeddings import chunk_of, encode, origin, to_network
+from pipeline_lib.model.embeddings import chunk_of, encode_tiles, origin, to_network
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.runtime.atomic import atomic, replace, to_disk
 from pipeline_lib.runtime.device import choose_precision, clock, device
@@ -92,7 +92,7 @@ def embed(
         with write_behind() as meanwhile:
             for some, scaled in zip(progress, prefetch(read, left), strict=True):
                 started = clock()
-                encoded = encode(sam, scaled, chosen).cpu()
+                encoded = encode_tiles(sam, scaled, chosen).cpu()
                 meanwhile(write, some, encoded, clock() - started)
         with atomic(timing) as partial:
             typical = median(each["seconds_per_tile"] for each in journal)

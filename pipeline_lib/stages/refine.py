@@ -42,8 +42,8 @@ def refine(
 ) -> None:
     """Write every iteration of every test object at one level of deviation (`SCHEMA`), and how long they took.
 
-    Objects are iterated so many at a time as the settings' `chunk` says, tile after tile. Those that are finished are
-    kept in a journal beside `iterations` until the end, and an interrupted run goes on after the last.
+    Objects are iterated so many at a time as the settings' `objects_per_batch` says, tile after tile. Those that are
+    finished are kept in a journal beside `iterations` until the end, and an interrupted run goes on after the last.
 
     Raises:
         StaleEmbeddingsError: the embeddings are not those of this store and backbone.

@@ -19,8 +19,8 @@ from pipeline_lib.runtime.device import choose_precision, device
 from pipeline_lib.runtime.hashing import file_digest, key_of
 from pipeline_lib.runtime.malloc import keep_freed_memory
 from pipeline_lib.training.config import TrainConfig
-from pipeline_lib.training.sampling import Source
-from pipeline_lib.training.trainer import Run, fit
+from pipeline_lib.training.sampling import LabelledTiles
+from pipeline_lib.training.trainer import Trainer, fit
 from pipeline_lib.training.validation import Validation, evenly_spaced
 
 
@@ -52,7 +52,9 @@ def train(
     """
     keep_freed_memory()
     tiles, backbone, table = Store.open(store), Backbone.read(weights), read_boxes(boxes)
-    source = Source(tiles, Embeddings.open(embeddings, store, weights), Frame(tiles.tile_shape, backbone.image_size))
+    source = LabelledTiles(
+        tiles, Embeddings.open(embeddings, store, weights), Frame(tiles.tile_shape, backbone.image_size)
+    )
     loosening, made = Deviation(**deviation), ModelConfig.of(model_config)
     precision = choose_precision(settings["precision"])
     train_config = TrainConfig.of(settings | {"precision": precision}, model_config["mix"], loosening, seed)
@@ -65,11 +67,13 @@ def train(
     training = {"dataset": dataset, "seed": seed, "precision": precision}
     training |= {"model_config": model_config, "settings": settings, "deviation": deviation, "levels": levels}
     key = key_of(training, file_digest(boxes), source.embeddings.key)
-    run = Run(network, made, train_config, Path(f"{model}.checkpoint"), key)
+    trainer = Trainer(network, made, train_config, Path(f"{model}.checkpoint"), key)
     decoder = Predictor(network, source.frame, train_config.precision)
-    fit(run, source, table.query("split == 'train'"), train_config, partial(validation.miou, decoder, run.pause))
+    fit(
+        trainer, source, table.query("split == 'train'"), train_config, partial(validation.miou, decoder, trainer.pause)
+    )
 
     save_model(network, model, backbone.name, made, training)
     with atomic(curve) as unfinished:
-        pd.DataFrame(run.curve).to_csv(unfinished, index=False, float_format="%.6f")
-    run.checkpoint.unlink(missing_ok=True)  # where the same job ran twice
+        pd.DataFrame(trainer.curve).to_csv(unfinished, index=False, float_format="%.6f")
+    trainer.checkpoint.unlink(missing_ok=True)  # where the same job ran twice

@@ -32,7 +32,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from pipeline_lib.data.masks import iou as mask_iou
-from pipeline_lib.data.synthetic import Look, Slice, generate_slice
+from pipeline_lib.data.synthetic import GeneratedSlice, Look, generate_slice
 from pipeline_lib.inference.predictor import Predictor, forward
 from pipeline_lib.model.box_model import ModelConfig, box_model
 from pipeline_lib.model.frame import Frame
@@ -59,7 +59,7 @@ NO_TOKEN = ModelConfig(trains=(), token=None)
 
 
 @dataclass(frozen=True)
-class Example:
+class TrainingCrop:
     """One crop with some of its objects."""
 
     image: NDArray[np.float32]  # YX, grey 0–255
@@ -68,7 +68,7 @@ class Example:
     boxes: NDArray[np.float32]  # N 4, XYXY half-open, exact
 
 
-def draw_slice(seed: int, size: int = SLICE_SIZE) -> Slice:
+def draw_slice(seed: int, size: int = SLICE_SIZE) -> GeneratedSlice:
     """A slice of a specimen of its own."""
     rng = np.random.default_rng(seed)
     return generate_slice(rng, (size, size), Look.draw(rng))
@@ -85,7 +85,7 @@ def objects_of(labels: NDArray[np.integer[Any]]) -> list[tuple[NDArray[np.bool_]
     return found
 
 
-def draw_example(rng: Generator, source: Slice) -> Example | None:
+def draw_example(rng: Generator, source: GeneratedSlice) -> TrainingCrop | None:
     """A random crop, turned and mirrored, with up to BOXES_PER_IMAGE objects, at most two of them mitochondria."""
     y, x = rng.integers(0, np.array(source.image.shape) - IMAGE_SIZE + 1)
     turns, mirrored = rng.integers(4), rng.random() < 0.5
@@ -102,7 +102,7 @@ def draw_example(rng: Generator, source: Slice) -> Example | None:
         return None
     masks, boxes = zip(*chosen, strict=True)
     image = (crop(source.image).astype(np.float32) - 128) * rng.uniform(0.7, 1.3) + 128 + rng.uniform(-25, 25)
-    return Example(
+    return TrainingCrop(
         np.clip(image, 0, 255),
         np.stack([cells == 0, mitochondria > 0]),
         np.stack(masks),
@@ -117,7 +117,7 @@ def jitter(rng: Generator, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.clip(boxes + shift, 0, IMAGE_SIZE).astype(np.float32)
 
 
-def embed(sam: Sam, images: Iterable[NDArray[np.float32]]) -> Tensor:
+def encode_crops(sam: Sam, images: Iterable[NDArray[np.float32]]) -> Tensor:
     """Grey YX images to embeddings, with gradient."""
     batch = torch.from_numpy(np.stack(list(images)))[:, None].expand(-1, 3, -1, -1)
     embedding: Tensor = sam.image_encoder(sam.preprocess(batch.to(device())))
@@ -125,13 +125,13 @@ def embed(sam: Sam, images: Iterable[NDArray[np.float32]]) -> Tensor:
 
 
 def step_loss(
-    sam: Sam, tissue_head: nn.Module, examples: list[Example], rng: Generator, precision: Precision
+    sam: Sam, tissue_head: nn.Module, examples: list[TrainingCrop], rng: Generator, precision: Precision
 ) -> tuple[Tensor, float]:
     """Mean loss over the examples, and the mean IoU of their masks on the low-resolution grid.
 
     `precision` is the decoder's alone: on a CPU the encoder's convolutions are faster in float32.
     """
-    embeddings = embed(sam, (example.image for example in examples))
+    embeddings = encode_crops(sam, (example.image for example in examples))
     tissue = F.avg_pool2d(torch.from_numpy(np.stack([example.tissue for example in examples])).float(), STRIDE)
     losses = [len(examples) * F.binary_cross_entropy_with_logits(tissue_head(embeddings), tissue.to(device()))]
     ious, model = [], box_model(sam, NO_TOKEN)
@@ -153,14 +153,14 @@ def step_loss(
 class Curriculum:
     """How many images of the pool take part: more each time the recent masks are good."""
 
-    def __init__(self, pool: list[Slice]) -> None:
+    def __init__(self, pool: list[GeneratedSlice]) -> None:
         self.pool = pool
         self.available = POOL_START
         self.recent: deque[float] = deque(maxlen=POOL_PATIENCE)
 
-    def draw(self, rng: Generator) -> list[Example]:
+    def draw(self, rng: Generator) -> list[TrainingCrop]:
         """The examples of one step."""
-        examples: list[Example] = []
+        examples: list[TrainingCrop] = []
         while len(examples) < IMAGES_PER_STEP:
             example = draw_example(rng, self.pool[rng.integers(min(self.available, len(self.pool)))])
             if example is not None:
@@ -180,7 +180,7 @@ def rate(step: int, steps: int) -> float:
     return min(1, (step + 1) / WARM_UP) * (0.505 + 0.495 * math.cos(math.pi * step / steps))
 
 
-def pretrain(pool: list[Slice], steps: int, until: int, path: Path) -> Sam:
+def pretrain(pool: list[GeneratedSlice], steps: int, until: int, path: Path) -> Sam:
     """The averaged weights after `until` of `steps` steps; also written to `path` now and then."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
@@ -221,7 +221,7 @@ def unseen_miou(sam: Sam, count: int) -> float:
     for seed in range(UNSEEN_SEED, UNSEEN_SEED + count):
         source = draw_slice(seed, IMAGE_SIZE)
         masks, boxes = zip(*objects_of(source.cells), *objects_of(source.mitochondria), strict=True)
-        embedding = embed(sam, [source.image.astype(np.float32)])
+        embedding = encode_crops(sam, [source.image.astype(np.float32)])
         views = decoder.views([embedding], [FRAME.tile_shape]) * len(boxes)
         predicted, _ = decoder.predict(views, np.array(boxes, np.float32))
         ious.append(mask_iou(np.stack(predicted), np.stack(masks)))

@@ -21,7 +21,7 @@ ORDER, OBJECTS = 1, 2  # what a seed is for: NumPy takes [s, e] and [s, e, 0] fo
 
 
 @dataclass(frozen=True)
-class Source:
+class LabelledTiles:
     """Tiles by number: what of them is read from disk when it is needed."""
 
     tiles: Store
@@ -51,7 +51,7 @@ def draw_boxes(rng: Generator, exact: NDArray[np.float32], train_config: TrainCo
     return deviate(exact, levels, rng.random((len(exact), 4)), train_config.deviation)
 
 
-def draw_batch(source: Source, tile: int, rows: pd.DataFrame, train_config: TrainConfig, epoch: int) -> Batch:
+def draw_batch(source: LabelledTiles, tile: int, rows: pd.DataFrame, train_config: TrainConfig, epoch: int) -> Batch:
     """What a tile contributes to an epoch: all of its objects, or a random choice of them."""
     rng = np.random.default_rng([train_config.seed, OBJECTS, epoch, tile])
     chosen = rows.iloc[rng.permutation(len(rows))[: train_config.objects_per_tile]]

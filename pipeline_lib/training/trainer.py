@@ -31,7 +31,7 @@ from pipeline_lib.runtime.interrupt import StopRequest
 from pipeline_lib.runtime.prefetch import prefetch
 from pipeline_lib.training.config import TrainConfig
 from pipeline_lib.training.losses import LOSSES, soft_target
-from pipeline_lib.training.sampling import ORDER, Batch, Source, draw_batch
+from pipeline_lib.training.sampling import ORDER, Batch, LabelledTiles, draw_batch
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def learning_rate(step: int, steps: int, train_config: TrainConfig) -> float:
     return train_config.learning_rate * warmth * (1 + math.cos(math.pi * step / steps)) / 2
 
 
-class Run:
+class Trainer:
     """All that training changes, which is what a checkpoint holds.
 
     `key` stands for everything that decides how a run goes; a checkpoint with another key is of another run.
@@ -138,7 +138,9 @@ class Run:
         log.info("resumed after epoch %d and %d steps", len(self.curve) - 1, len(self.losses))
 
 
-def train_epoch(run: Run, source: Source, table: pd.DataFrame, train_config: TrainConfig, epoch: int) -> float:
+def train_epoch(
+    trainer: Trainer, source: LabelledTiles, table: pd.DataFrame, train_config: TrainConfig, epoch: int
+) -> float:
     """Each tile of the training split, `table`, in random order, some in a step; the mean loss of the steps.
 
     Steps that the run has already made in this epoch are left out.
@@ -149,7 +151,7 @@ def train_epoch(run: Run, source: Source, table: pd.DataFrame, train_config: Tra
         order[start : start + train_config.tiles_per_step]
         for start in range(0, len(order), train_config.tiles_per_step)
     ]
-    done = len(run.losses)
+    done = len(trainer.losses)
 
     def draw(step: NDArray[np.int64]) -> list[Batch]:
         return [draw_batch(source, tile, rows, train_config, epoch) for tile, rows in (tiles[index] for index in step)]
@@ -157,25 +159,29 @@ def train_epoch(run: Run, source: Source, table: pd.DataFrame, train_config: Tra
     drawn = prefetch(draw, steps[done:])
     progress = tqdm(drawn, f"epoch {epoch} of {train_config.epochs}", len(steps), initial=done, mininterval=10)
     for step, batches in enumerate(progress, (epoch - 1) * len(steps) + done):
-        run.optimizer.param_groups[0]["lr"] = learning_rate(step, train_config.epochs * len(steps), train_config)
-        loss = step_loss(run.model, source.frame, batches, train_config)
-        run.optimizer.zero_grad()
+        trainer.optimizer.param_groups[0]["lr"] = learning_rate(step, train_config.epochs * len(steps), train_config)
+        loss = step_loss(trainer.model, source.frame, batches, train_config)
+        trainer.optimizer.zero_grad()
         loss.backward()
-        clip_grad_norm_(run.trained, train_config.grad_clip)
-        run.optimizer.step()
-        run.losses.append(loss.item())
-        run.pause()
-    return float(np.mean(run.losses))
+        clip_grad_norm_(trainer.trained, train_config.grad_clip)
+        trainer.optimizer.step()
+        trainer.losses.append(loss.item())
+        trainer.pause()
+    return float(np.mean(trainer.losses))
 
 
 def fit(
-    run: Run, source: Source, table: pd.DataFrame, train_config: TrainConfig, validate: Callable[[], float]
+    trainer: Trainer,
+    source: LabelledTiles,
+    table: pd.DataFrame,
+    train_config: TrainConfig,
+    validate: Callable[[], float],
 ) -> None:
     """Train epoch by epoch from where the run stands, then give the model the weights of its best epoch."""
-    run.resume()
-    with run.stop:
-        for epoch in range(len(run.curve), train_config.epochs + 1):
-            loss = train_epoch(run, source, table, train_config, epoch) if epoch else math.nan
-            run.record(epoch, loss, validate())
-            run.save()
-    run.model.load_state_dict(run.best)
+    trainer.resume()
+    with trainer.stop:
+        for epoch in range(len(trainer.curve), train_config.epochs + 1):
+            loss = train_epoch(trainer, source, table, train_config, epoch) if epoch else math.nan
+            trainer.record(epoch, loss, validate())
+            trainer.save()
+    trainer.model.load_state_dict(trainer.best)

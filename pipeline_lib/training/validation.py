@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pipeline_lib.data.boxes import Deviation, by_tile, deviated
 from pipeline_lib.data.masks import iou
 from pipeline_lib.inference.predictor import Predictor
-from pipeline_lib.training.sampling import Source
+from pipeline_lib.training.sampling import LabelledTiles
 
 MASKS = 64  # of a validation tile that are held at once, each as large as a tile
 
@@ -24,7 +24,7 @@ def evenly_spaced(table: pd.DataFrame, count: int) -> pd.DataFrame:
 class Validation:
     """The held-out objects, with the same boxes in every epoch and for every model."""
 
-    source: Source
+    source: LabelledTiles
     table: pd.DataFrame
     levels: tuple[int, ...]  # of deviation, percent
     dataset: str

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline_lib.data.boxes import Deviation, clip, deviate, deviated, measure, object_uniform, read_boxes
+from pipeline_lib.data.boxes import Deviation, clip, deviate, deviated, object_boxes, object_uniform, read_boxes
 from pipeline_lib.errors import DataError
 from pipeline_lib.stages.boxes import boxes
 
@@ -28,21 +28,21 @@ def table_of(count: int) -> pd.DataFrame:
 def test_a_box_is_half_open() -> None:
     objects = np.zeros((5, 6), np.uint32)
     objects[1:3, 2:6] = 1
-    assert list(measure(objects)) == [(1, 2, 1, 6, 3, 8)]
+    assert list(object_boxes(objects)) == [(1, 2, 1, 6, 3, 8)]
 
 
 def test_a_single_pixel_in_the_corner_has_a_box_of_one_pixel() -> None:
     objects = np.zeros((5, 6), np.uint32)
     objects[4, 5] = 1
-    assert list(measure(objects)) == [(1, 5, 4, 6, 5, 1)]
+    assert list(object_boxes(objects)) == [(1, 5, 4, 6, 5, 1)]
 
 
 def test_objects_without_any_background_are_all_found() -> None:
-    assert list(measure(np.array([[1, 2], [1, 2]], np.uint32))) == [(1, 0, 0, 1, 2, 2), (2, 1, 0, 2, 2, 2)]
+    assert list(object_boxes(np.array([[1, 2], [1, 2]], np.uint32))) == [(1, 0, 0, 1, 2, 2), (2, 1, 0, 2, 2, 2)]
 
 
 def test_an_unused_id_is_no_object() -> None:
-    assert [number for number, *_ in measure(np.array([[1, 0, 3]], np.uint32))] == [1, 3]
+    assert [number for number, *_ in object_boxes(np.array([[1, 0, 3]], np.uint32))] == [1, 3]
 
 
 def test_the_table_is_in_the_frame_of_the_tile(make_store: Callable[..., str], tmp_path: Path) -> None:

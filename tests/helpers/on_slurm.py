@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 
 from helpers.one_node import ME, OneNode, wait_until
-from helpers.running import ROOT, SMALL, command, merged
+from helpers.running import ROOT, SMALL, command
+from pipeline_lib.config import merged
 
 EXPERIMENT = merged(SMALL, {"experiment": {"datasets": ["cells"]}, "train": {"epochs": 4}})
 # The shipped profile but for two waits: nodes and file system are this machine.

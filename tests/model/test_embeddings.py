@@ -18,7 +18,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 from pipeline_lib.data.dataset import record_digests
 from pipeline_lib.errors import DataError, StaleEmbeddingsError
-from pipeline_lib.model.embeddings import Embeddings, encode, to_network
+from pipeline_lib.model.embeddings import Embeddings, encode_tiles, to_network
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.model.micro import MicroEncoder
 from pipeline_lib.stages.boxes import boxes
@@ -85,7 +85,7 @@ def features(sam, image):
 
 
 def test_vit_b_embeds_a_grey_image_as_the_stock_predictor(predictor, grey):
-    ours = encode(predictor.model, [to_network(grey, Frame(grey.shape, 1024))], "float32")
+    ours = encode_tiles(predictor.model, [to_network(grey, Frame(grey.shape, 1024))], "float32")
     assert predictor.features.std() > 0.1
     torch.testing.assert_close(ours, predictor.features, rtol=0, atol=1e-4)
 
@@ -93,7 +93,7 @@ def test_vit_b_embeds_a_grey_image_as_the_stock_predictor(predictor, grey):
 @pytest.mark.parametrize("shape", [(256, 256), (90, 130), (300, 211)])
 def test_micro_embeds_a_grey_image_as_the_stock_predictor(micro, shape):
     image = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
-    ours = encode(micro, [to_network(image, Frame(shape, 256))], "float32")
+    ours = encode_tiles(micro, [to_network(image, Frame(shape, 256))], "float32")
     torch.testing.assert_close(ours, features(micro, image), rtol=0, atol=1e-5)
 
 
@@ -101,7 +101,7 @@ def test_an_edge_tile_is_scaled_like_a_full_one_and_padded_with_zeros_after_norm
     image = np.random.default_rng(1).integers(0, 256, (256, 100), dtype=np.uint8)
     padded = torch.zeros(1, 3, 256, 256)
     padded[..., :100] = (torch.from_numpy(image) - 128.0) / 64.0
-    ours = encode(micro, [to_network(image, Frame((256, 256), 256))], "float32")
+    ours = encode_tiles(micro, [to_network(image, Frame((256, 256), 256))], "float32")
     torch.testing.assert_close(ours, micro.image_encoder(padded))
 
 

@@ -12,7 +12,7 @@ from pipeline_lib.data.masks import iou
 from pipeline_lib.inference.predictor import Predictor
 from pipeline_lib.model.backbones import load_backbone
 from pipeline_lib.model.box_model import box_model
-from pipeline_lib.model.embeddings import encode as embed
+from pipeline_lib.model.embeddings import encode_tiles as embed
 from pipeline_lib.model.embeddings import to_network
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.model.image_encoder import PIECE, at_once, encode, fused, in_pieces, relative_positions

@@ -14,7 +14,8 @@ from pipeline_lib.model.backbones import build, load_backbone
 from pipeline_lib.model.box_model import ModelConfig, Token, box_model
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.stages.weights import weights
-from pipeline_lib.training.pretraining import FRAME, draw_slice, embed, objects_of
+from pipeline_lib.training.pretraining import FRAME, draw_slice, objects_of
+from pipeline_lib.training.pretraining import encode_crops as embed
 
 PLAIN = ModelConfig(("mask_decoder",), None)
 PROPOSED = ModelConfig(("mask_decoder", "deviation_token"), Token(width=128, count=1))

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline_lib.evaluation.claims import Figures
 from pipeline_lib.evaluation.published import LEVELS, PUBLISHED
-from pipeline_lib.report.charts import CHARTS, PALETTE, Chart, View, svg
+from pipeline_lib.report.charts import CHARTS, PALETTE, Chart, ChartData, svg
 
 MODELS = {"sam": "SAM", "proposed": "proposed P"}
 
@@ -21,7 +21,7 @@ def table(axes: dict[str, list], columns: tuple[str, ...]) -> pd.DataFrame:
     return lines.assign(**{name: 0.1 * (place + 1) + 0.001 * lines.index for place, name in enumerate(columns)})
 
 
-def view(paper: Figures) -> View:
+def view(paper: Figures) -> ChartData:
     """Every table that the charts are drawn from, with band and line."""
     cells = {"model": list(MODELS), "level": list(LEVELS)}
     groups = [("all", "all"), ("size", "64–99"), ("size", "99–200"), ("direction", "too large"), ("border", "inside")]
@@ -32,7 +32,7 @@ def view(paper: Figures) -> View:
     iterations = ("mean_iterations_low", "mean_iterations", "mean_iterations_high")
     gains = table({**cells, "over_model": list(MODELS)}, ("gain_low", "gain", "gain_high"))
     rates = ("change_rate_low", "change_rate", "change_rate_high")
-    return View(
+    return ChartData(
         titles=MODELS,
         lead="proposed",
         paper=paper,

@@ -27,8 +27,8 @@ from pipeline_lib.model.embeddings import Embeddings
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.stages.train import train
 from pipeline_lib.training.config import TrainConfig
-from pipeline_lib.training.sampling import Source, draw_batch, draw_boxes
-from pipeline_lib.training.trainer import Run, fit, learning_rate, step_loss, train_epoch
+from pipeline_lib.training.sampling import LabelledTiles, draw_batch, draw_boxes
+from pipeline_lib.training.trainer import Trainer, fit, learning_rate, step_loss, train_epoch
 from pipeline_lib.training.validation import Validation, evenly_spaced
 
 MIX = {"levels": [0, 10, 20], "shares": [0.6, 0.2, 0.2]}
@@ -80,7 +80,7 @@ def made(name):
 def source(stages):
     tiles = Store.open(stages["store"])
     embeddings = Embeddings.open(stages["embeddings"], stages["store"], stages["weights"])
-    return Source(tiles, embeddings, Frame(tiles.tile_shape, Backbone.read(stages["weights"]).image_size))
+    return LabelledTiles(tiles, embeddings, Frame(tiles.tile_shape, Backbone.read(stages["weights"]).image_size))
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def table(stages):
 
 def new_run(sam, name, folder):
     torch.manual_seed(0)
-    return Run(box_model(sam, made(name)), made(name), RECIPE, folder / "checkpoint", "key")
+    return Trainer(box_model(sam, made(name)), made(name), RECIPE, folder / "checkpoint", "key")
 
 
 @pytest.fixture

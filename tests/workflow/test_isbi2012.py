@@ -6,8 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from helpers.running import ROOT, merged, snakemake
+from helpers.running import ROOT, snakemake
 
+from pipeline_lib.config import merged
 from pipeline_lib.data.dataset import Store
 
 DATA = Path(os.environ.get("LOOSEBOX_ISBI2012", ROOT.parent / "shared/data/isbi2012")).resolve()

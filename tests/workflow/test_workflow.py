@@ -12,7 +12,9 @@ import imageio.v3 as iio
 import pandas as pd
 import pytest
 import yaml
-from helpers.running import ROOT, SMALL, merged, planned_jobs, snakemake
+from helpers.running import ROOT, SMALL, planned_jobs, snakemake
+
+from pipeline_lib.config import merged
 
 ONCE = {
     "raw": 2,

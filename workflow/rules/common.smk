@@ -121,3 +121,19 @@ def growing(amount):
     while its weights are loaded, with room for CUDA: `python -m benchmarks.memory`.
     """
     return lambda wildcards, attempt: amount * attempt
+
+
+def forget_incomplete(dataset):
+    """Remove a manifest whose files are not all there, as Snakemake, which knows of the manifest alone, would trust it."""
+    manifest = Path(config["results"]) / "raw" / dataset / "manifest.json"
+    if manifest.exists():
+        files = json.loads(manifest.read_text()).get("files", [])
+        gone = [name for name in files if not (manifest.parent / name).exists()]
+        if gone:
+            logger.info(f"{manifest.parent / gone[0]} is gone: stage raw brings {dataset} again")
+            manifest.unlink()
+
+
+if workflow.is_main_process:
+    for name in config["experiment"]["datasets"]:
+        forget_incomplete(name)

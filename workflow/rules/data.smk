@@ -1,21 +1,3 @@
-def raw_is_incomplete(dataset):
-    """Whether files that the stage raw brought are gone; Snakemake knows of its manifest alone."""
-    manifest = Path(config["results"]) / "raw" / dataset / "manifest.json"
-    if not manifest.exists():
-        return False
-    return not all((manifest.parent / name).exists() for name in json.loads(manifest.read_text()).get("files", []))
-
-
-workflow.dag_settings.forcerun = {
-    *workflow.dag_settings.forcerun,
-    *(
-        f"{config['results']}/raw/{name}/manifest.json"
-        for name in config["experiment"]["datasets"]
-        if raw_is_incomplete(name)
-    ),
-}
-
-
 rule raw:
     input:
         files=lambda wildcards: users_files(config["datasets"][wildcards.dataset]),

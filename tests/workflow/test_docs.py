@@ -1,0 +1,115 @@
+"""The documents' links and paths lead somewhere, and the first page stays short."""
+
+import re
+import runpy
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from helpers.running import ROOT
+
+PAGES = sorted(
+    page.relative_to(ROOT)
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks/README.md", *ROOT.glob("docs/*.md"))
+)
+WORDS = 900  # of the first page, beside code, tables and tags
+
+FENCE = re.compile(r"^ *(```|~~~).*?^ *\1 *$", re.MULTILINE | re.DOTALL)
+TAG = re.compile(r"<[^>]*>")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+SOURCE = re.compile(r"(?:src|srcset|href)=\"([^\"]+)\"")
+HEADING = re.compile(r"^#{1,6} +(.+?) *#*$", re.MULTILINE)
+# A name of one of our files; one with a placeholder such as NAME.py is none.
+NAMED = re.compile(r"(?<![\w/.-])((?:experiments|pipeline_lib|tests|workflow|slurm)/[\w/-]+\.(?:yaml|py|smk))")
+
+
+def without_code(text: str) -> str:
+    """A page without its blocks of code."""
+    return FENCE.sub("", text)
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    seen: Counter[str] = Counter()
+    found = set()
+    for heading in HEADING.findall(without_code(text)):
+        words = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", heading)  # a link counts as its text
+        slug = re.sub(r"[^\w\- ]", "", words.strip().lower()).replace(" ", "-")
+        found.add(f"{slug}-{seen[slug]}" if seen[slug] else slug)
+        seen[slug] += 1
+    return found
+
+
+def links(text: str) -> list[str]:
+    """What a page links to or shows, but for other sites."""
+    prose = without_code(text)
+    return [link for link in LINK.findall(prose) + SOURCE.findall(prose) if not re.match(r"[a-z]+:", link)]
+
+
+def broken_links(page: Path, text: str) -> list[str]:
+    """The links of a page that lead nowhere."""
+    broken = []
+    for link in links(text):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target.read_text(encoding="utf-8"))):
+            broken.append(link)
+    return broken
+
+
+def words_of(text: str) -> int:
+    """How many words of prose a page has."""
+    lines = [line for line in without_code(text).splitlines() if not line.startswith("|")]
+    prose = TAG.sub(" ", "\n".join(lines))
+    prose = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", prose)
+    return len([word for word in prose.split() if re.search(r"\w", word)])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    assert broken_links(ROOT / page, (ROOT / page).read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_every_file_that_is_named_exists(page: Path) -> None:
+    named = set(NAMED.findall((ROOT / page).read_text(encoding="utf-8")))
+    assert sorted(name for name in named if not (ROOT / name).exists()) == []
+
+
+def test_every_page_is_in_the_index() -> None:
+    listed = set(LINK.findall((ROOT / "docs/README.md").read_text(encoding="utf-8")))
+    assert {page.name for page in PAGES if page.parent.name == "docs"} - {"README.md"} <= listed
+
+
+def test_the_first_page_is_short() -> None:
+    assert words_of((ROOT / "README.md").read_text(encoding="utf-8")) <= WORDS
+
+
+def test_a_planted_broken_link_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    (tmp_path / "other.md").write_text("# A `b`: c, d\n\n## Twice\n\n## Twice\n")
+    text = (
+        "# Here\n[](other.md#a-b-c-d) [](other.md#twice-1) [](#here) [](https://example.org/x)\n"
+        '[](nowhere.md) [](other.md#twice-2) [](#there)\n<img src="gone.svg">\n```\n[](code.md)\n```\n'
+    )
+    page.write_text(text)
+    assert broken_links(page, text) == ["nowhere.md", "other.md#twice-2", "#there", "gone.svg"]
+
+
+def test_a_page_holds_no_path_of_one_machine() -> None:
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        assert not re.search(r"\.\./shared|/root/|/home/", text), page
+
+
+def test_the_drawing_is_what_its_script_draws() -> None:
+    script = runpy.run_path(str(ROOT / "docs/draw_method.py"))
+    for theme in ("light", "dark"):
+        drawn = (ROOT / f"docs/method-{theme}.svg").read_text(encoding="utf-8")
+        assert drawn == script["method"](script[theme.upper()])
+
+
+def test_every_experiment_is_in_the_list() -> None:
+    listed = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
+    files = [str(file.relative_to(ROOT)) for file in ROOT.glob("experiments/**/*.yaml")]
+    assert [file for file in files if f"[{file}](../{file})" not in listed] == []
