@@ -33,6 +33,7 @@ rule all:
     input:
         "<results>/tables.md",
         "<results>/report.html",
+        every_dataset(rules.raw.output.manifest),
         # Snakemake looks for a deleted file only among its targets.
         every_cell(rules.refine.output.iterations),
         every_cell(rules.score.output.scores),

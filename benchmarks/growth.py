@@ -23,7 +23,7 @@ TIMES = (1, 4, 16)
 LEVEL = 30  # per cent of deviation
 CODE = """
 import json, sys, time
-from pipeline_lib.{stage} import {stage}
+from pipeline_lib.stages.{stage} import {stage}
 began = time.process_time()
 {stage}(**json.loads(sys.argv[1]))
 print(time.process_time() - began)
@@ -43,7 +43,7 @@ def calls(folder: Path, slices: int, side: int) -> dict[str, dict[str, Any]]:
     embedded = data | {name: files[name] for name in ("embeddings", "weights")}
     named = {"dataset": "cells", "seed": 0, "deviation": config["deviation"]}
     settings = {key: value for key, value in config["train"].items() if key not in ("mixes", "validation_levels")}
-    model_config = {"trains": model["trains"], "token": model["token"], "mix": config["train"]["mixes"][model["mix"]]}
+    model_config = {"trains": model["trains"], "token": config["token"], "mix": config["train"]["mixes"][model["mix"]]}
     return {
         "raw": {"manifest": files["manifest"], "dataset": dataset},
         "convert": {"manifest": files["manifest"], "store": files["store"], "dataset": dataset},

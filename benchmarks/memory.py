@@ -31,7 +31,7 @@ from pipeline_lib.training.trainer import Trainer, step_loss
 SIDE = 1024  # of an image, pixels
 LOAD = """
 import sys, time
-import pipeline_lib.{job}
+import pipeline_lib.stages.{job}
 from pipeline_lib.model.box_model import ModelConfig, load_untrained
 from pipeline_lib.model.backbones import load_backbone
 kept = {load}

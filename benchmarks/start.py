@@ -12,7 +12,7 @@ STAGES = ("raw", "convert", "boxes", "score", "tables", "weights", "embed", "tra
 # Snakemake puts the first line before a script
 CODE = """
 import pickle, snakemake.iocontainers
-import pipeline_lib.{}
+import pipeline_lib.stages.{}
 import sys, time
 print(time.process_time(), len(sys.modules), "torch" in sys.modules)
 """

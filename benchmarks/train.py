@@ -24,7 +24,7 @@ from benchmarks.decode import random_sam
 from benchmarks.peers import micro_sam_step
 from benchmarks.report import interleaved, machine, table, write_section
 from pipeline_lib.data.boxes import Deviation, by_tile, read_boxes
-from pipeline_lib.data.dataset import Slice, Store, create
+from pipeline_lib.data.dataset import Slice, Store, create, record_digests
 from pipeline_lib.model.backbones import load_backbone
 from pipeline_lib.model.box_model import ModelConfig, box_model
 from pipeline_lib.model.embeddings import Embeddings
@@ -64,6 +64,7 @@ class Stages:
             slots["store"], (1, side, side), (side, side), [Slice("train", 0, 0)], (50.0, 4.0, 4.0)
         )
         images[0], objects[0] = generated.image, generated.cells.astype(np.uint32)
+        record_digests(slots["store"])
         boxes(store=slots["store"], boxes=slots["boxes"])
         save_file({key: tensor.contiguous() for key, tensor in sam.state_dict().items()}, folder / "sam.safetensors")
         checkpoint = {"name": backbone, "checkpoint": str(folder / "sam.safetensors")}

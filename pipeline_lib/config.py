@@ -54,7 +54,7 @@ def merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     return base | both
 
 
-def with_likes(models: dict[str, Any]) -> dict[str, Any]:
+def with_likes(models: Any) -> Any:
     """Models by name, each that is `like` another with that one's entries beneath its own.
 
     Raises:
@@ -62,17 +62,20 @@ def with_likes(models: dict[str, Any]) -> dict[str, Any]:
     """
 
     def filled(name: str, behind: tuple[str, ...]) -> dict[str, Any]:
+        if not isinstance(models[name], dict) or "like" not in models[name]:
+            return models[name]  # type: ignore[no-any-return]  # of another type: the schema will say so
         own = dict(models[name])
-        like = own.pop("like", None)
-        if like is None:
-            return own
-        if like not in models:
+        like = own.pop("like")
+        if not isinstance(like, str) or like not in models:
             raise DataError(f"config: models.{name}.like is {like!r}, but models has only {sorted(models)}")
         if like in (name, *behind):
             raise DataError(f"config: models.{name}.like leads back to {like!r}")
-        return merged(filled(like, (name, *behind)), own)
+        base = filled(like, (name, *behind))
+        if "weights_of" in own:  # not trained itself
+            base = {key: value for key, value in base.items() if key not in ("trains", "mix", "token", "train")}
+        return merged(base, own)
 
-    return {name: filled(name, ()) for name in models}
+    return {name: filled(name, ()) for name in models} if isinstance(models, dict) else models
 
 
 def trained_by(config: dict[str, Any], model: str) -> str:
@@ -89,7 +92,8 @@ def is_prompt_tuned(config: dict[str, Any], model: str) -> bool:
 
 def refuse_old_keys(config: dict[str, Any]) -> None:
     """Raise DataError where a config of version 0.1 has a key that has another name now, or none; name both."""
-    places = {"": config} | {f"models.{name}.": model for name, model in config.get("models", {}).items()}
+    models = config["models"] if isinstance(config.get("models"), dict) else {}
+    places = {"": config} | {f"models.{name}.": model for name, model in models.items()}
     found = [
         f"{place}{old} is called {new} now"
         for place, holder in places.items()

@@ -20,7 +20,6 @@ class Backbone:
     checkpoint: str  # absolute path
     digest: str  # of the file's bytes
     size: int  # of the file, bytes
-    modified: int  # its time, ns
     image_size: int  # pixels along the longest side of the network's input
 
     @classmethod
@@ -31,18 +30,18 @@ class Backbone:
     @classmethod
     def of(cls, name: str, checkpoint: Path, image_size: int) -> "Backbone":
         """The record of a checkpoint, which is hashed for it, once for all jobs."""
-        status = checkpoint.stat()
-        digest = file_digest(checkpoint)
-        return cls(name, str(checkpoint), digest, status.st_size, status.st_mtime_ns, image_size)
+        return cls(name, str(checkpoint), file_digest(checkpoint), checkpoint.stat().st_size, image_size)
 
-    def is_unchanged(self) -> bool:
-        """Whether the checkpoint is still the file that was recorded; only one of another time is hashed again."""
-        if not Path(self.checkpoint).exists():
+    def is_unchanged(self, since: str | Path) -> bool:
+        """Whether the checkpoint is still the file that the manifest at `since` records.
+
+        Only one that was touched after the manifest was written is hashed again.
+        """
+        checkpoint = Path(self.checkpoint)
+        if not checkpoint.exists() or checkpoint.stat().st_size != self.size:
             return False
-        status = Path(self.checkpoint).stat()
-        if (status.st_size, status.st_mtime_ns) == (self.size, self.modified):
-            return True
-        return status.st_size == self.size and file_digest(self.checkpoint) == self.digest
+        older = checkpoint.stat().st_mtime_ns <= Path(since).stat().st_mtime_ns
+        return older or file_digest(checkpoint) == self.digest
 
 
 def read_record(path: str | Path) -> Any:
@@ -54,7 +53,7 @@ def read_record(path: str | Path) -> Any:
     with safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
     if "loosebox" not in metadata:
-        raise WeightsError(f"{path}: expected a model of the stage train, which records its backbone and model_config")
+        raise WeightsError(f"{path}: expected a model of the stage train, which records its backbone and config")
     return json.loads(metadata["loosebox"])
 
 

@@ -119,7 +119,7 @@ def one_precision(
         found.setdefault(", ".join(f"{stage} {precision[stage]}" for stage in ("embed", "train", "refine")), path)
     if len(found) > 1:
         mixed = "; ".join(f"{precision} in {path}" for precision, path in found.items())
-        raise AuditError(f"{ONE_PRECISION}: found {mixed}; set `precision` by name, not `auto`")
+        raise AuditError(f"{ONE_PRECISION}: found {mixed}; give all rows one `precision` by name")
     yield ONE_PRECISION, next(iter(found))
 
 

@@ -21,7 +21,7 @@ WORST = 10  # objects of a data set and model that are listed
 SAME_SIZE = 1e-3  # of the exact box's area: a box's coordinates are float32
 
 
-UNCHANGED = "of the right size"  # the sign of no deviation
+UNCHANGED = "of the right size"  # the direction of no deviation
 
 
 HISTORY = [*KEYS, "iteration", *XYXY, "change_rate", "ended"]

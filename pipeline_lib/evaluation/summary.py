@@ -1,11 +1,11 @@
-"""What was measured of a data set: every figure of the tables with its interval, as the stage's CSV files hold them."""
+"""Every figure of the tables with its interval, paired differences and verdicts, as the CSV files of stage tables."""
 
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Literal, TypedDict
 
 import pandas as pd
 
@@ -15,102 +15,44 @@ from pipeline_lib.evaluation.claims import CLAIMS, PAPER_MODELS, PK, UNSEEN, Fig
 from pipeline_lib.evaluation.scores import KEYS
 from pipeline_lib.evaluation.statistics import ClusterSums, Estimate, clustered, contrast, p_value, tally
 
-
-class DatasetTitle(TypedDict):
-    """`published` names the paper's table of the same data."""
-
-    title: str
-    published: Literal["em", "isbi2012", "epfl"] | None
-
-
-class ModelTitle(TypedDict):
-    """What the first columns of a row say."""
-
-    title: str
-    prompt_tuned: bool
+NO_ESTIMATE = Estimate(*[math.nan] * 4)
 
 
 class Experiment(TypedDict):
     """What the tables show, in their order; levels in per cent."""
 
-    datasets: dict[str, DatasetTitle]
-    models: dict[str, ModelTitle]
+    datasets: dict[str, dict[str, Any]]  # title; published: the paper's table of the same data, or None
+    models: dict[str, dict[str, Any]]  # title; prompt_tuned
     levels: list[int]
     seeds: list[int]
     claims: dict[str, float]
     miou: Literal["object", "tile", "foreground"]
 
 
-class Line(NamedTuple):
-    """A line of the tables."""
-
-    dataset: str
-    row: Row
-    level: int
-    miou: Estimate
-    iterations: Estimate | None  # None where not iterated
-
-
-class Difference(NamedTuple):
-    """What `row` gains over another in mIoU, on the same objects with the same boxes."""
-
-    dataset: str
-    row: Row
-    over: Row
-    level: int
-    gain: Estimate
-    p: float
-
-
-class Runs(NamedTuple):
-    """Everything the stage reads: a row per object and cell, and seconds by cell and by data set."""
-
-    scores: dict[Cell, pd.DataFrame]
-    refine: dict[Cell, dict[str, float]]
-    embed: dict[str, dict[str, float]]
-
-
-class Measured(NamedTuple):
-    """All that is known of one data set."""
-
-    dataset: str
-    figures: Figures
-    lines: list[Line]
-    differences: list[Difference]
-    claims: list[tuple[str, str, str]]  # says, verdict, because
-    size: tuple[int, int, int, int]  # objects, tiles, slices, seeds
-
-
-def measure(dataset: str, runs: Runs, experiment: Experiment) -> Measured:
-    """Every figure of one data set."""
-    check_objects({cell: table for cell, table in runs.scores.items() if cell.dataset == dataset})
-    tables = {
-        (model, level): [runs.scores[Cell(dataset, model, seed, level)] for seed in _seeds_of(dataset, runs)]
-        for model in experiment["models"]
-        for level in experiment["levels"]
-    }
-    miou = {
-        (Row(model, iterated), level): tally(scores, column, experiment["miou"])
-        for (model, level), scores in tables.items()
+def miou_by_slice(scores: Mapping[Cell, pd.DataFrame], experiment: Experiment) -> dict[tuple[Row, int], ClusterSums]:
+    """MIoU of every row and level, from the scores of one data set's cells."""
+    return {
+        (Row(model, iterated), level): tally(tables, column, experiment["miou"])
+        for (model, level), tables in _of_seeds(scores, experiment).items()
         for iterated, column in ((False, "iou"), (True, "iou_iterated"))
     }
-    iterations = {key: tally(scores, "iterations") for key, scores in tables.items()}
-    of_pk = {level: iterations[model, level] for model, level in iterations if model == PK.model}
-    figures = Figures(miou, of_pk, seconds_of(dataset, runs))
-    bars, first = Thresholds(**experiment["claims"]), next(iter(tables.values()))
-    return Measured(
-        dataset,
-        figures,
-        [
-            Line(
-                dataset, row, level, clustered(each), clustered(iterations[row.model, level]) if row.iterated else None
-            )
-            for (row, level), each in miou.items()
-        ],
-        list(differences_of(dataset, miou)),
-        [decide(claim, figures, bars) for claim in CLAIMS],
-        (len(first[0]), first[0]["tile"].nunique(), first[0]["slice"].nunique(), len(first)),
-    )
+
+
+def iterations_by_slice(
+    scores: Mapping[Cell, pd.DataFrame], experiment: Experiment
+) -> dict[tuple[str, int], ClusterSums]:
+    """Iterations of every model and level, from the scores of one data set's cells."""
+    return {key: tally(tables, "iterations") for key, tables in _of_seeds(scores, experiment).items()}
+
+
+def _of_seeds(scores: Mapping[Cell, pd.DataFrame], experiment: Experiment) -> dict[tuple[str, int], list[pd.DataFrame]]:
+    """The scores of each model and level, a table for each seed."""
+    found: dict[tuple[str, int], list[pd.DataFrame]] = {
+        (model, level): [] for model in experiment["models"] for level in experiment["levels"]
+    }
+    for cell in sorted(scores, key=lambda cell: cell.seed):
+        found[cell.model, cell.level].append(scores[cell])
+    return found
 
 
 def check_objects(scores: Mapping[Cell, pd.DataFrame]) -> None:
@@ -128,22 +70,13 @@ def check_objects(scores: Mapping[Cell, pd.DataFrame]) -> None:
             )
 
 
-def differences_of(dataset: str, miou: Mapping[tuple[Row, int], ClusterSums]) -> Iterator[Difference]:
-    """Of every two rows that differ in one thing, the later less the earlier, at every level; ours follow others."""
-    rows = sorted(dict.fromkeys(row for row, _ in miou), key=lambda row: (row.iterated, row.model not in PAPER_MODELS))
-    for over, row in combinations(rows, 2):
-        if (over.model == row.model) == (over.iterated == row.iterated):
-            continue
-        for level in (level for each, level in miou if each == row):
-            gain = contrast(miou, {(row, level): 1, (over, level): -1})
-            yield Difference(dataset, row, over, level, clustered(gain), p_value(gain))
-
-
-def seconds_of(dataset: str, runs: Runs) -> list[Seconds]:
+def seconds_of(
+    scores: Mapping[Cell, pd.DataFrame], refine: Mapping[Cell, Mapping[str, float]], embed: Mapping[str, float]
+) -> list[Seconds]:
     """Of each seed, per tile, of the proposed model at the highest of the claims' levels, where that was run."""
-    embed, found = runs.embed[dataset], []
-    for cell in (cell for cell in runs.refine if cell == (dataset, PK.model, cell.seed, UNSEEN[-1])):
-        spent, tiles = runs.refine[cell], runs.scores[cell].groupby("tile")
+    found = []
+    for cell in (cell for cell in scores if (cell.model, cell.level) == (PK.model, UNSEEN[-1])):
+        spent, tiles = refine[cell], scores[cell].groupby("tile")
         found.append(
             Seconds(
                 encode=embed["seconds_per_tile"],
@@ -155,47 +88,52 @@ def seconds_of(dataset: str, runs: Runs) -> list[Seconds]:
     return found
 
 
-def _seeds_of(dataset: str, runs: Runs) -> list[int]:
-    return sorted({cell.seed for cell in runs.scores if cell.dataset == dataset})
+def table_lines(
+    dataset: str, scores: Mapping[Cell, pd.DataFrame], experiment: Experiment
+) -> Iterator[dict[str, object]]:
+    """The lines of tables.csv about a data set, from the scores of its cells."""
+    iterations = iterations_by_slice(scores, experiment)
+    first = next(iter(scores.values()))
+    size = {"objects": len(first), "tiles": first["tile"].nunique(), "slices": first["slice"].nunique()}
+    size["seeds"] = len({cell.seed for cell in scores})
+    for (row, level), sums in miou_by_slice(scores, experiment).items():
+        count = clustered(iterations[row.model, level]) if row.iterated else NO_ESTIMATE
+        of_row = {"dataset": dataset, "model": row.model, "iterated": row.iterated, "level": level}
+        yield of_row | columns("miou", clustered(sums)) | columns("mean_iterations", count) | size
 
 
-def csv_line(line: Line, measured: Measured) -> dict[str, object]:
-    """A line of tables.csv."""
-    objects, tiles, slices, seeds = measured.size
-    return {
-        "dataset": line.dataset,
-        "model": line.row.model,
-        "iterated": line.row.iterated,
-        "level": line.level,
-        **_columns("miou", line.miou),
-        **_columns("mean_iterations", line.iterations or Estimate(*[math.nan] * 4)),
-        "objects": objects,
-        "tiles": tiles,
-        "slices": slices,
-        "seeds": seeds,
-    }
+def difference_lines(dataset: str, miou: Mapping[tuple[Row, int], ClusterSums]) -> Iterator[dict[str, object]]:
+    """The lines of differences.csv about a data set: what a row gains over another, same objects and boxes.
+
+    Of every two rows that differ in one thing, the later less the earlier, at every level; ours follow the paper's.
+    """
+    rows = sorted(dict.fromkeys(row for row, _ in miou), key=lambda row: (row.iterated, row.model not in PAPER_MODELS))
+    for over, row in combinations(rows, 2):
+        if (over.model == row.model) == (over.iterated == row.iterated):
+            continue
+        for level in (level for each, level in miou if each == row):
+            gain = contrast(miou, {(row, level): 1, (over, level): -1})
+            yield {
+                "dataset": dataset,
+                "model": row.model,
+                "iterated": row.iterated,
+                "over_model": over.model,
+                "over_iterated": over.iterated,
+                "level": level,
+                **columns("gain", clustered(gain)),
+                "p": p_value(gain),
+            }
 
 
-def csv_difference(difference: Difference) -> dict[str, object]:
-    """A line of differences.csv."""
-    return {
-        "dataset": difference.dataset,
-        "model": difference.row.model,
-        "iterated": difference.row.iterated,
-        "over_model": difference.over.model,
-        "over_iterated": difference.over.iterated,
-        "level": difference.level,
-        **_columns("gain", difference.gain),
-        "p": difference.p,
-    }
+def claim_lines(dataset: str, figures: Figures, thresholds: Thresholds) -> Iterator[dict[str, object]]:
+    """The lines of claims.csv about a data set."""
+    for claim in CLAIMS:
+        says, verdict, because = decide(claim, figures, thresholds)
+        yield {"dataset": dataset, "claim": says, "verdict": verdict, "because": because}
 
 
-def csv_claim(dataset: str, claim: str, verdict: str, because: str) -> dict[str, object]:
-    """A line of claims.csv."""
-    return {"dataset": dataset, "claim": claim, "verdict": verdict, "because": because}
-
-
-def _columns(name: str, estimate: Estimate) -> dict[str, float]:
+def columns(name: str, estimate: Estimate) -> dict[str, object]:
+    """A figure's columns of a CSV: the value, its interval, its standard deviation over seeds."""
     return {
         name: estimate.value,
         f"{name}_low": estimate.low,
@@ -204,36 +142,8 @@ def _columns(name: str, estimate: Estimate) -> dict[str, float]:
     }
 
 
-def read_lines(csv: str | Path) -> list[Line]:
-    """What `csv_line` wrote."""
-    return [
-        Line(
-            line["dataset"],
-            Row(line["model"], line["iterated"]),
-            line["level"],
-            _estimate("miou", line),
-            _estimate("mean_iterations", line) if line["iterated"] else None,
-        )
-        for line in pd.read_csv(csv).to_dict("records")
-    ]
-
-
-def read_differences(csv: str | Path) -> list[Difference]:
-    """What `csv_difference` wrote."""
-    return [
-        Difference(
-            line["dataset"],
-            Row(line["model"], line["iterated"]),
-            Row(line["over_model"], line["over_iterated"]),
-            line["level"],
-            _estimate("gain", line),
-            line["p"],
-        )
-        for line in pd.read_csv(csv).to_dict("records")
-    ]
-
-
-def _estimate(name: str, line: Mapping[Any, Any]) -> Estimate:
+def estimate_of(line: Mapping[Any, Any], name: str) -> Estimate:
+    """The figure that `columns` wrote into a line."""
     return Estimate(line[name], line[f"{name}_low"], line[f"{name}_high"], line[f"{name}_sd"])
 
 

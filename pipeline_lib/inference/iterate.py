@@ -20,8 +20,8 @@ from pipeline_lib.inference.predictor import Boxes, Predictor
 from pipeline_lib.model.embeddings import Embeddings
 from pipeline_lib.runtime.device import clock, device
 
-# From boxes (N, 4), and the number of the object that each is of, ascending, to masks YX and predicted IoU (N).
 Ending = Literal["converged", "cycle", "empty", "cap"]
+# From boxes (N, 4), and the number of the object that each is of, ascending, to masks YX and predicted IoU (N).
 Predict = Callable[[Sequence[int], Boxes], tuple[Sequence[Mask], NDArray[np.float32]]]
 
 
@@ -42,7 +42,7 @@ class Iteration:
     box: NDArray[np.float32]  # (4,), as prompted
     mask: Mask  # YX
     predicted_iou: float
-    change_rate: float  # changed pixels per pixel of the box; NaN for the first pass
+    change_rate: float  # changed pixels per pixel of the box; NaN at iteration 0
 
 
 @dataclass
@@ -67,11 +67,13 @@ def iterate(predict: Predict, first: Sequence[Iteration], config: IterationConfi
     Returns each object's iterations in order, the first mask among them. Only objects that go on are predicted again.
     """
     histories = [[start] for start in first]
-    while active := [number for number, history in enumerate(histories) if ending(history, config) is None]:
+    active = [number for number, history in enumerate(histories) if ending(history, config) is None]
+    while active:
         boxes = np.stack([next_box(histories[number][-1].mask, config.largest_component) for number in active])
         for number, box, mask, iou in zip(active, boxes, *predict(active, boxes), strict=True):
             history = histories[number]
             history.append(Iteration(box, mask, float(iou), change_rate(mask, history[-1].mask, box)))
+        active = [number for number in active if ending(histories[number], config) is None]
     return histories
 
 

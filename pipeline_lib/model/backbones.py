@@ -76,7 +76,7 @@ def shapes_of(manifest: str | Path) -> tuple[Sam, Backbone]:
         WeightsError: the checkpoint is no longer the file that the manifest was written for.
     """
     backbone = Backbone.read(manifest)
-    if not backbone.is_unchanged():
+    if not backbone.is_unchanged(since=manifest):
         raise WeightsError(f"{backbone.checkpoint}: changed since {manifest} was written for it; run weights again")
     with on_meta_device():
         return build(backbone.name), backbone

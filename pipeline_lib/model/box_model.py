@@ -35,7 +35,7 @@ class ModelConfig:
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "ModelConfig":
-        """The model_config that a config or the head of a saved model describes."""
+        """What a config or the head of a saved model describes."""
         return cls(tuple(record["trains"]), Token(**record["token"]) if record["token"] else None)
 
 
@@ -89,7 +89,7 @@ class BoxModel(nn.Module):
         return decode(self.mask_decoder, images, prompts)
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        """What a model_config can train; the corner embeddings are those that SAM adds to a box's two corners."""
+        """What can be trained; the corner embeddings are those that SAM adds to a box's two corners."""
         corners = self.prompt_encoder.point_embeddings[2:4]
         return {
             "mask_decoder": list(self.mask_decoder.parameters()),
@@ -98,7 +98,7 @@ class BoxModel(nn.Module):
         }
 
     def set_trainable(self, model_config: ModelConfig) -> list[nn.Parameter]:
-        """Freeze all but the model_config's parts, and return the parameters of these."""
+        """Freeze all but the parts that are trained, and return their parameters."""
         self.requires_grad_(False)
         parts = self.parts()
         trained = [parameter for part in model_config.trains for parameter in parts[part]]
@@ -108,7 +108,7 @@ class BoxModel(nn.Module):
 
 
 def box_model(sam: Sam, model_config: ModelConfig) -> BoxModel:
-    """The backbone's own prompt encoder and mask decoder, not copies, with a new token if the model_config has one."""
+    """The backbone's own prompt encoder and mask decoder, not copies, with a new token if there is to be one."""
     token = None if model_config.token is None else DeviationToken(model_config.token, sam.prompt_encoder.embed_dim)
     return BoxModel(sam.prompt_encoder, sam.mask_decoder, token)
 

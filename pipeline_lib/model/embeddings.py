@@ -81,7 +81,7 @@ class Embeddings:
         """
         array, source = zarr.open_array(path, mode="r"), Store.open(store)
         found: dict[str, Any] = dict(array.attrs)
-        precision = found["precision"]  # nothing that is at hand says which it should be
+        precision = found.get("precision", "unknown")  # nothing that is at hand says which it should be
         expected = origin(source, Backbone.read(weights), precision, str(array.dtype), ())
         if differing := _differences(found, expected):
             raise StaleEmbeddingsError(f"{path}: made from something else; {differing}")

@@ -38,9 +38,9 @@ class Panel:
     @cached_property
     def png(self) -> str:
         """The mask, transparent where it is not, in a data URI."""
-        tile = Image.fromarray(self.mask.astype(np.uint8))
-        tile.putpalette([0, 0, 0, *self.colour])
-        return data_uri(tile, bits=1, transparency=bytes([0, OPACITY]))
+        image = Image.fromarray(self.mask.astype(np.uint8))
+        image.putpalette([0, 0, 0, *self.colour])
+        return data_uri(image, bits=1, transparency=bytes([0, OPACITY]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,8 +160,8 @@ def strip(shown: Example) -> Image.Image:
     return picture
 
 
-def data_uri(tile: Image.Image, **settings: int | bytes) -> str:
-    """A tile as PNG that a page can hold."""
+def data_uri(image: Image.Image, **settings: int | bytes) -> str:
+    """A image as PNG that a page can hold."""
     file = io.BytesIO()
-    tile.save(file, "png", optimize=True, **settings)
-    return "data:tile/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+    image.save(file, "png", optimize=True, **settings)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")

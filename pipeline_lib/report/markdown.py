@@ -1,13 +1,15 @@
 """The tables in Markdown, and what of them the page prints too."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import pandas as pd
 
 from pipeline_lib.evaluation.claims import PAPER_MODELS, PAPER_ROWS, PK, Figures, Row, signed, with_spread
 from pipeline_lib.evaluation.published import PUBLISHED
-from pipeline_lib.evaluation.statistics import FEW_SLICES, ClusterSums, Estimate
-from pipeline_lib.evaluation.summary import Difference, Experiment, Line, Measured, Runs
+from pipeline_lib.evaluation.statistics import AVERAGES, FEW_SLICES, ClusterSums, Estimate
+from pipeline_lib.evaluation.summary import Experiment, estimate_of
 
 SMALLEST_P = 0.001  # that is printed
 
@@ -27,68 +29,72 @@ are ours stand in differences.csv alone. Intervals and p are about other slices 
 than ten slices they are an indication."""
 
 
-def section(measured: Measured, experiment: Experiment) -> str:
-    """Markdown: heading, sizes, table, differences and claims of one data set."""
-    heading = experiment["datasets"][measured.dataset]
-    size = size_words(*measured.size[:3]) + "."
-    rows = table_rows(measured.lines, experiment)
+def document(tables: pd.DataFrame, differences: pd.DataFrame, claims: pd.DataFrame, experiment: Experiment) -> str:
+    """The file tables.md, from what the stage tables wrote as CSV."""
+    legend = LEGEND.format(average=AVERAGES[experiment["miou"]].words, seeds=seeds_words(experiment["seeds"]))
+    sections = []
+    for dataset in experiment["datasets"]:
+        lines, compared, decided = (table[table["dataset"] == dataset] for table in (tables, differences, claims))
+        sections.append(section(dataset, lines, compared, decided, experiment))
+    return "\n\n".join([legend, *sections]) + "\n"
+
+
+def section(
+    dataset: str, tables: pd.DataFrame, differences: pd.DataFrame, claims: pd.DataFrame, experiment: Experiment
+) -> str:
+    """Heading, sizes, table, differences and claims of one data set, from its lines of the CSV files."""
+    heading, levels = experiment["datasets"][dataset], list(map(str, experiment["levels"]))
+    size = size_words(tables) + "."
+    compared = ([pair, *shown] for pair, shown in paired(differences, experiment))
     return "\n\n".join(
         [
             f"## {heading['title']}",
             f"{size} In brackets: the paper's figures." if heading["published"] else size,
-            grid([["", "P", "K", *map(str, experiment["levels"])], *map(markdown_row, rows)]),
+            grid([["", "P", "K", *levels], *map(markdown_row, table_rows(dataset, tables, experiment))]),
             "Paired differences in mIoU, with interval and p:",
-            grid(
-                [
-                    ["", *map(str, experiment["levels"])],
-                    *([pair, *map(shown_difference, each)] for pair, each in pairs(measured.differences, experiment)),
-                ]
-            ),
-            grid([("Claim", "Verdict", "Because"), *measured.claims]),
+            grid([["", *levels], *compared]),
+            grid([("Claim", "Verdict", "Because"), *claims[["claim", "verdict", "because"]].to_numpy().tolist()]),
         ]
     )
 
 
-def size_words(objects: int, tiles: int, slices: int) -> str:
-    """How much was tested, and whether that is too little for an interval."""
+def size_words(tables: pd.DataFrame) -> str:
+    """How much of a data set was tested, and whether that is too little for an interval."""
+    objects, tiles, slices = tables.iloc[0][["objects", "tiles", "slices"]]
     few = ", so few that intervals are an indication" if slices < FEW_SLICES else ""
     return f"{objects} test objects in {tiles} tiles of {slices} slices{few}"
 
 
-class Shown(NamedTuple):
-    """A figure of the tables as text; empty where there is none."""
+def table_rows(dataset: str, tables: pd.DataFrame, experiment: Experiment) -> Iterator[dict[str, Any]]:
+    """The rows of a data set's table in their order, then iterations: title, prompt_tuned, iterated, figures by level.
 
-    value: str
-    sd: str
-    interval: str
-    paper: str
-
-
-class TableRow(NamedTuple):
-    """A row of the tables, with a figure for each level."""
-
-    title: str
-    prompt_tuned: bool
-    iterated: bool
-    figures: list[Shown]
-
-
-def table_rows(lines: list[Line], experiment: Experiment) -> Iterator[TableRow]:
-    """The rows in their order, those of the paper's models that it does not have after them, then iterations."""
-    models, levels = experiment["models"], experiment["levels"]
-    published = experiment["datasets"][lines[0].dataset]["published"]
+    Rows of the paper's models that it does not have stand behind the others.
+    """
+    published = experiment["datasets"][dataset]["published"]
     paper = PUBLISHED[published] if published else Figures({}, {})
-    own = {(line.row, line.level): line for line in lines}
-    for row in sorted(dict.fromkeys(line.row for line in lines), key=_added):
-        keys = [(row, level) for level in levels]
-        figures = [shown(own[key].miou, paper.miou.get(key), miou) for key in keys]
-        yield TableRow(row_title(row, experiment), models[row.model]["prompt_tuned"], row.iterated, figures)
-    counted = [model for model in models if not _added(Row(model, True))]
+    lines = {(Row(line["model"], line["iterated"]), line["level"]): line for line in tables.to_dict("records")}
+    levels = experiment["levels"]
+    for row in sorted(dict.fromkeys(row for row, _ in lines), key=_added):
+        yield {
+            "title": row_title(row, experiment),
+            "prompt_tuned": experiment["models"][row.model]["prompt_tuned"],
+            "iterated": row.iterated,
+            "figures": [
+                shown(estimate_of(lines[row, level], "miou"), paper.miou.get((row, level)), miou) for level in levels
+            ],
+        }
+    counted = [model for model in experiment["models"] if not _added(Row(model, True))]
     for model in counted:
-        title = "iterations" if counted == [PK.model] else f"iterations, {row_name(Row(model, False), experiment)}"
         printed = paper.iterations if model == PK.model else {}
-        counts = [(own[Row(model, True), level].iterations, printed.get(level)) for level in levels]
-        yield TableRow(title, False, False, [shown(ours, theirs, iterations) for ours, theirs in counts if ours])
+        counts = {level: estimate_of(lines[Row(model, True), level], "mean_iterations") for level in levels}
+        yield {
+            "title": "iterations"
+            if counted == [PK.model]
+            else f"iterations, {row_name(Row(model, False), experiment)}",
+            "prompt_tuned": False,
+            "iterated": False,
+            "figures": [shown(count, printed.get(level), iterations) for level, count in counts.items()],
+        }
 
 
 def _added(row: Row) -> bool:
@@ -96,53 +102,53 @@ def _added(row: Row) -> bool:
     return row.model in PAPER_MODELS and row not in PAPER_ROWS
 
 
-def markdown_row(row: TableRow) -> list[str]:
+def markdown_row(row: dict[str, Any]) -> list[str]:
     """One seed as in the paper, several as mean ± standard deviation [interval]; the paper's figure in brackets."""
     cells = []
-    for figure in row.figures:
-        parts = [
-            figure.value,
-            figure.sd,
-            figure.interval if figure.sd else "",
-            f"({figure.paper})" * bool(figure.paper),
-        ]
+    for figure in row["figures"]:
+        paper = f"({figure['paper']})" if figure["paper"] else ""
+        parts = [figure["value"], figure["sd"], figure["interval"] if figure["sd"] else "", paper]
         cells.append(" ".join(part for part in parts if part))
-    return [row.title, "✓" if row.prompt_tuned else "", "✓" if row.iterated else "", *cells]
+    return [row["title"], "✓" if row["prompt_tuned"] else "", "✓" if row["iterated"] else "", *cells]
 
 
 def row_title(row: Row, experiment: Experiment) -> str:
     """The model's title, marked where the paper has no such row."""
-    return experiment["models"][row.model]["title"] + ("" if row in PAPER_ROWS else " (ours)")
+    title: str = experiment["models"][row.model]["title"]
+    return title + ("" if row in PAPER_ROWS else " (ours)")
 
 
 def row_name(row: Row, experiment: Experiment) -> str:
     """The model's title with what the columns P and K say, as in "proposed P + K, τ 0.1"."""
     model = experiment["models"][row.model]
-    method, comma, setting = model["title"].partition(",")
-    return method + " P" * model["prompt_tuned"] + " + K" * row.iterated + comma + setting
+    method, comma, setting = str(model["title"]).partition(",")
+    return method + " P" * bool(model["prompt_tuned"]) + " + K" * row.iterated + comma + setting
 
 
-def pairs(differences: list[Difference], experiment: Experiment) -> Iterator[tuple[str, list[Difference]]]:
-    """What is compared, with its differences by level; of one data set.
+def paired(differences: pd.DataFrame, experiment: Experiment) -> Iterator[tuple[str, list[str]]]:
+    """What is compared, with its differences by level, from a data set's lines of differences.csv.
 
     Models that are not the paper's are compared with those that are: with each other they would fill pages.
     """
-    found = {(each.row, each.over, each.level): each for each in differences}
-    for row, over in dict.fromkeys((each.row, each.over) for each in differences):
-        if row.model != over.model and over.model not in PAPER_MODELS:
+    pair = ["model", "iterated", "over_model", "over_iterated"]
+    for key, lines in differences.groupby(pair, sort=False):
+        model, iterated, over_model, over_iterated = cast(tuple[str, bool, str, bool], key)
+        if model != over_model and over_model not in PAPER_MODELS:
             continue
+        row, over = Row(model, bool(iterated)), Row(over_model, bool(over_iterated))
+        by_level = {line["level"]: shown_difference(line) for line in lines.to_dict("records")}
         name = f"{row_name(row, experiment)} − {row_name(over, experiment)}"
-        yield name, [found[row, over, level] for level in experiment["levels"]]
+        yield name, [by_level[level] for level in experiment["levels"]]
 
 
-def shown(estimate: Estimate, paper: ClusterSums | None, form: Callable[[float], str]) -> Shown:
-    """A figure, ± its standard deviation, [its interval], and the paper's."""
-    return Shown(
-        form(estimate.value),
-        "" if math.isnan(estimate.sd) else f"± {form(estimate.sd)}",
-        interval(estimate, form),
-        "" if paper is None else form(float(paper.by_seed[0])),
-    )
+def shown(estimate: Estimate, paper: ClusterSums | None, form: Callable[[float], str]) -> dict[str, str]:
+    """A figure, ± its standard deviation, [its interval], and the paper's, as text; empty where there is none."""
+    return {
+        "value": form(estimate.value),
+        "sd": "" if math.isnan(estimate.sd) else f"± {form(estimate.sd)}",
+        "interval": interval(estimate, form),
+        "paper": "" if paper is None else form(float(paper.by_seed[0])),
+    }
 
 
 def interval(estimate: Estimate, form: Callable[[float], str]) -> str:
@@ -150,10 +156,10 @@ def interval(estimate: Estimate, form: Callable[[float], str]) -> str:
     return "" if math.isnan(estimate.low) else f"[{form(estimate.low)}, {form(estimate.high)}]"
 
 
-def shown_difference(difference: Difference) -> str:
+def shown_difference(line: Mapping[Any, Any]) -> str:
     """Such as +.0123 ± .0021 [+.0010, +.0236] p .031; without the spread, the interval and p where there are none."""
-    gain = difference.gain
-    return " ".join(part for part in (with_spread(gain), interval(gain, signed), shown_p(difference.p)) if part)
+    gain = estimate_of(line, "gain")
+    return " ".join(part for part in (with_spread(gain), interval(gain, signed), shown_p(line["p"])) if part)
 
 
 def shown_p(p: float) -> str:
@@ -179,9 +185,8 @@ def iterations(count: float) -> str:
     return f"{count:.2f}"
 
 
-def seeds_words(runs: Runs) -> str:
+def seeds_words(seeds: Sequence[int]) -> str:
     """What the tables say of their seeds."""
-    seeds = sorted({cell.seed for cell in runs.scores})
     if len(seeds) == 1:
         return f"of one seed ({seeds[0]})"
-    return f"means ± standard deviations over {len(seeds)} seeds ({', '.join(map(str, seeds))})"
+    return f"means ± standard deviations over {len(seeds)} seeds ({', '.join(map(str, sorted(seeds)))})"

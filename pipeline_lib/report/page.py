@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 from markupsafe import Markup
@@ -16,10 +16,10 @@ from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.paths import Cell, Training
 from pipeline_lib.evaluation.claims import Figures, Row
 from pipeline_lib.evaluation.published import PUBLISHED
-from pipeline_lib.evaluation.summary import Experiment, read_differences, read_lines
+from pipeline_lib.evaluation.summary import Experiment
 from pipeline_lib.report.charts import CHARTS, Chart, ChartData, svg
 from pipeline_lib.report.examples import BUDGET, Example, browsed, example, telling
-from pipeline_lib.report.markdown import TableRow, pairs, row_name, shown_difference, size_words, table_rows
+from pipeline_lib.report.markdown import paired, row_name, size_words, table_rows
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
@@ -48,7 +48,7 @@ class DataSet:
     @property
     def title(self) -> str:
         """Of the config."""
-        return self.experiment["datasets"][self.cell.dataset]["title"]
+        return str(self.experiment["datasets"][self.cell.dataset]["title"])
 
     @property
     def published(self) -> bool:
@@ -58,24 +58,21 @@ class DataSet:
     @property
     def size(self) -> str:
         """Objects, tiles and seeds."""
-        line = self.own("tables").iloc[0]
-        seeds = f"{line['seeds']} seed{'s' if line['seeds'] > 1 else ''}"
-        return f"{size_words(line['objects'], line['tiles'], line['slices'])}; {seeds}"
+        seeds = len(self.experiment["seeds"])
+        return f"{size_words(self.own('tables'))}; {seeds} seed{'s' if seeds > 1 else ''}"
 
     def own(self, csv: str) -> pd.DataFrame:
         """The lines of a CSV that are about this data set."""
         table = pd.read_csv(self.csvs[csv])
         return table[table["dataset"] == self.cell.dataset]
 
-    def rows(self) -> Iterator[TableRow]:
+    def rows(self) -> Iterator[dict[str, Any]]:
         """Of the table."""
-        lines = [line for line in read_lines(self.csvs["tables"]) if line.dataset == self.cell.dataset]
-        return table_rows(lines, self.experiment)
+        return table_rows(self.cell.dataset, self.own("tables"), self.experiment)
 
     def differences(self) -> Iterator[tuple[str, list[str]]]:
         """The names of pairs of rows and their differences by level."""
-        own = [each for each in read_differences(self.csvs["differences"]) if each.dataset == self.cell.dataset]
-        return ((name, [shown_difference(each) for each in by_level]) for name, by_level in pairs(own, self.experiment))
+        return paired(self.own("differences"), self.experiment)
 
     def claims(self) -> list[dict[str, str]]:
         """The verdicts."""

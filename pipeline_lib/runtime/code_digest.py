@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from pipeline_lib.runtime.hashing import file_digest, key_of
+
 LIBRARY = Path(__file__).parents[1]
 
 
 def code_digest(module: str) -> str:
     """blake2b-128, in hexadecimal, of a module of this library and of all of its modules that it imports, at any depth.
 
-    Comments, docstrings and the layout of lines do not count, nor do other packages. A template that a module names
-    and that lies beside it does.
+    Comments, docstrings and the layout of lines do not count, nor do other packages. A file that a module names and
+    that lies beside it does: a template, shipped weights.
     """
     digest = hashlib.blake2b(digest_size=16)
     for path in sorted(closure(module)):
@@ -60,10 +62,10 @@ def _source_digest(path: Path) -> str:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             del node.body[0]
-    words = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
-    templates = sorted({word for word in words if word.endswith(".j2") and (path.parent / word).exists()})
-    parts = [ast.dump(tree), *((path.parent / name).read_text() for name in templates)]
-    return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
+    words = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    beside = {file.name: file for file in path.parent.iterdir() if file.is_file() and file.suffix != ".py"}
+    files = [file_digest(beside[name]) for name in sorted(words & beside.keys())]
+    return key_of(ast.unparse(tree), files)  # `ast.dump` differs between Python's versions
 
 
 def _tree(path: Path) -> ast.Module:

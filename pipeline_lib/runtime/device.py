@@ -66,7 +66,7 @@ def multiplies_bfloat16() -> bool:
     """
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return torch.backends.cpu.get_cpu_capability() != "AVX2" and bool(NATIVE & processor_flags())
+    return torch.backends.cpu.get_cpu_capability() not in ("AVX2", "DEFAULT") and bool(NATIVE & processor_flags())
 
 
 def processor_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> set[str]:

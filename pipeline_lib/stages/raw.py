@@ -12,7 +12,7 @@ from pipeline_lib.data.volumes import check_size, check_split, check_volume
 from pipeline_lib.runtime.atomic import atomic
 
 
-def raw(*, manifest: str, dataset: dict[str, Any], files: Sequence[str] = ()) -> None:
+def raw(*, manifest: str, dataset: dict[str, Any], times: int = 0, files: Sequence[str] = ()) -> None:
     """Bring the data set's files and write down where its volumes are.
 
     Args:
@@ -21,6 +21,7 @@ def raw(*, manifest: str, dataset: dict[str, Any], files: Sequence[str] = ()) ->
             the folder `name` there.
         dataset: The data set's section of the configuration: `source`, `volumes` and `grey_range` are used. Paths of
             volumes are relative to the source's folder, ranges of slices half-open.
+        times: How often files were brought again because some were gone; kept beside the manifest.
         files: A user's own files. Not used here: the rule lists them so that a changed file is noticed.
 
     Raises:
@@ -31,6 +32,8 @@ def raw(*, manifest: str, dataset: dict[str, Any], files: Sequence[str] = ()) ->
     volumes = [check_volume(folder, volume, dataset["grey_range"]) for volume in dataset["volumes"]]
     check_size(volumes)
     check_split(volumes)
+    with atomic(Path(manifest).with_name(".times")) as partial:
+        partial.write_text(f"{times}\n")
     with atomic(manifest) as partial:
         brought = [] if dataset["source"]["kind"] == "path" else _files_within(volumes, folder)
         partial.write_text(json.dumps({"files": brought, "volumes": volumes}, indent=2) + "\n")

@@ -13,7 +13,7 @@ def score(*, store: str, boxes: str, iterations: str, scores: str) -> None:
     """Write a CSV with one row for each test object (`COLUMNS`), sorted by tile and object.
 
     `iou` is of the deviated box's mask, `iou_iterated` of the iterated one, both at the tile's own resolution;
-    `iterations` counts repeated predictions and is at least 1, as in the paper's tables. The foreground's IoU is of an
+    `iterations` counts repeated predictions and is at least 1, as in the paper's tables. The foreground's IoU is of a
     tile's masks together with its objects together, the same for all objects of the tile.
 
     Raises:

@@ -1,25 +1,24 @@
-"""Stage tables: the scores of all cells of the experiment to the paper's tables and a verdict on each of its claims.
-
-Its figures are made in `measured`; here is what is printed of them, in tables.md as in the report.
-"""
+"""Stage tables: the scores of all cells to the paper's tables and a verdict on each of its claims."""
 
 from pathlib import Path
 
 import pandas as pd
 
 from pipeline_lib.data.paths import Cell
-from pipeline_lib.evaluation.statistics import AVERAGES
+from pipeline_lib.evaluation.claims import PK, Figures, Thresholds
 from pipeline_lib.evaluation.summary import (
     Experiment,
-    Runs,
-    csv_claim,
-    csv_difference,
-    csv_line,
-    measure,
+    check_objects,
+    claim_lines,
+    difference_lines,
+    iterations_by_slice,
+    miou_by_slice,
     read_json,
+    seconds_of,
+    table_lines,
     write_csv,
 )
-from pipeline_lib.report.markdown import LEGEND, section, seeds_words
+from pipeline_lib.report.markdown import document
 from pipeline_lib.runtime.atomic import atomic
 
 
@@ -53,21 +52,22 @@ def tables(
     Raises:
         DataError: cells of a data set are of different test objects.
     """
-    runs = Runs(
-        {Cell.of(path): pd.read_csv(path) for path in scores},
-        {Cell.of(path): read_json(path) for path in timings},
-        {Path(path).stem: read_json(path) for path in embed_timings},
-    )
-    measured = [measure(dataset, runs, experiment) for dataset in experiment["datasets"]]
-    with atomic(csv) as partial:
-        write_csv((csv_line(line, each) for each in measured for line in each.lines), partial)
-    with atomic(differences) as partial:
-        write_csv((csv_difference(line) for each in measured for line in each.differences), partial)
-    with atomic(claims) as partial:
-        write_csv((csv_claim(each.dataset, *claim) for each in measured for claim in each.claims), partial)
+    cells = {Cell.of(path): pd.read_csv(path) for path in scores}
+    refine = {Cell.of(path): read_json(path) for path in timings}
+    embed = {Path(path).stem: read_json(path) for path in embed_timings}
+    lines: dict[str, list[dict[str, object]]] = {csv: [], differences: [], claims: []}
+    for dataset in experiment["datasets"]:
+        of_dataset = {cell: table for cell, table in cells.items() if cell.dataset == dataset}
+        check_objects(of_dataset)
+        miou, iterations = miou_by_slice(of_dataset, experiment), iterations_by_slice(of_dataset, experiment)
+        proposed = {level: sums for (model, level), sums in iterations.items() if model == PK.model}
+        figures = Figures(miou, proposed, seconds_of(of_dataset, refine, embed[dataset]))
+        lines[csv] += table_lines(dataset, of_dataset, experiment)
+        lines[differences] += difference_lines(dataset, miou)
+        lines[claims] += claim_lines(dataset, figures, Thresholds(**experiment["claims"]))
+    for path, own in lines.items():
+        with atomic(path) as partial:
+            write_csv(own, partial)
     with atomic(markdown) as partial:
-        sections = [
-            LEGEND.format(average=AVERAGES[experiment["miou"]].words, seeds=seeds_words(runs)),
-            *(section(each, experiment) for each in measured),
-        ]
-        partial.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+        written = [pd.read_csv(path) for path in (csv, differences, claims)]  # what people read is what files say
+        partial.write_text(document(written[0], written[1], written[2], experiment), encoding="utf-8")

@@ -17,7 +17,7 @@ class TrainConfig:
     objects_per_tile: int
     learning_rate: float
     weight_decay: float
-    warmup_steps: int  # steps
+    warmup_steps: int
     grad_clip: float
     unrolled_iterations: int  # of a step, after its first prediction, that have a loss as well
     largest_component: bool  # what an unrolled iteration's box is drawn around; as in `IterationConfig`

@@ -45,7 +45,7 @@ class Batch:
 
 
 def draw_boxes(rng: Generator, exact: NDArray[np.float32], train_config: TrainConfig) -> NDArray[np.float32]:
-    """Boxes (N, 4) of the train_config's looseness, not yet cut at the tile's border."""
+    """Boxes (N, 4) of the training's looseness, not yet cut at the tile's border."""
     shares = np.divide(train_config.shares, np.sum(train_config.shares))
     levels = rng.choice(train_config.levels, len(exact), p=shares)
     return deviate(exact, levels, rng.random((len(exact), 4)), train_config.deviation)

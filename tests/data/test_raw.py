@@ -145,7 +145,7 @@ def test_a_users_files_are_left_where_they_are(lab):
         "shape": [6, 20, 30],
         "split": {"train": [0, 3], "test": [3, 6]},
     }
-    assert [file.name for file in lab.out.iterdir()] == ["manifest.json"]
+    assert {file.name for file in lab.out.iterdir()} == {"manifest.json", ".times"}
     (lab.folder / "labels.tif").touch()
     assert lab.run()[0]["files"] == files
     tifffile.imwrite(lab.folder / "labels.tif", LABELS[::-1])

@@ -62,6 +62,7 @@ def test_the_crop_is_what_is_seen_with_a_margin_at_its_own_resolution(shown: Exa
     assert (shown.width, shown.height) == (6 + 2 * 10, 5 + 2 * 10)
     assert shown.panels[0].box == (10, 10, 3, 5)
     assert shown.panels[2].mask.sum() == 30
+    assert shown.png.startswith("data:image/png;base64,")
     with urlopen(shown.png) as file:
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(file.read()))), shown.crop)
 

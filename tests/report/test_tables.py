@@ -101,7 +101,7 @@ def run(
         csv=str(csv),
         differences=str(folder / "differences.csv"),
         claims=str(folder / "claims.csv"),
-        experiment=experiment,
+        experiment=experiment | {"seeds": list(seeds)},
     )
     return markdown.read_text(encoding="utf-8"), pd.read_csv(csv)
 

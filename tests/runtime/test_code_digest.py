@@ -16,7 +16,7 @@ LIBRARY = digests.LIBRARY
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the library, to be edited."""
     copy = tmp_path / "pipeline_lib"
-    shutil.copytree(LIBRARY, copy, ignore=shutil.ignore_patterns("*.safetensors", "__pycache__"))
+    shutil.copytree(LIBRARY, copy, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(digests, "LIBRARY", copy)
     return copy
 
@@ -73,3 +73,13 @@ def test_what_a_module_imports_at_any_depth_is_its_code(changed, library: Path) 
 def test_the_pages_template_is_code_of_the_report_alone(changed) -> None:
     assert changed("report", "report/report.html.j2", "<title>LooseBox", "<title>Loose Box")
     assert not changed("tables", "report/report.html.j2", "<title>Loose Box", "<title>LooseBox")
+
+
+def test_shipped_weights_are_code_of_what_loads_them(library: Path) -> None:
+    before = [code_digest(f"pipeline_lib.stages.{stage}") for stage in ("weights", "score")]
+    with (library / "model/micro.safetensors").open("ab") as file:
+        file.write(b"more")
+    digests._source_digest.cache_clear()
+    weights, score = (code_digest(f"pipeline_lib.stages.{stage}") for stage in ("weights", "score"))
+    assert weights != before[0]
+    assert score == before[1]

@@ -64,13 +64,6 @@ def experiment():
     }
 
 
-def checkpoint():
-    """The backbone's checkpoint where it is a file already, so that a change of it is noticed."""
-    name, given = config["backbone"]["name"], config["backbone"]["checkpoint"]
-    shipped = Path(workflow.basedir) / f"pipeline_lib/model/{name}.safetensors"
-    return given or (shipped if shipped.exists() else [])
-
-
 def training_of(name):
     """All that decides a training but data set and seed; an unused mix must not train again."""
     model = config["models"][name]
@@ -123,17 +116,13 @@ def growing(amount):
     return lambda wildcards, attempt: amount * attempt
 
 
-def forget_incomplete(dataset):
-    """Remove a manifest whose files are not all there, as Snakemake, which knows of the manifest alone, would trust it."""
-    manifest = Path(config["results"]) / "raw" / dataset / "manifest.json"
-    if manifest.exists():
-        files = json.loads(manifest.read_text()).get("files", [])
-        gone = [name for name in files if not (manifest.parent / name).exists()]
-        if gone:
-            logger.info(f"{manifest.parent / gone[0]} is gone: stage raw brings {dataset} again")
-            manifest.unlink()
+def times_brought(wildcards):
+    """How often the stage raw is to have brought a data set's files: once more than it has, where one of them is gone.
 
-
-if workflow.is_main_process:
-    for name in config["experiment"]["datasets"]:
-        forget_incomplete(name)
+    Snakemake knows of the manifest alone. As a param of the rule this redoes it, and is then the same until the next loss.
+    """
+    folder = Path(config["results"]) / "raw" / wildcards.dataset
+    counter, manifest = folder / ".times", folder / "manifest.json"
+    times = int(counter.read_text()) if counter.exists() else 0
+    files = json.loads(manifest.read_text()).get("files", []) if manifest.exists() else []
+    return times + (not all((folder / name).exists() for name in files))

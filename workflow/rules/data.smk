@@ -13,6 +13,7 @@ rule raw:
         "../../envs/pipeline.yaml"
     params:
         code=code_of("raw"),
+        times=times_brought,
         dataset=dataset_keys("source", "volumes", "grey_range"),
     script:
         "../scripts/stage.py"

@@ -1,6 +1,6 @@
 rule weights:
     input:
-        checkpoint(),  # unnamed: the stage finds it by itself
+        config["backbone"]["checkpoint"] or [],  # unnamed: the stage finds it by itself
     output:
         manifest="<results>/weights/manifest.json",
     log:
