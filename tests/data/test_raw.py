@@ -79,6 +79,7 @@ def lab(tmp_path):
 def test_the_lab_layout_is_a_folder_of_grey_slices_and_one_of_instances(tmp_path):
     ((images, labels),) = generate(tmp_path, "lab")
     assert sorted(str(f.relative_to(tmp_path)) for f in tmp_path.rglob("*.*")) == [
+        ".times",
         *(f"images/{index:04}.png" for index in range(3)),
         *(f"labels/{index:04}.tif" for index in range(3)),
         "manifest.json",
