@@ -22,7 +22,7 @@ BUDGET = 1_000_000  # bytes of a data set's grid, past which it takes no further
 PREDICTED, TRUE = (64, 150, 255), (255, 196, 0)  # RGB, on grey tiles of either theme
 PROMPT = (255, 157, 46)
 OPACITY = 120  # of 255
-STRIP_HEIGHT, LABEL, GAP = 200, 48, 12  # pixels of a picture of its own, about
+STRIP_HEIGHT, LABEL_HEIGHT, LABEL_WIDTH, GAP = 200, 48, 80, 12  # pixels of a picture of its own, about
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,8 +142,8 @@ def strip(shown: Example) -> Image.Image:
     """The iterations side by side as one picture, enlarged by a whole number."""
     scale = max(1, round(STRIP_HEIGHT / shown.height))
     width, height = shown.width * scale, shown.height * scale
-    step = max(width, LABEL) + GAP
-    picture = Image.new("RGB", (step * len(shown.panels) + GAP, height + LABEL), "white")
+    step = max(width, LABEL_WIDTH) + GAP
+    picture = Image.new("RGB", (step * len(shown.panels) + GAP, height + LABEL_HEIGHT), "white")
     for index, panel in enumerate(shown.panels):
         tint = np.where(panel.mask[..., None], OPACITY / 255, 0)
         pixels = shown.crop[..., None] * (1 - tint) + np.array(panel.colour) * tint
