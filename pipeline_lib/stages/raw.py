@@ -16,12 +16,12 @@ def raw(*, manifest: str, dataset: dict[str, Any], times: int = 0, files: Sequen
     """Bring the data set's files and write down where its volumes are.
 
     Args:
-        manifest: The JSON file to write: the files that were brought, and each volume with a digest of its files.
-            Generated and downloaded files come to its folder, and a downloaded `name.zip` that is to be unpacked into
-            the folder `name` there.
+        manifest: The JSON file to write: each volume with a digest of its files. Generated and downloaded files come to
+            its folder, a downloaded `name.zip` that is to be unpacked into the folder `name` there; `brought.json` lists
+            them.
         dataset: The data set's section of the configuration: `source`, `volumes` and `grey_range` are used. Paths of
             volumes are relative to the source's folder, ranges of slices half-open.
-        times: How often files were brought again because some were gone; kept beside the manifest.
+        times: How often files were brought again because some were gone; kept in `brought.json`.
         files: A user's own files. Not used here: the rule lists them so that a changed file is noticed.
 
     Raises:
@@ -32,11 +32,13 @@ def raw(*, manifest: str, dataset: dict[str, Any], times: int = 0, files: Sequen
     volumes = [check_volume(folder, volume, dataset["grey_range"]) for volume in dataset["volumes"]]
     check_size(volumes)
     check_split(volumes)
-    with atomic(Path(manifest).with_name(".times")) as partial:
-        partial.write_text(f"{times}\n")
-    with atomic(manifest) as partial:
-        brought = [] if dataset["source"]["kind"] == "path" else _files_within(volumes, folder)
-        partial.write_text(json.dumps({"files": brought, "volumes": volumes}, indent=2) + "\n")
+    brought = [] if dataset["source"]["kind"] == "path" else _files_within(volumes, folder)
+    for path, content in (
+        (Path(manifest).with_name("brought.json"), {"times": times, "files": brought}),
+        (Path(manifest), {"volumes": volumes}),
+    ):
+        with atomic(path) as partial:
+            partial.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def _files_within(volumes: list[dict[str, Any]], folder: Path) -> list[str]:

@@ -140,7 +140,7 @@ def test_a_changed_data_set_leaves_the_others_alone(finished: Path) -> None:
 @pytest.fixture
 def edited(finished: Path, tmp_path: Path) -> Callable[[str, str, str], dict[str, int]]:
     """The jobs that the finished experiment plans after an edit of a file of the library, in a copy of the project."""
-    for name in ("Snakefile", "config.yaml", "workflow", "pipeline_lib", "profiles", "slurm"):
+    for name in ("Snakefile", "config.yaml", "workflow", "pipeline_lib", "profiles", "slurm", "envs"):
         source, target = ROOT / name, tmp_path / name
         shutil.copytree(source, target) if source.is_dir() else shutil.copy2(source, target)
     (tmp_path / "overlay.yaml").write_text(yaml.safe_dump(SMALL))
@@ -152,7 +152,9 @@ def edited(finished: Path, tmp_path: Path) -> Callable[[str, str, str], dict[str
         base = [sys.executable, "-m", "snakemake", "-n", "-s", f"{tmp_path}/Snakefile", "-d", str(finished)]
         files = [str(tmp_path / "config.yaml"), str(tmp_path / "overlay.yaml")]
         env = os.environ | {"PYTHONPATH": str(tmp_path)}
-        shown = subprocess.run([*base, "--configfile", *files], env=env, capture_output=True, text=True, check=False)
+        run = [*base, "--configfile", *files]
+        # from the copy, as `python -m` imports from where it is called
+        shown = subprocess.run(run, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
         return planned_jobs(shown)
 
     return plan

@@ -121,8 +121,8 @@ def times_brought(wildcards):
 
     Snakemake knows of the manifest alone. As a param of the rule this redoes it, and is then the same until the next loss.
     """
-    folder = Path(config["results"]) / "raw" / wildcards.dataset
-    counter, manifest = folder / ".times", folder / "manifest.json"
-    times = int(counter.read_text()) if counter.exists() else 0
-    files = json.loads(manifest.read_text()).get("files", []) if manifest.exists() else []
-    return times + (not all((folder / name).exists() for name in files))
+    record = Path(config["results"]) / "raw" / wildcards.dataset / "brought.json"
+    if not record.exists():
+        return 0
+    brought = json.loads(record.read_text())
+    return brought["times"] + (not all((record.parent / name).exists() for name in brought["files"]))
