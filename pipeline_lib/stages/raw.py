@@ -17,8 +17,8 @@ def raw(*, manifest: str, dataset: dict[str, Any], times: int = 0, files: Sequen
 
     Args:
         manifest: The JSON file to write: each volume with a digest of its files. Generated and downloaded files come to
-            its folder, a downloaded `name.zip` that is to be unpacked into the folder `name` there; `brought.json` lists
-            them.
+            its folder, a downloaded `name.zip` that is to be unpacked into the folder `name` there; `brought.json`
+            lists them.
         dataset: The data set's section of the configuration: `source`, `volumes` and `grey_range` are used. Paths of
             volumes are relative to the source's folder, ranges of slices half-open.
         times: How often files were brought again because some were gone; kept in `brought.json`.
