@@ -16,11 +16,7 @@ from scipy.ndimage import find_objects
 
 XYXY = ["x0", "y0", "x1", "y1"]  # columns of a box, wherever boxes are stored
 COLUMNS = ("tile", "object", "split", *XYXY, "area")
-
-
 OUTWARD = np.array([-1, -1, 1, 1])  # the direction in which each edge of XYXY leaves the box
-
-
 NEGATIVE = {"both": 0.5, "grow": 0.0, "shrink": 1.0}  # the share of draws that mean −
 
 

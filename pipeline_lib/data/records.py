@@ -50,7 +50,7 @@ def read_record(path: str | Path) -> Any:
     Raises:
         WeightsError: the file is not such a model.
     """
-    with safe_open(path, "pt") as file:
+    with safe_open(path, "np") as file:  # of another framework it would import that
         metadata = file.metadata() or {}
     if "loosebox" not in metadata:
         raise WeightsError(f"{path}: expected a model of the stage train, which records its backbone and config")
@@ -58,8 +58,6 @@ def read_record(path: str | Path) -> Any:
 
 
 RECORD = b"loosebox"  # metadata of a table of iterations, JSON: `model`, the digest of its file; `precision` by stage
-
-
 SCHEMA = pa.schema(
     {
         "tile": pa.int32(),

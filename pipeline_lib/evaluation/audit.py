@@ -19,23 +19,11 @@ from pipeline_lib.evaluation.statistics import DECIMALS
 from pipeline_lib.runtime.hashing import file_digest
 
 BOXES_OF_LABELS = "boxes are those of the labels"
-
-
 SEPARATE_SPLITS = "no tile is in two splits"
-
-
 OWN_MODELS = "models are those of their rows"
-
-
 OWN_ITERATIONS = "masks are of their row's model"
-
-
 OWN_PROMPTS = "prompts are those of their seed, level and deviation"
-
-
 ONE_PRECISION = "all rows and levels are of one precision"
-
-
 OWN_SCORES = "scores are those of their masks"
 
 

@@ -13,17 +13,9 @@ from pipeline_lib.evaluation.scores import KEYS
 from pipeline_lib.evaluation.statistics import ClusterSums, clustered
 
 QUARTILES = (0.25, 0.5, 0.75)
-
-
 WORST = 10  # objects of a data set and model that are listed
-
-
 SAME_SIZE = 1e-3  # of the exact box's area: a box's coordinates are float32
-
-
 UNCHANGED = "of the right size"  # the direction of no deviation
-
-
 HISTORY = [*KEYS, "iteration", *XYXY, "change_rate", "ended"]
 
 

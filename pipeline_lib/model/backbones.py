@@ -83,11 +83,7 @@ def shapes_of(manifest: str | Path) -> tuple[Sam, Backbone]:
 
 
 SHIPPED = {"micro": Path(__file__).with_name("micro.safetensors")}
-
-
 META = "https://dl.fbaipublicfiles.com/segment_anything"
-
-
 RELEASED = {  # url, checksum; each is a pickle, which `read_tensors` does not execute
     "vit_b": (f"{META}/sam_vit_b_01ec64.pth", "xxh128:6923c33df3637b6a922d7682bfc9a86b"),
     "vit_l": (f"{META}/sam_vit_l_0b3195.pth", "xxh128:a82beb3c660661e3dd38d999cc860e9a"),

@@ -12,8 +12,6 @@ from pipeline_lib.evaluation.statistics import AVERAGES, FEW_SLICES, ClusterSums
 from pipeline_lib.evaluation.summary import Experiment, estimate_of
 
 SMALLEST_P = 0.001  # that is printed
-
-
 LEGEND = """\
 # Tables
 

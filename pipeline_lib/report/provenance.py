@@ -15,8 +15,6 @@ import torch
 from pipeline_lib.evaluation.summary import read_json
 
 PACKAGES = ("loosebox", "numpy", "pandas", "scipy", "torch", "segment-anything-py", "zarr", "snakemake", "matplotlib")
-
-
 STAGES = ("raw", "convert", "boxes", "weights", "embed", "train", "refine", "score", "audit", "tables", "analysis")
 
 
