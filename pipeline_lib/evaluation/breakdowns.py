@@ -10,7 +10,7 @@ from pipeline_lib.data.boxes import XYXY, read_boxes
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.paths import Cell
 from pipeline_lib.evaluation.scores import KEYS
-from pipeline_lib.evaluation.statistics import ClusterSums, clustered
+from pipeline_lib.evaluation.statistics import estimate
 
 QUARTILES = (0.25, 0.5, 0.75)
 WORST = 10  # objects of a data set and model that are listed
@@ -67,27 +67,27 @@ def group_lines(key: tuple[Any, ...], cell: pd.DataFrame) -> Iterator[dict[str, 
     """Lines of the groups of a data set, model and level."""
     dataset, model, level = key
     ordered = cell.sort_values("area")
-    parts = [("all", "all", cell)]
+    groups = [("all", "all", cell)]
     for by in ("size", "direction", "border"):
-        parts += [(by, str(group), part) for group, part in ordered.groupby(by, sort=False)]
-    for by, group, part in parts:
-        by_slice = part.groupby("slice")["gain"]
-        gain = clustered(ClusterSums(np.array([by_slice.sum()]), np.array(by_slice.size(), np.float64)))
+        groups += [(by, str(group), members) for group, members in ordered.groupby(by, sort=False)]
+    for by, group, members in groups:
+        by_slice = members.assign(seed="all").groupby(["seed", "slice"])["gain"]
+        gain = estimate(by_slice.agg(["sum", "size"]).rename(columns={"size": "n"}))
         yield {
             "dataset": dataset,
             "model": model,
             "level": level,
             "by": by,
             "group": group,
-            "objects": part.groupby(KEYS).ngroups,
-            "miou": part["iou"].mean(),
-            "miou_iterated": part["iou_iterated"].mean(),
+            "objects": members.groupby(KEYS).ngroups,
+            "miou": members["iou"].mean(),
+            "miou_iterated": members["iou_iterated"].mean(),
             "gain": gain.value,
             "gain_low": gain.low,
             "gain_high": gain.high,
-            "worse": (part["gain"] < 0).mean(),
-            "capped": part["capped"].mean(),
-            "mean_iterations": part["iterations"].mean(),
+            "worse": (members["gain"] < 0).mean(),
+            "capped": members["capped"].mean(),
+            "mean_iterations": members["iterations"].mean(),
         }
 
 

@@ -1,9 +1,12 @@
-"""Every figure of the tables with its interval, paired differences and verdicts, as the CSV files of stage tables."""
+"""Every figure of the tables with its interval, paired differences and verdicts, as the CSV files of stage tables.
+
+Scores of objects become sums by slice, once for all; every figure, difference and verdict is made from these.
+"""
 
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
@@ -11,9 +14,10 @@ import pandas as pd
 
 from pipeline_lib.data.paths import Cell
 from pipeline_lib.errors import DataError
-from pipeline_lib.evaluation.claims import CLAIMS, PAPER_MODELS, PK, UNSEEN, Figures, Row, Seconds, Thresholds, decide
+from pipeline_lib.evaluation.claims import CLAIMS, UNSEEN, decide
+from pipeline_lib.evaluation.published import PAPER_MODELS, PK, Row
 from pipeline_lib.evaluation.scores import KEYS
-from pipeline_lib.evaluation.statistics import ClusterSums, Estimate, clustered, contrast, p_value, tally
+from pipeline_lib.evaluation.statistics import Estimate, estimate, p_value, sums_of, weighted_sum
 
 NO_ESTIMATE = Estimate(*[math.nan] * 4)
 
@@ -29,122 +33,127 @@ class Experiment(TypedDict):
     miou: Literal["object", "tile", "foreground"]
 
 
-def miou_by_slice(scores: Mapping[Cell, pd.DataFrame], experiment: Experiment) -> dict[tuple[Row, int], ClusterSums]:
-    """MIoU of every row and level, from the scores of one data set's cells."""
-    return {
-        (Row(model, iterated), level): tally(tables, column, experiment["miou"])
-        for (model, level), tables in _of_seeds(scores, experiment).items()
-        for iterated, column in ((False, "iou"), (True, "iou_iterated"))
-    }
-
-
-def iterations_by_slice(
-    scores: Mapping[Cell, pd.DataFrame], experiment: Experiment
-) -> dict[tuple[str, int], ClusterSums]:
-    """Iterations of every model and level, from the scores of one data set's cells."""
-    return {key: tally(tables, "iterations") for key, tables in _of_seeds(scores, experiment).items()}
-
-
-def _of_seeds(scores: Mapping[Cell, pd.DataFrame], experiment: Experiment) -> dict[tuple[str, int], list[pd.DataFrame]]:
-    """The scores of each model and level, a table for each seed."""
-    found: dict[tuple[str, int], list[pd.DataFrame]] = {
-        (model, level): [] for model in experiment["models"] for level in experiment["levels"]
-    }
-    for cell in sorted(scores, key=lambda cell: cell.seed):
-        found[cell.model, cell.level].append(scores[cell])
-    return found
-
-
-def check_objects(scores: Mapping[Cell, pd.DataFrame]) -> None:
-    """Rows, seeds and levels of a data set are compared object by object.
+def read_scores(paths: Iterable[str]) -> dict[Cell, pd.DataFrame]:
+    """The stage score's tables by cell.
 
     Raises:
-        DataError: two cells are not of the same test objects.
+        DataError: two cells of a data set, which are compared object by object, are not of the same test objects.
     """
-    (first, table), *others = scores.items()
-    for cell, other in others:
-        if not table[KEYS].equals(other[KEYS]):
+    scores = {Cell.of(path): pd.read_csv(path) for path in paths}
+    first_cells: dict[str, Cell] = {}
+    for cell, table in scores.items():
+        first = first_cells.setdefault(cell.dataset, cell)
+        if not table[KEYS].equals(scores[first][KEYS]):
             raise DataError(
-                f"scores: expected the same test objects in all cells of {first.dataset}; "
-                f"{'/'.join(map(str, first))} has {len(table)}, {'/'.join(map(str, cell))} {len(other)} or others"
+                f"scores: expected the same test objects in all cells of {cell.dataset}; "
+                f"{'/'.join(map(str, first))} has {len(scores[first])}, "
+                f"{'/'.join(map(str, cell))} {len(table)} or others"
             )
+    return scores
 
 
-def seconds_of(
-    scores: Mapping[Cell, pd.DataFrame], refine: Mapping[Cell, Mapping[str, float]], embed: Mapping[str, float]
-) -> list[Seconds]:
-    """Of each seed, per tile, of the proposed model at the highest of the claims' levels, where that was run."""
-    found = []
-    for cell in (cell for cell in scores if (cell.model, cell.level) == (PK.model, UNSEEN[-1])):
-        spent, tiles = refine[cell], scores[cell].groupby("tile")
-        found.append(
-            Seconds(
-                encode=embed["seconds_per_tile"],
-                first=spent["first_seconds"] / spent["tiles"],
-                repeated=spent["repeated_seconds"] / spent["tiles"],
-                iterations=float(tiles["iterations"].max().mean()),
-            )
-        )
-    return found
+def sums_by_slice(scores: Mapping[Cell, pd.DataFrame], miou: str) -> pd.DataFrame:
+    """The sums of every figure, of which `statistics` makes estimates.
+
+    Args:
+        scores: of all cells.
+        miou: what weighs alike in an mIoU: an `object`, a `tile` by the mean of its objects, or a tile's `foreground`.
+
+    Returns:
+        `sum` and `n` by dataset, figure (`miou` without and with iteration; `iterations` with it), model, iterated,
+        level, seed and slice, sorted.
+    """
+    prefix, alike = "foreground_" if miou == "foreground" else "", KEYS if miou == "object" else ["tile"]
+    figures = [("miou", False, f"{prefix}iou", alike), ("miou", True, f"{prefix}iou_iterated", alike)]
+    figures.append(("iterations", True, "iterations", KEYS))
+    sums = {}
+    for (dataset, model, seed, level), table in scores.items():  # one by one: its digits are not to depend on others
+        for figure, iterated, column, units in figures:
+            by_slice = table.groupby(["slice", *units])[column].mean().groupby("slice")
+            sums[dataset, figure, model, iterated, level, seed] = by_slice.agg(["sum", "size"])
+    names = ["dataset", "figure", "model", "iterated", "level", "seed"]
+    return pd.concat(sums, names=names).rename(columns={"size": "n"}).sort_index()
+
+
+def seconds_per_tile(
+    scores: Mapping[Cell, pd.DataFrame], timings: Iterable[str], embed_timings: Iterable[str]
+) -> pd.DataFrame:
+    """Mean seconds of one tile of the proposed model at the highest of the claims' levels, where that was run.
+
+    Args:
+        scores: of all cells.
+        timings: `…/{dataset}/{model}/{seed}/{level}.json` of stage refine.
+        embed_timings: `…/{dataset}.json` of stage embed.
+
+    Returns:
+        A line for each dataset and seed: seconds to `encode` it, for the `first` masks and the `repeated` ones, and
+        `iterations`, the repeated predictions of a tile's slowest object: so often would an uncached encoder run again.
+    """
+    encode = {Path(path).stem: read_json(path)["seconds_per_tile"] for path in embed_timings}
+    lines = []
+    for cell, path in ((Cell.of(path), path) for path in timings):
+        if (cell.model, cell.level) == (PK.model, UNSEEN[-1]):
+            spent = read_json(path)
+            first, repeated = (spent[f"{name}_seconds"] / spent["tiles"] for name in ("first", "repeated"))
+            slowest = scores[cell].groupby("tile")["iterations"].max().mean()
+            lines.append((cell.dataset, cell.seed, encode[cell.dataset], first, repeated, slowest))
+    return pd.DataFrame(lines, columns=["dataset", "seed", "encode", "first", "repeated", "iterations"])
 
 
 def table_lines(
-    dataset: str, scores: Mapping[Cell, pd.DataFrame], experiment: Experiment
+    scores: Mapping[Cell, pd.DataFrame], sums: pd.DataFrame, experiment: Experiment
 ) -> Iterator[dict[str, object]]:
-    """The lines of tables.csv about a data set, from the scores of its cells."""
-    iterations = iterations_by_slice(scores, experiment)
-    first = next(iter(scores.values()))
-    size = {"objects": len(first), "tiles": first["tile"].nunique(), "slices": first["slice"].nunique()}
-    size["seeds"] = len({cell.seed for cell in scores})
-    for (row, level), sums in miou_by_slice(scores, experiment).items():
-        count = clustered(iterations[row.model, level]) if row.iterated else NO_ESTIMATE
-        of_row = {"dataset": dataset, "model": row.model, "iterated": row.iterated, "level": level}
-        yield of_row | columns("miou", clustered(sums)) | columns("mean_iterations", count) | size
+    """The lines of tables.csv."""
+    for dataset in experiment["datasets"]:
+        tested = next(table for cell, table in scores.items() if cell.dataset == dataset)
+        size = {"objects": len(tested), "tiles": tested["tile"].nunique(), "slices": tested["slice"].nunique()}
+        size["seeds"] = len(experiment["seeds"])
+        for model, level, iterated in product(experiment["models"], experiment["levels"], (False, True)):
+            miou = estimate(sums_of(sums, dataset, "miou", model, iterated, level))
+            count = NO_ESTIMATE
+            if iterated:
+                count = estimate(sums_of(sums, dataset, "iterations", model, True, level))
+            row = {"dataset": dataset, "model": model, "iterated": iterated, "level": level}
+            yield row | columns("miou", miou) | columns("mean_iterations", count) | size
 
 
-def difference_lines(dataset: str, miou: Mapping[tuple[Row, int], ClusterSums]) -> Iterator[dict[str, object]]:
-    """The lines of differences.csv about a data set: what a row gains over another, same objects and boxes.
+def difference_lines(sums: pd.DataFrame, experiment: Experiment) -> Iterator[dict[str, object]]:
+    """The lines of differences.csv: what a row gains over another, same objects and boxes.
 
     Of every two rows that differ in one thing, the later less the earlier, at every level; ours follow the paper's.
     """
-    rows = sorted(dict.fromkeys(row for row, _ in miou), key=lambda row: (row.iterated, row.model not in PAPER_MODELS))
-    for over, row in combinations(rows, 2):
-        if (over.model == row.model) == (over.iterated == row.iterated):
-            continue
-        for level in (level for each, level in miou if each == row):
-            gain = contrast(miou, {(row, level): 1, (over, level): -1})
-            yield {
-                "dataset": dataset,
-                "model": row.model,
-                "iterated": row.iterated,
-                "over_model": over.model,
-                "over_iterated": over.iterated,
-                "level": level,
-                **columns("gain", clustered(gain)),
-                "p": p_value(gain),
-            }
+    models = sorted(experiment["models"], key=lambda model: model not in PAPER_MODELS)
+    rows = [Row(model, iterated) for iterated in (False, True) for model in models]
+    pairs = [
+        (over, row)
+        for over, row in combinations(rows, 2)
+        if (over.model == row.model) != (over.iterated == row.iterated)
+    ]
+    for dataset, (over, row), level in product(experiment["datasets"], pairs, experiment["levels"]):
+        gain = weighted_sum(sums_of(sums, dataset, "miou"), {(*row, level): 1, (*over, level): -1})
+        yield {
+            "dataset": dataset,
+            "model": row.model,
+            "iterated": row.iterated,
+            "over_model": over.model,
+            "over_iterated": over.iterated,
+            "level": level,
+            **columns("gain", estimate(gain)),
+            "p": p_value(gain),
+        }
 
 
-def claim_lines(dataset: str, figures: Figures, thresholds: Thresholds) -> Iterator[dict[str, object]]:
-    """The lines of claims.csv about a data set."""
-    for claim in CLAIMS:
-        says, verdict, because = decide(claim, figures, thresholds)
-        yield {"dataset": dataset, "claim": says, "verdict": verdict, "because": because}
+def claim_lines(sums: pd.DataFrame, seconds: pd.DataFrame, experiment: Experiment) -> Iterator[dict[str, object]]:
+    """The lines of claims.csv."""
+    bars = experiment["claims"]
+    for dataset, claim in product(experiment["datasets"], CLAIMS):
+        verdict, because = decide(claim, sums_of(sums, dataset), seconds[seconds["dataset"] == dataset], bars)
+        yield {"dataset": dataset, "claim": claim.format_map(bars), "verdict": verdict, "because": because}
 
 
-def columns(name: str, estimate: Estimate) -> dict[str, object]:
+def columns(name: str, figure: Estimate) -> dict[str, float]:
     """A figure's columns of a CSV: the value, its interval, its standard deviation over seeds."""
-    return {
-        name: estimate.value,
-        f"{name}_low": estimate.low,
-        f"{name}_high": estimate.high,
-        f"{name}_sd": estimate.sd,
-    }
-
-
-def estimate_of(line: Mapping[Any, Any], name: str) -> Estimate:
-    """The figure that `columns` wrote into a line."""
-    return Estimate(line[name], line[f"{name}_low"], line[f"{name}_high"], line[f"{name}_sd"])
+    return {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high, f"{name}_sd": figure.sd}
 
 
 def write_csv(lines: Iterable[Mapping[str, object]], path: Path) -> None:

@@ -8,8 +8,9 @@ import io
 import math
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -19,8 +20,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from pipeline_lib.data.paths import Cell
 from pipeline_lib.evaluation.breakdowns import UNCHANGED
-from pipeline_lib.evaluation.claims import Figures, Row
+from pipeline_lib.evaluation.published import Row
 
 SIZE = (4.5, 3.3)  # inches of 72 points: text of 10 points stays legible on a telephone
 PALETTE = {  # on light pages, on dark ones
@@ -66,33 +68,40 @@ MANY = 10  # objects whose quartiles are worth a point
 
 
 @dataclass(frozen=True)
-class ChartData:
-    """What is known of one data set: the tables that other stages wrote, its own lines only."""
+class Results:
+    """What is known of one data set: its lines of the CSV files, and what the paper printed, empty where it did not."""
 
-    titles: dict[str, str]  # of models
-    lead: str  # the model that charts of a single one show
-    paper: Figures  # empty where nothing is published
+    cell: Cell  # whose objects are shown; charts of a single model show this one's
+    models: dict[str, str]  # titles by name
+    paper: Mapping[Row, Mapping[int, float]]  # mIoU by level
+    paper_iterations: Mapping[int, float]
     tables: pd.DataFrame
     differences: pd.DataFrame
+    claims: pd.DataFrame
     groups: pd.DataFrame
     changes: pd.DataFrame
+    worst: pd.DataFrame
     curves: pd.DataFrame  # loss curves with the columns model and seed
 
     @property
     def crowded(self) -> bool:
         """Whether the bands of all models would hide each other."""
-        return len(self.titles) > FEW
+        return len(self.models) > FEW
 
     @property
-    def top(self) -> int:
-        """The highest level of deviation."""
-        return int(self.tables["level"].max())
+    def levels(self) -> list[int]:
+        """Of deviation, per cent, ascending."""
+        return sorted(set(self.tables["level"]))
 
     def miou_limits(self) -> tuple[float, float]:
-        """What the two charts of mIoU have in common, so that they can be compared."""
-        printed = [float(tally.by_seed[0]) for tally in self.paper.miou.values()]
+        """What the charts of mIoU have in common, so that they can be compared."""
+        printed = [figure for by_level in self.paper.values() for figure in by_level.values()]
         known = np.concatenate([self.tables[["miou", "miou_low", "miou_high"]].to_numpy().ravel(), printed])
         return float(np.nanmin(known)) - 0.01, float(np.nanmax(known)) + 0.01
+
+
+Draw = Callable[[Results, Axes], None]
+Curve = tuple[str, pd.DataFrame, Mapping[int, float]]  # label, lines of a CSV, what the paper printed by level
 
 
 class Chart(NamedTuple):
@@ -101,30 +110,29 @@ class Chart(NamedTuple):
     name: str
     title: str
     says: str
-    draw: Callable[[ChartData, Axes], None]
+    draw: Draw
     bands: str = "with 95 % bands"  # what else is to be seen
     of_all: bool = False  # a line for each model, without bands where these are many
     has_paper: bool = False  # the paper's curves too, where there are any
 
-    def words(self, view: ChartData) -> str:
+    def words(self, results: Results) -> str:
         """What is to be seen."""
-        bands = f", {self.bands}" if self.bands and not (self.of_all and view.crowded) else ""
-        return self.says + bands + ("; the paper's dashed" if self.has_paper and view.paper.miou else "")
+        bands = f", {self.bands}" if self.bands and not (self.of_all and results.crowded) else ""
+        return self.says + bands + ("; the paper's dashed" if self.has_paper and results.paper else "")
 
 
-def svg(chart: Chart, view: ChartData, salt: str, title: str = "") -> str:
+def svg(chart: Chart, results: Results, title: str = "") -> str:
     """The chart as an SVG document whose colours follow the reader's; the same figures give the same bytes.
 
     Args:
         chart: what to draw.
-        view: of which data set.
-        salt: a word of the data set's own.
+        results: of which data set.
         title: to stand above the chart where no page says it.
     """
-    with mpl.rc_context(STYLE | {"svg.hashsalt": f"{salt} {chart.name}"}):
+    with mpl.rc_context(STYLE | {"svg.hashsalt": f"{results.cell.dataset} {chart.name}"}):
         figure = Figure(figsize=SIZE, layout="constrained")
         axes = figure.add_subplot()
-        chart.draw(view, axes)
+        chart.draw(results, axes)
         handles, labels = axes.get_legend_handles_labels()
         if len(labels) > 1:
             columns = next((number for letters, number in LEGENDS.items() if max(map(len, labels)) <= letters), 1)
@@ -137,7 +145,7 @@ def svg(chart: Chart, view: ChartData, salt: str, title: str = "") -> str:
             figure.suptitle("\n".join(lines), x=0.02, ha="left", fontsize=11)
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return themed(file.getvalue(), chart.words(view))
+    return themed(file.getvalue(), chart.words(results))
 
 
 def themed(document: str, says: str) -> str:
@@ -166,125 +174,115 @@ def _rows(table: pd.DataFrame, **values: object) -> pd.DataFrame:
     return table[chosen].sort_values("level", kind="stable")
 
 
-def _line(axes: Axes, index: int, label: str, x: Sequence[float], bands: pd.DataFrame, *, bare: bool = False) -> None:
-    """A line of the first column with a band of the next two, unless these are to be left out."""
+def _line(
+    axes: Axes,
+    index: int,
+    label: str,
+    x: Sequence[Any] | pd.Series | pd.Index,
+    table: pd.DataFrame,
+    column: str,
+    bare: bool = False,
+) -> None:
+    """A line of a column, with a band of its `_low` and `_high` if there are any and they are not to be left out."""
     colour = COLOURS[index % len(COLOURS)]
-    y, low, high = bands.to_numpy(np.float64).T
     marker = MARKERS[index % len(MARKERS)]
     width = max(1.4, 3.4 - 0.8 * index)  # lines that lie on each other all remain visible
-    axes.plot(x, y, color=colour, marker=marker, label=label, linewidth=width)
-    if not (bare or np.isnan(low).all()):
-        axes.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
+    axes.plot(x, table[column], color=colour, marker=marker, label=label, linewidth=width)
+    if not bare and f"{column}_low" in table and table[f"{column}_low"].notna().any():
+        axes.fill_between(x, table[f"{column}_low"], table[f"{column}_high"], color=colour, alpha=0.13, linewidth=0)
 
 
-def _paper(axes: Axes, index: int, label: str, points: dict[int, float]) -> None:
-    """The paper's curve: dashed, without markers."""
-    if points:
-        colour = COLOURS[index % len(COLOURS)]
-        axes.plot(
-            list(points), list(points.values()), color=colour, linestyle=(0, (3, 2.5)), linewidth=1.4, label=label
-        )
+def _by_level(axes: Axes, curves: Sequence[Curve], column: str, ylabel: str) -> None:
+    """A column of all curves by level, without bands where these would hide each other; the paper's are dashed."""
+    for index, (label, lines, printed) in enumerate(curves):
+        _line(axes, index, label, lines["level"], lines, column, bare=len(curves) > FEW)
+        if printed:
+            paper: dict[str, Any] = {
+                "color": COLOURS[index % len(COLOURS)],
+                "linestyle": (0, (3, 2.5)),
+                "linewidth": 1.4,
+            }
+            axes.plot(list(printed), list(printed.values()), label=f"{label}, paper", **paper)
+    levels = set().union(*(lines["level"] for _, lines, _ in curves))
+    axes.set(xlabel=DEVIATION, ylabel=ylabel, xticks=sorted(levels))
 
 
-def _miou(iterated: bool) -> Callable[[ChartData, Axes], None]:
-    def draw(view: ChartData, axes: Axes) -> None:
-        for index, (model, title) in enumerate(view.titles.items()):
-            row = _rows(view.tables, model=model, iterated=iterated)
-            bands = row[["miou", "miou_low", "miou_high"]]
-            _line(axes, index, title, row["level"].tolist(), bands, bare=view.crowded)
-            _paper(axes, index, f"{title}, paper", _printed(view, Row(model, iterated)))
-        axes.set(xlabel=DEVIATION, ylabel="mIoU", ylim=view.miou_limits(), xticks=sorted(set(view.tables["level"])))
-
-    return draw
+def _mious(results: Results, axes: Axes, rows: Iterable[tuple[str, Row]]) -> None:
+    curves = [(label, _rows(results.tables, **row._asdict()), results.paper.get(row, {})) for label, row in rows]
+    _by_level(axes, curves, "miou", "mIoU")
+    axes.set(ylim=results.miou_limits())
 
 
-def _method(view: ChartData, axes: Axes) -> None:
-    ends = {False: "first mask", True: "iterated (K)"}
-    for index, (iterated, label) in enumerate(ends.items()):
-        row = _rows(view.tables, model=view.lead, iterated=iterated)
-        _line(axes, index, label, row["level"].tolist(), row[["miou", "miou_low", "miou_high"]])
-        _paper(axes, index, f"{label}, paper", _printed(view, Row(view.lead, iterated)))
-    axes.set(xlabel=DEVIATION, ylabel="mIoU", ylim=view.miou_limits(), xticks=sorted(set(view.tables["level"])))
+def _method(results: Results, axes: Axes) -> None:
+    model = results.cell.model
+    _mious(results, axes, [("first mask", Row(model, False)), ("iterated (K)", Row(model, True))])
 
 
-def _printed(view: ChartData, wanted: Row) -> dict[int, float]:
-    """The paper's mIoU of a row by level."""
-    return {level: float(tally.by_seed[0]) for (row, level), tally in view.paper.miou.items() if row == wanted}
+def _models(results: Results, axes: Axes, iterated: bool) -> None:
+    _mious(results, axes, [(title, Row(model, iterated)) for model, title in results.models.items()])
 
 
-def _gains(view: ChartData, axes: Axes) -> None:
-    for index, (model, title) in enumerate(view.titles.items()):
-        gains = _rows(view.differences, model=model, over_model=model)
-        bands = gains[["gain", "gain_low", "gain_high"]]
-        _line(axes, index, title, gains["level"].tolist(), bands, bare=view.crowded)
+def _gains(results: Results, axes: Axes) -> None:
+    models = results.models.items()
+    curves: list[Curve] = [
+        (title, _rows(results.differences, model=name, over_model=name), {}) for name, title in models
+    ]
+    _by_level(axes, curves, "gain", "gain in mIoU")
     axes.axhline(0, color=INK, linewidth=1)
-    axes.set(xlabel=DEVIATION, ylabel="gain in mIoU", xticks=sorted(set(view.tables["level"])))
 
 
-def _iterations(view: ChartData, axes: Axes) -> None:
-    for index, (model, title) in enumerate(view.titles.items()):
-        row = _rows(view.tables, model=model, iterated=True)
-        bands = row[["mean_iterations", "mean_iterations_low", "mean_iterations_high"]]
-        _line(axes, index, title, row["level"].tolist(), bands, bare=view.crowded)
-        if model == view.lead:
-            printed = {level: float(tally.by_seed[0]) for level, tally in view.paper.iterations.items()}
-            _paper(axes, index, f"{title}, paper", printed)
-    axes.set(xlabel=DEVIATION, ylabel="repeated predictions", xticks=sorted(set(view.tables["level"])))
+def _iterations(results: Results, axes: Axes) -> None:
+    printed = {results.cell.model: results.paper_iterations}
+    curves = [
+        (title, _rows(results.tables, model=model, iterated=True), printed.get(model, {}))
+        for model, title in results.models.items()
+    ]
+    _by_level(axes, curves, "mean_iterations", "repeated predictions")
 
 
-def _changes(view: ChartData, axes: Axes) -> None:
-    levels = sorted(set(view.tables["level"]))
+def _changes(results: Results, axes: Axes) -> None:
+    levels = results.levels
     for index, level in enumerate(sorted({levels[0], levels[len(levels) // 2], levels[-1]})):
-        rates = _rows(view.changes, model=view.lead, level=level).query("objects >= @MANY")
-        bands = rates[["change_rate", "change_rate_low", "change_rate_high"]]
-        _line(axes, index, f"at {level} %", rates["iteration"].tolist(), bands)
+        rates = _rows(results.changes, model=results.cell.model, level=level).query("objects >= @MANY")
+        _line(axes, index, f"at {level} %", rates["iteration"], rates, "change_rate")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="iteration", ylabel="change rate: median, quartiles", ylim=(0, None))
 
 
-def _curve(column: str, words: str) -> Callable[[ChartData, Axes], None]:
-    def draw(view: ChartData, axes: Axes) -> None:
-        for index, (model, title) in enumerate(view.titles.items()):
-            runs = view.curves[view.curves["model"] == model].groupby("epoch")[column]
-            if not len(runs):  # with the weights of another model
-                continue
-            bands = pd.DataFrame({"mean": runs.mean(), "low": runs.min(), "high": runs.max()}).dropna()
-            _line(axes, index, title, bands.index.tolist(), bands, bare=view.crowded)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set(xlabel="epoch", ylabel=words, xlim=(-0.4, view.curves["epoch"].max() + 0.4))
-
-    return draw
+def _training(results: Results, axes: Axes, column: str, ylabel: str) -> None:
+    for index, (model, title) in enumerate(results.models.items()):
+        seeds = results.curves[results.curves["model"] == model].groupby("epoch")[column]
+        if not len(seeds):  # with the weights of another model
+            continue
+        columns = {column: seeds.mean(), f"{column}_low": seeds.min(), f"{column}_high": seeds.max()}
+        lines = pd.DataFrame(columns).dropna()
+        _line(axes, index, title, lines.index, lines, column, results.crowded)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(xlabel="epoch", ylabel=ylabel, xlim=(-0.4, results.curves["epoch"].max() + 0.4))
 
 
-def _sizes(view: ChartData, axes: Axes) -> None:
-    groups = _rows(view.groups, model=view.lead, level=view.top, by="size")
-    empty = pd.DataFrame({"low": np.nan, "high": np.nan}, index=groups.index)
+def _sizes(results: Results, axes: Axes) -> None:
+    top = results.levels[-1]
+    groups = _rows(results.groups, model=results.cell.model, level=top, by="size")
     places = list(range(len(groups)))
-    _line(axes, 0, "first mask", places, pd.concat([groups["miou"], empty], axis=1))
-    _line(axes, 1, "iterated", places, pd.concat([groups["miou_iterated"], empty], axis=1))
-    axes.set(xlabel="area, pixels", ylabel=f"mIoU at {view.top} %", xticks=places, xticklabels=groups["group"])
+    for index, (column, label) in enumerate({"miou": "first mask", "miou_iterated": "iterated"}.items()):
+        _line(axes, index, label, places, groups, column)
+    axes.set(xlabel="area, pixels", ylabel=f"mIoU at {top} %", xticks=places, xticklabels=groups["group"])
 
 
-def _gains_of_groups(by: str, label: str) -> Callable[[ChartData, Axes], None]:
-    def draw(view: ChartData, axes: Axes) -> None:
-        groups = _rows(view.groups, model=view.lead, by=by)
-        groups = groups[groups["group"] != UNCHANGED]
-        for index, group in enumerate(sorted(set(groups["group"]))):
-            own = groups[groups["group"] == group]
-            _line(axes, index, label + group, own["level"].tolist(), own[["gain", "gain_low", "gain_high"]])
-        axes.axhline(0, color=INK, linewidth=1)
-        axes.set(xlabel=DEVIATION, ylabel="gain in mIoU by K", xticks=sorted(set(groups["level"])))
-
-    return draw
+def _gains_of_groups(results: Results, axes: Axes, by: str, label: str) -> None:
+    groups = _rows(results.groups, model=results.cell.model, by=by).groupby("group")
+    curves: list[Curve] = [(f"{label}{group}", lines, {}) for group, lines in groups if group != UNCHANGED]
+    _by_level(axes, curves, "gain", "gain in mIoU by K")
+    axes.axhline(0, color=INK, linewidth=1)
 
 
-def _harm(view: ChartData, axes: Axes) -> None:
-    groups = _rows(view.groups, model=view.lead, by="all")
+def _harm(results: Results, axes: Axes) -> None:
+    groups = _rows(results.groups, model=results.cell.model, by="all")
     for index, (column, label) in enumerate(
         {"worse": "made worse by K", "capped": "hit the cap on iterations"}.items()
     ):
-        band = pd.DataFrame({"y": groups[column], "low": np.nan, "high": np.nan})
-        _line(axes, index, label, groups["level"].tolist(), band)
+        _line(axes, index, label, groups["level"], groups, column)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set(xlabel=DEVIATION, ylabel="share of objects", ylim=(0, None), xticks=groups["level"].tolist())
 
@@ -301,7 +299,7 @@ CHARTS = (
         "miou",
         "First masks of all models",
         "mIoU of each model's first masks against the boxes' deviation",
-        _miou(iterated=False),
+        partial(_models, iterated=False),
         of_all=True,
         has_paper=True,
     ),
@@ -309,7 +307,7 @@ CHARTS = (
         "miou_iterated",
         "Iterated masks of all models",
         "mIoU of each model's iterated masks against the boxes' deviation",
-        _miou(iterated=True),
+        partial(_models, iterated=True),
         of_all=True,
         has_paper=True,
     ),
@@ -353,19 +351,19 @@ CHARTS = (
         "direction",
         "By direction of the deviation",
         "What iteration gains for boxes that are too large and too small",
-        _gains_of_groups("direction", "box "),
+        partial(_gains_of_groups, by="direction", label="box "),
     ),
     Chart(
         "border",
         "By place in the tile",
         "What iteration gains for objects that their tile's border cuts and for those inside",
-        _gains_of_groups("border", ""),
+        partial(_gains_of_groups, by="border", label=""),
     ),
     Chart(
         "loss",
         "Training loss",
         "Training loss by epoch, mean over seeds",
-        _curve("train_loss", "loss"),
+        partial(_training, column="train_loss", ylabel="loss"),
         bands="with their range",
         of_all=True,
     ),
@@ -373,7 +371,7 @@ CHARTS = (
         "validation",
         "Validation",
         "mIoU on the validation split by epoch, of which the best one's weights are kept, mean over seeds",
-        _curve("validation_miou", "validation mIoU"),
+        partial(_training, column="validation_miou", ylabel="validation mIoU"),
         bands="with their range",
         of_all=True,
     ),

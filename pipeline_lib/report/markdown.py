@@ -2,16 +2,21 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 
-from pipeline_lib.evaluation.claims import PAPER_MODELS, PAPER_ROWS, PK, Figures, Row, signed, with_spread
-from pipeline_lib.evaluation.published import PUBLISHED
-from pipeline_lib.evaluation.statistics import AVERAGES, FEW_SLICES, ClusterSums, Estimate
-from pipeline_lib.evaluation.summary import Experiment, estimate_of
+from pipeline_lib.evaluation.claims import signed, with_spread
+from pipeline_lib.evaluation.published import ITERATIONS, MIOU, PAPER_MODELS, PAPER_ROWS, PK, Row
+from pipeline_lib.evaluation.statistics import FEW_SLICES
+from pipeline_lib.evaluation.summary import Experiment
 
 SMALLEST_P = 0.001  # that is printed
+AVERAGES = {  # by the config's `miou`
+    "object": "mean over the test objects",
+    "tile": "mean over the test tiles of their objects' mean",
+    "foreground": "mean over the test tiles, all objects of one taken together,",
+}
 LEGEND = """\
 # Tables
 
@@ -27,28 +32,28 @@ are ours stand in differences.csv alone. Intervals and p are about other slices 
 than ten slices they are an indication."""
 
 
-def document(tables: pd.DataFrame, differences: pd.DataFrame, claims: pd.DataFrame, experiment: Experiment) -> str:
+def document(experiment: Experiment, tables: pd.DataFrame, differences: pd.DataFrame, claims: pd.DataFrame) -> str:
     """The file tables.md, from what the stage tables wrote as CSV."""
-    legend = LEGEND.format(average=AVERAGES[experiment["miou"]].words, seeds=seeds_words(experiment["seeds"]))
-    sections = []
-    for dataset in experiment["datasets"]:
-        lines, compared, decided = (table[table["dataset"] == dataset] for table in (tables, differences, claims))
-        sections.append(section(dataset, lines, compared, decided, experiment))
+    legend = LEGEND.format(average=AVERAGES[experiment["miou"]], seeds=seeds_words(experiment["seeds"]))
+    sections = [
+        section(dataset, experiment, *(table[table["dataset"] == dataset] for table in (tables, differences, claims)))
+        for dataset in experiment["datasets"]
+    ]
     return "\n\n".join([legend, *sections]) + "\n"
 
 
 def section(
-    dataset: str, tables: pd.DataFrame, differences: pd.DataFrame, claims: pd.DataFrame, experiment: Experiment
+    dataset: str, experiment: Experiment, tables: pd.DataFrame, differences: pd.DataFrame, claims: pd.DataFrame
 ) -> str:
     """Heading, sizes, table, differences and claims of one data set, from its lines of the CSV files."""
     heading, levels = experiment["datasets"][dataset], list(map(str, experiment["levels"]))
     size = size_words(tables) + "."
-    compared = ([pair, *shown] for pair, shown in paired(differences, experiment))
+    compared = ([pair, *texts] for pair, texts in paired(experiment, differences))
     return "\n\n".join(
         [
             f"## {heading['title']}",
             f"{size} In brackets: the paper's figures." if heading["published"] else size,
-            grid([["", "P", "K", *levels], *map(markdown_row, table_rows(dataset, tables, experiment))]),
+            grid([["", "P", "K", *levels], *map(markdown_row, table_rows(dataset, experiment, tables))]),
             "Paired differences in mIoU, with interval and p:",
             grid([["", *levels], *compared]),
             grid([("Claim", "Verdict", "Because"), *claims[["claim", "verdict", "because"]].to_numpy().tolist()]),
@@ -63,35 +68,33 @@ def size_words(tables: pd.DataFrame) -> str:
     return f"{objects} test objects in {tiles} tiles of {slices} slices{few}"
 
 
-def table_rows(dataset: str, tables: pd.DataFrame, experiment: Experiment) -> Iterator[dict[str, Any]]:
+def table_rows(dataset: str, experiment: Experiment, tables: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """The rows of a data set's table in their order, then iterations: title, prompt_tuned, iterated, figures by level.
 
     Rows of the paper's models that it does not have stand behind the others.
     """
-    published = experiment["datasets"][dataset]["published"]
-    paper = PUBLISHED[published] if published else Figures({}, {})
+    published, models = experiment["datasets"][dataset]["published"], experiment["models"]
     lines = {(Row(line["model"], line["iterated"]), line["level"]): line for line in tables.to_dict("records")}
-    levels = experiment["levels"]
+
+    def figures(row: Row, name: str, form: Callable[[float], str], paper: Mapping[int, float]) -> list[dict[str, str]]:
+        return [texts(lines[row, level], name, form, paper.get(level)) for level in experiment["levels"]]
+
     for row in sorted(dict.fromkeys(row for row, _ in lines), key=_added):
         yield {
             "title": row_title(row, experiment),
-            "prompt_tuned": experiment["models"][row.model]["prompt_tuned"],
+            "prompt_tuned": models[row.model]["prompt_tuned"],
             "iterated": row.iterated,
-            "figures": [
-                shown(estimate_of(lines[row, level], "miou"), paper.miou.get((row, level)), miou) for level in levels
-            ],
+            "figures": figures(row, "miou", miou, MIOU.get(published, {}).get(row, {})),
         }
-    counted = [model for model in experiment["models"] if not _added(Row(model, True))]
+    counted = [model for model in models if not _added(Row(model, True))]
     for model in counted:
-        printed = paper.iterations if model == PK.model else {}
-        counts = {level: estimate_of(lines[Row(model, True), level], "mean_iterations") for level in levels}
+        name = f"iterations, {row_name(Row(model, False), experiment)}"
+        paper = ITERATIONS.get(published, {}) if model == PK.model else {}
         yield {
-            "title": "iterations"
-            if counted == [PK.model]
-            else f"iterations, {row_name(Row(model, False), experiment)}",
+            "title": "iterations" if counted == [PK.model] else name,
             "prompt_tuned": False,
             "iterated": False,
-            "figures": [shown(count, printed.get(level), iterations) for level, count in counts.items()],
+            "figures": figures(Row(model, True), "mean_iterations", iterations, paper),
         }
 
 
@@ -105,8 +108,8 @@ def markdown_row(row: dict[str, Any]) -> list[str]:
     cells = []
     for figure in row["figures"]:
         paper = f"({figure['paper']})" if figure["paper"] else ""
-        parts = [figure["value"], figure["sd"], figure["interval"] if figure["sd"] else "", paper]
-        cells.append(" ".join(part for part in parts if part))
+        words = [figure["value"], figure["sd"], figure["interval"] if figure["sd"] else "", paper]
+        cells.append(" ".join(filter(None, words)))
     return [row["title"], "✓" if row["prompt_tuned"] else "", "✓" if row["iterated"] else "", *cells]
 
 
@@ -123,44 +126,45 @@ def row_name(row: Row, experiment: Experiment) -> str:
     return method + " P" * bool(model["prompt_tuned"]) + " + K" * row.iterated + comma + setting
 
 
-def paired(differences: pd.DataFrame, experiment: Experiment) -> Iterator[tuple[str, list[str]]]:
+def paired(experiment: Experiment, differences: pd.DataFrame) -> Iterator[tuple[str, list[str]]]:
     """What is compared, with its differences by level, from a data set's lines of differences.csv.
 
     Models that are not the paper's are compared with those that are: with each other they would fill pages.
     """
-    pair = ["model", "iterated", "over_model", "over_iterated"]
-    for key, lines in differences.groupby(pair, sort=False):
-        model, iterated, over_model, over_iterated = cast(tuple[str, bool, str, bool], key)
-        if model != over_model and over_model not in PAPER_MODELS:
-            continue
-        row, over = Row(model, bool(iterated)), Row(over_model, bool(over_iterated))
-        by_level = {line["level"]: shown_difference(line) for line in lines.to_dict("records")}
+    by_pair: dict[tuple[Row, Row], dict[int, str]] = {}
+    for line in differences.to_dict("records"):
+        row, over = Row(line["model"], line["iterated"]), Row(line["over_model"], line["over_iterated"])
+        if row.model == over.model or over.model in PAPER_MODELS:
+            by_pair.setdefault((row, over), {})[line["level"]] = difference_text(line)
+    for (row, over), by_level in by_pair.items():
         name = f"{row_name(row, experiment)} − {row_name(over, experiment)}"
         yield name, [by_level[level] for level in experiment["levels"]]
 
 
-def shown(estimate: Estimate, paper: ClusterSums | None, form: Callable[[float], str]) -> dict[str, str]:
-    """A figure, ± its standard deviation, [its interval], and the paper's, as text; empty where there is none."""
+def texts(line: Mapping[Any, Any], name: str, form: Callable[[float], str], paper: float | None) -> dict[str, str]:
+    """A figure of tables.csv, ± its standard deviation, [its interval], and the paper's; empty where there is none."""
+    sd = line[f"{name}_sd"]
     return {
-        "value": form(estimate.value),
-        "sd": "" if math.isnan(estimate.sd) else f"± {form(estimate.sd)}",
-        "interval": interval(estimate, form),
-        "paper": "" if paper is None else form(float(paper.by_seed[0])),
+        "value": form(line[name]),
+        "sd": "" if math.isnan(sd) else f"± {form(sd)}",
+        "interval": interval(line, name, form),
+        "paper": "" if paper is None else form(paper),
     }
 
 
-def interval(estimate: Estimate, form: Callable[[float], str]) -> str:
+def interval(line: Mapping[Any, Any], name: str, form: Callable[[float], str]) -> str:
     """`[low, high]`, or nothing where there is none."""
-    return "" if math.isnan(estimate.low) else f"[{form(estimate.low)}, {form(estimate.high)}]"
+    low, high = line[f"{name}_low"], line[f"{name}_high"]
+    return "" if math.isnan(low) else f"[{form(low)}, {form(high)}]"
 
 
-def shown_difference(line: Mapping[Any, Any]) -> str:
+def difference_text(line: Mapping[Any, Any]) -> str:
     """Such as +.0123 ± .0021 [+.0010, +.0236] p .031; without the spread, the interval and p where there are none."""
-    gain = estimate_of(line, "gain")
-    return " ".join(part for part in (with_spread(gain), interval(gain, signed), shown_p(line["p"])) if part)
+    words = with_spread(line["gain"], line["gain_sd"]), interval(line, "gain", signed), p_text(line["p"])
+    return " ".join(filter(None, words))
 
 
-def shown_p(p: float) -> str:
+def p_text(p: float) -> str:
     """Such as p .031, or nothing where there is none."""
     if math.isnan(p):
         return ""

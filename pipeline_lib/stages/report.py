@@ -10,8 +10,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pipeline_lib.data.paths import Cell
 from pipeline_lib.data.records import Backbone
 from pipeline_lib.evaluation.summary import Experiment
+from pipeline_lib.report.charts import CHARTS, svg
 from pipeline_lib.report.examples import strip
-from pipeline_lib.report.page import TEMPLATE, DataSet, loss_curves
+from pipeline_lib.report.page import TEMPLATE, loss_curves, page_section, results_of
 from pipeline_lib.report.provenance import data_files, hardware, time_spent, versions
 from pipeline_lib.runtime.atomic import atomic
 
@@ -57,26 +58,28 @@ def report(
         experiment: titles and order, as for the stage tables.
         config: printed as the experiment's configuration.
     """
-    csvs = {"tables": tables, "differences": differences, "claims": claims}
-    csvs |= {"groups": groups, "changes": changes, "worst": worst}
-    curve_table = loss_curves(curves)
-    datasets = [
-        DataSet(Cell.of(cell[1]), experiment, csvs, curve_table, *cell)
-        for cell in zip(iterations, scores, stores, strict=True)
+    files = {"tables": tables, "differences": differences, "claims": claims}
+    files |= {"groups": groups, "changes": changes, "worst": worst}
+    csvs = {name: pd.read_csv(path) for name, path in files.items()} | {"curves": loss_curves(curves)}
+    datasets = [results_of(Cell.of(path), experiment, csvs) for path in scores]
+    sections = [
+        page_section(results, experiment, *paths)
+        for results, *paths in zip(datasets, scores, iterations, stores, strict=True)
     ]
     with atomic(figures) as folder:
         folder.mkdir(parents=True)
-        for dataset in datasets:
-            for drawn in dataset.charts:
-                file = folder / f"{dataset.cell.dataset}_{drawn.chart.name}.svg"
-                file.write_text(drawn.file + "\n", encoding="utf-8")
-            for shown in dataset.telling:
+        for results, section in zip(datasets, sections, strict=True):
+            for chart in CHARTS:
+                title = f"{section['title']}: {chart.title[0].lower()}{chart.title[1:]}"
+                file = folder / f"{results.cell.dataset}_{chart.name}.svg"
+                file.write_text(svg(chart, results, title) + "\n", encoding="utf-8")
+            for shown in section["telling"]:
                 strip(shown).save(folder / f"{shown.name}.png", optimize=True)
     template = Environment(
         loader=FileSystemLoader(TEMPLATE.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     ).get_template(TEMPLATE.name)
     page = template.render(
-        datasets=datasets,
+        sections=sections,
         audit=pd.read_csv(audit).to_dict("records"),
         levels=experiment["levels"],
         seeds=experiment["seeds"],

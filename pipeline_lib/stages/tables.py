@@ -1,20 +1,14 @@
 """Stage tables: the scores of all cells to the paper's tables and a verdict on each of its claims."""
 
-from pathlib import Path
-
 import pandas as pd
 
-from pipeline_lib.data.paths import Cell
-from pipeline_lib.evaluation.claims import PK, Figures, Thresholds
 from pipeline_lib.evaluation.summary import (
     Experiment,
-    check_objects,
     claim_lines,
     difference_lines,
-    iterations_by_slice,
-    miou_by_slice,
-    read_json,
-    seconds_of,
+    read_scores,
+    seconds_per_tile,
+    sums_by_slice,
     table_lines,
     write_csv,
 )
@@ -52,22 +46,16 @@ def tables(
     Raises:
         DataError: cells of a data set are of different test objects.
     """
-    cells = {Cell.of(path): pd.read_csv(path) for path in scores}
-    refine = {Cell.of(path): read_json(path) for path in timings}
-    embed = {Path(path).stem: read_json(path) for path in embed_timings}
-    lines: dict[str, list[dict[str, object]]] = {csv: [], differences: [], claims: []}
-    for dataset in experiment["datasets"]:
-        of_dataset = {cell: table for cell, table in cells.items() if cell.dataset == dataset}
-        check_objects(of_dataset)
-        miou, iterations = miou_by_slice(of_dataset, experiment), iterations_by_slice(of_dataset, experiment)
-        proposed = {level: sums for (model, level), sums in iterations.items() if model == PK.model}
-        figures = Figures(miou, proposed, seconds_of(of_dataset, refine, embed[dataset]))
-        lines[csv] += table_lines(dataset, of_dataset, experiment)
-        lines[differences] += difference_lines(dataset, miou)
-        lines[claims] += claim_lines(dataset, figures, Thresholds(**experiment["claims"]))
-    for path, own in lines.items():
+    cells = read_scores(scores)
+    sums = sums_by_slice(cells, experiment["miou"])
+    seconds = seconds_per_tile(cells, timings, embed_timings)
+    files = {
+        csv: table_lines(cells, sums, experiment),
+        differences: difference_lines(sums, experiment),
+        claims: claim_lines(sums, seconds, experiment),
+    }
+    for path, lines in files.items():
         with atomic(path) as partial:
-            write_csv(own, partial)
-    with atomic(markdown) as partial:
-        written = [pd.read_csv(path) for path in (csv, differences, claims)]  # what people read is what files say
-        partial.write_text(document(written[0], written[1], written[2], experiment), encoding="utf-8")
+            write_csv(lines, partial)
+    with atomic(markdown) as partial:  # what people read is what the files say
+        partial.write_text(document(experiment, *map(pd.read_csv, files)), encoding="utf-8")

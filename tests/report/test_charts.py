@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
-from pipeline_lib.evaluation.claims import Figures
-from pipeline_lib.evaluation.published import LEVELS, PUBLISHED
-from pipeline_lib.report.charts import CHARTS, PALETTE, Chart, ChartData, svg
+from pipeline_lib.data.paths import Cell
+from pipeline_lib.evaluation.published import ITERATIONS, LEVELS, MIOU
+from pipeline_lib.report.charts import CHARTS, PALETTE, Chart, Results, svg
 
 MODELS = {"sam": "SAM", "proposed": "proposed P"}
 
@@ -21,7 +21,7 @@ def table(axes: dict[str, list], columns: tuple[str, ...]) -> pd.DataFrame:
     return lines.assign(**{name: 0.1 * (place + 1) + 0.001 * lines.index for place, name in enumerate(columns)})
 
 
-def view(paper: Figures) -> ChartData:
+def results(published: str | None = None) -> Results:
     """Every table that the charts are drawn from, with band and line."""
     cells = {"model": list(MODELS), "level": list(LEVELS)}
     groups = [("all", "all"), ("size", "64–99"), ("size", "99–200"), ("direction", "too large"), ("border", "inside")]
@@ -32,24 +32,27 @@ def view(paper: Figures) -> ChartData:
     iterations = ("mean_iterations_low", "mean_iterations", "mean_iterations_high")
     gains = table({**cells, "over_model": list(MODELS)}, ("gain_low", "gain", "gain_high"))
     rates = ("change_rate_low", "change_rate", "change_rate_high")
-    return ChartData(
-        titles=MODELS,
-        lead="proposed",
-        paper=paper,
+    return Results(
+        Cell("cells", "proposed", 0, 40),
+        models=MODELS,
+        paper=MIOU.get(published, {}),
+        paper_iterations=ITERATIONS.get(published, {}),
         tables=table({**cells, "iterated": [False, True]}, ("miou_low", "miou", "miou_high", *iterations)),
         differences=gains,
+        claims=pd.DataFrame(),
         groups=grouped,
         changes=table({**cells, "iteration": [1, 2, 3]}, rates).assign(objects=50),
+        worst=pd.DataFrame(),
         curves=table({"model": list(MODELS), "seed": [0, 1], "epoch": [0, 1]}, ("train_loss", "validation_miou")),
     )
 
 
 @pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.name)
 def test_a_chart_is_well_formed_the_same_each_time_and_in_no_fixed_colour(chart: Chart) -> None:
-    drawn = svg(chart, view(PUBLISHED["isbi2012"]), "cells")
-    assert svg(chart, view(PUBLISHED["isbi2012"]), "cells") == drawn
+    drawn = svg(chart, results("isbi2012"))
+    assert svg(chart, results("isbi2012")) == drawn
     body = ElementTree.fromstring(drawn)
-    assert body.get("aria-label") == chart.words(view(PUBLISHED["isbi2012"]))
+    assert body.get("aria-label") == chart.words(results("isbi2012"))
     assert body.get("viewBox")
     style, drawing = drawn.split("</style>", 1)
     assert all(colour in style and dark in style for colour, dark in PALETTE.items())
@@ -58,32 +61,32 @@ def test_a_chart_is_well_formed_the_same_each_time_and_in_no_fixed_colour(chart:
 
 @pytest.mark.parametrize("chart", [chart for chart in CHARTS if chart.has_paper], ids=lambda chart: chart.name)
 def test_the_papers_curves_are_dashed_where_there_are_any(chart: Chart) -> None:
-    drawn = svg(chart, view(PUBLISHED["isbi2012"]), "cells")
+    drawn = svg(chart, results("isbi2012"))
     assert "stroke-dasharray" in drawn
     assert ", paper<" in drawn
-    alone = svg(chart, view(Figures({}, {})), "cells")
+    alone = svg(chart, results())
     assert "stroke-dasharray" not in alone
     assert "paper" not in alone
 
 
 def test_many_models_have_no_bands_that_hide_each_other() -> None:
-    few = view(Figures({}, {}))
-    many = replace(few, titles=dict.fromkeys(["sam", "proposed", "third", "fourth"], "a model"))
+    few = results()
+    many = replace(few, models=dict.fromkeys(["sam", "proposed", "third", "fourth"], "a model"))
     chart = next(chart for chart in CHARTS if chart.name == "miou")
-    assert "opacity: 0.13" in svg(chart, few, "cells")
-    assert "opacity: 0.13" not in svg(chart, many, "cells")
+    assert "opacity: 0.13" in svg(chart, few)
+    assert "opacity: 0.13" not in svg(chart, many)
     assert "bands" in chart.words(few)
     assert "bands" not in chart.words(many)
 
 
 def test_a_title_and_long_labels_make_the_chart_higher_and_take_nothing_from_it() -> None:
-    small = view(Figures({}, {}))
-    wordy = replace(small, titles={name: f"{title}, with a setting of its own" for name, title in MODELS.items()})
+    small = results()
+    wordy = replace(small, models={name: f"{title}, with a setting of its own" for name, title in MODELS.items()})
     chart = next(chart for chart in CHARTS if chart.name == "miou")
     drawn = [
-        svg(chart, small, "cells"),
-        svg(chart, wordy, "cells"),
-        svg(chart, small, "cells", "ISBI 2012: first masks"),
+        svg(chart, small),
+        svg(chart, wordy),
+        svg(chart, small, "ISBI 2012: first masks"),
     ]
     heights = [float(ElementTree.fromstring(each).get("viewBox", "").split()[3]) for each in drawn]
     assert heights[0] < min(heights[1:])
@@ -91,6 +94,6 @@ def test_a_title_and_long_labels_make_the_chart_higher_and_take_nothing_from_it(
 
 
 def test_a_borrowing_model_has_no_loss_curve() -> None:
-    curves = view(Figures({}, {})).curves.query("model == 'sam'")
+    curves = results().curves.query("model == 'sam'")
     loss = next(chart for chart in CHARTS if chart.name == "loss")
-    assert "proposed P" not in svg(loss, replace(view(Figures({}, {})), curves=curves), "cells")
+    assert "proposed P" not in svg(loss, replace(results(), curves=curves))
