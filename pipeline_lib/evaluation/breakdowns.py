@@ -1,7 +1,6 @@
 """Which objects iteration helps and which it harms, and how fast their masks settle."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +15,7 @@ QUARTILES = (0.25, 0.5, 0.75)
 WORST = 10  # objects of a data set and model that are listed
 SAME_SIZE = 1e-3  # of the exact box's area: a box's coordinates are float32
 UNCHANGED = "of the right size"  # the direction of no deviation
+ROW = ["dataset", "model", "level"]
 HISTORY = [*KEYS, "iteration", *XYXY, "change_rate", "ended"]
 
 
@@ -42,19 +42,23 @@ def sizes(areas: pd.Series) -> list[str]:
     return [f"{bounds[i]:g}–{bounds[min(i + 1, len(bounds) - 1)]:g}" for i in place]
 
 
-def describe(cell: Cell, score: str, history: str, exact: pd.DataFrame) -> pd.DataFrame:
-    """One cell's objects with their scores and the groups that they belong to."""
+def describe(score: str, history: str, exact: pd.DataFrame) -> pd.DataFrame:
+    """One cell's objects with the cell, their scores and the groups that they belong to.
+
+    Args:
+        score: the cell's table of the stage score.
+        history: the cell's table of the stage refine.
+        exact: what `exact_boxes` says of its data set.
+    """
     table = pd.read_csv(score).merge(exact.drop(columns=["area", "split"]), on=KEYS)
     steps = pd.read_parquet(history, columns=HISTORY).sort_values([*KEYS, "iteration"]).groupby(KEYS)
     first, last = steps.first().reset_index(), steps.last().reset_index()
-    prompt = table[KEYS].merge(first, on=KEYS)
-    ratio = area(prompt) / area(table)
-    end = table[KEYS].merge(last, on=KEYS)
+    ratio = area(table[KEYS].merge(first, on=KEYS)) / area(table)
     return table.assign(
-        **cell._asdict(),
+        **Cell.of(score)._asdict(),
         direction=np.select([ratio > 1 + SAME_SIZE, ratio < 1 - SAME_SIZE], ["too large", "too small"], UNCHANGED),
         gain=table["iou_iterated"] - table["iou"],
-        capped=end["ended"] == "cap",
+        capped=table[KEYS].merge(last, on=KEYS)["ended"] == "cap",
     )
 
 
@@ -63,38 +67,37 @@ def area(boxes: pd.DataFrame) -> pd.Series:
     return (boxes["x1"] - boxes["x0"]) * (boxes["y1"] - boxes["y0"])
 
 
-def group_lines(key: tuple[Any, ...], cell: pd.DataFrame) -> Iterator[dict[str, object]]:
-    """Lines of the groups of a data set, model and level."""
-    dataset, model, level = key
-    ordered = cell.sort_values("area")
-    groups = [("all", "all", cell)]
-    for by in ("size", "direction", "border"):
-        groups += [(by, str(group), members) for group, members in ordered.groupby(by, sort=False)]
-    for by, group, members in groups:
-        by_slice = members.assign(seed="all").groupby(["seed", "slice"])["gain"]
-        gain = estimate(by_slice.agg(["sum", "size"]).rename(columns={"size": "n"}))
-        yield {
-            "dataset": dataset,
-            "model": model,
-            "level": level,
-            "by": by,
-            "group": group,
-            "objects": members.groupby(KEYS).ngroups,
-            "miou": members["iou"].mean(),
-            "miou_iterated": members["iou_iterated"].mean(),
-            "gain": gain.value,
-            "gain_low": gain.low,
-            "gain_high": gain.high,
-            "worse": (members["gain"] < 0).mean(),
-            "capped": members["capped"].mean(),
-            "mean_iterations": members["iterations"].mean(),
-        }
+def group_lines(objects: pd.DataFrame) -> Iterator[dict[str, object]]:
+    """The lines of groups.csv, all seeds together."""
+    for (dataset, model, level), cell in objects.groupby(ROW, sort=False):
+        ordered, groups = cell.sort_values("area"), [("all", "all", cell)]
+        for by in ("size", "direction", "border"):
+            groups += [(by, str(group), members) for group, members in ordered.groupby(by, sort=False)]
+        for by, group, members in groups:
+            by_slice = members.assign(seed="all").groupby(["seed", "slice"])["gain"]
+            gain = estimate(by_slice.agg(["sum", "size"]).rename(columns={"size": "n"}))
+            yield {
+                "dataset": dataset,
+                "model": model,
+                "level": level,
+                "by": by,
+                "group": group,
+                "objects": members.groupby(KEYS).ngroups,
+                "miou": members["iou"].mean(),
+                "miou_iterated": members["iou_iterated"].mean(),
+                "gain": gain.value,
+                "gain_low": gain.low,
+                "gain_high": gain.high,
+                "worse": (members["gain"] < 0).mean(),
+                "capped": members["capped"].mean(),
+                "mean_iterations": members["iterations"].mean(),
+            }
 
 
 def change_lines(iterations: list[str]) -> Iterator[dict[str, object]]:
-    """The quartiles of the change rate at each iteration of a data set, model and level, all seeds together."""
+    """The lines of changes.csv: quartiles of the change rate at each iteration, all seeds together."""
     cells = pd.DataFrame([Cell.of(path) for path in iterations]).assign(path=iterations)
-    for (dataset, model, level), files in cells.groupby(["dataset", "model", "level"], sort=False)["path"]:
+    for (dataset, model, level), files in cells.groupby(ROW, sort=False)["path"]:
         rates = pd.concat(pd.read_parquet(path, columns=["iteration", "change_rate"]) for path in files)
         for number, rate in rates[rates["iteration"] > 0].groupby("iteration")["change_rate"]:
             low, median, high = rate.quantile(QUARTILES)
@@ -110,12 +113,11 @@ def change_lines(iterations: list[str]) -> Iterator[dict[str, object]]:
             }
 
 
-def worst_lines(key: tuple[Any, ...], cell: pd.DataFrame, objects: pd.DataFrame) -> Iterator[dict[str, object]]:
-    """The worst objects of a data set and model, if this is its highest level."""
-    dataset, model, level = key
-    if level < objects["level"].max():
-        return
-    means = cell.groupby(KEYS)[["iou", "iou_iterated", "iterations"]].mean()
-    places = cell.groupby(KEYS)[["slice_in_volume", "x", "y", "area", "border"]].first()
-    for row in means.join(places).nsmallest(WORST, "iou_iterated").reset_index().to_dict("records"):
-        yield {"dataset": dataset, "model": model, "level": level} | {str(column): row[column] for column in row}
+def worst_lines(objects: pd.DataFrame) -> Iterator[dict[str, object]]:
+    """The lines of worst.csv: the worst objects of every data set and model at the highest level, means over seeds."""
+    top = objects[objects["level"] == objects["level"].max()]
+    for (dataset, model, level), cell in top.groupby(ROW, sort=False):
+        means = cell.groupby(KEYS)[["iou", "iou_iterated", "iterations"]].mean()
+        places = cell.groupby(KEYS)[["slice_in_volume", "x", "y", "area", "border"]].first()
+        for line in means.join(places).nsmallest(WORST, "iou_iterated").reset_index().to_dict("records"):
+            yield {"dataset": dataset, "model": model, "level": level} | {str(name): line[name] for name in line}

@@ -38,15 +38,15 @@ def analysis(
             (mean over seeds), with the slice and the centre of their box in it.
     """
     exact = {Path(path).stem: exact_boxes(path, Store.open(store)) for path, store in zip(boxes, stores, strict=True)}
-    seeds = [
-        describe(Cell.of(score), score, history, exact[Cell.of(score).dataset])
+    cells = [
+        describe(score, history, exact[Cell.of(score).dataset])
         for score, history in zip(scores, iterations, strict=True)
     ]
-    objects = pd.concat(seeds, ignore_index=True)
-    cells = objects.groupby(["dataset", "model", "level"], sort=False)
-    with atomic(groups) as partial:
-        write_csv((line for key, cell in cells for line in group_lines(key, cell)), partial)
-    with atomic(changes) as partial:
-        write_csv(change_lines(iterations), partial)
-    with atomic(worst) as partial:
-        write_csv((line for key, cell in cells for line in worst_lines(key, cell, objects)), partial)
+    objects = pd.concat(cells, ignore_index=True)
+    for path, lines in (
+        (groups, group_lines(objects)),
+        (changes, change_lines(iterations)),
+        (worst, worst_lines(objects)),
+    ):
+        with atomic(path) as partial:
+            write_csv(lines, partial)
