@@ -81,7 +81,7 @@ def table_rows(dataset: str, experiment: Experiment, tables: pd.DataFrame) -> It
 
     for row in sorted(dict.fromkeys(row for row, _ in lines), key=_added):
         yield {
-            "title": row_title(row, experiment),
+            "title": models[row.model]["title"] + ("" if row in PAPER_ROWS else " (ours)"),
             "prompt_tuned": models[row.model]["prompt_tuned"],
             "iterated": row.iterated,
             "figures": figures(row, "miou", miou, MIOU.get(published, {}).get(row, {})),
@@ -111,12 +111,6 @@ def markdown_row(row: dict[str, Any]) -> list[str]:
         words = [figure["value"], figure["sd"], figure["interval"] if figure["sd"] else "", paper]
         cells.append(" ".join(filter(None, words)))
     return [row["title"], "✓" if row["prompt_tuned"] else "", "✓" if row["iterated"] else "", *cells]
-
-
-def row_title(row: Row, experiment: Experiment) -> str:
-    """The model's title, marked where the paper has no such row."""
-    title: str = experiment["models"][row.model]["title"]
-    return title + ("" if row in PAPER_ROWS else " (ours)")
 
 
 def row_name(row: Row, experiment: Experiment) -> str:

@@ -52,6 +52,7 @@ def write_scores(path: Path, first: float, iterated: float, iterations: int) -> 
     )
     table["iou"] = [first + by for by in spread]
     table["iou_iterated"] = [iterated + by for by in spread]
+    table["foreground_iou"], table["foreground_iou_iterated"] = first, iterated
     table["iterations"] = [iterations - 1, iterations, iterations, iterations + 1]
     table.to_csv(path, index=False, float_format="%.6f")
     return str(path)
@@ -230,6 +231,19 @@ def test_published_figures_stand_in_brackets(tmp_path: Path) -> None:
     assert "| proposed | ✓ | ✓ | .800 (.830) | .790 (.817) | .760 (.784) | .750 (.727) | .700 (.650) |" in markdown
     assert "| iterations |  |  | 2.00 (1.00) | 2.00 (1.01) | 2.00 (1.05) | 3.00 (2.13) | 4.00 (3.16) |" in markdown
     assert "| SAM (ours) |  | ✓ | .800 |" in markdown
+
+
+@pytest.mark.parametrize(
+    ("miou", "words"),
+    [
+        ("object", "mIoU: mean over the test objects of the IoU"),
+        ("tile", "mIoU: mean over the test tiles of their objects' mean of the IoU"),
+        ("foreground", "mIoU: mean over the test tiles, all objects of one taken together, of the IoU"),
+    ],
+)
+def test_the_legend_says_how_an_miou_is_averaged(tmp_path: Path, miou: str, words: str) -> None:
+    markdown, _ = run(tmp_path, EXPERIMENT | {"levels": [0], "miou": miou})
+    assert words in markdown
 
 
 def test_the_sizes_stand_above_the_table(tmp_path: Path) -> None:
