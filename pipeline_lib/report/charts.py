@@ -59,6 +59,7 @@ STYLE: dict[Any, Any] = {
     "ytick.left": False,
     "ytick.labelcolor": INK,
 }
+PAPER_STYLE: dict[str, Any] = {"linestyle": (0, (3, 2.5)), "linewidth": 1.4}
 DEVIATION = "deviation of the boxes, %"
 LEGENDS = {18: 3, 28: 2}  # labels up to so many letters long stand so many side by side; longer ones alone
 LEGEND_LINE = 0.19  # inches
@@ -84,20 +85,9 @@ class Results:
     curves: pd.DataFrame  # loss curves with the columns model and seed
 
     @property
-    def crowded(self) -> bool:
-        """Whether the bands of all models would hide each other."""
-        return len(self.models) > FEW
-
-    @property
     def levels(self) -> list[int]:
         """Of deviation, per cent, ascending."""
         return sorted(set(self.tables["level"]))
-
-    def miou_limits(self) -> tuple[float, float]:
-        """What the charts of mIoU have in common, so that they can be compared."""
-        printed = [figure for by_level in self.paper.values() for figure in by_level.values()]
-        known = np.concatenate([self.tables[["miou", "miou_low", "miou_high"]].to_numpy().ravel(), printed])
-        return float(np.nanmin(known)) - 0.01, float(np.nanmax(known)) + 0.01
 
 
 Draw = Callable[[Results, Axes], None]
@@ -111,18 +101,13 @@ class Chart(NamedTuple):
     title: str
     says: str
     draw: Draw
-    bands: str = "with 95 % bands"  # what else is to be seen
-    of_all: bool = False  # a line for each model, without bands where these are many
-    has_paper: bool = False  # the paper's curves too, where there are any
-
-    def words(self, results: Results) -> str:
-        """What is to be seen."""
-        bands = f", {self.bands}" if self.bands and not (self.of_all and results.crowded) else ""
-        return self.says + bands + ("; the paper's dashed" if self.has_paper and results.paper else "")
+    bands: str = ", with 95 % bands"  # what is said of bands where there are any
 
 
-def svg(chart: Chart, results: Results, title: str = "") -> str:
-    """The chart as an SVG document whose colours follow the reader's; the same figures give the same bytes.
+def svg(chart: Chart, results: Results, title: str = "") -> tuple[str, str]:
+    """What is to be seen, in words and as an SVG document whose colours follow the reader's.
+
+    The same figures give the same bytes.
 
     Args:
         chart: what to draw.
@@ -145,7 +130,9 @@ def svg(chart: Chart, results: Results, title: str = "") -> str:
             figure.suptitle("\n".join(lines), x=0.02, ha="left", fontsize=11)
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return themed(file.getvalue(), chart.words(results))
+    dashed = any(line.is_dashed() for line in axes.lines)
+    words = chart.says + chart.bands * bool(axes.collections) + "; the paper's dashed" * dashed
+    return words, themed(file.getvalue(), words)
 
 
 def themed(document: str, says: str) -> str:
@@ -174,43 +161,34 @@ def _rows(table: pd.DataFrame, **values: object) -> pd.DataFrame:
     return table[chosen].sort_values("level", kind="stable")
 
 
-def _line(
-    axes: Axes,
-    index: int,
-    label: str,
-    x: Sequence[Any] | pd.Series | pd.Index,
-    table: pd.DataFrame,
-    column: str,
-    bare: bool = False,
-) -> None:
-    """A line of a column, with a band of its `_low` and `_high` if there are any and they are not to be left out."""
+def _line(axes: Axes, index: int, label: str, table: pd.DataFrame, x: str, y: str, bare: bool = False) -> None:
+    """A line of column y, with a band of its `_low` and `_high` if there are any and they are not to be left out."""
     colour = COLOURS[index % len(COLOURS)]
     marker = MARKERS[index % len(MARKERS)]
     width = max(1.4, 3.4 - 0.8 * index)  # lines that lie on each other all remain visible
-    axes.plot(x, table[column], color=colour, marker=marker, label=label, linewidth=width)
-    if not bare and f"{column}_low" in table and table[f"{column}_low"].notna().any():
-        axes.fill_between(x, table[f"{column}_low"], table[f"{column}_high"], color=colour, alpha=0.13, linewidth=0)
+    axes.plot(table[x], table[y], color=colour, marker=marker, label=label, linewidth=width)
+    if not bare and f"{y}_low" in table and table[f"{y}_low"].notna().any():
+        axes.fill_between(table[x], table[f"{y}_low"], table[f"{y}_high"], color=colour, alpha=0.13, linewidth=0)
 
 
 def _by_level(axes: Axes, curves: Sequence[Curve], column: str, ylabel: str) -> None:
     """A column of all curves by level, without bands where these would hide each other; the paper's are dashed."""
     for index, (label, lines, printed) in enumerate(curves):
-        _line(axes, index, label, lines["level"], lines, column, bare=len(curves) > FEW)
+        _line(axes, index, label, lines, "level", column, bare=len(curves) > FEW)
         if printed:
-            paper: dict[str, Any] = {
-                "color": COLOURS[index % len(COLOURS)],
-                "linestyle": (0, (3, 2.5)),
-                "linewidth": 1.4,
-            }
-            axes.plot(list(printed), list(printed.values()), label=f"{label}, paper", **paper)
+            style = PAPER_STYLE | {"color": COLOURS[index % len(COLOURS)]}
+            axes.plot(list(printed), list(printed.values()), label=f"{label}, paper", **style)
     levels = set().union(*(lines["level"] for _, lines, _ in curves))
     axes.set(xlabel=DEVIATION, ylabel=ylabel, xticks=sorted(levels))
 
 
 def _mious(results: Results, axes: Axes, rows: Iterable[tuple[str, Row]]) -> None:
+    """MIoU within limits that all such charts of a data set have in common, so that they can be compared."""
     curves = [(label, _rows(results.tables, **row._asdict()), results.paper.get(row, {})) for label, row in rows]
     _by_level(axes, curves, "miou", "mIoU")
-    axes.set(ylim=results.miou_limits())
+    printed = [figure for by_level in results.paper.values() for figure in by_level.values()]
+    known = np.concatenate([results.tables[["miou", "miou_low", "miou_high"]].to_numpy().ravel(), printed])
+    axes.set(ylim=(np.nanmin(known) - 0.01, np.nanmax(known) + 0.01))
 
 
 def _method(results: Results, axes: Axes) -> None:
@@ -244,7 +222,7 @@ def _changes(results: Results, axes: Axes) -> None:
     levels = results.levels
     for index, level in enumerate(sorted({levels[0], levels[len(levels) // 2], levels[-1]})):
         rates = _rows(results.changes, model=results.cell.model, level=level).query("objects >= @MANY")
-        _line(axes, index, f"at {level} %", rates["iteration"], rates, "change_rate")
+        _line(axes, index, f"at {level} %", rates, "iteration", "change_rate")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="iteration", ylabel="change rate: median, quartiles", ylim=(0, None))
 
@@ -255,8 +233,8 @@ def _training(results: Results, axes: Axes, column: str, ylabel: str) -> None:
         if not len(seeds):  # with the weights of another model
             continue
         columns = {column: seeds.mean(), f"{column}_low": seeds.min(), f"{column}_high": seeds.max()}
-        lines = pd.DataFrame(columns).dropna()
-        _line(axes, index, title, lines.index, lines, column, results.crowded)
+        lines = pd.DataFrame(columns).dropna().reset_index()
+        _line(axes, index, title, lines, "epoch", column, bare=len(results.models) > FEW)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="epoch", ylabel=ylabel, xlim=(-0.4, results.curves["epoch"].max() + 0.4))
 
@@ -264,10 +242,10 @@ def _training(results: Results, axes: Axes, column: str, ylabel: str) -> None:
 def _sizes(results: Results, axes: Axes) -> None:
     top = results.levels[-1]
     groups = _rows(results.groups, model=results.cell.model, level=top, by="size")
-    places = list(range(len(groups)))
-    for index, (column, label) in enumerate({"miou": "first mask", "miou_iterated": "iterated"}.items()):
-        _line(axes, index, label, places, groups, column)
-    axes.set(xlabel="area, pixels", ylabel=f"mIoU at {top} %", xticks=places, xticklabels=groups["group"])
+    groups = groups.assign(place=range(len(groups)))
+    _line(axes, 0, "first mask", groups, "place", "miou")
+    _line(axes, 1, "iterated", groups, "place", "miou_iterated")
+    axes.set(xlabel="area, pixels", ylabel=f"mIoU at {top} %", xticks=groups["place"], xticklabels=groups["group"])
 
 
 def _gains_of_groups(results: Results, axes: Axes, by: str, label: str) -> None:
@@ -279,10 +257,8 @@ def _gains_of_groups(results: Results, axes: Axes, by: str, label: str) -> None:
 
 def _harm(results: Results, axes: Axes) -> None:
     groups = _rows(results.groups, model=results.cell.model, by="all")
-    for index, (column, label) in enumerate(
-        {"worse": "made worse by K", "capped": "hit the cap on iterations"}.items()
-    ):
-        _line(axes, index, label, groups["level"], groups, column)
+    _line(axes, 0, "made worse by K", groups, "level", "worse")
+    _line(axes, 1, "hit the cap on iterations", groups, "level", "capped")
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set(xlabel=DEVIATION, ylabel="share of objects", ylim=(0, None), xticks=groups["level"].tolist())
 
@@ -293,38 +269,30 @@ CHARTS = (
         "The method, with and without K",
         "mIoU of the proposed model's first and iterated masks against the boxes' deviation",
         _method,
-        has_paper=True,
     ),
     Chart(
         "miou",
         "First masks of all models",
         "mIoU of each model's first masks against the boxes' deviation",
         partial(_models, iterated=False),
-        of_all=True,
-        has_paper=True,
     ),
     Chart(
         "miou_iterated",
         "Iterated masks of all models",
         "mIoU of each model's iterated masks against the boxes' deviation",
         partial(_models, iterated=True),
-        of_all=True,
-        has_paper=True,
     ),
     Chart(
         "gains",
         "What iteration gains",
         "Paired difference in mIoU of iterated and first masks",
         _gains,
-        of_all=True,
     ),
     Chart(
         "iterations",
         "Iterations",
         "Mean number of repeated predictions against the boxes' deviation",
         _iterations,
-        of_all=True,
-        has_paper=True,
     ),
     Chart(
         "changes",
@@ -338,14 +306,12 @@ CHARTS = (
         "What iteration harms",
         "Share of objects whose IoU falls by iteration, and share that reach the cap on iterations unsettled",
         _harm,
-        bands="",
     ),
     Chart(
         "size",
         "By object size",
         "mIoU of first and iterated masks by quartile of the objects' area, at the highest deviation",
         _sizes,
-        bands="",
     ),
     Chart(
         "direction",
@@ -364,15 +330,13 @@ CHARTS = (
         "Training loss",
         "Training loss by epoch, mean over seeds",
         partial(_training, column="train_loss", ylabel="loss"),
-        bands="with their range",
-        of_all=True,
+        bands=", with their range",
     ),
     Chart(
         "validation",
         "Validation",
         "mIoU on the validation split by epoch, of which the best one's weights are kept, mean over seeds",
         partial(_training, column="validation_miou", ylabel="validation mIoU"),
-        bands="with their range",
-        of_all=True,
+        bands=", with their range",
     ),
 )

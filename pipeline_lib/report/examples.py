@@ -53,16 +53,6 @@ class Example:
     crop: NDArray[np.uint8]  # YX
     panels: list[Panel]
 
-    @property
-    def height(self) -> int:
-        """Of the crop, pixels."""
-        return int(self.crop.shape[0])
-
-    @property
-    def width(self) -> int:
-        """Of the crop, pixels."""
-        return int(self.crop.shape[1])
-
     @cached_property
     def png(self) -> str:
         """The crop in a data URI."""
@@ -74,9 +64,14 @@ class Example:
         return len(self.png) + sum(len(panel.png) for panel in self.panels)
 
 
+def by_gain(scores: pd.DataFrame) -> pd.DataFrame:
+    """A table of the stage score with the gain by iteration, ascending by it."""
+    return scores.assign(gain=scores["iou_iterated"] - scores["iou"]).sort_values(["gain", *KEYS])
+
+
 def telling(scores: pd.DataFrame) -> dict[str, pd.Series]:
     """The objects that gain most by iteration, lose most, lie at the median, and of the others take most iterations."""
-    ordered = scores.assign(gain=scores["iou_iterated"] - scores["iou"]).sort_values(["gain", *KEYS])
+    ordered = by_gain(scores)
     chosen = {"best gain": -1, "worst loss": 0, "median": len(ordered) // 2}
     others = ordered.drop(index=[ordered.index[place] for place in chosen.values()])
     rows = {why: ordered.iloc[place] for why, place in chosen.items()}
@@ -87,7 +82,7 @@ def telling(scores: pd.DataFrame) -> dict[str, pd.Series]:
 
 def browsed(scores: pd.DataFrame) -> Iterator[pd.Series]:
     """Objects evenly spaced from the worst loss to the best gain."""
-    ordered = scores.assign(gain=scores["iou_iterated"] - scores["iou"]).sort_values(["gain", *KEYS])
+    ordered = by_gain(scores)
     places = np.unique(np.linspace(0, len(ordered) - 1, min(BROWSED, len(ordered))).round().astype(int))
     return (ordered.iloc[place] for place in places)
 
@@ -140,8 +135,8 @@ def crop_window(masks: Mask, boxes: NDArray[np.float64]) -> tuple[slice, slice]:
 
 def strip(shown: Example) -> Image.Image:
     """The iterations side by side as one picture, enlarged by a whole number."""
-    scale = max(1, round(STRIP_HEIGHT / shown.height))
-    width, height = shown.width * scale, shown.height * scale
+    scale = max(1, round(STRIP_HEIGHT / shown.crop.shape[0]))
+    height, width = (scale * side for side in shown.crop.shape)
     step = max(width, LABEL_WIDTH) + GAP
     picture = Image.new("RGB", (step * len(shown.panels) + GAP, height + LABEL_HEIGHT), "white")
     for index, panel in enumerate(shown.panels):
@@ -161,7 +156,7 @@ def strip(shown: Example) -> Image.Image:
 
 
 def data_uri(image: Image.Image, **settings: int | bytes) -> str:
-    """A image as PNG that a page can hold."""
+    """An image as PNG that a page can hold."""
     file = io.BytesIO()
     image.save(file, "png", optimize=True, **settings)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from markupsafe import Markup
 
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.paths import Cell, Training
@@ -62,7 +61,7 @@ def page_section(results: Results, experiment: Experiment, scores: str, iteratio
         "rows": list(table_rows(cell.dataset, experiment, results.tables)),
         "claims": results.claims.to_dict("records"),
         "differences": list(paired(experiment, results.differences)),
-        "charts": [(chart.title, chart.words(results), Markup(svg(chart, results))) for chart in CHARTS],
+        "charts": [(chart.title, *svg(chart, results)) for chart in CHARTS],
         "telling": [
             example(f"{cell.dataset}_{why.replace(' ', '_')}", why, row, history, tiles)
             for why, row in telling(table).items()

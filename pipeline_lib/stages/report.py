@@ -72,7 +72,7 @@ def report(
             for chart in CHARTS:
                 title = f"{section['title']}: {chart.title[0].lower()}{chart.title[1:]}"
                 file = folder / f"{results.cell.dataset}_{chart.name}.svg"
-                file.write_text(svg(chart, results, title) + "\n", encoding="utf-8")
+                file.write_text(svg(chart, results, title)[1] + "\n", encoding="utf-8")
             for shown in section["telling"]:
                 strip(shown).save(folder / f"{shown.name}.png", optimize=True)
     template = Environment(

@@ -49,34 +49,47 @@ def results(published: str | None = None) -> Results:
 
 @pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.name)
 def test_a_chart_is_well_formed_the_same_each_time_and_in_no_fixed_colour(chart: Chart) -> None:
-    drawn = svg(chart, results("isbi2012"))
-    assert svg(chart, results("isbi2012")) == drawn
+    words, drawn = svg(chart, results("isbi2012"))
+    assert svg(chart, results("isbi2012")) == (words, drawn)
     body = ElementTree.fromstring(drawn)
-    assert body.get("aria-label") == chart.words(results("isbi2012"))
+    assert body.get("aria-label") == words
+    assert words.startswith(chart.says)
     assert body.get("viewBox")
     style, drawing = drawn.split("</style>", 1)
     assert all(colour in style and dark in style for colour, dark in PALETTE.items())
     assert re.findall(r"#[0-9a-f]{6}", drawing) == []
 
 
-@pytest.mark.parametrize("chart", [chart for chart in CHARTS if chart.has_paper], ids=lambda chart: chart.name)
-def test_the_papers_curves_are_dashed_where_there_are_any(chart: Chart) -> None:
-    drawn = svg(chart, results("isbi2012"))
+@pytest.mark.parametrize("name", ["method", "miou", "miou_iterated", "iterations"])
+def test_the_papers_curves_are_dashed_where_there_are_any(name: str) -> None:
+    chart = next(chart for chart in CHARTS if chart.name == name)
+    words, drawn = svg(chart, results("isbi2012"))
+    assert words.endswith("; the paper's dashed")
     assert "stroke-dasharray" in drawn
     assert ", paper<" in drawn
-    alone = svg(chart, results())
+    words, alone = svg(chart, results())
     assert "stroke-dasharray" not in alone
-    assert "paper" not in alone
+    assert "paper" not in words + alone
 
 
 def test_many_models_have_no_bands_that_hide_each_other() -> None:
     few = results()
     many = replace(few, models=dict.fromkeys(["sam", "proposed", "third", "fourth"], "a model"))
+    for chart in (chart for chart in CHARTS if chart.name in ("miou", "gains", "iterations", "loss")):
+        words, drawn = svg(chart, few)
+        assert "opacity: 0.13" in drawn
+        assert words.endswith(chart.bands)
+        words, drawn = svg(chart, many)
+        assert "opacity: 0.13" not in drawn
+        assert words == chart.says
+
+
+def test_a_chart_without_intervals_says_nothing_of_bands() -> None:
+    """As of a single slice."""
+    known = results()
+    single = replace(known, tables=known.tables.assign(miou_low=float("nan"), miou_high=float("nan")))
     chart = next(chart for chart in CHARTS if chart.name == "miou")
-    assert "opacity: 0.13" in svg(chart, few)
-    assert "opacity: 0.13" not in svg(chart, many)
-    assert "bands" in chart.words(few)
-    assert "bands" not in chart.words(many)
+    assert svg(chart, single)[0] == chart.says
 
 
 def test_a_title_and_long_labels_make_the_chart_higher_and_take_nothing_from_it() -> None:
@@ -84,9 +97,9 @@ def test_a_title_and_long_labels_make_the_chart_higher_and_take_nothing_from_it(
     wordy = replace(small, models={name: f"{title}, with a setting of its own" for name, title in MODELS.items()})
     chart = next(chart for chart in CHARTS if chart.name == "miou")
     drawn = [
-        svg(chart, small),
-        svg(chart, wordy),
-        svg(chart, small, "ISBI 2012: first masks"),
+        svg(chart, small)[1],
+        svg(chart, wordy)[1],
+        svg(chart, small, "ISBI 2012: first masks")[1],
     ]
     heights = [float(ElementTree.fromstring(each).get("viewBox", "").split()[3]) for each in drawn]
     assert heights[0] < min(heights[1:])
@@ -96,4 +109,4 @@ def test_a_title_and_long_labels_make_the_chart_higher_and_take_nothing_from_it(
 def test_a_borrowing_model_has_no_loss_curve() -> None:
     curves = results().curves.query("model == 'sam'")
     loss = next(chart for chart in CHARTS if chart.name == "loss")
-    assert "proposed P" not in svg(loss, replace(results(), curves=curves))
+    assert "proposed P" not in svg(loss, replace(results(), curves=curves))[1]

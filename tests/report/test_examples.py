@@ -59,7 +59,7 @@ def test_every_pass_has_its_iou_and_the_truth_comes_last(shown: Example) -> None
 
 
 def test_the_crop_is_what_is_seen_with_a_margin_at_its_own_resolution(shown: Example) -> None:
-    assert (shown.width, shown.height) == (6 + 2 * 10, 5 + 2 * 10)
+    assert shown.crop.shape == (5 + 2 * 10, 6 + 2 * 10)
     assert shown.panels[0].box == (10, 10, 3, 5)
     assert shown.panels[2].mask.sum() == 30
     assert shown.png.startswith("data:image/png;base64,")
@@ -75,5 +75,5 @@ def test_a_mask_is_transparent_where_it_is_not(shown: Example) -> None:
 
 def test_a_strip_shows_all_panels_side_by_side(shown: Example) -> None:
     picture = strip(shown)
-    assert picture.width > 3 * 8 * shown.width
+    assert picture.width > 3 * 8 * shown.crop.shape[1]
     assert len(set(picture.get_flattened_data())) > 100
