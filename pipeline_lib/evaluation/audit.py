@@ -40,7 +40,7 @@ def boxes_of_labels(path: str, table: pd.DataFrame, store: Store) -> Iterator[tu
     recorded, nothing = dict(by_tile(table)), table[:0]
     for tile in range(len(store)):
         rows = recorded.get(tile, nothing)[["split", "object", *XYXY, "area"]]
-        measured = [(store.split(tile), *each) for each in object_boxes(store.objects(tile))]
+        measured = [(store.split(tile), *measures) for measures in object_boxes(store.objects(tile))]
         if measured != list(rows.itertuples(index=False, name=None)):
             raise AuditError(f"{BOXES_OF_LABELS}: the objects of tile {tile} of {store.name} are not those of {path}")
     yield BOXES_OF_LABELS, f"{len(table)} objects measured again"
@@ -67,11 +67,11 @@ def own_models(
     for dataset, trained, seed, row in runs:
         path = models[Training(dataset, trained, seed)]
         expected = {"dataset": dataset, "seed": seed, **rows[row].training}
-        found = read_record(path)["training"]
-        differing = [key for key in expected if found.get(key) != expected[key]]
+        recorded = read_record(path)["training"]
+        differing = [key for key in expected if recorded.get(key) != expected[key]]
         if differing:
             key = differing[0]
-            raise AuditError(f"{OWN_MODELS}: {path}: {key} is to be {expected[key]}, found {found.get(key)}")
+            raise AuditError(f"{OWN_MODELS}: {path}: {key} is to be {expected[key]}, found {recorded.get(key)}")
     yield OWN_MODELS, f"{len(runs)} rows of single seeds"
 
 
@@ -100,15 +100,15 @@ def one_precision(
     models: dict[Training, str], cells: list[tuple[Cell, str]], rows: dict[str, ExpectedRow]
 ) -> Iterator[tuple[str, str]]:
     """What the stages' `precision` came to: rows made on unlike machines could differ by it alone."""
-    found: dict[str, str] = {}
+    files: dict[str, str] = {}
     for cell, path in cells:
         training = read_record(models[Training(cell.dataset, rows[cell.model].trained, cell.seed)])["training"]
         precision = record_of(path)["precision"] | {"train": training["precision"]}
-        found.setdefault(", ".join(f"{stage} {precision[stage]}" for stage in ("embed", "train", "refine")), path)
-    if len(found) > 1:
-        mixed = "; ".join(f"{precision} in {path}" for precision, path in found.items())
+        files.setdefault(", ".join(f"{stage} {precision[stage]}" for stage in ("embed", "train", "refine")), path)
+    if len(files) > 1:
+        mixed = "; ".join(f"{precision} in {path}" for precision, path in files.items())
         raise AuditError(f"{ONE_PRECISION}: found {mixed}; give all rows one `precision` by name")
-    yield ONE_PRECISION, next(iter(found))
+    yield ONE_PRECISION, next(iter(files))
 
 
 def own_prompts(
@@ -120,8 +120,8 @@ def own_prompts(
         deviation = Deviation(**rows[cell.model].deviation)
         expected = deviated(test, cell.level, cell.dataset, cell.seed, deviation, shapes)
         first = pd.read_parquet(path, columns=["tile", "object", "iteration", *XYXY]).query("iteration == 0")
-        found = test[["tile", "object"]].merge(first, on=["tile", "object"], how="left")[XYXY].to_numpy()
-        if not np.array_equal(found, expected):
+        prompts = test[["tile", "object"]].merge(first, on=["tile", "object"], how="left")[XYXY].to_numpy()
+        if not np.array_equal(prompts, expected):
             raise AuditError(f"{OWN_PROMPTS}: {path}: the boxes at iteration 0 are not those of {cell}")
     yield OWN_PROMPTS, f"{len(test)} objects in {len(cells)} tables of iterations"
 
@@ -133,7 +133,7 @@ def own_scores(pairs: list[tuple[str, str]], store: Store) -> Iterator[tuple[str
         tile = int(recorded["tile"].iloc[0])
         history = pd.read_parquet(iterations, filters=[("tile", "==", tile)]).sort_values([*KEYS, "iteration"])
         expected = score_tile(history, store, tile)
-        found = recorded.loc[recorded["tile"] == tile, expected.columns]
-        if found.shape != expected.shape or not np.allclose(found, expected, rtol=0, atol=10**-DECIMALS):
+        scored = recorded.loc[recorded["tile"] == tile, expected.columns]
+        if scored.shape != expected.shape or not np.allclose(scored, expected, rtol=0, atol=10**-DECIMALS):
             raise AuditError(f"{OWN_SCORES}: {path}: tile {tile} is not scored as the masks of {iterations} are")
     yield OWN_SCORES, f"a tile of each of {len(pairs)} tables of scores"

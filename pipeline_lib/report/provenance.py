@@ -22,17 +22,17 @@ def data_files(manifests: Iterable[str]) -> Iterator[dict[str, Any]]:
     """The files of each volume, as the stage raw found them: how many, and a digest of their bytes."""
     for manifest in manifests:
         for volume in read_json(manifest)["volumes"]:
-            for part, files in volume["files"].items():
-                yield {"dataset": Path(manifest).parent.name, "path": volume[part], **files}
+            for kind, files in volume["files"].items():
+                yield {"dataset": Path(manifest).parent.name, "path": volume[kind], **files}
 
 
 def versions() -> dict[str, str]:
     """Of Python and the packages that are here: on a cluster Snakemake itself runs elsewhere."""
-    found = {"Python": platform.python_version()}
+    numbers = {"Python": platform.python_version()}
     for name in PACKAGES:
         with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+            numbers[name] = version(name)
+    return numbers
 
 
 def hardware() -> dict[str, str]:

@@ -49,17 +49,17 @@ def audit(
     lines = []
     for path, store in zip(boxes, map(Store.open, stores), strict=True):
         table = read_boxes(path)
-        own = [(Cell.of(cell), cell) for cell in iterations if Cell.of(cell).dataset == store.name]
+        cells = [(Cell.of(cell), cell) for cell in iterations if Cell.of(cell).dataset == store.name]
         scored = [pair for pair in zip(scores, iterations, strict=True) if Cell.of(pair[0]).dataset == store.name]
-        found = chain(
+        passed = chain(
             boxes_of_labels(path, table, store),
             separate_splits(table, store),
-            own_models(by_place, [cell for cell, _ in own], described),
-            own_iterations(by_place, own, described),
-            one_precision(by_place, own, described),
-            own_prompts(table.query("split == 'test'"), store, own, described),
+            own_models(by_place, [cell for cell, _ in cells], described),
+            own_iterations(by_place, cells, described),
+            one_precision(by_place, cells, described),
+            own_prompts(table.query("split == 'test'"), store, cells, described),
             own_scores(scored, store),
         )
-        lines += [{"check": check, "dataset": store.name, "found": what} for check, what in found]
+        lines += [{"check": check, "dataset": store.name, "found": what} for check, what in passed]
     with atomic(findings) as partial:
         write_csv(lines, partial)

@@ -27,6 +27,6 @@ def score(*, store: str, boxes: str, iterations: str, scores: str) -> None:
         raise DataError(
             f"{iterations}: expected the test objects of {boxes}; (tile, object) {strays[0]} is not in both"
         )
-    rows = pd.concat([score_tile(part, tiles, tile) for tile, part in by_tile(history)])
+    rows = pd.concat([score_tile(steps, tiles, tile) for tile, steps in by_tile(history)])
     with atomic(scores) as partial:
         objects.merge(rows, on=KEYS)[COLUMNS].to_csv(partial, index=False, float_format="%.6f")
