@@ -40,6 +40,16 @@ def users_files(dataset: dict[str, Any]) -> list[str]:
     return [str(file) for stack in sorted(stacks) for file in files_of(stack)]
 
 
+def within_data(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The data sets, those of users' own files with their folder sought in `data`."""
+    return {
+        name: merged(dataset, {"source": {"folder": str(Path(config["data"]) / dataset["source"]["folder"])}})
+        if dataset["source"]["kind"] == "path"
+        else dataset
+        for name, dataset in config["datasets"].items()
+    }
+
+
 def settings(config: dict[str, Any], model: dict[str, Any], section: str) -> dict[str, Any]:
     """A section of the config with what a model lays over it."""
     return merged(config[section], model.get(section, {}))

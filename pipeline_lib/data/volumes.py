@@ -32,6 +32,7 @@ def check_volume(folder: Path, volume: dict[str, Any], grey_range: list[float] |
         "labels": labels_path,
         "shape": images.shape,
         "split": volume["split"],
+        "every": volume.get("every", 1),
         "files": {part: _files(path) for part, path in (("images", images_path), ("labels", labels_path))},
     }
 

