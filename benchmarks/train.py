@@ -83,7 +83,7 @@ def recipe_of(objects: int, precision: Precision) -> TrainConfig:
     """config.yaml's, as far as a step's time depends on it."""
     law = Deviation("scale", "both")
     return TrainConfig(
-        "sam", 1, 1, objects, 1e-4, 0.01, 1, 1.0, 0, False, precision, (0, 10, 20), (0.6, 0.2, 0.2), law, 0
+        "sam", 1, 1, objects, 1e-4, 0.01, 1, 1.0, 0, False, precision, (0, 10, 20), (0.6, 0.2, 0.2), ("scale",), law, 0
     )
 
 

@@ -17,6 +17,7 @@ from scipy.ndimage import find_objects
 XYXY = ["x0", "y0", "x1", "y1"]  # columns of a box, wherever boxes are stored
 COLUMNS = ("tile", "object", "split", *XYXY, "area")
 OUTWARD = np.array([-1, -1, 1, 1])  # the direction in which each edge of XYXY leaves the box
+Kind = Literal["scale", "edges", "translate"]
 NEGATIVE = {"both": 0.5, "grow": 0.0, "shrink": 1.0}  # the share of draws that mean −
 
 
@@ -50,7 +51,7 @@ class Deviation:
         translate: the box moves by s of its width and s of its height, each to either side.
     """
 
-    kind: Literal["scale", "edges", "translate"]
+    kind: Kind
     direction: Literal[
         "both", "grow", "shrink"
     ]  # which of + and − are drawn; `config.py` lets a translation have both only

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any
 
-from pipeline_lib.data.boxes import Deviation
+from pipeline_lib.data.boxes import Deviation, Kind
 from pipeline_lib.runtime.device import Precision
 
 
@@ -24,6 +24,7 @@ class TrainConfig:
     precision: Precision
     levels: tuple[int, ...]  # of deviation among the training boxes, percent
     shares: tuple[float, ...]  # of these levels
+    kinds: tuple[Kind, ...]  # of deviation among the training boxes, drawn alike often
     deviation: Deviation
     seed: int
 
@@ -32,4 +33,6 @@ class TrainConfig:
         """The config's section `train` with one of its mixes."""
         own = {field.name: settings[field.name] for field in fields(cls) if field.name in settings}
         own.setdefault("largest_component", False)  # no unrolled iteration asks for it
-        return cls(levels=tuple(mix["levels"]), shares=tuple(mix["shares"]), deviation=deviation, seed=seed, **own)
+        kinds = tuple(mix.get("kinds", [deviation.kind]))
+        levels, shares = tuple(mix["levels"]), tuple(mix["shares"])
+        return cls(levels=levels, shares=shares, kinds=kinds, deviation=deviation, seed=seed, **own)

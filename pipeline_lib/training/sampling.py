@@ -1,6 +1,6 @@
 """What a training step is made from: objects of tiles, with boxes of their own looseness."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -47,8 +47,11 @@ class Batch:
 def draw_boxes(rng: Generator, exact: NDArray[np.float32], train_config: TrainConfig) -> NDArray[np.float32]:
     """Boxes (N, 4) of the training's looseness, not yet cut at the tile's border."""
     shares = np.divide(train_config.shares, np.sum(train_config.shares))
-    levels = rng.choice(train_config.levels, len(exact), p=shares)
-    return deviate(exact, levels, rng.random((len(exact), 4)), train_config.deviation)
+    levels, uniform = rng.choice(train_config.levels, len(exact), p=shares), rng.random((len(exact), 4))
+    by_kind = np.stack(
+        [deviate(exact, levels, uniform, replace(train_config.deviation, kind=kind)) for kind in train_config.kinds]
+    )
+    return by_kind[rng.integers(len(by_kind), size=len(exact)), np.arange(len(exact))]
 
 
 def draw_batch(source: LabelledTiles, tile: int, rows: pd.DataFrame, train_config: TrainConfig, epoch: int) -> Batch:

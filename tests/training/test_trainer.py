@@ -214,6 +214,17 @@ def test_training_boxes_have_the_shares_of_the_mix():
     np.testing.assert_allclose(counts / len(exact), [0.1, 0.1, 0.6, 0.1, 0.1], atol=0.005)
 
 
+def test_training_boxes_of_a_mix_with_kinds_are_of_each_alike_often():
+    exact = np.tile(np.array([[100, 100, 200, 200]], np.float32), (30_000, 1))
+    mix = {"levels": [20], "shares": [1.0], "kinds": ["scale", "edges", "translate"]}
+    x0, _, x1, _ = draw_boxes(np.random.default_rng(0), exact, TrainConfig.of(SETTINGS, mix, LAW, seed=0)).T.round()
+    shifted = (x1 - x0 == 100) & (abs(x0 - 100) == 20)
+    assert np.isin(x0, [80, 90, 110, 120]).all()
+    np.testing.assert_allclose(shifted.mean(), 1 / 3, atol=0.01)
+    # edges that moved alike are half of a kind, and so is what was scaled
+    np.testing.assert_allclose((x1 - x0 == 120).mean(), 1 / 3 / 2 + 1 / 3 / 4, atol=0.01)
+
+
 def test_a_batch_is_a_choice_of_its_image_s_objects_that_changes_with_the_epoch(source, table):
     image, rows = next(by_tile(table))
     assert len(rows) > RECIPE.objects_per_tile
