@@ -20,6 +20,17 @@ from pipeline_lib.stages.raw import raw
 from pipeline_lib.stages.weights import weights
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say what one of the workers of `pytest -n` does by itself: SLURM's tests, first as they take longest and mostly
+    wait, what shares the finished experiment, and each other module.
+    """
+    for item in items:
+        module = item.nodeid.partition("::")[0]
+        shared = "finished" if "finished" in getattr(item, "fixturenames", ()) else module
+        item.add_marker(pytest.mark.xdist_group("slurm" if module.startswith("tests/slurm") else shared))
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/slurm"))
+
+
 @pytest.fixture
 def make_store(tmp_path: Path) -> Callable[..., str]:
     """Write a store of given objects (ZYX) and splits (one for each slice); its images are black unless given."""

@@ -29,7 +29,7 @@ VOLUMES = {
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 20, 30), np.uint8)
 LABELS = np.random.default_rng(1).integers(0, 9, (6, 20, 30), np.uint16)
 NOBODY = "http://127.0.0.1:9/file"  # an address where nobody answers
-ISBI2012 = Path(os.environ.get("LOOSEBOX_ISBI2012", Path(__file__).parents[3] / "shared" / "data" / "isbi2012"))
+ISBI2012 = Path(os.environ.get("LOOSEBOX_DATA", Path(__file__).parents[3] / "shared/data")) / "isbi2012"
 
 
 def run(folder, source, volumes, grey_range=None):
@@ -280,7 +280,7 @@ def test_a_refused_run_leaves_the_former_manifest_alone(lab):
 # Real slices
 
 
-@pytest.mark.skipif(not ISBI2012.is_dir(), reason=f"the ISBI 2012 stacks are not in {ISBI2012} (LOOSEBOX_ISBI2012)")
+@pytest.mark.skipif(not ISBI2012.is_dir(), reason=f"the ISBI 2012 stacks are not in {ISBI2012} (LOOSEBOX_DATA)")
 def test_the_isbi_2012_stacks_are_brought_as_they_are(tmp_path):
     split = {"train": [0, 20], "validation": [20, 25], "test": [25, 30]}
     volumes = [{"images": "train-volume.tif", "labels": "train-labels.tif", "split": split}]

@@ -32,10 +32,7 @@ REDUCED = {
     "train": {"epochs": 1, "validation_objects": 10},
 }
 
-pytestmark = [
-    pytest.mark.skipif(not DATA.is_dir(), reason=f"the paper's data sets are not in {DATA}"),
-    pytest.mark.xdist_group("real data"),
-]
+pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"the paper's data sets are not in {DATA} (LOOSEBOX_DATA)")
 
 
 def paper() -> dict:
