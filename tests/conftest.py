@@ -20,6 +20,7 @@ from pipeline_lib.stages.raw import raw
 from pipeline_lib.stages.weights import weights
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say what one of the workers of `pytest -n` does by itself: SLURM's tests, first as they take longest and mostly
     wait, what shares the finished experiment, and each other module.

@@ -26,6 +26,12 @@ def read_boxes(path: str | Path) -> pd.DataFrame:
     return pd.read_csv(path)
 
 
+def read_objects(path: str | Path, split: str) -> pd.DataFrame:
+    """The rows of that table that are of a split, numbered anew."""
+    table = read_boxes(path)
+    return table[table["split"] == split].reset_index(drop=True)
+
+
 def by_tile(table: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
     """Yield each tile of a table, in order, with its rows."""
     for _, rows in table.groupby("tile"):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from pipeline_lib.data.boxes import XYXY, read_boxes
+from pipeline_lib.data.boxes import XYXY, read_objects
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.paths import Cell
 from pipeline_lib.evaluation.scores import KEYS
@@ -19,9 +19,9 @@ ROW = ["dataset", "model", "level"]
 HISTORY = [*KEYS, "iteration", *XYXY, "change_rate", "ended"]
 
 
-def exact_boxes(path: str, store: Store) -> pd.DataFrame:
-    """The test objects of a data set: exact box, quartile of size, whether they touch their tile's border, place."""
-    table = read_boxes(path).query("split == 'test'").reset_index(drop=True)
+def exact_boxes(path: str, split: str, store: Store) -> pd.DataFrame:
+    """The objects of a data set's split: exact box, quartile of size, whether they touch their tile's border, place."""
+    table = read_objects(path, split)
     shapes, origins = ([of(tile) for tile in table["tile"]] for of in (store.shape, store.origin))
     height, width = np.transpose(shapes)
     z, y, x = np.transpose(origins)

@@ -29,6 +29,7 @@ class Experiment(TypedDict):
     models: dict[str, dict[str, Any]]  # title; prompt_tuned
     levels: list[int]
     seeds: list[int]
+    split: str
     claims: dict[str, float]
     miou: Literal["object", "tile", "foreground"]
 
@@ -37,7 +38,7 @@ def read_scores(paths: Iterable[str]) -> dict[Cell, pd.DataFrame]:
     """The stage score's tables by cell.
 
     Raises:
-        DataError: two cells of a data set, which are compared object by object, are not of the same test objects.
+        DataError: two cells of a data set, which are compared object by object, are not of the same objects.
     """
     scores = {Cell.of(path): pd.read_csv(path) for path in paths}
     first_cells: dict[str, Cell] = {}
@@ -45,7 +46,7 @@ def read_scores(paths: Iterable[str]) -> dict[Cell, pd.DataFrame]:
         first = first_cells.setdefault(cell.dataset, cell)
         if not table[KEYS].equals(scores[first][KEYS]):
             raise DataError(
-                f"scores: expected the same test objects in all cells of {cell.dataset}; "
+                f"scores: expected the same objects in all cells of {cell.dataset}; "
                 f"{'/'.join(map(str, first))} has {len(scores[first])}, "
                 f"{'/'.join(map(str, cell))} {len(table)} or others"
             )

@@ -13,9 +13,9 @@ from pipeline_lib.evaluation.summary import Experiment
 
 SMALLEST_P = 0.001  # that is printed
 AVERAGES = {  # by the config's `miou`
-    "object": "mean over the test objects",
-    "tile": "mean over the test tiles of their objects' mean",
-    "foreground": "mean over the test tiles, all objects of one taken together,",
+    "object": "mean over the {split} objects",
+    "tile": "mean over the {split} tiles of their objects' mean",
+    "foreground": "mean over the {split} tiles, all objects of one taken together,",
 }
 LEGEND = """\
 # Tables
@@ -34,7 +34,8 @@ than ten slices they are an indication."""
 
 def document(experiment: Experiment, tables: pd.DataFrame, differences: pd.DataFrame, claims: pd.DataFrame) -> str:
     """The file tables.md, from what the stage tables wrote as CSV."""
-    legend = LEGEND.format(average=AVERAGES[experiment["miou"]], seeds=seeds_words(experiment["seeds"]))
+    average = AVERAGES[experiment["miou"]].format(split=experiment["split"])
+    legend = LEGEND.format(average=average, seeds=seeds_words(experiment["seeds"]))
     sections = [
         section(dataset, experiment, *(table[table["dataset"] == dataset] for table in (tables, differences, claims)))
         for dataset in experiment["datasets"]
@@ -47,7 +48,7 @@ def section(
 ) -> str:
     """Heading, sizes, table, differences and claims of one data set, from its lines of the CSV files."""
     heading, levels = experiment["datasets"][dataset], list(map(str, experiment["levels"]))
-    size = size_words(tables) + "."
+    size = size_words(tables, experiment) + "."
     compared = ([pair, *texts] for pair, texts in paired(experiment, differences))
     return "\n\n".join(
         [
@@ -61,11 +62,11 @@ def section(
     )
 
 
-def size_words(tables: pd.DataFrame) -> str:
+def size_words(tables: pd.DataFrame, experiment: Experiment) -> str:
     """How much of a data set was tested, and whether that is too little for an interval."""
     objects, tiles, slices = tables.iloc[0][["objects", "tiles", "slices"]]
     few = ", so few that intervals are an indication" if slices < FEW_SLICES else ""
-    return f"{objects} test objects in {tiles} tiles of {slices} slices{few}"
+    return f"{objects} {experiment['split']} objects in {tiles} tiles of {slices} slices{few}"
 
 
 def table_rows(dataset: str, experiment: Experiment, tables: pd.DataFrame) -> Iterator[dict[str, Any]]:

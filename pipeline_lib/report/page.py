@@ -57,7 +57,7 @@ def page_section(results: Results, experiment: Experiment, scores: str, iteratio
     return {
         "cell": cell,
         "title": experiment["datasets"][cell.dataset]["title"],
-        "size": f"{size_words(results.tables)}; {seeds} seed{'s' if seeds > 1 else ''}",
+        "size": f"{size_words(results.tables, experiment)}; {seeds} seed{'s' if seeds > 1 else ''}",
         "rows": list(table_rows(cell.dataset, experiment, results.tables)),
         "claims": results.claims.to_dict("records"),
         "differences": list(paired(experiment, results.differences)),

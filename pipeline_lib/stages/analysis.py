@@ -20,8 +20,9 @@ def analysis(
     groups: str,
     changes: str,
     worst: str,
+    split: str,
 ) -> None:
-    """Write what becomes of groups of test objects and of the change rate by iteration, and the worst objects.
+    """Write what becomes of groups of objects and of the change rate by iteration, and the worst objects.
 
     Args:
         scores: `…/{dataset}/{model}/{seed}/{level}.csv` of stage score.
@@ -36,8 +37,11 @@ def analysis(
         changes: CSV to write: dataset, model, level, iteration, objects that took it, quartiles of their change rate.
         worst: CSV to write: of each data set and model at its highest level, the objects with the lowest iterated IoU
             (mean over seeds), with the slice and the centre of their box in it.
+        split: whose objects these are.
     """
-    exact = {Path(path).stem: exact_boxes(path, Store.open(store)) for path, store in zip(boxes, stores, strict=True)}
+    exact = {
+        Path(path).stem: exact_boxes(path, split, Store.open(store)) for path, store in zip(boxes, stores, strict=True)
+    }
     cells = [
         describe(score, history, exact[Cell.of(score).dataset])
         for score, history in zip(scores, iterations, strict=True)

@@ -29,6 +29,7 @@ def audit(
     scores: list[str],
     findings: str,
     rows: dict[str, Any],
+    split: str,
 ) -> None:
     """Check the experiment and write what was found.
 
@@ -40,6 +41,7 @@ def audit(
         scores: `…/{dataset}/{model}/{seed}/{level}.csv` of the stage score, of the same cells.
         findings: CSV to write: check, dataset, found.
         rows: of each row of the tables, the entries of `ExpectedRow`.
+        split: whose objects the cells are of.
 
     Raises:
         AuditError: a check failed; the message begins with its name.
@@ -57,7 +59,7 @@ def audit(
             own_models(by_place, [cell for cell, _ in cells], described),
             own_iterations(by_place, cells, described),
             one_precision(by_place, cells, described),
-            own_prompts(table.query("split == 'test'"), store, cells, described),
+            own_prompts(table[table["split"] == split], store, cells, described),
             own_scores(scored, store),
         )
         lines += [{"check": check, "dataset": store.name, "found": what} for check, what in passed]

@@ -9,7 +9,7 @@ import pyarrow as pa
 from pyarrow.parquet import ParquetWriter
 from tqdm import tqdm
 
-from pipeline_lib.data.boxes import Deviation, deviated, read_boxes
+from pipeline_lib.data.boxes import Deviation, deviated, read_objects
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.records import RECORD, SCHEMA, Backbone
 from pipeline_lib.errors import DataError
@@ -37,10 +37,11 @@ def refine(
     dataset: str,
     level: int,
     seed: int,
+    split: str,
     deviation: dict[str, Any],
     settings: dict[str, Any],
 ) -> None:
-    """Write every iteration of every test object at one level of deviation (`SCHEMA`), and how long they took.
+    """Write every iteration of every object of a split at one level of deviation (`SCHEMA`), and how long they took.
 
     Objects are iterated so many at a time as the settings' `objects_per_batch` says, tile after tile. Those that are
     finished are kept in a journal beside `iterations` until the end, and an interrupted run goes on after the last.
@@ -51,7 +52,7 @@ def refine(
     """
     keep_freed_memory()
     tiles = Store.open(store)
-    table = read_boxes(boxes).query("split == 'test'")
+    table = read_objects(boxes, split)
     cache = Embeddings.open(embeddings, store, weights)
     frame = Frame(tiles.tile_shape, Backbone.read(weights).image_size)
     precision = choose_precision(settings["precision"])
@@ -67,7 +68,7 @@ def refine(
         slice(start, start + settings["objects_per_batch"])
         for start in range(0, len(table), settings["objects_per_batch"])
     ]
-    key = key_of(dataset, level, seed, deviation, settings, file_digest(boxes), record, cache.key)
+    key = key_of(dataset, level, seed, split, deviation, settings, file_digest(boxes), record, cache.key)
     with Journal(f"{iterations}.unfinished", key) as journal:
         for some in tqdm(chunks[len(journal) :], "refine", len(chunks), initial=len(journal), mininterval=10):
             journal.add(inference.of(table.iloc[some], prompts[some]))

@@ -65,10 +65,10 @@ def world(tmp_path: Path, make_store, micro: Sam) -> dict:
             )
             scores = tmp_path / "score" / "toy" / name / "0" / f"{level}.csv"
             scores.parent.mkdir(parents=True, exist_ok=True)
-            score(store=store, boxes=table, iterations=str(path), scores=str(scores))
+            score(store=store, boxes=table, iterations=str(path), scores=str(scores), split="test")
             slots["iterations"].append(str(path))
             slots["scores"].append(str(scores))
-    return slots | {"findings": str(tmp_path / "audit.csv")}
+    return slots | {"findings": str(tmp_path / "audit.csv"), "split": "test"}
 
 
 def write_iterations(path: Path, table: pd.DataFrame, level: int, model: Path, precision: str = "float32") -> None:

@@ -32,6 +32,7 @@ EXPERIMENT = {
     },
     "levels": list(LEVELS),
     "seeds": [0],
+    "split": "test",
     "claims": {"max_loss": 0.01, "min_gain_ratio": 2.0, "max_time_ratio": 1.5},
     "miou": "object",
 }
@@ -219,7 +220,7 @@ def test_cells_of_other_objects_are_refused(tmp_path: Path) -> None:
     pd.read_csv(strange).iloc[1:].to_csv(strange, index=False)
     written = ("markdown", "csv", "differences", "claims")
     outputs = {name: str(tmp_path / "again" / name) for name in written}
-    with pytest.raises(DataError, match=r"same test objects in all cells of cells.*cells/sam_p/0/20 3"):
+    with pytest.raises(DataError, match=r"same objects in all cells of cells.*cells/sam_p/0/20 3"):
         tables(audit="", scores=files["*.csv"], timings=[], embed_timings=[], **outputs, experiment=EXPERIMENT)
     assert not (tmp_path / "again").exists()
 

@@ -59,7 +59,7 @@ def experiment():
             name: {"title": config["models"][name]["title"], "prompt_tuned": is_prompt_tuned(config, name)}
             for name in run["models"]
         },
-        **{key: run[key] for key in ("levels", "seeds")},
+        **{key: run[key] for key in ("levels", "seeds", "split")},
         **{key: config[key] for key in ("miou", "claims")},
     }
 

@@ -22,6 +22,7 @@ rule refine:
         runtime=growing(30),
     params:
         code=code_of("refine"),
+        split=config["experiment"]["split"],
         dataset=lambda wildcards: wildcards.dataset,
         level=lambda wildcards: int(wildcards.level),
         seed=lambda wildcards: int(wildcards.seed),
@@ -50,6 +51,7 @@ rule score:
         runtime=growing(10),
     params:
         code=code_of("score"),
+        split=config["experiment"]["split"],
     script:
         "../scripts/stage.py"
 
@@ -74,6 +76,7 @@ rule audit:
         runtime=growing(10),
     params:
         code=code_of("audit"),
+        split=config["experiment"]["split"],
         rows=audited_rows(),
     script:
         "../scripts/stage.py"

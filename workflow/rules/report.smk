@@ -19,6 +19,7 @@ rule analysis:
         runtime=growing(10),
     params:
         code=code_of("analysis"),
+        split=config["experiment"]["split"],
     script:
         "../scripts/stage.py"
 
