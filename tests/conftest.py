@@ -20,15 +20,17 @@ from pipeline_lib.stages.raw import raw
 from pipeline_lib.stages.weights import weights
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say what one of the workers of `pytest -n` does by itself: SLURM's tests, first as they take longest and mostly
-    wait, what shares the finished experiment, and each other module.
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Say what one of the workers of `pytest -n` does by itself: the tests on SLURM, those that share the finished
+    experiment, and each other module.
     """
-    for item in items:
-        module = item.nodeid.partition("::")[0]
-        shared = "finished" if "finished" in getattr(item, "fixturenames", ()) else module
-        item.add_marker(pytest.mark.xdist_group("slurm" if module.startswith("tests/slurm") else shared))
+    module = item.nodeid.partition("::")[0]
+    shared = "finished" if "finished" in getattr(item, "fixturenames", ()) else module
+    item.add_marker(pytest.mark.xdist_group("slurm" if module.startswith("tests/slurm") else shared))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests on SLURM: they take longest, and mostly wait, so that the other worker has the processor."""
     items.sort(key=lambda item: not item.nodeid.startswith("tests/slurm"))
 
 
