@@ -27,7 +27,7 @@ from benchmarks.peers import Boxes
 from benchmarks.report import Seconds, interleaved, machine, table, write_section
 from benchmarks.start import start
 from benchmarks.train import Stages, ours, plain, recipe_of
-from pipeline_lib.data.boxes import XYXY, Deviation, by_tile, deviated, read_boxes
+from pipeline_lib.data.boxes import XYXY, Deviation, by_tile, deviated, evenly_spaced, read_boxes
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.masks import Mask
 from pipeline_lib.data.records import Backbone, read_record
@@ -41,7 +41,6 @@ from pipeline_lib.model.upstream import Sam
 from pipeline_lib.runtime.device import device
 from pipeline_lib.runtime.malloc import keep_freed_memory
 from pipeline_lib.training.sampling import LabelledTiles
-from pipeline_lib.training.validation import evenly_spaced
 
 LAW = Deviation("scale", "both")
 LEVELS = (0, 40)  # of the part that is run

@@ -20,15 +20,6 @@ from pipeline_lib.stages.raw import raw
 from pipeline_lib.stages.weights import weights
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Say what one of the workers of `pytest -n` does by itself: the tests on SLURM, those that share the finished
-    experiment, and each other module.
-    """
-    module = item.nodeid.partition("::")[0]
-    shared = "finished" if "finished" in getattr(item, "fixturenames", ()) else module
-    item.add_marker(pytest.mark.xdist_group("slurm" if module.startswith("tests/slurm") else shared))
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the tests on SLURM: they take longest, and mostly wait, so that the other worker has the processor."""
     items.sort(key=lambda item: not item.nodeid.startswith("tests/slurm"))

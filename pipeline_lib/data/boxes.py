@@ -26,10 +26,16 @@ def read_boxes(path: str | Path) -> pd.DataFrame:
     return pd.read_csv(path)
 
 
-def read_objects(path: str | Path, split: str) -> pd.DataFrame:
-    """The rows of that table that are of a split, numbered anew."""
+def read_objects(path: str | Path, split: str, objects: int | None = None) -> pd.DataFrame:
+    """The rows of that table that are of a split, at most so many and then evenly spaced, numbered anew."""
     table = read_boxes(path)
-    return table[table["split"] == split].reset_index(drop=True)
+    table = table[table["split"] == split]
+    return (table if objects is None else evenly_spaced(table, objects)).reset_index(drop=True)
+
+
+def evenly_spaced(table: pd.DataFrame, count: int) -> pd.DataFrame:
+    """At most `count` rows, evenly spaced."""
+    return table.iloc[np.linspace(0, len(table) - 1, min(count, len(table))).round().astype(int)]
 
 
 def by_tile(table: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:

@@ -1,6 +1,7 @@
 """Which objects iteration helps and which it harms, and how fast their masks settle."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,9 +20,9 @@ ROW = ["dataset", "model", "level"]
 HISTORY = [*KEYS, "iteration", *XYXY, "change_rate", "ended"]
 
 
-def exact_boxes(path: str, split: str, store: Store) -> pd.DataFrame:
+def exact_boxes(path: str, tested: Mapping[str, Any], store: Store) -> pd.DataFrame:
     """The objects of a data set's split: exact box, quartile of size, whether they touch their tile's border, place."""
-    table = read_objects(path, split)
+    table = read_objects(path, **tested)
     shapes, origins = ([of(tile) for tile in table["tile"]] for of in (store.shape, store.origin))
     height, width = np.transpose(shapes)
     z, y, x = np.transpose(origins)

@@ -30,6 +30,7 @@ class Experiment(TypedDict):
     levels: list[int]
     seeds: list[int]
     split: str
+    objects: int | None  # of the split at most, evenly spaced
     claims: dict[str, float]
     miou: Literal["object", "tile", "foreground"]
 

@@ -1,6 +1,7 @@
 """Stage analysis: which objects iteration helps and which it harms, and how fast their masks settle."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -20,7 +21,7 @@ def analysis(
     groups: str,
     changes: str,
     worst: str,
-    split: str,
+    tested: dict[str, Any],
 ) -> None:
     """Write what becomes of groups of objects and of the change rate by iteration, and the worst objects.
 
@@ -37,10 +38,10 @@ def analysis(
         changes: CSV to write: dataset, model, level, iteration, objects that took it, quartiles of their change rate.
         worst: CSV to write: of each data set and model at its highest level, the objects with the lowest iterated IoU
             (mean over seeds), with the slice and the centre of their box in it.
-        split: whose objects these are.
+        tested: which objects these are: `split`, and at most so many `objects` of it or None.
     """
     exact = {
-        Path(path).stem: exact_boxes(path, split, Store.open(store)) for path, store in zip(boxes, stores, strict=True)
+        Path(path).stem: exact_boxes(path, tested, Store.open(store)) for path, store in zip(boxes, stores, strict=True)
     }
     cells = [
         describe(score, history, exact[Cell.of(score).dataset])

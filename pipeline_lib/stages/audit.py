@@ -3,7 +3,7 @@
 from itertools import chain
 from typing import Any
 
-from pipeline_lib.data.boxes import read_boxes
+from pipeline_lib.data.boxes import read_boxes, read_objects
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.paths import Cell, Training
 from pipeline_lib.evaluation.audit import (
@@ -29,7 +29,7 @@ def audit(
     scores: list[str],
     findings: str,
     rows: dict[str, Any],
-    split: str,
+    tested: dict[str, Any],
 ) -> None:
     """Check the experiment and write what was found.
 
@@ -41,7 +41,7 @@ def audit(
         scores: `…/{dataset}/{model}/{seed}/{level}.csv` of the stage score, of the same cells.
         findings: CSV to write: check, dataset, found.
         rows: of each row of the tables, the entries of `ExpectedRow`.
-        split: whose objects the cells are of.
+        tested: which objects the cells are of: `split`, and at most so many `objects` of it or None.
 
     Raises:
         AuditError: a check failed; the message begins with its name.
@@ -59,7 +59,7 @@ def audit(
             own_models(by_place, [cell for cell, _ in cells], described),
             own_iterations(by_place, cells, described),
             one_precision(by_place, cells, described),
-            own_prompts(table[table["split"] == split], store, cells, described),
+            own_prompts(read_objects(path, **tested), store, cells, described),
             own_scores(scored, store),
         )
         lines += [{"check": check, "dataset": store.name, "found": what} for check, what in passed]

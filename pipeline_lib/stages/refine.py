@@ -37,7 +37,7 @@ def refine(
     dataset: str,
     level: int,
     seed: int,
-    split: str,
+    tested: dict[str, Any],
     deviation: dict[str, Any],
     settings: dict[str, Any],
 ) -> None:
@@ -52,7 +52,7 @@ def refine(
     """
     keep_freed_memory()
     tiles = Store.open(store)
-    table = read_objects(boxes, split)
+    table = read_objects(boxes, **tested)
     cache = Embeddings.open(embeddings, store, weights)
     frame = Frame(tiles.tile_shape, Backbone.read(weights).image_size)
     precision = choose_precision(settings["precision"])
@@ -68,7 +68,7 @@ def refine(
         slice(start, start + settings["objects_per_batch"])
         for start in range(0, len(table), settings["objects_per_batch"])
     ]
-    key = key_of(dataset, level, seed, split, deviation, settings, file_digest(boxes), record, cache.key)
+    key = key_of(dataset, level, seed, tested, deviation, settings, file_digest(boxes), record, cache.key)
     with Journal(f"{iterations}.unfinished", key) as journal:
         for some in tqdm(chunks[len(journal) :], "refine", len(chunks), initial=len(journal), mininterval=10):
             journal.add(inference.of(table.iloc[some], prompts[some]))

@@ -1,5 +1,7 @@
 """Stage score: kept masks against the labels, one row for each object."""
 
+from typing import Any
+
 import pandas as pd
 
 from pipeline_lib.data.boxes import by_tile, read_objects
@@ -9,7 +11,7 @@ from pipeline_lib.evaluation.scores import COLUMNS, KEYS, score_tile
 from pipeline_lib.runtime.atomic import atomic
 
 
-def score(*, store: str, boxes: str, iterations: str, scores: str, split: str) -> None:
+def score(*, store: str, boxes: str, iterations: str, scores: str, tested: dict[str, Any]) -> None:
     """Write a CSV with one row for each object of a split (`COLUMNS`), sorted by tile and object.
 
     `iou` is of the deviated box's mask, `iou_iterated` of the iterated one, both at the tile's own resolution;
@@ -20,12 +22,13 @@ def score(*, store: str, boxes: str, iterations: str, scores: str, split: str) -
         DataError: the iterations are of other objects than the split in `boxes`.
     """
     tiles = Store.open(store)
-    objects = read_objects(boxes, split)[[*KEYS, "area"]]
+    objects = read_objects(boxes, **tested)[[*KEYS, "area"]]
     history = pd.read_parquet(iterations).sort_values([*KEYS, "iteration"])
     strays = objects.set_index(KEYS).index.symmetric_difference(history.set_index(KEYS).index)
     if len(strays):
         raise DataError(
-            f"{iterations}: expected the {split} objects of {boxes}; (tile, object) {strays[0]} is not in both"
+            f"{iterations}: expected the {tested['split']} objects of {boxes}; (tile, object) {strays[0]} "
+            "is not in both"
         )
     rows = pd.concat([score_tile(steps, tiles, tile) for tile, steps in by_tile(history)])
     with atomic(scores) as partial:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from pipeline_lib.data.boxes import Deviation, read_boxes
+from pipeline_lib.data.boxes import Deviation, read_boxes, read_objects
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.records import Backbone
 from pipeline_lib.inference.predictor import Predictor
@@ -21,7 +21,7 @@ from pipeline_lib.runtime.malloc import keep_freed_memory
 from pipeline_lib.training.config import TrainConfig
 from pipeline_lib.training.sampling import LabelledTiles
 from pipeline_lib.training.trainer import Trainer, fit
-from pipeline_lib.training.validation import Validation, evenly_spaced
+from pipeline_lib.training.validation import Validation
 
 
 def train(
@@ -59,7 +59,7 @@ def train(
     precision = choose_precision(settings["precision"])
     train_config = TrainConfig.of(settings | {"precision": precision}, model_config["mix"], loosening, seed)
 
-    held_out = evenly_spaced(table.query("split == 'validation'"), settings["validation_objects"])
+    held_out = read_objects(boxes, "validation", settings["validation_objects"])
     validation = Validation(source, held_out, tuple(levels), dataset, seed, loosening)
 
     torch.manual_seed(seed)  # for the token, the only part that starts at random

@@ -15,11 +15,6 @@ from pipeline_lib.training.sampling import LabelledTiles
 MASKS = 64  # of a validation tile that are held at once, each as large as a tile
 
 
-def evenly_spaced(table: pd.DataFrame, count: int) -> pd.DataFrame:
-    """At most `count` rows, evenly spaced."""
-    return table.iloc[np.linspace(0, len(table) - 1, min(count, len(table))).round().astype(int)]
-
-
 @dataclass(frozen=True)
 class Validation:
     """The held-out objects, with the same boxes in every epoch and for every model."""

@@ -7,7 +7,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline_lib.data.boxes import Deviation, clip, deviate, deviated, object_boxes, object_uniform, read_boxes
+from pipeline_lib.data.boxes import (
+    Deviation,
+    clip,
+    deviate,
+    deviated,
+    evenly_spaced,
+    object_boxes,
+    object_uniform,
+    read_boxes,
+    read_objects,
+)
 from pipeline_lib.errors import DataError
 from pipeline_lib.stages.boxes import boxes
 
@@ -183,3 +193,18 @@ def test_a_changed_box_does_not_move_its_draws() -> None:
 
 def test_a_table_without_rows_has_no_draws() -> None:
     assert object_uniform(0, "isbi2012", table_of(0), 10).shape == (0, 4)
+
+
+def test_some_of_many_objects_are_evenly_spaced() -> None:
+    table = pd.DataFrame({"object": range(101)})
+    assert evenly_spaced(table, 5)["object"].tolist() == [0, 25, 50, 75, 100]
+    assert len(evenly_spaced(table, 1000)) == 101
+
+
+@pytest.mark.parametrize(("objects", "expected"), [(None, [1, 2, 4]), (2, [1, 4]), (9, [1, 2, 4])])
+def test_objects_of_a_split_are_all_or_some_of_them(tmp_path: Path, objects: int | None, expected: list[int]) -> None:
+    splits = ["train", "test", "test", "validation", "test"]
+    pd.DataFrame({"object": range(5), "split": splits}).to_csv(tmp_path / "boxes.csv", index=False)
+    table = read_objects(tmp_path / "boxes.csv", "test", objects)
+    assert table["object"].tolist() == expected
+    assert table.index.tolist() == list(range(len(expected)))

@@ -25,6 +25,7 @@ from pipeline_lib.stages.score import score
 from pipeline_lib.stages.train import train
 
 LAW = {"kind": "scale", "direction": "both"}
+TESTED = {"split": "test", "objects": None}
 TRAININGS = {
     "sam": {"model_config": {"trains": ["mask_decoder"]}, "deviation": LAW},
     "proposed": {"model_config": {"trains": ["mask_decoder", "deviation_token"]}, "deviation": LAW},
@@ -65,10 +66,10 @@ def world(tmp_path: Path, make_store, micro: Sam) -> dict:
             )
             scores = tmp_path / "score" / "toy" / name / "0" / f"{level}.csv"
             scores.parent.mkdir(parents=True, exist_ok=True)
-            score(store=store, boxes=table, iterations=str(path), scores=str(scores), split="test")
+            score(store=store, boxes=table, iterations=str(path), scores=str(scores), tested=TESTED)
             slots["iterations"].append(str(path))
             slots["scores"].append(str(scores))
-    return slots | {"findings": str(tmp_path / "audit.csv"), "split": "test"}
+    return slots | {"findings": str(tmp_path / "audit.csv"), "tested": TESTED}
 
 
 def write_iterations(path: Path, table: pd.DataFrame, level: int, model: Path, precision: str = "float32") -> None:

@@ -57,7 +57,7 @@ def results(tmp_path: Path, make_store) -> dict[str, pd.DataFrame]:
         iterations=[str(iterations)],
         boxes=[str(table)],
         stores=[store],
-        split="test",
+        tested={"split": "test", "objects": None},
         **{name: str(path) for name, path in slots.items()},
     )
     return {name: pd.read_csv(path) for name, path in slots.items()}

@@ -31,7 +31,7 @@ def world(tmp_path, make_store, labels):
         "boxes": table,
         "iterations": str(tmp_path / "p.parquet"),
         "scores": str(tmp_path / "s.csv"),
-        "split": "test",
+        "tested": {"split": "test", "objects": None},
     }
 
 

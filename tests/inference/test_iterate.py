@@ -161,7 +161,7 @@ SETTINGS = {
     "precision": "float32",
 }
 LAW = {"kind": "scale", "direction": "both"}
-CELL = {"dataset": "toy", "level": 20, "seed": 1, "split": "test", "deviation": LAW}
+CELL = {"dataset": "toy", "level": 20, "seed": 1, "tested": {"split": "test"}, "deviation": LAW}
 
 
 @pytest.fixture(scope="module")
@@ -223,15 +223,7 @@ def test_timing_counts_what_was_decoded(refined, iterations, targets):
 
 def test_masks_do_not_depend_on_how_many_boxes_are_decoded_at_once(refined, iterations, tmp_path):
     other = {**refined, "iterations": str(tmp_path / "p"), "timing": str(tmp_path / "t")}
-    refine(
-        **other,
-        dataset="toy",
-        level=20,
-        seed=1,
-        split="test",
-        deviation=LAW,
-        settings={**SETTINGS, "objects_per_batch": 1},
-    )
+    refine(**other, **CELL, settings={**SETTINGS, "objects_per_batch": 1})
     alone = pd.read_parquet(other["iterations"])
     pairs = zip(alone["mask"], iterations["mask"], strict=True)
     same = [np.mean(from_rle(a, (256, 256)) == from_rle(b, (256, 256))) for a, b in pairs]
@@ -245,15 +237,7 @@ def run_all(refined, tmp_path):
 
     def run(name, **changes):
         own = {"boxes": str(tmp_path / "boxes"), "iterations": str(tmp_path / name), "timing": str(tmp_path / "timing")}
-        refine(
-            **{**refined, **own},
-            dataset="toy",
-            level=20,
-            seed=1,
-            split="test",
-            deviation=LAW,
-            settings={**SETTINGS, **changes},
-        )
+        refine(**{**refined, **own}, **CELL, settings={**SETTINGS, **changes})
         return pd.read_parquet(own["iterations"])
 
     return run

@@ -33,6 +33,7 @@ EXPERIMENT = {
     "levels": list(LEVELS),
     "seeds": [0],
     "split": "test",
+    "objects": None,
     "claims": {"max_loss": 0.01, "min_gain_ratio": 2.0, "max_time_ratio": 1.5},
     "miou": "object",
 }

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import torch
 
-from pipeline_lib.data.boxes import Deviation, by_tile, read_boxes
+from pipeline_lib.data.boxes import Deviation, by_tile, evenly_spaced, read_boxes
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.records import Backbone
 from pipeline_lib.errors import StaleEmbeddingsError
@@ -29,7 +29,7 @@ from pipeline_lib.stages.train import train
 from pipeline_lib.training.config import TrainConfig
 from pipeline_lib.training.sampling import LabelledTiles, draw_batch, draw_boxes
 from pipeline_lib.training.trainer import Trainer, fit, learning_rate, step_loss, train_epoch
-from pipeline_lib.training.validation import Validation, evenly_spaced
+from pipeline_lib.training.validation import Validation
 
 MIX = {"levels": [0, 10, 20], "shares": [0.6, 0.2, 0.2]}
 SETTINGS = {
@@ -282,12 +282,6 @@ def test_the_curve_s_best_value_is_that_of_the_model_that_was_written(stages, tm
     assert list(curve.columns) == ["epoch", "learning_rate", "train_loss", "validation_miou"]
     assert curve["epoch"].tolist() == [0, 1, 2]
     assert curve["validation_miou"].max() == pytest.approx(miou, abs=1e-6)
-
-
-def test_validation_takes_evenly_spaced_objects():
-    table = pd.DataFrame({"object": range(101)})
-    assert evenly_spaced(table, 5)["object"].tolist() == [0, 25, 50, 75, 100]
-    assert len(evenly_spaced(table, 1000)) == 101
 
 
 # Interruption

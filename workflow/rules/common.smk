@@ -48,6 +48,11 @@ def shown_cells(pattern):
     return expand(pattern, dataset=run["datasets"], model=model, seed=run["seeds"][0], level=max(run["levels"]))
 
 
+def tested():
+    """Which objects of each data set the tables are about."""
+    return {key: config["experiment"][key] for key in ("split", "objects")}
+
+
 def experiment():
     """What the tables show, in their order."""
     run = config["experiment"]
@@ -59,7 +64,7 @@ def experiment():
             name: {"title": config["models"][name]["title"], "prompt_tuned": is_prompt_tuned(config, name)}
             for name in run["models"]
         },
-        **{key: run[key] for key in ("levels", "seeds", "split")},
+        **{key: run[key] for key in ("levels", "seeds", "split", "objects")},
         **{key: config[key] for key in ("miou", "claims")},
     }
 

@@ -22,7 +22,7 @@ rule refine:
         runtime=growing(30),
     params:
         code=code_of("refine"),
-        split=config["experiment"]["split"],
+        tested=tested(),
         dataset=lambda wildcards: wildcards.dataset,
         level=lambda wildcards: int(wildcards.level),
         seed=lambda wildcards: int(wildcards.seed),
@@ -51,7 +51,7 @@ rule score:
         runtime=growing(10),
     params:
         code=code_of("score"),
-        split=config["experiment"]["split"],
+        tested=tested(),
     script:
         "../scripts/stage.py"
 
@@ -76,7 +76,7 @@ rule audit:
         runtime=growing(10),
     params:
         code=code_of("audit"),
-        split=config["experiment"]["split"],
+        tested=tested(),
         rows=audited_rows(),
     script:
         "../scripts/stage.py"

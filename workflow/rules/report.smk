@@ -19,7 +19,7 @@ rule analysis:
         runtime=growing(10),
     params:
         code=code_of("analysis"),
-        split=config["experiment"]["split"],
+        tested=tested(),
     script:
         "../scripts/stage.py"
 
