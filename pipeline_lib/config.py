@@ -159,6 +159,10 @@ def _broken_mixes(config: dict[str, Any]) -> Iterator[str]:
             yield f"train.mixes.{name} has {len(mix['levels'])} levels but {len(mix['shares'])} shares"
         if abs(sum(mix["shares"]) - 1) > 1e-6:
             yield f"train.mixes.{name}.shares sum to {sum(mix['shares']):g}, expected 1"
+    for name, model in config["models"].items():
+        direction = settings(config, model, "deviation")["direction"]
+        if direction != "both" and "translate" in config["train"]["mixes"].get(model.get("mix"), {}).get("kinds", []):
+            yield f"models.{name}.mix draws the kind 'translate', to which direction {direction!r} means nothing"
 
 
 def _broken_datasets(config: dict[str, Any]) -> Iterator[str]:

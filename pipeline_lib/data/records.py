@@ -21,6 +21,7 @@ class Backbone:
     digest: str  # of the file's bytes
     size: int  # of the file, bytes
     image_size: int  # pixels along the longest side of the network's input
+    normalisation: str  # of a tile's grey values, in words
 
     @classmethod
     def read(cls, path: str | Path) -> "Backbone":
@@ -28,9 +29,10 @@ class Backbone:
         return cls(**json.loads(Path(path).read_text()))
 
     @classmethod
-    def of(cls, name: str, checkpoint: Path, image_size: int) -> "Backbone":
+    def of(cls, name: str, checkpoint: Path, image_size: int, normalisation: str) -> "Backbone":
         """The record of a checkpoint, which is hashed for it, once for all jobs."""
-        return cls(name, str(checkpoint), file_digest(checkpoint), checkpoint.stat().st_size, image_size)
+        digest, size = file_digest(checkpoint), checkpoint.stat().st_size
+        return cls(name, str(checkpoint), digest, size, image_size, normalisation)
 
     def is_unchanged(self, since: str | Path) -> bool:
         """Whether the checkpoint is still the file that the manifest at `since` records.

@@ -70,7 +70,8 @@ def _all(words: Iterable[Word]) -> Word:
 
 def signed(figure: float) -> str:
     """A difference in mIoU as +.0123."""
-    return f"{figure:+.4f}".replace("0.", ".", 1)
+    digits = f"{figure:+.4f}"
+    return digits[0] + digits[1:].removeprefix("0")
 
 
 def with_spread(figure: float, sd: float) -> str:

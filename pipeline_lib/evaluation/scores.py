@@ -11,12 +11,15 @@ COLUMNS = [*KEYS, "slice", "area", "iou", "iou_iterated", "iterations", "foregro
 
 
 def score_tile(history: pd.DataFrame, tiles: Store, tile: int) -> pd.DataFrame:
-    """One row for each object of one tile, from the iterations of all of them."""
+    """One row for each object of one tile, by number, from the iterations of all of them in any order."""
     labels = tiles.objects(tile)
     h, w = labels.shape
-    ends = history.groupby("object").first(), history[history["output"]].set_index("object")  # each object's two masks
-    first, output = (np.stack([from_rle(counts, (h, w)) for counts in end["mask"]]) for end in ends)
-    objects = ends[0].index.to_numpy()
+    chosen = history["iteration"] == 0, history["output"]
+    first, output = (
+        np.stack([from_rle(counts, (h, w)) for counts in history[which].sort_values("object")["mask"]])
+        for which in chosen
+    )
+    objects = np.sort(history["object"].unique())
     truths = labels == objects[:, None, None]
     return pd.DataFrame(
         {

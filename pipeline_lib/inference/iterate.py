@@ -4,8 +4,8 @@ The image encoder has no part in it: every iteration prompts the same embedding.
 together, so that those few that need many iterations still fill the decoder's calls.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -33,6 +33,11 @@ class IterationConfig:
     max_iterations: int
     largest_component: bool  # draw the box around the mask's largest component only
     select: Literal["last", "best"]  # the iteration that counts: the last, or that of the highest predicted IoU
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> "IterationConfig":
+        """What the config's section `refine` says of it."""
+        return cls(**{field.name: settings[field.name] for field in fields(cls)})
 
 
 @dataclass(frozen=True)

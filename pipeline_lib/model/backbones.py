@@ -1,6 +1,6 @@
 """SAM's backbones: their networks, and the checkpoints that their weights come from.
 
-A backbone is any `segment_anything.modeling.Sam`; nothing after this module knows which. The package is
+A backbone is any `segment_anything.modeling.Sam`; nothing after the stage `weights` knows which. The package is
 segment-anything-py, the later state of Meta's repository: the registry's segment-anything 1.0 has the same networks,
 but its `ResizeLongestSide.apply_image_torch` reads height and width from the wrong axes.
 """
@@ -35,7 +35,6 @@ BACKBONES: dict[str, Callable[[], Sam]] = {
     "vit_l": sam_model_registry["vit_l"],
     "vit_h": sam_model_registry["vit_h"],
 }
-NORMALISATION = {"litemedsam": "each tile from its darkest to its brightest as 0 to 1"}  # of others: Sam.preprocess
 
 
 def build(name: str) -> Sam:

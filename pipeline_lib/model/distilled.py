@@ -11,7 +11,9 @@ CLASSES = 1000  # of ImageNet, which MobileSAM's checkpoint still tells apart
 
 
 class LiteMedSam(Sam):  # type: ignore[misc]  # its package is untyped
-    """SAM that sees each tile's grey values from its darkest to its brightest as 0 to 1."""
+    """SAM with a `preprocess` of its own, which `normalisation` names in what identifies embeddings."""
+
+    normalisation = "each tile from its darkest to its brightest as 0 to 1"
 
     def preprocess(self, x: Tensor) -> Tensor:
         """A tile (3, h, w) of any range, scaled to [0, 1] and zero-padded to the network's input (3, S, S).

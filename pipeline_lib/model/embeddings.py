@@ -18,7 +18,6 @@ from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.records import Backbone
 from pipeline_lib.errors import StaleEmbeddingsError
 from pipeline_lib.model import image_encoder
-from pipeline_lib.model.backbones import NORMALISATION
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.model.upstream import Sam
 from pipeline_lib.runtime.device import Precision, autocast
@@ -55,7 +54,7 @@ def origin(store: Store, backbone: Backbone, precision: Precision, dtype: str, t
     """All that decides the embeddings of some tiles, as JSON: equal origins, equal embeddings."""
     return {
         "backbone": backbone.digest,
-        "preprocessing": f"{RESIZING}; {NORMALISATION.get(backbone.name, 'Sam.preprocess')}",
+        "preprocessing": f"{RESIZING}; {backbone.normalisation}",
         "tile": list(store.tile_shape),
         "precision": precision,
         "dtype": dtype,

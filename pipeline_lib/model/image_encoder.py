@@ -32,7 +32,7 @@ PIECE = 16  # rows of queries; at 64 cells a row, their scores with 4,096 keys a
 def encode(encoder: nn.Module, images: Tensor) -> Tensor:
     """Embeddings (B, 256, h, w) float32 of normalised images (B, 3, S, S) float32: what `encoder(images)` returns."""
     if not isinstance(encoder, ImageEncoderViT):
-        embedding: Tensor = encoder(images)  # micro has convolutions and no attention
+        embedding: Tensor = encoder(images)  # micro, and TinyViT, whose forward is ours already
         return embedding.float()
     x = encoder.patch_embed(images) + encoder.pos_embed  # B h w C
     for block in encoder.blocks:

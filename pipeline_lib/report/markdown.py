@@ -21,8 +21,8 @@ LEGEND = """\
 # Tables
 
 mIoU: {average} of the IoU of predicted and true mask, by the deviation of the boxes in per cent.
-P: prompt tuning. K: iterated inference. Iterations: mean number of repeated predictions with K, of the proposed model
-unless another is named.
+P: prompt tuning. K: iterated inference. Iterations: mean number of repeated predictions with K, at least 1 for each
+object, of the proposed model unless another is named.
 Rows marked (ours) are not in the paper.
 
 Figures are {seeds}. In square brackets: 95 % intervals by a bootstrap over slices,
@@ -86,7 +86,7 @@ def table_rows(dataset: str, experiment: Experiment, tables: pd.DataFrame) -> It
             "title": models[row.model]["title"] + ("" if row in PAPER_ROWS else " (ours)"),
             "prompt_tuned": models[row.model]["prompt_tuned"],
             "iterated": row.iterated,
-            "figures": figures(row, "miou", miou, MIOU.get(published, {}).get(row, {})),
+            "figures": figures(row, "miou", three_digits, MIOU.get(published, {}).get(row, {})),
         }
     counted = [model for model in models if not _added(Row(model, True))]
     for model in counted:
@@ -96,7 +96,7 @@ def table_rows(dataset: str, experiment: Experiment, tables: pd.DataFrame) -> It
             "title": "iterations" if counted == [PK.model] else name,
             "prompt_tuned": False,
             "iterated": False,
-            "figures": figures(Row(model, True), "mean_iterations", iterations, paper),
+            "figures": figures(Row(model, True), "mean_iterations", two_digits, paper),
         }
 
 
@@ -164,7 +164,7 @@ def p_text(p: float) -> str:
     """Such as p .031, or nothing where there is none."""
     if math.isnan(p):
         return ""
-    return "p < .001" if p < SMALLEST_P else f"p {miou(p)}"
+    return "p < .001" if p < SMALLEST_P else f"p {three_digits(p)}"
 
 
 def grid(rows: Iterable[Sequence[str]]) -> str:
@@ -173,12 +173,12 @@ def grid(rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *body])
 
 
-def miou(figure: float) -> str:
+def three_digits(figure: float) -> str:
     """As the paper prints it: .827."""
     return f"{figure:.3f}".removeprefix("0")
 
 
-def iterations(count: float) -> str:
+def two_digits(count: float) -> str:
     """As the paper prints them: 2.42."""
     return f"{count:.2f}"
 

@@ -34,6 +34,7 @@ def embed(
     precision: Literal["auto", "float32", "bfloat16"],
     dtype: str,
     batch: int,
+    code: str = "",
 ) -> None:
     """Encode the tiles that have boxes.
 
@@ -51,6 +52,7 @@ def embed(
         precision: of the encoder's matrix products; what `auto` came to is among the attributes.
         dtype: float32 or float16, as stored.
         batch: tiles that are encoded at a time.
+        code: digest of the code that runs; what other code has left unfinished is not taken over.
 
     Finished batches are kept beside `embeddings` until the end, and an interrupted run goes on after the last of them.
     """
@@ -62,7 +64,7 @@ def embed(
     batches = [tiles[start : start + batch] for start in range(0, len(tiles), batch)]
     chosen, unfinished = choose_precision(precision), Path(f"{embeddings}.unfinished")
     made_from = origin(source, backbone, chosen, dtype, tiles)
-    with Journal(f"{embeddings}.journal", key_of(made_from, batch)) as journal:
+    with Journal(f"{embeddings}.journal", key_of(made_from, batch, code)) as journal:
         if not unfinished.exists():
             journal.clear()
         if len(journal) == 0:

@@ -40,11 +40,13 @@ def refine(
     tested: dict[str, Any],
     deviation: dict[str, Any],
     settings: dict[str, Any],
+    code: str = "",
 ) -> None:
     """Write every iteration of every object of a split at one level of deviation (`SCHEMA`), and how long they took.
 
     Objects are iterated so many at a time as the settings' `objects_per_batch` says, tile after tile. Those that are
-    finished are kept in a journal beside `iterations` until the end, and an interrupted run goes on after the last.
+    finished are kept in a journal beside `iterations` until the end, and an interrupted run of the same `code`, a
+    digest, goes on after the last.
 
     Raises:
         StaleEmbeddingsError: the embeddings are not those of this store and backbone.
@@ -58,17 +60,14 @@ def refine(
     precision = choose_precision(settings["precision"])
     record = {"model": file_digest(model), "precision": {"embed": cache.precision, "refine": precision}}
     decoder = Predictor(load_model(model).to(device()), frame, precision)
-    rules = IterationConfig(
-        settings["tau"], settings["max_iterations"], settings["largest_component"], settings["select"]
-    )
-    inference = Inference(tiles, cache, decoder, rules)
+    inference = Inference(tiles, cache, decoder, IterationConfig.of(settings))
     shapes = [tiles.shape(tile) for tile in table["tile"]]
     prompts = deviated(table, level, dataset, seed, Deviation(**deviation), shapes)
     chunks = [
         slice(start, start + settings["objects_per_batch"])
         for start in range(0, len(table), settings["objects_per_batch"])
     ]
-    key = key_of(dataset, level, seed, tested, deviation, settings, file_digest(boxes), record, cache.key)
+    key = key_of(dataset, level, seed, tested, deviation, settings, file_digest(boxes), record, cache.key, code)
     with Journal(f"{iterations}.unfinished", key) as journal:
         for some in tqdm(chunks[len(journal) :], "refine", len(chunks), initial=len(journal), mininterval=10):
             journal.add(inference.of(table.iloc[some], prompts[some]))

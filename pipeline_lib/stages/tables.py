@@ -58,4 +58,5 @@ def tables(
         with atomic(path) as partial:
             write_csv(lines, partial)
     with atomic(markdown) as partial:  # what people read is what the files say
-        partial.write_text(document(experiment, *map(pd.read_csv, files)), encoding="utf-8")
+        figures, gains, verdicts = (pd.read_csv(path) for path in (csv, differences, claims))
+        partial.write_text(document(experiment, figures, gains, verdicts), encoding="utf-8")

@@ -38,14 +38,15 @@ def train(
     deviation: dict[str, Any],
     levels: list[int],
     seed: int,
+    code: str = "",
 ) -> None:
-    """Train one model and write the weights of its best epoch (`save_model`) and its curve, one row for each epoch.
+    """Train one model and write the weights of its best epoch (`save_model`) and its curve, a row for each epoch.
 
-    The best epoch is that of the highest mean IoU over `levels` on the validation split; epoch 0, before training, is
-    one of them. A checkpoint is kept beside `model` until the end: it is written after each epoch, every
-    `CHECKPOINT_SECONDS`, and on a request to stop (`StopRequest`), after which the process exits with 128 plus the
-    signal's number. An interrupted run of the same settings and data goes on from it: on a CPU the outcome is bitwise
-    that of an uninterrupted one.
+    The best epoch, `kept` in the curve, is that of the highest mean IoU over `levels` on the validation split; epoch 0,
+    before training, is one of them. A checkpoint is kept beside `model` until the end: it is written after each epoch,
+    every `CHECKPOINT_SECONDS`, and on a request to stop (`StopRequest`), after which the process exits with 128 plus
+    the signal's number. An interrupted run of the same settings, data and `code` (a digest) goes on from it: on a CPU
+    the outcome is bitwise that of an uninterrupted one.
 
     Raises:
         StaleEmbeddingsError: the embeddings are not those of this store and backbone.
@@ -66,7 +67,7 @@ def train(
     network = load_untrained(weights, made).to(device())
     training = {"dataset": dataset, "seed": seed, "precision": precision}
     training |= {"model_config": model_config, "settings": settings, "deviation": deviation, "levels": levels}
-    key = key_of(training, file_digest(boxes), source.embeddings.key)
+    key = key_of(training, file_digest(boxes), source.embeddings.key, code)
     trainer = Trainer(network, made, train_config, Path(f"{model}.checkpoint"), key)
     decoder = Predictor(network, source.frame, train_config.precision)
     fit(
@@ -75,5 +76,7 @@ def train(
 
     save_model(network, model, backbone.name, made, training)
     with atomic(curve) as unfinished:
-        pd.DataFrame(trainer.curve).to_csv(unfinished, index=False, float_format="%.6f")
+        rows = pd.DataFrame(trainer.curve)
+        rows["kept"] = rows.index == rows["validation_miou"].idxmax()  # the first of equals
+        rows.to_csv(unfinished, index=False, float_format="%.6f")
     trainer.checkpoint.unlink(missing_ok=True)  # where the same job ran twice

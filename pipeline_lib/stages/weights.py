@@ -38,6 +38,7 @@ def weights(
     tensors = read_tensors(checkpoint)
     check_tensors(sam.state_dict(), tensors, f"{checkpoint} (for {name})")
     check_finite(tensors, checkpoint)
-    record = Backbone.of(name, checkpoint, sam.image_encoder.img_size)
+    normalisation = getattr(sam, "normalisation", "Sam.preprocess")
+    record = Backbone.of(name, checkpoint, sam.image_encoder.img_size, normalisation)
     with atomic(manifest) as partial:
         partial.write_text(json.dumps(asdict(record), indent=2) + "\n")

@@ -235,9 +235,9 @@ def run_all(refined, tmp_path):
     """Run the stage with all objects as test objects, of four tiles and in pieces, and return its iterations."""
     read_boxes(refined["boxes"]).assign(split="test").to_csv(tmp_path / "boxes", index=False)
 
-    def run(name, **changes):
+    def run(name, code="", **changes):
         own = {"boxes": str(tmp_path / "boxes"), "iterations": str(tmp_path / name), "timing": str(tmp_path / "timing")}
-        refine(**{**refined, **own}, **CELL, settings={**SETTINGS, **changes})
+        refine(**{**refined, **own}, **CELL, settings={**SETTINGS, **changes}, code=code)
         return pd.read_parquet(own["iterations"])
 
     return run
@@ -275,7 +275,8 @@ def test_a_restarted_run_leaves_finished_pieces_out_and_ends_with_the_same_table
     assert not (tmp_path / "broken.unfinished").exists()
 
 
-def test_pieces_of_a_run_with_other_settings_are_not_taken_over(run_all, added):
+@pytest.mark.parametrize("change", [{"tau": 0.1}, {"code": "1"}])
+def test_pieces_of_a_run_with_other_settings_are_not_taken_over(run_all, added, change):
     pieces, limit = added
     run_all("whole")
     count = len(pieces)
@@ -284,5 +285,5 @@ def test_pieces_of_a_run_with_other_settings_are_not_taken_over(run_all, added):
     with pytest.raises(KeyboardInterrupt):
         run_all("broken")
     limit[0] = 3 + count
-    run_all("broken", tau=0.1)
+    run_all("broken", **change)
     assert len(pieces) == 3 + count

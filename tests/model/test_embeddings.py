@@ -145,7 +145,7 @@ def test_a_restarted_run_encodes_only_what_is_missing_and_writes_the_same_bytes(
     assert not list(tmp_path.glob("*.journal")) + list(tmp_path.glob("*.unfinished"))
 
 
-@pytest.mark.parametrize("again", [{"precision": "bfloat16"}, {"dtype": "float16"}, {"batch": 2}])
+@pytest.mark.parametrize("again", [{"precision": "bfloat16"}, {"dtype": "float16"}, {"batch": 2}, {"code": "1"}])
 def test_batches_of_a_run_with_other_settings_are_not_taken_over(run, encoded_batches, again):
     with failing_after(2):
         run(batch=1)

@@ -59,6 +59,7 @@ def test_manifest_records_the_checkpoint_that_fits(check, checkpoint):
         "digest": hashlib.blake2b(checkpoint.read_bytes(), digest_size=16).hexdigest(),
         "size": checkpoint.stat().st_size,
         "image_size": 256,
+        "normalisation": "Sam.preprocess",
     }
 
 

@@ -279,7 +279,8 @@ def test_the_curve_s_best_value_is_that_of_the_model_that_was_written(stages, tm
     model = load_model(tmp_path / "model.safetensors")
     decoder = Predictor(model, source.frame, SETTINGS["precision"])
     miou = Validation(source, held_out, (0, 40), "toy", 0, LAW).miou(decoder, lambda: None)
-    assert list(curve.columns) == ["epoch", "learning_rate", "train_loss", "validation_miou"]
+    assert list(curve.columns) == ["epoch", "learning_rate", "train_loss", "validation_miou", "kept"]
+    assert curve["kept"].tolist() == (curve.index == curve["validation_miou"].idxmax()).tolist()
     assert curve["epoch"].tolist() == [0, 1, 2]
     assert curve["validation_miou"].max() == pytest.approx(miou, abs=1e-6)
 
@@ -391,7 +392,7 @@ def test_a_run_that_was_killed_and_restarted_writes_what_an_uninterrupted_one_do
     assert (restarted / "curve").read_bytes() == (whole / "curve").read_bytes()
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"levels": [0]}, {"settings": {**LONG, "epochs": 0}}])
+@pytest.mark.parametrize("change", [{"seed": 1}, {"levels": [0]}, {"code": "1"}, {"settings": {**LONG, "epochs": 0}}])
 def test_a_checkpoint_of_another_run_is_ignored(stages, killed, tmp_path, caplog, change):
     shutil.copy(killed, tmp_path)
     curve = call(stages, tmp_path, **{"settings": {**SETTINGS, "epochs": 0}, **change})

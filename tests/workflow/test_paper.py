@@ -23,7 +23,7 @@ SIZE = (64, 96)
 
 
 def planes(values: tuple[int, int], colour: bool = False) -> list[np.ndarray]:
-    """Three slices, each with two bounding_boxes of the second value in the first."""
+    """Three slices, each with two rectangles of the second value in the first."""
     stack = np.full((3, *SIZE), values[0], np.uint8)
     stack[:, 5:25, 5:40] = stack[:, 35:60, 50:90] = values[1]
     return [np.dstack([plane] * 3 + [np.full_like(plane, 255)]) if colour else plane for plane in stack]

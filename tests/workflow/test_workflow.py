@@ -260,6 +260,10 @@ def test_every_model_is_given_the_same_boxes(finished: Path) -> None:
         ({"experiment": {"models": ["nobody"]}}, "nobody"),
         ({"deviation": {"kind": "translate", "direction": "grow"}}, "deviation.direction"),
         (
+            {"deviation": {"direction": "grow"}, "train": {"mixes": {"paper": {"kinds": ["translate"]}}}},
+            "models.sam.mix draws the kind 'translate'",
+        ),
+        (
             {"models": {"sam": {"deviation": {"kind": "translate", "direction": "grow"}}}},
             "models.sam.deviation.direction",
         ),
