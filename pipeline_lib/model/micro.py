@@ -7,7 +7,6 @@ its weights.
 
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -64,7 +63,7 @@ class MicroEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (B 3 256 256, three equal channels) to embeddings (B 256 32 32)."""
-        x = F.relu(self.stem(images[:, :1].contiguous(memory_format=torch.channels_last)))
+        x = F.relu(self.stem(images[:, :1]))
         scales = []
         for index, stage in enumerate(self.stages):
             x = stage(self.down[index - 1](x) if index else x)
@@ -73,7 +72,7 @@ class MicroEncoder(nn.Module):
         x = F.interpolate(self.lateral[2](last), scale_factor=2.0) + self.lateral[1](sixteenth)
         x = F.interpolate(x, scale_factor=2.0) + self.lateral[0](eighth) + self.fine(F.pixel_unshuffle(half, 2))
         embedding: Tensor = self.norm(x + self.mix(x))
-        return embedding.contiguous()
+        return embedding
 
 
 def build_micro() -> Sam:
