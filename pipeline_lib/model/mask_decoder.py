@@ -223,5 +223,4 @@ def upscale(layers: nn.Sequential, features: Tensor, grid: tuple[int, int], kern
     x = enlarge(features.unflatten(1, grid).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # B 2h 2w C/4
     x = activate(F.layer_norm(x, norm.weight.shape, norm.weight, norm.bias, norm.eps))
     x = activate_again(enlarge_again(x.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)  # B 4h 4w C/8
-    # kernel by cells, since on a CPU cells by kernel takes several times as long in float32
-    return torch.bmm(kernel[:, None], x.flatten(1, 2).transpose(1, 2)).view(x.shape[:3])
+    return torch.bmm(x.flatten(1, 2), kernel[:, :, None]).view(x.shape[:3])
