@@ -31,11 +31,10 @@ def chunk_of(array: zarr.Array[Any], folder: Path, tile: int) -> Path:
 
 
 def to_network(tile: NDArray[np.uint8], frame: Frame) -> Tensor:
-    """A grey image (YX) scaled like a full tile, (h, w) uint8 on the CPU, where a GPU can fetch it by itself."""
+    """A grey image (YX) scaled like a full tile, (h, w) uint8 on the CPU."""
     height, width = (max(1, round(side * scale)) for side, scale in zip(tile.shape, frame.scale, strict=True))
     scaled = Image.fromarray(tile).resize((width, height), Image.Resampling.BILINEAR)  # as apply_image, by torchvision
-    pixels = torch.from_numpy(np.array(scaled))
-    return pixels.pin_memory() if torch.cuda.is_available() else pixels
+    return torch.from_numpy(np.array(scaled))
 
 
 @torch.no_grad()
@@ -44,8 +43,7 @@ def encode_tiles(sam: Sam, scaled: Sequence[Tensor], precision: Precision) -> Te
 
     They are those of `SamPredictor.set_image`, the grey as three equal channels.
     """
-    there = [tile.to(sam.device, non_blocking=True) for tile in scaled]
-    batch = torch.stack([sam.preprocess(tile.expand(3, -1, -1)) for tile in there])  # B 3 S S
+    batch = torch.stack([sam.preprocess(tile.to(sam.device).expand(3, -1, -1)) for tile in scaled])  # B 3 S S
     with autocast(precision):
         return image_encoder.encode(sam.image_encoder, batch)
 

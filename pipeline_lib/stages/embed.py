@@ -6,7 +6,6 @@ from statistics import median
 from typing import Literal
 
 import zarr
-from torch import Tensor
 from tqdm import tqdm
 
 from pipeline_lib.data.boxes import read_boxes
@@ -21,7 +20,6 @@ from pipeline_lib.runtime.device import choose_precision, clock, device
 from pipeline_lib.runtime.hashing import key_of
 from pipeline_lib.runtime.journal import Journal
 from pipeline_lib.runtime.malloc import keep_freed_memory
-from pipeline_lib.runtime.prefetch import prefetch, write_behind
 
 
 def embed(
@@ -38,8 +36,6 @@ def embed(
 ) -> None:
     """Encode the tiles that have boxes.
 
-    While a batch is encoded, the next one is read and the last one is written.
-
     Args:
         store: OME-Zarr store of tiles.
         boxes: table of their boxes.
@@ -47,8 +43,7 @@ def embed(
         embeddings: Zarr v3 array to write, (tiles, 256, g, g), one chunk per tile; those without boxes stay
             unwritten. Its attributes say what it was made from, see `origin`.
         timing: JSON to write, the number of tiles and the seconds of `clock` that the encoder takes for one: the
-            median over the calls, as the first one of a process is many times slower. On a CPU, what is read and
-            written beside it counts too.
+            median over the calls, as the first one of a process is many times slower.
         precision: of the encoder's matrix products; what `auto` came to is among the attributes.
         dtype: float32 or float16, as stored.
         batch: tiles that are encoded at a time.
@@ -80,22 +75,16 @@ def embed(
             )
         array = zarr.open_array(unfinished, mode="r+")
 
-        def read(some: list[int]) -> list[Tensor]:
-            return [to_network(source.pixels(tile), frame) for tile in some]
-
-        def write(some: list[int], encoded: Tensor, seconds: float) -> None:
+        left = batches[len(journal) :]
+        for some in tqdm(left, "embed", len(batches), initial=len(journal), mininterval=10):
+            scaled = [to_network(source.pixels(tile), frame) for tile in some]
+            started = clock()
+            encoded = encode_tiles(sam, scaled, chosen).cpu()
+            seconds = clock() - started
             for tile, embedding in zip(some, encoded.numpy(), strict=True):
                 array[tile] = embedding
                 to_disk(chunk_of(array, unfinished, tile))
             journal.add({"seconds_per_tile": seconds / len(some)})
-
-        left = batches[len(journal) :]
-        progress = tqdm(left, "embed", len(batches), initial=len(journal), mininterval=10)
-        with write_behind() as meanwhile:
-            for some, scaled in zip(progress, prefetch(read, left), strict=True):
-                started = clock()
-                encoded = encode_tiles(sam, scaled, chosen).cpu()
-                meanwhile(write, some, encoded, clock() - started)
         with atomic(timing) as partial:
             typical = median(each["seconds_per_tile"] for each in journal)
             partial.write_text(json.dumps({"tiles": len(tiles), "seconds_per_tile": round(typical, 6)}) + "\n")

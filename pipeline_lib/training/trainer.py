@@ -28,7 +28,6 @@ from pipeline_lib.model.frame import Frame
 from pipeline_lib.runtime.atomic import atomic
 from pipeline_lib.runtime.device import autocast
 from pipeline_lib.runtime.interrupt import StopRequest
-from pipeline_lib.runtime.prefetch import prefetch
 from pipeline_lib.training.config import TrainConfig
 from pipeline_lib.training.losses import LOSSES, soft_target
 from pipeline_lib.training.sampling import ORDER, Batch, LabelledTiles, draw_batch
@@ -152,13 +151,10 @@ def train_epoch(
         for start in range(0, len(order), train_config.tiles_per_step)
     ]
     done = len(trainer.losses)
-
-    def draw(step: NDArray[np.int64]) -> list[Batch]:
-        return [draw_batch(source, tile, rows, train_config, epoch) for tile, rows in (tiles[index] for index in step)]
-
-    drawn = prefetch(draw, steps[done:])
-    progress = tqdm(drawn, f"epoch {epoch} of {train_config.epochs}", len(steps), initial=done, mininterval=10)
-    for step, batches in enumerate(progress, (epoch - 1) * len(steps) + done):
+    progress = tqdm(steps[done:], f"epoch {epoch} of {train_config.epochs}", len(steps), initial=done, mininterval=10)
+    for step, chosen in enumerate(progress, (epoch - 1) * len(steps) + done):
+        drawn = [tiles[index] for index in chosen]
+        batches = [draw_batch(source, tile, rows, train_config, epoch) for tile, rows in drawn]
         trainer.optimizer.param_groups[0]["lr"] = learning_rate(step, train_config.epochs * len(steps), train_config)
         loss = step_loss(trainer.model, source.frame, batches, train_config)
         trainer.optimizer.zero_grad()
