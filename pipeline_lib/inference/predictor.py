@@ -24,8 +24,7 @@ CHUNK = {"cpu": 16, "cuda": 64}
 
 def forward(model: BoxModel, frame: Frame, tiles: Sequence[ImageFeatures], boxes: Boxes) -> tuple[Tensor, Tensor]:
     """Low-resolution logits (N, g, g) and predicted IoU (N), float32, of boxes (N, 4), one of each of the tiles."""
-    there = frame.to_network(boxes).to(tiles[0].features.device, non_blocking=True)  # else it would wait for a GPU
-    logits, predicted_iou = model(tiles, there)
+    logits, predicted_iou = model(tiles, frame.to_network(boxes).to(tiles[0].features.device))
     return logits.float(), predicted_iou.float()
 
 
@@ -61,20 +60,14 @@ class Predictor:
             boxes: (N, 4).
         """
         chunk = CHUNK[device().type]
-        parts = [slice(start, start + chunk) for start in range(0, len(boxes), chunk)]
-        coming = [self.call(views[part], boxes[part]) for part in parts]
-        if device().type == "cuda":
-            torch.cuda.synchronize()  # once for all calls
-        tiles = (tile for masks, _ in coming for tile in masks.numpy())
-        masks = [tile[: view.shape[0], : view.shape[1]] for tile, view in zip(tiles, views, strict=True)]
-        return masks, np.concatenate([predicted_iou.numpy() for _, predicted_iou in coming])
-
-    def call(self, views: Sequence[TileFeatures], boxes: Boxes) -> tuple[Tensor, Tensor]:
-        """Masks (N, h, w) of full tiles and predicted IoU (N) by one call of the network, on the CPU.
-
-        From a GPU they are only on their way: nothing here waits for it, so that it is given the next call meanwhile.
-        """
-        with autocast(self.precision):
-            logits, predicted_iou = forward(self.model, self.frame, [view.side for view in views], boxes)
-        masks = self.frame.mask(logits)
-        return masks.to("cpu", non_blocking=True), predicted_iou.to("cpu", non_blocking=True)
+        masks: list[Mask] = []
+        ious: list[NDArray[np.float32]] = []
+        for start in range(0, len(boxes), chunk):
+            some = views[start : start + chunk]
+            with autocast(self.precision):
+                sides = [view.side for view in some]
+                logits, predicted_iou = forward(self.model, self.frame, sides, boxes[start : start + chunk])
+            tiles = self.frame.mask(logits).cpu().numpy()
+            masks += [tile[: view.shape[0], : view.shape[1]] for tile, view in zip(tiles, some, strict=True)]
+            ious.append(predicted_iou.cpu().numpy())
+        return masks, np.concatenate(ious)
