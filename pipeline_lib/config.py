@@ -29,6 +29,10 @@ RENAMED = {  # keys of version 0.1
     "claims.far_more": "claims.min_gain_ratio",
     "claims.little_time": "claims.max_time_ratio",
 }
+REPLACED = {  # values of version 0.1, and what to write in their place
+    ("token", None): "no `token`",
+    ("miou", "image"): "`miou: tile`",
+}
 
 
 def users_files(dataset: dict[str, Any]) -> list[str]:
@@ -101,17 +105,23 @@ def is_prompt_tuned(config: dict[str, Any], model: str) -> bool:
 
 
 def refuse_old_keys(config: dict[str, Any]) -> None:
-    """Raise DataError where a config of version 0.1 has a key that has another name now, or none; name both."""
+    """Raise DataError where a config of version 0.1 has a key or value that is written otherwise now; say how."""
     models = config["models"] if isinstance(config.get("models"), dict) else {}
     places = {"": config} | {f"models.{name}.": model for name, model in models.items()}
-    found = [
+    problems = [
         f"{place}{old} is called {new} now"
         for place, holder in places.items()
         for old, new in RENAMED.items()
         if _has(holder, old.split(".")) and not (place and "." not in old and old != "prompt_tuning")
     ]
-    if found:
-        raise DataError("config: " + "; ".join(found))
+    problems += [
+        f"in place of `{place}{key}: {'null' if old is None else old}` write {new}"
+        for place, holder in places.items()
+        for (key, old), new in REPLACED.items()
+        if _has(holder, [key]) and holder[key] == old
+    ]
+    if problems:
+        raise DataError("config: " + "; ".join(problems))
 
 
 def _has(holder: Any, path: list[str]) -> bool:
