@@ -25,7 +25,7 @@ from benchmarks.report import Seconds, by_operator, interleaved, machine, table,
 from pipeline_lib.data.boxes import Deviation, clip, deviate
 from pipeline_lib.data.masks import Mask, iou
 from pipeline_lib.data.synthetic import GeneratedSlice
-from pipeline_lib.inference.iterate import IterationConfig, first_iterations, iterate, output_of
+from pipeline_lib.inference.iterate import IterationConfig, first_predictions, iterate, output_of
 from pipeline_lib.inference.next_box import next_box
 from pipeline_lib.inference.predictor import Predictor
 from pipeline_lib.model.backbones import build, load_backbone
@@ -238,13 +238,13 @@ def users_loop(predictor: SamPredictor, boxes: Boxes) -> Masks:
 
 
 def iterated(predictor: SamPredictor, decoder: Predictor, boxes: Boxes) -> Masks:
-    """The same as `pipeline_lib.inference.iterate` does it: an image's side serves all iterations."""
+    """The same as `pipeline_lib.inference.iterate` does it: an image's side serves all predictions."""
     (view,) = decoder.views([predictor.features], [predictor.original_size])
 
     def predict(_: Sequence[int], boxes: Boxes) -> tuple[Sequence[Mask], NDArray[np.float32]]:
         return decoder.predict([view] * len(boxes), boxes)
 
-    histories = iterate(predict, first_iterations(predict, boxes), ITERATION)
+    histories = iterate(predict, first_predictions(predict, boxes), ITERATION)
     return np.stack([history[output_of(history, ITERATION)].mask for history in histories])
 
 

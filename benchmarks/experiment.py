@@ -31,7 +31,7 @@ from pipeline_lib.data.boxes import XYXY, Deviation, by_tile, deviated, evenly_s
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.masks import Mask
 from pipeline_lib.data.records import Backbone, read_record
-from pipeline_lib.inference.iterate import Inference, first_iterations, iterate
+from pipeline_lib.inference.iterate import Inference, first_predictions, iterate
 from pipeline_lib.inference.predictor import Predictor
 from pipeline_lib.model.backbones import load_backbone
 from pipeline_lib.model.box_model import load_model
@@ -295,7 +295,7 @@ def naive_inference(predictor: SamPredictor, image: np.ndarray, boxes: Boxes) ->
         made = [predictor.predict(box=box, multimask_output=False) for box in boxes]
         return [masks[0] for masks, _, _ in made], np.array([ious[0] for _, ious, _ in made])
 
-    iterate(predict, first_iterations(predict, boxes), ITERATION)
+    iterate(predict, first_predictions(predict, boxes), ITERATION)
 
 
 def naive_part(stages: Stages, models: Sequence[Path], tested: pd.DataFrame, dataset: str) -> None:

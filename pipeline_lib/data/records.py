@@ -64,15 +64,15 @@ SCHEMA = pa.schema(
     {
         "tile": pa.int32(),
         "object": pa.int32(),
-        "iteration": pa.int16(),  # 0: of the deviated box
+        "iteration": pa.int16(),  # 0: the first prediction, of the deviated box
         "x0": pa.float32(),  # the box that was prompted
         "y0": pa.float32(),
         "x1": pa.float32(),
         "y1": pa.float32(),
-        "change_rate": pa.float64(),  # NaN at iteration 0
+        "change_rate": pa.float64(),  # NaN of the first prediction
         "predicted_iou": pa.float32(),
         "mask": pa.string(),  # COCO RLE counts
-        "output": pa.bool_(),  # this iteration's mask is the iterated output
-        "ended": pa.string(),  # of an object's last iteration, why it is that: converged, cycle, empty or cap
+        "output": pa.bool_(),  # this prediction's mask is the iterated output
+        "ended": pa.string(),  # of an object's last prediction, why it is that: converged, cycle, empty or cap
     }
 )

@@ -1,6 +1,6 @@
 """Iterated inference (K): a mask's bounding box is prompted again until the mask stops changing.
 
-The image encoder has no part in it: every iteration prompts the same embedding. Objects of several tiles are iterated
+The image encoder has no part in it: every prediction prompts the same embedding. Objects of several tiles are iterated
 together, so that those few that need many iterations still fill the decoder's calls.
 """
 
@@ -32,7 +32,7 @@ class IterationConfig:
     tau: float  # change rate up to which a mask has converged
     max_iterations: int
     largest_component: bool  # draw the box around the mask's largest component only
-    select: Literal["last", "best"]  # the iteration that counts: the last, or that of the highest predicted IoU
+    select: Literal["last", "best"]  # the prediction that counts: the last, or that of the highest predicted IoU
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> "IterationConfig":
@@ -41,13 +41,13 @@ class IterationConfig:
 
 
 @dataclass(frozen=True)
-class Iteration:
-    """One prediction of one object."""
+class Prediction:
+    """One prediction of one object: the first, of the given box, or an iteration, of the box around the mask before."""
 
     box: NDArray[np.float32]  # (4,), as prompted
     mask: Mask  # YX
     predicted_iou: float
-    change_rate: float  # changed pixels per pixel of the box; NaN at iteration 0
+    change_rate: float  # changed pixels per pixel of the box; NaN of the first
 
 
 @dataclass
@@ -60,16 +60,16 @@ class Timing:
     repeated_predictions: int = 0
 
 
-def first_iterations(predict: Predict, boxes: Boxes) -> list[Iteration]:
+def first_predictions(predict: Predict, boxes: Boxes) -> list[Prediction]:
     """The masks of all objects' boxes as they came."""
     made = predict(range(len(boxes)), boxes)
-    return [Iteration(box, mask, float(iou), np.nan) for box, mask, iou in zip(boxes, *made, strict=True)]
+    return [Prediction(box, mask, float(iou), np.nan) for box, mask, iou in zip(boxes, *made, strict=True)]
 
 
-def iterate(predict: Predict, first: Sequence[Iteration], config: IterationConfig) -> list[list[Iteration]]:
+def iterate(predict: Predict, first: Sequence[Prediction], config: IterationConfig) -> list[list[Prediction]]:
     """Prompt with the next box of each object's last mask until its iteration ends.
 
-    Returns each object's iterations in order, the first mask among them. Only objects that go on are predicted again.
+    Returns each object's predictions in order, the first among them. Only objects that go on are predicted again.
     """
     histories = [[start] for start in first]
     active = [number for number, history in enumerate(histories) if ending(history, config) is None]
@@ -77,7 +77,7 @@ def iterate(predict: Predict, first: Sequence[Iteration], config: IterationConfi
         boxes = np.stack([next_box(histories[number][-1].mask, config.largest_component) for number in active])
         for number, box, mask, iou in zip(active, boxes, *predict(active, boxes), strict=True):
             history = histories[number]
-            history.append(Iteration(box, mask, float(iou), change_rate(mask, history[-1].mask, box)))
+            history.append(Prediction(box, mask, float(iou), change_rate(mask, history[-1].mask, box)))
         active = [number for number in active if ending(histories[number], config) is None]
     return histories
 
@@ -88,7 +88,7 @@ def change_rate(mask: Mask, previous: Mask, box: NDArray[np.float32]) -> float:
     return float(np.count_nonzero(mask ^ previous) / ((x1 - x0) * (y1 - y0)))
 
 
-def ending(history: Sequence[Iteration], config: IterationConfig) -> Ending | None:
+def ending(history: Sequence[Prediction], config: IterationConfig) -> Ending | None:
     """Why an object's iteration ends with its last mask, or None if it goes on.
 
     `empty`: there is no box to go on with; `converged`: the mask hardly changed; `cycle`: it is the mask of two
@@ -104,8 +104,8 @@ def ending(history: Sequence[Iteration], config: IterationConfig) -> Ending | No
     return "cap" if len(history) > config.max_iterations else None
 
 
-def output_of(history: Sequence[Iteration], config: IterationConfig) -> int:
-    """The iteration whose mask is the output: of those with a mask the last, or the best; where none has, the first."""
+def output_of(history: Sequence[Prediction], config: IterationConfig) -> int:
+    """Whose mask is the output: the last or the best of the predictions with a mask; where none has one, the first."""
     present = [index for index, each in enumerate(history) if each.mask.any()]
     if config.select == "best":
         return max(present, key=lambda index: history[index].predicted_iou, default=0)
@@ -113,7 +113,7 @@ def output_of(history: Sequence[Iteration], config: IterationConfig) -> int:
 
 
 def rows_of(
-    objects: pd.DataFrame, histories: Sequence[Sequence[Iteration]], config: IterationConfig
+    objects: pd.DataFrame, histories: Sequence[Sequence[Prediction]], config: IterationConfig
 ) -> Iterator[dict[str, Any]]:
     """The rows of the table of iterations, for some rows of the table of boxes."""
     for tile, label, history in zip(objects["tile"], objects["object"], histories, strict=True):
@@ -142,7 +142,7 @@ class Inference:
     config: IterationConfig
 
     def of(self, objects: pd.DataFrame, boxes: Boxes) -> dict[str, Any]:
-        """All iterations of some rows of the table of boxes, as rows of `SCHEMA`, and their `Timing`; boxes (N, 4)."""
+        """All predictions for rows of the table of boxes, as rows of `SCHEMA`, and their `Timing`; boxes (N, 4)."""
         embeddings = {tile: self.cache[tile].to(device()) for tile in objects["tile"].unique()}
         started = clock()
         seen = self.decoder.views(embeddings.values(), map(self.tiles.shape, embeddings))
@@ -152,7 +152,7 @@ class Inference:
         def predict(numbers: Sequence[int], boxes: Boxes) -> tuple[Sequence[Mask], NDArray[np.float32]]:
             return self.decoder.predict([views[number] for number in numbers], boxes)
 
-        first = first_iterations(predict, boxes)
+        first = first_predictions(predict, boxes)
         middle = clock()
         histories = iterate(predict, first, self.config)
         repeated = sum(len(history) - 1 for history in histories)

@@ -1,4 +1,4 @@
-"""Objects as the paper's figure 3 shows them: every iteration with its box, mask and IoU, beside the truth."""
+"""Objects as the paper's figure 3 shows them: every prediction with its box, mask and IoU, beside the truth."""
 
 import base64
 import io
@@ -27,7 +27,7 @@ STRIP_HEIGHT, LABEL_HEIGHT, LABEL_WIDTH, GAP = 200, 48, 80, 12  # pixels of a pi
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """An iteration, or the truth."""
+    """A prediction, or the truth."""
 
     title: str
     iou: str
@@ -134,7 +134,7 @@ def crop_window(masks: Mask, boxes: NDArray[np.float64]) -> tuple[slice, slice]:
 
 
 def strip(shown: Example) -> Image.Image:
-    """The iterations side by side as one picture, enlarged by a whole number."""
+    """The predictions side by side as one picture, enlarged by a whole number."""
     scale = max(1, round(STRIP_HEIGHT / shown.crop.shape[0]))
     height, width = (scale * side for side in shown.crop.shape)
     step = max(width, LABEL_WIDTH) + GAP

@@ -42,7 +42,7 @@ def refine(
     settings: dict[str, Any],
     code: str = "",
 ) -> None:
-    """Write every iteration of every object of a split at one level of deviation (`SCHEMA`), and how long they took.
+    """Write every prediction for every object of a split at one level of deviation (`SCHEMA`), and how long they took.
 
     Objects are iterated so many at a time as the settings' `objects_per_batch` says, tile after tile. Those that are
     finished are kept in a journal beside `iterations` until the end, and an interrupted run of the same `code`, a

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline_lib.data.boxes import Deviation, deviated, read_boxes
 from pipeline_lib.data.masks import bounding_box, from_rle
-from pipeline_lib.inference.iterate import Iteration, IterationConfig, ending, first_iterations, iterate, output_of
+from pipeline_lib.inference.iterate import IterationConfig, Prediction, ending, first_predictions, iterate, output_of
 from pipeline_lib.model.backbones import load_backbone
 from pipeline_lib.model.box_model import ModelConfig, box_model, save_model
 from pipeline_lib.runtime.journal import Journal
@@ -38,7 +38,7 @@ class Predictor:
 
 def run(rule, *boxes, config=CONFIG):
     decoder = Predictor(rule)
-    return iterate(decoder, first_iterations(decoder, np.array(boxes, np.float32)), config), decoder.calls
+    return iterate(decoder, first_predictions(decoder, np.array(boxes, np.float32)), config), decoder.calls
 
 
 def grow(x0, y0, x1, y1):
@@ -131,13 +131,13 @@ def test_only_objects_that_have_not_settled_are_predicted_again():
     [("last", (0.9, 0.5, 0.6), 2), ("best", (0.9, 0.5, 0.6), 0), ("best", (0.5, 0.9, 0.6), 1), ("best", (0, 0, 0), 0)],
 )
 def test_the_output_is_the_last_iteration_or_the_one_of_the_highest_predicted_iou(select, ious, expected):
-    history = [Iteration(np.zeros(4), block(0, 0, 4, 4), iou, 0.0) for iou in ious]
+    history = [Prediction(np.zeros(4), block(0, 0, 4, 4), iou, 0.0) for iou in ious]
     assert output_of(history, replace(CONFIG, select=select)) == expected
 
 
 def test_an_empty_mask_is_never_the_best():
     history = [
-        Iteration(np.zeros(4), mask, iou, 0.0) for mask, iou in ((block(0, 0, 4, 4), 0.2), (block(0, 0, 0, 0), 0.9))
+        Prediction(np.zeros(4), mask, iou, 0.0) for mask, iou in ((block(0, 0, 4, 4), 0.2), (block(0, 0, 0, 0), 0.9))
     ]
     assert output_of(history, replace(CONFIG, select="best")) == 0
 
