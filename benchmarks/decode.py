@@ -163,7 +163,7 @@ def decoding(count: int, rounds: int) -> str:
     ways, skipped = decode_ways(predictor, boxes)
     calls, large = {name: partial(way, boxes) for name, way in ways.items()}, products()
     seconds = interleaved({**calls, **large}, rounds)
-    title = f"**A. {count} boxes of one image, {SIZE} × {SIZE} pixels, vit_b with random weights**"
+    title = f"**A. {count} boxes of one tile, {SIZE} × {SIZE} pixels, vit_b with random weights**"
     return "\n\n".join([title, measured(calls, seconds, count), *skipped, limited(seconds, large, count)])
 
 

@@ -77,7 +77,7 @@ def measure(title: str, ways: Mapping[str, Way], work: int, rounds: int) -> str:
     calls = {name: partial(kept, way, outputs, name) for name, way in ways.items()}
     seconds = interleaved({**calls, **large}, rounds)
     peak, said = peaks(large, seconds)
-    columns = ["way", "CPU s an image", "images a CPU s", "speed", "wall s", "of the peak", "relative error"]
+    columns = ["way", "CPU s a tile", "tiles a CPU s", "speed", "wall s", "of the peak", "relative error"]
     return f"**{title}; {work / 1e9:.0f} GFLOP**\n\n{table(columns, rows_of(outputs, seconds, work, peak))}\n\n{said}"
 
 

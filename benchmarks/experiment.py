@@ -4,8 +4,8 @@ python -m benchmarks.experiment RESULTS LOG [--dataset NAME] [--rounds 5]
 
 RESULTS is the experiment's folder, by whose name the README's section goes, and LOG Snakemake's own of the run that
 made all of it (`.snakemake/log`). The naive plan is the same experiment as one writes it on segment_anything: encoder
-in each step of training, and again for each model, level and pass; one box at a time. It is computed from unit costs on
-the experiment's own tiles and from counts of its own steps and iterations, and a part of both plans is run.
+in each step of training, and again for each model, level and iteration; one box at a time. It is computed from unit
+costs on the experiment's own tiles and from counts of its own steps and iterations, and a part of both plans is run.
 """
 
 import argparse
@@ -45,8 +45,8 @@ from pipeline_lib.training.sampling import LabelledTiles
 LAW = Deviation("scale", "both")
 LEVELS = (0, 40)  # of the part that is run
 MODELS = ("sam", "sam_p")  # of it: those that segment_anything can run, as they have no token
-OBJECTS = 8  # of it, in an image
-IMAGES = 2  # of it, to infer and to train on
+OBJECTS = 8  # of it, in a tile
+TILES = 2  # of it, to infer and to train on
 REPLACED = ("embed", "train", "refine")  # the stages that the naive plan has in other forms
 
 
@@ -179,7 +179,7 @@ class Counts:
 
 
 def inference_counts(iterations: Path) -> Counts:
-    """Of a table of iterations: an image is encoded as often as the object with the most iterations is predicted."""
+    """Of a table of iterations: a tile is encoded as often as the object with the most iterations is predicted."""
     rows = pd.read_parquet(iterations, columns=["tile", "iteration"])
     return Counts(encodings=int((rows.groupby("tile")["iteration"].max() + 1).sum()), predictions=len(rows))
 
@@ -210,7 +210,7 @@ def counts_of(results: Path) -> Counts:
 
 
 def stages_of(results: Path, dataset: str) -> Stages:
-    """What an experiment's stages have written for a data set, with a few objects of a few images to train on."""
+    """What an experiment's stages have written for a data set, with a few objects of a few tiles to train on."""
     store, manifest = results / f"convert/{dataset}.zarr", str(results / "weights/manifest.json")
     tiles, embeddings = Store.open(store), Embeddings.open(results / f"embed/{dataset}.zarr", store, manifest)
     source = LabelledTiles(tiles, embeddings, Frame(tiles.tile_shape, Backbone.read(manifest).image_size))
@@ -218,27 +218,27 @@ def stages_of(results: Path, dataset: str) -> Stages:
 
 
 def some_of(boxes: pd.DataFrame, split: str) -> pd.DataFrame:
-    """`OBJECTS` of each of `IMAGES` images of a split: those with the most objects."""
+    """`OBJECTS` of each of `TILES` tiles of a split: those with the most objects."""
     rows = boxes[boxes["split"] == split]
-    images = rows["tile"].value_counts().index[:IMAGES]
-    return rows[rows["tile"].isin(images)].groupby("tile").head(OBJECTS)
+    tiles = rows["tile"].value_counts().index[:TILES]
+    return rows[rows["tile"].isin(tiles)].groupby("tile").head(OBJECTS)
 
 
 @dataclass(frozen=True)
 class Units:
     """CPU seconds."""
 
-    encoding: float  # of an image, `SamPredictor.set_image`
+    encoding: float  # of a tile, `SamPredictor.set_image`
     prediction: float  # of a box, `SamPredictor.predict`
     trained: float  # of an object in a step, the encoding apart
 
     @classmethod
     def measure(cls, stages: Stages, rounds: int) -> "Units":
-        """On the first of the images to train on."""
-        image = int(stages.table["tile"].iloc[0])
-        rows = stages.table[stages.table["tile"] == image]
+        """On the first of the tiles to train on."""
+        tile = int(stages.table["tile"].iloc[0])
+        rows = stages.table[stages.table["tile"] == tile]
         predictor = SamPredictor(load_backbone(stages.weights).to(device()))
-        pixels = np.stack([stages.source.tiles.pixels(image)] * 3, axis=-1)
+        pixels = np.stack([stages.source.tiles.pixels(tile)] * 3, axis=-1)
         box = rows[XYXY].to_numpy(np.float32)[0]
         predictor.set_image(pixels)
         ways: dict[str, Callable[[], object]] = {
@@ -286,9 +286,9 @@ def with_trained(weights: str, model: Path) -> Sam:
     return sam.to(device())
 
 
-def naive_inference(predictor: SamPredictor, image: np.ndarray, boxes: Boxes) -> None:
-    """The iterations of an image's boxes: in each, the encoder and then one box after the other."""
-    pixels = np.stack([image] * 3, axis=-1)
+def naive_inference(predictor: SamPredictor, tile: np.ndarray, boxes: Boxes) -> None:
+    """The iterations of a tile's boxes: in each, the encoder and then one box after the other."""
+    pixels = np.stack([tile] * 3, axis=-1)
 
     def predict(_: Sequence[int], boxes: Boxes) -> tuple[Sequence[Mask], np.ndarray]:
         predictor.set_image(pixels)
@@ -303,23 +303,23 @@ def naive_part(stages: Stages, models: Sequence[Path], tested: pd.DataFrame, dat
     for model in models:
         plain(stages, recipe_of(OBJECTS, "float32"))()
         predictor = SamPredictor(with_trained(stages.weights, model))
-        for level, (image, rows) in product(LEVELS, by_tile(tested)):
-            prompts = deviated(rows, level, dataset, 0, LAW, stages.source.tiles.shape(image))
-            naive_inference(predictor, stages.source.tiles.pixels(image), prompts)
+        for level, (tile, rows) in product(LEVELS, by_tile(tested)):
+            prompts = deviated(rows, level, dataset, 0, LAW, stages.source.tiles.shape(tile))
+            naive_inference(predictor, stages.source.tiles.pixels(tile), prompts)
 
 
 def our_part(stages: Stages, models: Sequence[Path], tested: pd.DataFrame, dataset: str) -> None:
     """The part by the stages' own functions, in bfloat16, which is their default."""
     source = stages.source
     sam = load_backbone(stages.weights).to(device())
-    for image in {*stages.table["tile"], *tested["tile"]}:
-        encode_tiles(sam, [to_network(source.tiles.pixels(image), source.frame)], "float32")
+    for tile in {*stages.table["tile"], *tested["tile"]}:
+        encode_tiles(sam, [to_network(source.tiles.pixels(tile), source.frame)], "float32")
     for model in models:
         ours(stages, recipe_of(OBJECTS, "bfloat16"))()
         decoder = Predictor(load_model(model).to(device()), source.frame, "bfloat16")
         inference = Inference(source.tiles, source.embeddings, decoder, ITERATION)
         for level in LEVELS:
-            shapes = [source.tiles.shape(image) for image in tested["tile"]]
+            shapes = [source.tiles.shape(tile) for tile in tested["tile"]]
             inference.of(tested, deviated(tested, level, dataset, 0, LAW, shapes))
 
 
@@ -331,8 +331,8 @@ def run_outright(results: Path, dataset: str, stages: Stages, rounds: int) -> st
     seconds = interleaved({"naive": partial(naive_part, *arguments), "ours": partial(our_part, *arguments)}, rounds)
     naive, own = seconds["naive"], seconds["ours"]
     return (
-        f"**Run outright**, {len(models)} models, each trained for an epoch on {OBJECTS} objects in each of {IMAGES} "
-        f"images and tested at {len(LEVELS)} levels on {len(tested)} objects in {IMAGES} images: the naive plan "
+        f"**Run outright**, {len(models)} models, each trained for an epoch on {OBJECTS} objects in each of {TILES} "
+        f"tiles and tested at {len(LEVELS)} levels on {len(tested)} objects in {TILES} tiles: the naive plan "
         f"in float32 {naive.busy:.1f} CPU s, ours in bfloat16 {own.busy:.1f}, "
         f"**× {naive.busy / own.busy:.1f}** ({naive.wall:.1f} and {own.wall:.1f} s of wall time)."
     )

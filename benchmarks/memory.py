@@ -28,7 +28,7 @@ from pipeline_lib.stages.weights import weights
 from pipeline_lib.training.sampling import Batch
 from pipeline_lib.training.trainer import Trainer, step_loss
 
-SIDE = 1024  # of an image, pixels
+SIDE = 1024  # of a tile, pixels
 LOAD = """
 import sys, time
 import pipeline_lib.stages.{job}
@@ -38,7 +38,7 @@ kept = {load}
 print(time.process_time())
 """
 LOADS = {"embed": "load_backbone(sys.argv[1])", "train": "load_untrained(sys.argv[1], ModelConfig((), None))"}
-OBJECTS = 16  # config.yaml's objects_per_tile, of one image
+OBJECTS = 16  # config.yaml's objects_per_tile, of one tile
 PROPOSED = ModelConfig(("mask_decoder", "deviation_token"), Token(128, 1))
 
 
@@ -72,10 +72,10 @@ class Accountant(TorchDispatchMode):
         self.held -= size
 
 
-def encode(accountant: Accountant, backbone: str, images: int) -> None:
+def encode(accountant: Accountant, backbone: str, tiles: int) -> None:
     """A call of the frozen encoder as of the stage `embed`, in float32; the rest of the network is there too."""
     with torch.device("cuda"):  # on which attention takes another way than on a CPU; fake tensors need none
-        sam, batch = build(backbone), torch.zeros(images, 3, SIDE, SIDE)
+        sam, batch = build(backbone), torch.zeros(tiles, 3, SIDE, SIDE)
     accountant.count([*sam.parameters(), *sam.buffers()])
     with accountant, torch.no_grad():
         image_encoder.encode(sam.image_encoder, batch)
@@ -122,11 +122,9 @@ def loading(backbone: str) -> list[float]:
 def main() -> None:
     """Estimate, and write the README's section."""
     works = {
-        f"embed, {name}, {images} image{'s' if images > 1 else ''} a call": partial(
-            encode, backbone=name, images=images
-        )
+        f"embed, {name}, {tiles} tile{'s' if tiles > 1 else ''} a call": partial(encode, backbone=name, tiles=tiles)
         for name in ("vit_b", "vit_h")
-        for images in (1, 4)
+        for tiles in (1, 4)
     }
     works[f"train, vit_b, {OBJECTS} objects a step, float32"] = partial(train, backbone="vit_b")
     rows = [[name, f"{peak(work):.2f}"] for name, work in works.items()]

@@ -3,7 +3,7 @@
 python -m benchmarks.scaling RESULTS DATASET [--tflops N]
 
 RESULTS is the folder of a finished experiment and DATASET one of its data sets, from which bytes per pixel, object and
-pass are taken. Prints the Markdown tables of docs/scaling.md.
+prediction are taken. Prints the Markdown tables of docs/scaling.md.
 """
 
 import argparse
@@ -55,7 +55,7 @@ class Sizes:
 
     per_pixel: float  # of the converted store, images and objects
     per_box: float
-    per_pass: float  # of an object, in a refine table
+    per_prediction: float  # of an object, in a refine table
     per_score: float
     model: float
 
@@ -70,7 +70,7 @@ class Sizes:
         return cls(
             per_pixel=weight(results / f"convert/{dataset}.zarr") / pixels,
             per_box=boxes.stat().st_size / len(pd.read_csv(boxes)),
-            per_pass=sum(map(weight, tables)) / sum(len(pd.read_parquet(table)) for table in tables),
+            per_prediction=sum(map(weight, tables)) / sum(len(pd.read_parquet(table)) for table in tables),
             per_score=sum(map(weight, scores)) / sum(len(pd.read_csv(score)) for score in scores),
             model=sum(map(weight, models)) / len(models),
         )
@@ -78,7 +78,7 @@ class Sizes:
 
 BACKBONES = ("vit_b", "vit_l", "vit_h")  # all with the same decoder
 PROPOSED = ModelConfig(("mask_decoder", "deviation_token"), Token(width=128, count=1))
-EMBEDDING = 256 * 64 * 64 * 2  # bytes of an image, float16
+EMBEDDING = 256 * 64 * 64 * 2  # bytes of a tile, float16
 
 
 def checkpoint(backbone: str) -> int:
@@ -123,7 +123,7 @@ def measured(results: Path, dataset: str) -> str:
 def traffic(plan: Plan, sizes: Sizes) -> str:
     """What one job reads and writes, and how many there are.
 
-    Whoever uses embeddings reads their images too, once, to know that they are of these; embed reads them for that too.
+    Whoever uses embeddings reads their tiles too, once, to know that they are of these; embed reads them for that too.
     The backbone's file (of `vit_b`) is read once to know that it is the same, and by embed again for its weights.
     """
     store = plan.slices * plan.side**2 * sizes.per_pixel
@@ -142,11 +142,11 @@ def traffic(plan: Plan, sizes: Sizes) -> str:
         ("boxes", plan.datasets, store, boxes, 1),
         ("embed", plan.datasets, 2 * store + 2 * backbone, embeddings, plan.slices),
         ("train", plan.trainings, train, 5 * plan.epochs * sizes.model, 2),
-        ("refine", plan.trainings * plan.levels, 0.2 * (embeddings + store), iterations * sizes.per_pass, 2),
+        ("refine", plan.trainings * plan.levels, 0.2 * (embeddings + store), iterations * sizes.per_prediction, 2),
         (
             "score",
             plan.trainings * plan.levels,
-            0.2 * store + iterations * sizes.per_pass,
+            0.2 * store + iterations * sizes.per_prediction,
             plan.tested * sizes.per_score,
             1,
         ),
@@ -162,7 +162,7 @@ def storage(plan: Plan, sizes: Sizes) -> str:
         "convert": plan.datasets * plan.slices * plan.side**2 * sizes.per_pixel,
         "embed": plan.datasets * plan.slices * EMBEDDING,
         "train": plan.trainings * sizes.model,
-        "refine": cells * plan.tested * (1 + plan.repeated) * sizes.per_pass,
+        "refine": cells * plan.tested * (1 + plan.repeated) * sizes.per_prediction,
         "score": cells * plan.tested * sizes.per_score,
     }
     return table(
@@ -200,7 +200,7 @@ def main() -> None:
     encoders, decoder = {name: encoder_flops(name) for name in BACKBONES}, decoder_flops(PROPOSED)
     columns = (
         "backbone",
-        "GFLOP an image",
+        "GFLOP a tile",
         "GFLOP a box",
         "embed",
         "train",

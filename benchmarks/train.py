@@ -170,7 +170,7 @@ def measure(backbone: str, objects: int, rounds: int) -> str:
     with TemporaryDirectory() as name:
         stages = Stages.run(Path(name), backbone)
         if len(stages.table) < objects:
-            raise SystemExit(f"expected an image of {objects} objects, the generated one has {len(stages.table)}")
+            raise SystemExit(f"expected a tile of {objects} objects, the generated one has {len(stages.table)}")
         ways, skipped = ways_of(stages, objects, Path(name))
         seconds = interleaved(ways, rounds)
     rates = {way: objects / each.busy for way, each in seconds.items()}
@@ -180,7 +180,7 @@ def measure(backbone: str, objects: int, rounds: int) -> str:
         for way, rate in rates.items()
     ]
     side = stages.source.frame.image_size
-    title = f"**{objects} objects of one image a step, {side} × {side} pixels, {backbone} with random weights**"
+    title = f"**{objects} objects of one tile a step, {side} × {side} pixels, {backbone} with random weights**"
     columns = ["way", "CPU s a step", "wall s a step", "objects a CPU s", "speed"]
     return "\n\n".join([title, table(columns, rows), *skipped])
 
