@@ -16,8 +16,8 @@ import zarr
 from numpy.typing import ArrayLike
 from ome_zarr_models.v05 import Image
 
-from pipeline_lib.data.dataset import Store
-from pipeline_lib.data.tiling import components
+from pipeline_lib.data.dataset import Slice, Store
+from pipeline_lib.data.tiling import components, slices_of
 from pipeline_lib.errors import DataError
 from pipeline_lib.stages.convert import convert
 
@@ -59,6 +59,15 @@ def test_a_store_gives_back_its_images(tmp_path: Path, images: np.ndarray) -> No
     store = converted(tmp_path, (images, np.ones_like(images), {"test": [0, 6]}))
     np.testing.assert_array_equal([store.pixels(i) for i in range(len(store))], images)
     assert store.pixels(0).dtype == np.uint8
+
+
+def test_of_each_range_every_so_many_th_slice_is_taken() -> None:
+    volumes = [{"split": {"test": [5, 11], "train": [0, 5]}, "every": 2}, {"split": {"validation": [1, 3]}}]
+    assert slices_of(volumes) == [
+        *(Slice("train", 0, index) for index in (0, 2, 4)),
+        *(Slice("test", 0, index) for index in (5, 7, 9)),
+        *(Slice("validation", 1, index) for index in (1, 2)),
+    ]
 
 
 def test_slices_of_no_split_are_left_out_and_the_others_keep_their_order(tmp_path: Path, images: np.ndarray) -> None:

@@ -145,6 +145,7 @@ def test_a_users_files_are_left_where_they_are(lab):
         "labels": str(lab.folder / "labels.tif"),
         "shape": [6, 20, 30],
         "split": {"train": [0, 3], "test": [3, 6]},
+        "every": 1,
     }
     assert {file.name for file in lab.out.iterdir()} == {"manifest.json", "brought.json"}
     (lab.folder / "labels.tif").touch()
