@@ -257,7 +257,5 @@ def test_a_checkpoint_that_changed_after_its_manifest_is_refused(load, micro, ma
 
 
 def test_an_unknown_backbone_is_refused_with_the_known_ones():
-    with pytest.raises(
-        DataError, match=r"'vit_x': expected one of micro, litemedsam, mobile_sam, vit_b, vit_b_em, vit_l, vit_h"
-    ):
+    with pytest.raises(DataError, match=r"'vit_x': expected one of micro, litemedsam, .*, vit_l, vit_h"):
         build("vit_x")
