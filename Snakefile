@@ -35,7 +35,7 @@ rule all:
         "<results>/tables.md",
         "<results>/report.html",
         every_dataset(rules.raw.output.manifest),
-        # Snakemake looks for a deleted file only among its targets.
+        # Snakemake looks for a deleted file only among its targets: test_a_deleted_level_redoes_that_level_and_the_tables.
         every_cell(rules.refine.output.iterations),
         every_cell(rules.score.output.scores),
     localrule: True

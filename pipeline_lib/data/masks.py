@@ -43,7 +43,8 @@ def to_rle(mask: Mask) -> str:
 
 def from_rle(counts: str, shape: tuple[int, int]) -> Mask:
     """The mask of `shape` (h, w) behind COCO's run-length encoding."""
-    with warnings.catch_warnings():  # pycocotools 2.0.11 does not know NumPy 2's `copy` keyword
+    # pycocotools 2.0.11 does not know NumPy 2's `copy` keyword, and warns: test_run_lengths_give_the_mask_back
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         mask: NDArray[np.uint8] = coco.decode({"size": list(shape), "counts": counts.encode("ascii")})
     return mask.astype(bool)

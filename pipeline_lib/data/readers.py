@@ -97,9 +97,9 @@ class _StoredArray:
 
 
 def _lazy(path: str, array: Any) -> da.Array:
-    """A chunk per slice. Without `name=False` dask would hash what it wraps."""
+    """A chunk per slice."""
     source = _StoredArray(path, array, array.shape, array.dtype, array.ndim)
-    stack: da.Array = da.from_array(source, chunks=(1,) * (source.ndim - 2) + source.shape[-2:], name=False)
+    stack: da.Array = da.from_array(source, chunks=(1,) * (source.ndim - 2) + source.shape[-2:])
     return stack
 
 
@@ -112,7 +112,9 @@ def _open_tiff(path: Path) -> da.Array:
         if {"S", "C"} & set(series.axes):
             raise DataError(f"{path}: grey slices are expected, not colour or channels; its axes are {series.axes}")
         store = series.aszarr(level=0)
-        weakref.finalize(store, stack.pop_all().close)  # the file closes with the last array that reads from it
+        # The file closes with the last array that reads from it. Closed here, the store would open it again and leave
+        # it open: tests/data/test_raw.py
+        weakref.finalize(store, stack.pop_all().close)
     return _lazy(str(path), zarr.open_array(store, mode="r"))
 
 

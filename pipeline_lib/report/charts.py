@@ -136,7 +136,10 @@ def svg(chart: Chart, results: Results, title: str = "") -> tuple[str, str]:
 
 
 def themed(document: str, says: str) -> str:
-    """Colours as variables of a style sheet, the page's font, no ids that a page could hold twice."""
+    """Colours as variables of a style sheet, the page's font, no ids that a page could hold twice.
+
+    With fixed colours a chart is dark on dark for readers of dark pages: test_charts_are_drawn_in_colours_of_the_theme.
+    """
     variables = {colour: f"--c{index}" for index, colour in enumerate(THEME)}
     light = "".join(f"{name}:{colour};" for colour, name in variables.items())
     dark = "".join(f"{variables[colour]}:{other};" for colour, other in THEME.items())

@@ -37,7 +37,7 @@ class Panel:
 
     @cached_property
     def png(self) -> str:
-        """The mask, transparent where it is not, in a data URI."""
+        """The mask, transparent where it is not, in a data URI; one bit a pixel takes half the bytes of RGBA."""
         image = Image.fromarray(self.mask.astype(np.uint8))
         image.putpalette([0, 0, 0, *self.colour])
         return data_uri(image, bits=1, transparency=bytes([0, OPACITY]))

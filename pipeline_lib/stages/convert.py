@@ -34,7 +34,8 @@ def convert(*, manifest: str, store: str, dataset: Mapping[str, Any]) -> None:
     height, width = images[0].shape[1:]
     tile = (dataset["tile"], dataset["tile"]) if dataset["tile"] else (height, width)
     # A pool of our own is left only when its threads are done: after an error in one of them, the others would go on
-    # writing while `atomic` removes the folder. For the same reason a task writes one chunk.
+    # writing while `atomic` removes the folder: test_a_failed_run_keeps_the_store_of_the_run_before. For the same
+    # reason a task writes one chunk.
     with atomic(store) as partial, ThreadPoolExecutor(CPU_COUNT) as pool:
         targets: list[Any] = [*create(partial, (len(slices), height, width), tile, slices, dataset["pixel_size"])]
         # One dask graph for all slices would hold 70 KB for each of them, as much as its pixels may take.

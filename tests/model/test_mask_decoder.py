@@ -99,6 +99,15 @@ def test_the_predicted_iou_is_not_rounded_to_bfloat16(model, embedding):
     assert (predicted_iou != predicted_iou.bfloat16().float()).any()
 
 
+def test_coordinates_are_not_rounded_to_bfloat16(model, embedding, monkeypatch):
+    monkeypatch.setattr("pipeline_lib.model.box_model.decode", lambda decoder, images, prompts: (images, prompts))
+    boxes = draw_boxes(2, model.prompt_encoder.input_image_size[0])
+    with torch.autocast("cpu", torch.bfloat16):
+        images, prompts = lean(model, embedding, boxes)
+    assert torch.equal(prompts[:, :2], model.prompt_encoder(points=None, boxes=boxes, masks=None)[0])
+    assert torch.equal(images[0].positions.encoding, model.prompt_encoder.get_dense_pe()[0].flatten(1).T)
+
+
 def test_boxes_of_several_images_have_the_masks_of_their_own(model, embedding):
     images = model.image_features([embedding, embedding.flip(2), 2 * embedding])
     boxes = draw_boxes(6, model.prompt_encoder.input_image_size[0])
