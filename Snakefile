@@ -1,6 +1,6 @@
 from snakemake.utils import min_version, validate
 
-from pipeline_lib.config import check_config, refuse_old_keys, with_likes, within_data
+from pipeline_lib.config import check_config, refuse_old_keys, with_likes
 
 min_version("9.27")
 
@@ -12,7 +12,6 @@ refuse_old_keys(config)
 config["models"] = with_likes(config["models"])
 validate(config, "workflow/schemas/config.schema.yaml")
 check_config(config)
-config["datasets"] = within_data(config)
 
 
 pathvars:

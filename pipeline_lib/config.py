@@ -46,8 +46,9 @@ def users_files(dataset: dict[str, Any]) -> list[str]:
 
 def within_data(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The data sets, those of users' own files with their folder sought in `data`."""
+    data = Path(config["data"]).expanduser()
     return {
-        name: merged(dataset, {"source": {"folder": str(Path(config["data"]) / dataset["source"]["folder"])}})
+        name: merged(dataset, {"source": {"folder": str(data / Path(dataset["source"]["folder"]).expanduser())}})
         if dataset["source"]["kind"] == "path"
         else dataset
         for name, dataset in config["datasets"].items()
@@ -134,9 +135,20 @@ def _has(holder: Any, path: list[str]) -> bool:
 
 def check_config(config: dict[str, Any]) -> None:
     """Raise DataError with every contradiction found in a config that already fits its schema."""
-    problems = [*_unknown_names(config), *_broken_models(config), *_broken_mixes(config), *_broken_datasets(config)]
+    problems = [
+        *_broken_experiment(config),
+        *_unknown_names(config),
+        *_broken_models(config),
+        *_broken_mixes(config),
+        *_broken_datasets(config),
+    ]
     if problems:
         raise DataError("config: " + "; ".join(problems))
+
+
+def _broken_experiment(config: dict[str, Any]) -> Iterator[str]:
+    if config["experiment"]["objects"] and config["miou"] == "foreground":
+        yield "experiment.objects takes some objects of a tile, but miou is 'foreground', which is of all together"
 
 
 def _unknown_names(config: dict[str, Any]) -> Iterator[str]:

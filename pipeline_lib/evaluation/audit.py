@@ -112,18 +112,18 @@ def one_precision(
 
 
 def own_prompts(
-    test: pd.DataFrame, store: Store, cells: list[tuple[Cell, str]], rows: dict[str, ExpectedRow]
+    tested: pd.DataFrame, store: Store, cells: list[tuple[Cell, str]], rows: dict[str, ExpectedRow]
 ) -> Iterator[tuple[str, str]]:
     """The first box of every object, drawn again."""
-    shapes = np.array([store.shape(tile) for tile in test["tile"]])
+    shapes = np.array([store.shape(tile) for tile in tested["tile"]])
     for cell, path in cells:
         deviation = Deviation(**rows[cell.model].deviation)
-        expected = deviated(test, cell.level, cell.dataset, cell.seed, deviation, shapes)
+        expected = deviated(tested, cell.level, cell.dataset, cell.seed, deviation, shapes)
         first = pd.read_parquet(path, columns=["tile", "object", "iteration", *XYXY]).query("iteration == 0")
-        prompts = test[["tile", "object"]].merge(first, on=["tile", "object"], how="left")[XYXY].to_numpy()
+        prompts = tested[["tile", "object"]].merge(first, on=["tile", "object"], how="left")[XYXY].to_numpy()
         if not np.array_equal(prompts, expected):
             raise AuditError(f"{OWN_PROMPTS}: {path}: the boxes at iteration 0 are not those of {cell}")
-    yield OWN_PROMPTS, f"{len(test)} objects in {len(cells)} tables of iterations"
+    yield OWN_PROMPTS, f"{len(tested)} objects in {len(cells)} tables of iterations"
 
 
 def own_scores(pairs: list[tuple[str, str]], store: Store) -> Iterator[tuple[str, str]]:

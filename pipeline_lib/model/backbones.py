@@ -141,7 +141,7 @@ def find_checkpoint(name: str, given: str | None, folder: Path, released: Mappin
         return Path(given)
     if name in released:
         url, checksum = released[name]
-        path = folder / Path(urlsplit(url).path).name
+        path = folder / f"{name}{Path(urlsplit(url).path).suffix}"
         fetch(url, path, checksum)
         return path
     return _packaged(PACKAGED[name]) if name in PACKAGED else SHIPPED[name]

@@ -44,7 +44,7 @@ def tables(
         experiment: titles, order and the claims' bars.
 
     Raises:
-        DataError: cells of a data set are of different test objects.
+        DataError: cells of a data set are of different objects.
     """
     cells = read_scores(scores)
     sums = sums_by_slice(cells, experiment["miou"])

@@ -129,7 +129,7 @@ class Trainer:
             log.warning("%s cannot be read and is ignored: %s", self.checkpoint, error)
             return
         if state["key"] != self.key:
-            log.warning("%s is of other settings or data and is ignored", self.checkpoint)
+            log.warning("%s is of other settings, data or code and is ignored", self.checkpoint)
             return
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -396,7 +396,7 @@ def test_a_run_that_was_killed_and_restarted_writes_what_an_uninterrupted_one_do
 def test_a_checkpoint_of_another_run_is_ignored(stages, killed, tmp_path, caplog, change):
     shutil.copy(killed, tmp_path)
     curve = call(stages, tmp_path, **{"settings": {**SETTINGS, "epochs": 0}, **change})
-    assert "is of other settings or data and is ignored" in caplog.text
+    assert "is of other settings, data or code and is ignored" in caplog.text
     assert len(curve) == 1
 
 

@@ -1,7 +1,6 @@
 """The paper's experiment on its real data sets and released weights, reduced: a slice or two of each, one epoch."""
 
 import os
-from itertools import combinations
 from pathlib import Path
 
 import pandas as pd
@@ -48,13 +47,6 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = snakemake(folder, merged(paper(), REDUCED), "--cores", "2", "results/tables.md")
     assert run.returncode == 0, run.stderr[-4000:]
     return folder / "results"
-
-
-@pytest.mark.parametrize("dataset", DATASETS)
-def test_the_full_run_shares_no_slice_between_splits(dataset: str) -> None:
-    for volume in paper()["datasets"][dataset]["volumes"]:
-        ranges = [set(range(*bounds)) for bounds in volume["split"].values()]
-        assert not any(one & other for one, other in combinations(ranges, 2))
 
 
 @pytest.mark.parametrize("dataset", DATASETS)

@@ -2,7 +2,9 @@ import json
 from pathlib import Path
 
 from pipeline_lib.runtime.code_digest import code_digest
-from pipeline_lib.config import is_prompt_tuned, settings, trained_by, users_files
+from pipeline_lib.config import is_prompt_tuned, settings, trained_by, users_files, within_data
+
+DATASETS = within_data(config)
 
 
 wildcard_constraints:
@@ -19,7 +21,7 @@ def code_of(stage):
 
 def dataset_keys(*keys):
     """Only those keys of a data set that matter, so that a change of another one redoes nothing."""
-    return lambda wildcards: {key: config["datasets"][wildcards.dataset][key] for key in keys}
+    return lambda wildcards: {key: DATASETS[wildcards.dataset][key] for key in keys}
 
 
 def every_cell(pattern):

@@ -1,6 +1,6 @@
 rule raw:
     input:
-        files=lambda wildcards: users_files(config["datasets"][wildcards.dataset]),
+        files=lambda wildcards: users_files(DATASETS[wildcards.dataset]),
     output:
         manifest="<results>/raw/{dataset}/manifest.json",
     log:
