@@ -13,6 +13,9 @@ in each attention and rearranges them into heads; most of its time goes into mov
   seen as an image with its channels last (`upscale`);
 - one mask of four is asked for, so one is made, and two tokens of seven go through the last attention.
 
+What a call of 16 boxes gains (AMD EPYC, AVX-512, `python -m benchmarks.spots tokens upscale`): × 1.9 to × 2.7 by
+weights on the tokens' side, × 1.4 to × 1.65 by channels last in `upscale`.
+
 Letters of shapes: B boxes, T tokens (IoU, four masks, two corners, perhaps the deviation token), N cells of the
 embedding, C channels, H heads of D channels. Everything is differentiable, and follows autocast where that is on.
 """

@@ -126,7 +126,7 @@ def growing(amount):
 def times_brought(wildcards):
     """How often the stage raw is to have brought a data set's files: once more than it has, where one of them is gone.
 
-    Snakemake knows of the manifest alone. As a param of the rule this redoes it, and is then the same until the next loss:
+    Snakemake knows of the manifest alone. As a param this redoes the stage, and is then the same until the next loss:
     test_a_generated_slice_that_was_deleted_is_made_again_once.
     """
     record = Path(config["results"]) / "raw" / wildcards.dataset / "brought.json"
