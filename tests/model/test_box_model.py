@@ -200,7 +200,7 @@ def test_a_backbone_is_not_taken_for_a_model(micro, tmp_path):
 def manifest(micro, tmp_path):
     checkpoint = tmp_path / "micro.safetensors"
     save_file({key: value.half() for key, value in micro.state_dict().items()}, checkpoint)
-    record = Backbone.of("micro", checkpoint, 256)
+    record = Backbone.of("micro", checkpoint, 256, "Sam.preprocess")
     (tmp_path / "manifest.json").write_text(json.dumps(asdict(record)))
     return tmp_path / "manifest.json"
 
@@ -227,7 +227,7 @@ def without(part, micro, manifest):
     """Take a part of the network out of the manifest's checkpoint."""
     checkpoint = Backbone.read(manifest).checkpoint
     save_file({key: value for key, value in micro.state_dict().items() if not key.startswith(part)}, checkpoint)
-    manifest.write_text(json.dumps(asdict(Backbone.of("micro", Path(checkpoint), 256))))
+    manifest.write_text(json.dumps(asdict(Backbone.of("micro", Path(checkpoint), 256, "Sam.preprocess"))))
 
 
 def test_an_untrained_model_needs_no_encoder(micro, manifest):
