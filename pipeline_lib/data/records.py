@@ -37,8 +37,7 @@ class Backbone:
     def is_unchanged(self, since: str | Path) -> bool:
         """Whether the checkpoint is still the file that the manifest at `since` records.
 
-        Only one that was touched after the manifest was written is hashed again: 0.3 CPU s for vit_b, 1.8 for vit_h
-        (AMD EPYC, AVX-512).
+        Only one that was touched after the manifest was written is hashed again.
         """
         checkpoint = Path(self.checkpoint)
         if not checkpoint.exists() or checkpoint.stat().st_size != self.size:
@@ -53,7 +52,7 @@ def read_record(path: str | Path) -> Any:
     Raises:
         WeightsError: the file is not such a model.
     """
-    # "np", as "pt" would import torch: 1.0 in place of 2.6 CPU s at the start of audit (AMD EPYC, AVX-512)
+    # "np", as "pt" would import torch, for which the stage audit has no other use
     with safe_open(path, "np") as file:
         metadata = file.metadata() or {}
     if "loosebox" not in metadata:
