@@ -47,7 +47,7 @@ PEERS = {
     "`micro_sam` `batched_inference`": peers.micro_sam,
     "`transformers` `SamModel`": peers.transformers,
 }
-ITERATION = IterationConfig(tau=0.05, max_iterations=10, largest_component=False, select="last")
+ITERATION = IterationConfig(tau=0.05, max_iterations=10, largest_component=False, select="last", lead=0.0)
 LEVEL = 30  # per cent of deviation
 
 

@@ -317,10 +317,11 @@ def our_part(stages: Stages, models: Sequence[Path], tested: pd.DataFrame, datas
     for model in models:
         ours(stages, recipe_of(OBJECTS, "bfloat16"))()
         decoder = Predictor(load_model(model).to(device()), source.frame, "bfloat16")
-        inference = Inference(source.tiles, source.embeddings, decoder, ITERATION)
+        inference = Inference(decoder, ITERATION)
         for level in LEVELS:
             shapes = [source.tiles.shape(tile) for tile in tested["tile"]]
-            inference.of(tested, deviated(tested, level, dataset, 0, LAW, shapes))
+            prompts = deviated(tested, level, dataset, 0, LAW, shapes)
+            inference.of(tested, prompts, source.embeddings.__getitem__, source.tiles.shape)
 
 
 def run_outright(results: Path, dataset: str, stages: Stages, rounds: int) -> str:

@@ -83,7 +83,23 @@ def recipe_of(objects: int, precision: Precision) -> TrainConfig:
     """config.yaml's, as far as a step's time depends on it."""
     law = Deviation("scale", "both")
     return TrainConfig(
-        "sam", 1, 1, objects, 1e-4, 0.01, 1, 1.0, 0, False, precision, (0, 10, 20), (0.6, 0.2, 0.2), ("scale",), law, 0
+        loss="sam",
+        epochs=1,
+        tiles_per_epoch=None,
+        tiles_per_step=1,
+        objects_per_tile=objects,
+        learning_rate=1e-4,
+        weight_decay=0.01,
+        warmup_steps=1,
+        grad_clip=1.0,
+        unrolled_iterations=0,
+        largest_component=False,
+        precision=precision,
+        levels=(0, 10, 20),
+        shares=(0.6, 0.2, 0.2),
+        kinds=("scale",),
+        deviation=law,
+        seed=0,
     )
 
 

@@ -1,15 +1,20 @@
 """What files say about how they were made, read without the network that made them."""
 
 import json
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from pyarrow import parquet
 from safetensors import safe_open
 
 from pipeline_lib.errors import WeightsError
+from pipeline_lib.runtime.atomic import atomic
 from pipeline_lib.runtime.hashing import file_digest
+from pipeline_lib.runtime.journal import Journal
 
 
 @dataclass(frozen=True)
@@ -77,3 +82,26 @@ SCHEMA = pa.schema(
         "ended": pa.string(),  # of an object's last prediction, why it is that: converged, cycle, empty or cap
     }
 )
+
+
+def record_of(iterations: str) -> dict[str, Any]:
+    """What `write_iterations` wrote about a table of iterations; nothing where the table is not its own."""
+    metadata = parquet.read_schema(iterations).metadata or {}
+    record: dict[str, Any] = json.loads(metadata.get(RECORD, b"{}"))
+    return record
+
+
+def write_iterations(journal: Journal, iterations: str, timing: str, record: Mapping[str, Any], tiles: int) -> None:
+    """The table of iterations and the summed timing of all tiles, from the journal, which is not needed any more.
+
+    The table's schema keeps the record of what made it; `tiles` of the timing is how many there were.
+    """
+    spent: Counter[str] = Counter(tiles=tiles)
+    schema = SCHEMA.with_metadata({RECORD: json.dumps(record)})
+    with atomic(iterations) as unfinished, parquet.ParquetWriter(unfinished, schema) as writer:
+        for piece in journal:
+            writer.write_table(pa.Table.from_pylist(piece["rows"], SCHEMA))
+            spent.update(piece["timing"])
+    with atomic(timing) as unfinished:
+        unfinished.write_text(json.dumps(spent) + "\n")
+    journal.delete()

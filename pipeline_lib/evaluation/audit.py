@@ -1,18 +1,16 @@
 """Checks that the experiment is what its tables will say it is."""
 
-import json
 from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pyarrow import parquet
 
 from pipeline_lib.data.boxes import XYXY, Deviation, by_tile, deviated, object_boxes
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.paths import Cell, Training
-from pipeline_lib.data.records import RECORD, read_record
+from pipeline_lib.data.records import read_record, record_of
 from pipeline_lib.errors import AuditError
 from pipeline_lib.evaluation.scores import KEYS, score_tile
 from pipeline_lib.evaluation.statistics import DECIMALS
@@ -81,19 +79,10 @@ def own_iterations(
     """Which file of weights the masks were made with."""
     for cell, path in cells:
         model = models[Training(cell.dataset, rows[cell.model].trained, cell.seed)]
-        made_with = record_of(path)["model"]
+        made_with = record_of(path).get("model")
         if made_with != file_digest(model):
             raise AuditError(f"{OWN_ITERATIONS}: {path} is to be of {model}, found weights {made_with}")
     yield OWN_ITERATIONS, f"{len(cells)} tables of iterations"
-
-
-def record_of(iterations: str) -> dict[str, Any]:
-    """What the stage refine wrote about a table of iterations."""
-    metadata = parquet.read_schema(iterations).metadata or {}
-    if RECORD not in metadata:
-        raise AuditError(f"{OWN_ITERATIONS}: {iterations} does not say which model it is of")
-    record: dict[str, Any] = json.loads(metadata[RECORD])
-    return record
 
 
 def one_precision(

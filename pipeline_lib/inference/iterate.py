@@ -11,13 +11,12 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pipeline_lib.data.boxes import XYXY
-from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.masks import Mask, to_rle
 from pipeline_lib.inference.next_box import next_box
 from pipeline_lib.inference.predictor import Boxes, Predictor
-from pipeline_lib.model.embeddings import Embeddings
 from pipeline_lib.runtime.device import clock, device
 
 Ending = Literal["converged", "cycle", "empty", "cap"]
@@ -33,6 +32,7 @@ class IterationConfig:
     max_iterations: int
     largest_component: bool  # draw the box around the mask's largest component only
     select: Literal["last", "best"]  # the prediction that counts: the last, or that of the highest predicted IoU
+    lead: float  # with `best`: by so much an iteration's predicted IoU must exceed the first prediction's to count
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> "IterationConfig":
@@ -107,9 +107,11 @@ def ending(history: Sequence[Prediction], config: IterationConfig) -> Ending | N
 def output_of(history: Sequence[Prediction], config: IterationConfig) -> int:
     """Whose mask is the output: the last or the best of the predictions with a mask; where none has one, the first."""
     present = [index for index, each in enumerate(history) if each.mask.any()]
-    if config.select == "best":
-        return max(present, key=lambda index: history[index].predicted_iou, default=0)
-    return max(present, default=0)
+    if config.select == "last":
+        return max(present, default=0)
+    best = max(present, key=lambda index: history[index].predicted_iou, default=0)
+    lead = history[best].predicted_iou - history[0].predicted_iou
+    return best if lead > config.lead or 0 not in present else 0
 
 
 def rows_of(
@@ -134,18 +136,29 @@ def rows_of(
 
 @dataclass(frozen=True)
 class Inference:
-    """A trained model on a store's tiles."""
+    """A trained model on tiles whose embeddings are at hand."""
 
-    tiles: Store
-    cache: Embeddings
     decoder: Predictor
     config: IterationConfig
 
-    def of(self, objects: pd.DataFrame, boxes: Boxes) -> dict[str, Any]:
-        """All predictions for rows of the table of boxes, as rows of `SCHEMA`, and their `Timing`; boxes (N, 4)."""
-        embeddings = {tile: self.cache[tile].to(device()) for tile in objects["tile"].unique()}
+    def of(
+        self,
+        objects: pd.DataFrame,
+        boxes: Boxes,
+        embedding: Callable[[int], Tensor],
+        shape: Callable[[int], tuple[int, int]],
+    ) -> dict[str, Any]:
+        """All predictions for some objects, as rows of `SCHEMA`, and their `Timing`.
+
+        Args:
+            objects: `tile` and `object` of each; those of a tile are neighbours.
+            boxes: (N, 4), as prompted, XYXY pixels of the tile.
+            embedding: of a tile by number, (1, 256, g, g) float32.
+            shape: of a tile by number, (height, width).
+        """
+        embeddings = {tile: embedding(tile).to(device()) for tile in objects["tile"].unique()}
         started = clock()
-        seen = self.decoder.views(embeddings.values(), map(self.tiles.shape, embeddings))
+        seen = self.decoder.views(embeddings.values(), map(shape, embeddings))
         by_tile = dict(zip(embeddings, seen, strict=True))
         views = [by_tile[tile] for tile in objects["tile"]]
 

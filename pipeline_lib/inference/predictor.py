@@ -28,6 +28,22 @@ def forward(model: BoxModel, frame: Frame, tiles: Sequence[ImageFeatures], boxes
     return logits.float(), predicted_iou.float()
 
 
+def grown(boxes: Boxes, factor: float) -> Boxes:
+    """Boxes (N, 4) with sides so many times as long, about the same centres; they may reach beyond the tile."""
+    margins = (factor - 1) / 2 * (boxes[:, 2:] - boxes[:, :2])
+    return np.concatenate([boxes[:, :2] - margins, boxes[:, 2:] + margins], axis=1)
+
+
+def within(boxes: Boxes, shape: tuple[int, int]) -> Mask:
+    """The pixels (N, h, w) of a tile of `shape` whose centres are in each of some boxes."""
+    (top, bottom), (left, right) = boxes[:, 1::2].T, boxes[:, ::2].T
+    y, x = (np.arange(side) + 0.5 for side in shape)
+    rows = (y >= top[:, None]) & (y < bottom[:, None])
+    columns = (x >= left[:, None]) & (x < right[:, None])
+    inside: Mask = rows[:, :, None] & columns[:, None, :]
+    return inside
+
+
 @dataclass(frozen=True)
 class TileFeatures:
     """A tile as a decoder sees it."""
@@ -43,6 +59,7 @@ class Predictor:
     model: BoxModel
     frame: Frame
     precision: Precision
+    window: float | None = None  # sides of the part of a mask that counts, in sides of its box; None: all of it
 
     @torch.inference_mode()
     def views(self, embeddings: Iterable[Tensor], shapes: Iterable[tuple[int, int]]) -> list[TileFeatures]:
@@ -68,6 +85,8 @@ class Predictor:
                 sides = [view.side for view in some]
                 logits, predicted_iou = forward(self.model, self.frame, sides, boxes[start : start + chunk])
             tiles = self.frame.mask(logits).cpu().numpy()
+            if self.window is not None:
+                tiles &= within(grown(boxes[start : start + chunk], self.window), self.frame.tile_shape)
             masks += [tile[: view.shape[0], : view.shape[1]] for tile, view in zip(tiles, some, strict=True)]
             ious.append(predicted_iou.cpu().numpy())
         return masks, np.concatenate(ious)

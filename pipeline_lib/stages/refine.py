@@ -1,24 +1,18 @@
 """Stage refine: deviated boxes to masks, and masks to new boxes until the masks stop changing."""
 
-import json
-from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
-import pyarrow as pa
-from pyarrow.parquet import ParquetWriter
 from tqdm import tqdm
 
 from pipeline_lib.data.boxes import Deviation, deviated, read_objects
 from pipeline_lib.data.dataset import Store
-from pipeline_lib.data.records import RECORD, SCHEMA, Backbone
+from pipeline_lib.data.records import Backbone, write_iterations
 from pipeline_lib.errors import DataError
 from pipeline_lib.inference.iterate import Inference, IterationConfig
 from pipeline_lib.inference.predictor import Predictor
 from pipeline_lib.model.box_model import load_model
 from pipeline_lib.model.embeddings import Embeddings
 from pipeline_lib.model.frame import Frame
-from pipeline_lib.runtime.atomic import atomic
 from pipeline_lib.runtime.device import choose_precision, device
 from pipeline_lib.runtime.hashing import file_digest, key_of
 from pipeline_lib.runtime.journal import Journal
@@ -59,8 +53,8 @@ def refine(
     frame = Frame(tiles.tile_shape, Backbone.read(weights).image_size)
     precision = choose_precision(settings["precision"])
     record = {"model": file_digest(model), "precision": {"embed": cache.precision, "refine": precision}}
-    decoder = Predictor(load_model(model).to(device()), frame, precision)
-    inference = Inference(tiles, cache, decoder, IterationConfig.of(settings))
+    decoder = Predictor(load_model(model).to(device()), frame, precision, settings["window"])
+    inference = Inference(decoder, IterationConfig.of(settings))
     shapes = [tiles.shape(tile) for tile in table["tile"]]
     prompts = deviated(table, level, dataset, seed, Deviation(**deviation), shapes)
     chunks = [
@@ -70,23 +64,7 @@ def refine(
     key = key_of(dataset, level, seed, tested, deviation, settings, file_digest(boxes), record, cache.key, code)
     with Journal(f"{iterations}.unfinished", key) as journal:
         for some in tqdm(chunks[len(journal) :], "refine", len(chunks), initial=len(journal), mininterval=10):
-            journal.add(inference.of(table.iloc[some], prompts[some]))
+            journal.add(inference.of(table.iloc[some], prompts[some], cache.__getitem__, tiles.shape))
         if len(journal) != len(chunks):  # two processes at the same job, where there are no locks
             raise DataError(f"{journal.path}: expected {len(chunks)} pieces, found {len(journal)}; delete it")
-        write_outputs(journal, iterations, timing, record, tiles=table["tile"].nunique())
-
-
-def write_outputs(journal: Journal, iterations: str, timing: str, record: Mapping[str, Any], tiles: int) -> None:
-    """The table of iterations and the summed timing of all tiles, from the journal, which is not needed any more.
-
-    The table's schema keeps the record of what made it.
-    """
-    spent: Counter[str] = Counter(tiles=tiles)
-    schema = SCHEMA.with_metadata({RECORD: json.dumps(record)})
-    with atomic(iterations) as unfinished, ParquetWriter(unfinished, schema) as writer:
-        for piece in journal:
-            writer.write_table(pa.Table.from_pylist(piece["rows"], SCHEMA))
-            spent.update(piece["timing"])
-    with atomic(timing) as unfinished:
-        unfinished.write_text(json.dumps(spent) + "\n")
-    journal.delete()
+        write_iterations(journal, iterations, timing, record, tiles=table["tile"].nunique())

@@ -66,6 +66,7 @@ def train(
     torch.manual_seed(seed)  # for the token, the only part that starts at random
     network = load_untrained(weights, made).to(device())
     training = {"dataset": dataset, "seed": seed, "precision": precision}
+    training |= {"checkpoint": backbone.digest, "tile": list(tiles.tile_shape)}
     training |= {"model_config": model_config, "settings": settings, "deviation": deviation, "levels": levels}
     key = key_of(training, file_digest(boxes), source.embeddings.key, code)
     trainer = Trainer(network, made, train_config, Path(f"{model}.checkpoint"), key)

@@ -13,6 +13,7 @@ class TrainConfig:
 
     loss: str
     epochs: int
+    tiles_per_epoch: int | None  # at most so many of the training split, drawn anew for each epoch; None: all
     tiles_per_step: int
     objects_per_tile: int
     learning_rate: float

@@ -140,12 +140,13 @@ class Trainer:
 def train_epoch(
     trainer: Trainer, source: LabelledTiles, table: pd.DataFrame, train_config: TrainConfig, epoch: int
 ) -> float:
-    """Each tile of the training split, `table`, in random order, some in a step; the mean loss of the steps.
+    """Tiles of the training split, `table`, in random order, some in a step; the mean loss of the steps.
 
     Steps that the run has already made in this epoch are left out.
     """
     tiles = list(by_tile(table))
     order = np.random.default_rng([train_config.seed, ORDER, epoch]).permutation(len(tiles))
+    order = order[: train_config.tiles_per_epoch]
     steps = [
         order[start : start + train_config.tiles_per_step]
         for start in range(0, len(order), train_config.tiles_per_step)

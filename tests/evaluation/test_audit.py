@@ -201,6 +201,7 @@ def test_training_never_looks_at_the_test_split(stages: dict[str, str], tmp_path
     settings = {
         "loss": "sam",
         "epochs": 1,
+        "tiles_per_epoch": None,
         "tiles_per_step": 1,
         "objects_per_tile": 2,
         "learning_rate": 1e-3,

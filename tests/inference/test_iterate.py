@@ -16,7 +16,7 @@ from pipeline_lib.runtime.journal import Journal
 from pipeline_lib.stages.refine import refine
 
 SHAPE = (20, 20)
-CONFIG = IterationConfig(tau=0.05, max_iterations=10, largest_component=False, select="last")
+CONFIG = IterationConfig(tau=0.05, max_iterations=10, largest_component=False, select="last", lead=0.0)
 
 
 def block(x0, y0, x1, y1):
@@ -73,19 +73,19 @@ def test_repeated_boxes_are_rectangles_of_the_mask_before():
 
 
 def test_change_rates_are_pixels_per_area_of_the_box_around_the_mask_before():
-    (history,), _ = run(grow, (0, 0, 2, 10), config=IterationConfig(0.05, 3, False, "last"))
+    (history,), _ = run(grow, (0, 0, 2, 10), config=IterationConfig(0.05, 3, False, "last", 0.0))
     assert [each.change_rate for each in history[1:]] == pytest.approx([10 / 30, 10 / 40, 10 / 50])
 
 
 def test_a_mask_that_grows_forever_stops_at_the_cap():
-    (history,), calls = run(grow, (0, 0, 2, 10), config=IterationConfig(0.05, 10, False, "last"))
+    (history,), calls = run(grow, (0, 0, 2, 10), config=IterationConfig(0.05, 10, False, "last", 0.0))
     assert calls == [[0]] * 11
     assert ending(history, CONFIG) == "cap"
     np.testing.assert_array_equal(history[output_of(history, CONFIG)].mask, block(0, 0, 13, 10))
 
 
 def test_a_rate_of_exactly_tau_has_converged():
-    (history,), _ = run(grow, (0, 0, 2, 10), config=IterationConfig(10 / 40, 10, False, "last"))
+    (history,), _ = run(grow, (0, 0, 2, 10), config=IterationConfig(10 / 40, 10, False, "last", 0.0))
     assert len(history) == 3
     assert ending(history, replace(CONFIG, tau=10 / 40)) == "converged"
 
@@ -119,7 +119,7 @@ def test_only_objects_that_have_not_settled_are_predicted_again():
         return grow(x0, y0, x1, y1) if y1 <= 10 else block(x0, y0, x1, y1)
 
     histories, calls = run(
-        rule, (0, 11, 5, 20), (0, 0, 2, 10), (3, 12, 9, 20), config=IterationConfig(0.05, 4, False, "last")
+        rule, (0, 11, 5, 20), (0, 0, 2, 10), (3, 12, 9, 20), config=IterationConfig(0.05, 4, False, "last", 0.0)
     )
     assert calls == [[0, 1, 2], [0, 1, 2], [1], [1], [1]]
     assert [len(history) for history in histories] == [2, 5, 2]
@@ -135,6 +135,24 @@ def test_the_output_is_the_last_iteration_or_the_one_of_the_highest_predicted_io
     assert output_of(history, replace(CONFIG, select=select)) == expected
 
 
+@pytest.mark.parametrize(("lead", "expected"), [(0.0, 2), (0.1, 2), (0.2, 0)])
+def test_with_a_lead_an_iteration_counts_only_if_it_is_clearly_better(lead, expected):
+    history = [Prediction(np.zeros(4), block(0, 0, 4, 4), iou, 0.0) for iou in (0.5, 0.6, 0.65)]
+    assert output_of(history, replace(CONFIG, select="best", lead=lead)) == expected
+
+
+def test_without_a_first_mask_the_best_iteration_counts_whatever_its_lead():
+    history = [
+        Prediction(np.zeros(4), mask, iou, 0.0) for mask, iou in ((block(0, 0, 0, 0), 0.9), (block(0, 0, 4, 4), 0.2))
+    ]
+    assert output_of(history, replace(CONFIG, select="best", lead=0.15)) == 1
+
+
+def test_no_iterations_are_made_where_none_are_allowed():
+    (history,), calls = run(grow, (0, 0, 2, 10), config=replace(CONFIG, max_iterations=0))
+    assert (len(history), calls) == (1, [[0]])
+
+
 def test_an_empty_mask_is_never_the_best():
     history = [
         Prediction(np.zeros(4), mask, iou, 0.0) for mask, iou in ((block(0, 0, 4, 4), 0.2), (block(0, 0, 0, 0), 0.9))
@@ -147,7 +165,7 @@ def test_a_stray_component_inflates_the_box_unless_only_the_largest_counts(large
     (history,), _ = run(
         lambda *_: block(0, 0, 4, 4) | block(11, 11, 12, 12),
         (0, 0, 4, 4),
-        config=IterationConfig(0, 2, largest, "last"),
+        config=IterationConfig(0, 2, largest, "last", 0.0),
     )
     assert history[1].box.tolist() == box
 
@@ -157,6 +175,8 @@ SETTINGS = {
     "max_iterations": 3,
     "largest_component": False,
     "select": "last",
+    "lead": 0.0,
+    "window": None,
     "objects_per_batch": 4,
     "precision": "float32",
 }

@@ -9,7 +9,7 @@ from helpers.networks import random_backbone
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pipeline_lib.data.masks import iou
-from pipeline_lib.inference.predictor import Predictor, forward
+from pipeline_lib.inference.predictor import Predictor, forward, grown
 from pipeline_lib.model.backbones import build, load_backbone
 from pipeline_lib.model.box_model import ModelConfig, Token, box_model
 from pipeline_lib.model.frame import Frame
@@ -173,6 +173,19 @@ def test_masks_of_generated_slices_are_those_of_stock(shipped, precision, least)
         equal.append(np.mean(masks == expected))
     assert len(np.concatenate(ious)) > 20
     assert np.mean(np.concatenate(ious)) >= least
+
+
+def test_masks_end_at_the_window_around_their_box_and_are_whole_within(shipped):
+    model, ((embedding, boxes, _), *_) = shipped
+    small = grown(boxes, 0.5)  # so that masks go on beyond
+    whole, cut = [], []
+    for window, masks in ((None, whole), (1.5, cut)):
+        decoder = Predictor(model, FRAME, "float32", window)
+        masks += decoder.predict(decoder.views([embedding], [FRAME.tile_shape]) * len(small), small)[0]
+    for one, other, (x0, y0, x1, y1) in zip(whole, cut, grown(small, 1.5), strict=True):
+        y, x = np.indices(one.shape) + 0.5
+        np.testing.assert_array_equal(one & (y >= y0) & (y < y1) & (x >= x0) & (x < x1), other)
+    assert any((one != other).any() for one, other in zip(whole, cut, strict=True))
 
 
 def test_a_call_on_a_gpu_stays_there(monkeypatch):

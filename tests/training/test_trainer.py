@@ -35,6 +35,7 @@ MIX = {"levels": [0, 10, 20], "shares": [0.6, 0.2, 0.2]}
 SETTINGS = {
     "loss": "sam",
     "epochs": 2,
+    "tiles_per_epoch": None,
     "tiles_per_step": 1,
     "objects_per_tile": 4,
     "learning_rate": 1e-3,
@@ -201,6 +202,16 @@ def test_an_epoch_of_mixed_steps_shows_each_image_once(run, source, table, monke
     train_epoch(run, source, table, train_config, epoch=1)
     assert sorted(drawn) == table["tile"].unique().tolist()
     assert len(run.losses) == -(-len(drawn) // 3)
+
+
+def test_an_epoch_takes_at_most_so_many_tiles_and_others_the_next_time(run, source, table):
+    train_config = TrainConfig.of({**SETTINGS, "tiles_per_epoch": 1}, MIX, LAW, seed=0)
+    count = table["tile"].nunique()
+    assert count > 1
+    for epoch in 1, 2:
+        run.losses = []
+        train_epoch(run, source, table, train_config, epoch)
+        assert len(run.losses) == 1
 
 
 # What it is trained on
