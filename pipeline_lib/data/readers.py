@@ -19,9 +19,10 @@ from tifffile import TiffFile, TiffPageSeries
 from pipeline_lib.data.paths import HDF5
 from pipeline_lib.errors import DataError
 
-UNDERSTOOD = "a TIFF file, a folder of PNG or TIFF slices, an HDF5 data set (file.h5:dataset) or a Zarr array"
+UNDERSTOOD = "a TIFF file, a folder of slices (PNG, JPEG, TIFF), an HDF5 data set (file.h5:dataset) or a Zarr array"
 TIFF = {".tif", ".tiff"}
-SLICES = {".png", *TIFF}
+PICTURES = {".png", ".jpg", ".jpeg"}
+SLICES = {*PICTURES, *TIFF}
 ZARR = ("zarr.json", ".zarray", ".zgroup")  # one of them marks a folder as Zarr, of version 3 or 2
 
 
@@ -29,10 +30,10 @@ def open_stack(path: str) -> da.Array:
     """Open a stack of grey slices or of labels; only headers are read.
 
     Args:
-        path: A multi-page TIFF file, a folder of PNG or TIFF slices (in the order of their names, s2 before s10; grey
-            may be saved as RGB or RGBA), `file.h5:dataset`, or a Zarr array (of an OME-Zarr group: its array "0"). A
-            single YX image is a stack of one slice; leading axes of length 1, as OME-Zarr has for time and channel, are
-            dropped.
+        path: A multi-page TIFF file, a folder of PNG, JPEG or TIFF slices (in the order of their names, s2 before s10;
+            grey may be saved as RGB or RGBA), one such slice, `file.h5:dataset`, or a Zarr array (of an OME-Zarr group:
+            its array "0"). A single YX image is a stack of one slice; leading axes of length 1, as OME-Zarr has for
+            time and channel, are dropped.
 
     Returns:
         The stack, ZYX, in its own dtype, a chunk per slice. A damaged slice raises when it is computed.
@@ -44,10 +45,11 @@ def open_stack(path: str) -> da.Array:
         stack = _open(path)
     while stack.ndim > 3 and stack.shape[0] == 1:
         stack = stack[0]
-    if stack.ndim == 2:
-        stack = stack[None]
     if stack.ndim != 3 or stack.shape[-1] in (3, 4):  # a stack 3 or 4 pixels wide is an RGB(A) image
-        raise DataError(f"{path}: grey slices (ZYX) are expected, not colour; its shape is {stack.shape}")
+        raise DataError(
+            f"{path}: grey slices (ZYX) are expected, not colour; its shape is {stack.shape}. Three or four slices are "
+            "taken for colour where tifffile wrote them without photometric='minisblack'"
+        )
     if 0 in stack.shape:
         raise DataError(f"{path}: at least one slice is expected; its shape is {stack.shape}")
     return stack
@@ -69,10 +71,17 @@ def _open(path: str) -> da.Array:
         return _open_hdf5(_existing(match["file"]), match["dataset"])
     place = _existing(path)
     if place.is_dir():
-        return _open_zarr(place) if any((place / mark).exists() for mark in ZARR) else _open_folder(place)
+        return _open_zarr(place) if is_zarr(place) else _open_folder(place)
     if place.suffix.lower() in TIFF:
         return _open_tiff(place)
+    if place.suffix.lower() in PICTURES:
+        return _open_slices(place, [place])
     raise DataError(f"{path}: expected {UNDERSTOOD}")
+
+
+def is_zarr(folder: Path) -> bool:
+    """Whether a folder is a Zarr array or group."""
+    return any((folder / mark).exists() for mark in ZARR)
 
 
 def _existing(path: str) -> Path:
@@ -96,8 +105,28 @@ class _StoredArray:
             return self.array[where]
 
 
+@dataclass(frozen=True)
+class _OneSlice:
+    """A YX image as a stack ZYX of one slice."""
+
+    image: Any
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __getitem__(self, where: tuple[Any, ...]) -> Any:
+        chosen, *within = where
+        part = np.asarray(self.image[tuple(within)])
+        return part[None][chosen] if isinstance(chosen, slice) else part
+
+
 def _lazy(path: str, array: Any) -> da.Array:
-    """A chunk per slice."""
+    """A chunk per slice; a single YX image becomes a stack of one."""
+    # here and not by `stack[None]`, through which dask reads a whole slice where a part is asked for
+    array = _OneSlice(array, (1, *array.shape), array.dtype) if array.ndim == 2 else array
     source = _StoredArray(path, array, array.shape, array.dtype, array.ndim)
     stack: da.Array = da.from_array(source, chunks=(1,) * (source.ndim - 2) + source.shape[-2:])
     return stack
@@ -159,42 +188,57 @@ class _Folder:
         return np.asarray(_read_slice(self.files[chosen])[tuple(within)])
 
 
-def _open_folder(folder: Path) -> da.Array:
+def slice_files(folder: Path) -> list[Path]:
+    """The slices in a folder, in their order."""
     slices = (f for f in folder.iterdir() if f.suffix.lower() in SLICES and not f.name.startswith("."))
-    files = sorted(slices, key=_natural)
+    return sorted(slices, key=natural_order)
+
+
+def _open_folder(folder: Path) -> da.Array:
+    files = slice_files(folder)
     if not files:
-        raise DataError(f"{folder}: holds no PNG or TIFF slices; expected {UNDERSTOOD}")
+        raise DataError(f"{folder}: holds no PNG, JPEG or TIFF slices; expected {UNDERSTOOD}")
+    return _open_slices(folder, files)
+
+
+def _open_slices(path: Path, files: list[Path]) -> da.Array:
     kinds = {_header(file): file for file in reversed(files)}  # with the first file of each kind
     if len(kinds) != 1:
         found = ", ".join(f"{shape} {dtype} in {file.name}" for (shape, dtype), file in kinds.items())
-        raise DataError(f"{folder}: slices of one shape and dtype are expected, found {found}")
+        raise DataError(f"{path}: slices of one shape and dtype are expected, found {found}")
     ((shape, dtype),) = kinds
-    return _lazy(str(folder), _Folder(files, (len(files), *shape), dtype))
+    return _lazy(str(path), _Folder(files, (len(files), *shape), dtype))
 
 
-def _natural(file: Path) -> list[tuple[int, str]]:
-    """Sorts s2 before s10: the numbers in a name count as numbers."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", file.name)]
+def natural_order(file: Path) -> tuple[list[tuple[int, str]], str]:
+    """A key that sorts s2 before s10, as the numbers in a name count as numbers, and s01 before s1."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", file.name)], file.name
 
 
 def _header(file: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
     with _reading(file):
+        if file.suffix.lower() in TIFF:
+            with TiffFile(file) as tiff:
+                if len(tiff.pages) > 1:
+                    raise DataError(
+                        f"{file}: a slice of one page is expected in a folder, found {len(tiff.pages)} pages"
+                    )
         properties = iio.improps(file)
         shape = tuple(properties.shape)
         return shape[:2] if _in_colour(shape) else shape, np.dtype(properties.dtype)
 
 
 def _in_colour(shape: tuple[int, ...]) -> bool:
-    return len(shape) == 3 and shape[-1] in (3, 4)
+    return len(shape) == 3 and shape[-1] in (2, 3, 4)  # grey with alpha, RGB, RGBA
 
 
 def _read_slice(file: Path) -> NDArray[Any]:
-    """An image YX; of one saved in colour its red, if that is its green and blue as well."""
+    """An image YX; of one in colour its red, if that is its green and blue as well; of one with alpha its grey."""
     with _reading(file):
         pixels = iio.imread(file)
     if not _in_colour(pixels.shape):
         return pixels
-    red, *others = np.moveaxis(pixels[..., :3], -1, 0)
+    red, *others = np.moveaxis(pixels[..., : 1 if pixels.shape[-1] == 2 else 3], -1, 0)
     if not all(np.array_equal(red, other) for other in others):
         raise DataError(f"{file}: grey slices are expected, not colour")
     return np.ascontiguousarray(red)

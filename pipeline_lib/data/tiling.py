@@ -55,9 +55,17 @@ def open_grey(path: str, grey_range: Sequence[float] | None) -> da.Array:
 def _to_grey(
     pixels: NDArray[Any], path: str, grey_range: Sequence[float], block_id: tuple[int, int, int]
 ) -> NDArray[np.uint8]:
-    """Map `grey_range` to 0–255, values beyond it to its ends."""
+    return as_grey(pixels, path, grey_range, block_id[0])
+
+
+def as_grey(pixels: NDArray[Any], path: str, grey_range: Sequence[float], index: int) -> NDArray[np.uint8]:
+    """Map `grey_range` to 0–255, values beyond it to its ends; `path` and slice are named in the error.
+
+    Raises:
+        DataError: a pixel is not a number.
+    """
     if np.isnan(pixels).any():
-        raise DataError(f"{path}: expected a number in every pixel, but slice {block_id[0]} holds NaN")
+        raise DataError(f"{path}: expected a number in every pixel, but slice {index} holds NaN")
     return np.asarray(np.interp(pixels, grey_range, (0, 255)).round(), np.uint8)
 
 

@@ -1,5 +1,6 @@
 """A data set's volumes, checked before anything is computed from them."""
 
+import re
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipeline_lib.data.paths import files_of
-from pipeline_lib.data.readers import open_stack
+from pipeline_lib.data.readers import is_zarr, open_stack, slice_files
 from pipeline_lib.errors import DataError
 from pipeline_lib.runtime.hashing import files_digest
 
@@ -25,6 +26,8 @@ def check_volume(folder: Path, volume: dict[str, Any], grey_range: list[float] |
             f"{labels_path}: labels of the shape of {images_path} are expected, {_size(images.shape)}; "
             f"found {_size(labels.shape)}"
         )
+    if volume.get("pairing", "number") == "number":
+        check_pairs(images_path, labels_path)
     for stack in images, labels:
         stack[-1].compute()  # headers often lie at the front: the last slice is what a truncated file lacks
     return {
@@ -35,6 +38,24 @@ def check_volume(folder: Path, volume: dict[str, Any], grey_range: list[float] |
         "every": volume.get("every", 1),
         "files": {part: _files(path) for part, path in (("images", images_path), ("labels", labels_path))},
     }
+
+
+def check_pairs(images: str, labels: str) -> None:
+    """Compare the numbers in the names of two folders' files, which are paired in their order.
+
+    Raises:
+        DataError: naming the first pair whose last numbers differ. Names without numbers are paired as they are.
+    """
+    folders = [Path(path) for path in (images, labels)]
+    if not all(folder.is_dir() and not is_zarr(folder) for folder in folders):
+        return
+    for image, label in zip(*map(slice_files, folders), strict=True):
+        numbers = [re.findall(r"\d+", file.stem)[-1:] for file in (image, label)]
+        if all(numbers) and int(numbers[0][0]) != int(numbers[1][0]):
+            raise DataError(
+                f"{labels}: a slice of labels for each of {images} is expected, but {label.name} would be that of "
+                f"{image.name}. If they belong together all the same, set `pairing: position` in the volume"
+            )
 
 
 def _files(path: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from socket import gethostname
 
@@ -27,16 +28,42 @@ def replace(finished: str | Path, final: str | Path) -> None:
 def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a sibling path to write a file or folder to; it becomes `path` on success and is removed on failure.
 
-    An existing `path` is replaced. The names of host and process are part of its own, so that two jobs never share one.
+    An existing `path` is replaced. The names of host and process are part of its own, so that two jobs never share one;
+    what a process of this host that was killed has left is removed.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
+    _remove_left(final)
     partial = final.with_name(f".{final.name}.{gethostname()}.{os.getpid()}.partial")
+    _remove(partial)  # of another process of this number, as where each container counts anew
     try:
         yield partial
         replace(partial, final)
     finally:
-        if partial.is_dir():
-            shutil.rmtree(partial)
-        else:
-            partial.unlink(missing_ok=True)
+        _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _remove_left(final: Path) -> None:
+    """Remove the unfinished siblings of `final` whose process is gone."""
+    start = f".{final.name}.{gethostname()}."
+    for partial in final.parent.glob(f"{escape(start)}*.partial"):
+        process = partial.name.removeprefix(start).removesuffix(".partial")
+        if process.isdigit() and not _is_running(int(process)):
+            _remove(partial)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True

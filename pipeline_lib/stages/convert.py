@@ -13,6 +13,7 @@ from tqdm import tqdm
 from pipeline_lib.data.dataset import create, record_digests
 from pipeline_lib.data.readers import open_stack
 from pipeline_lib.data.tiling import check_value, objects_of, open_grey, slices_of, tiles_of
+from pipeline_lib.errors import DataError
 from pipeline_lib.runtime.atomic import atomic
 
 
@@ -22,7 +23,8 @@ def convert(*, manifest: str, store: str, dataset: Mapping[str, Any]) -> None:
     Slices keep the order of their volumes. However many there are, one per CPU and its labels are in memory at once.
 
     Raises:
-        DataError: a pixel is not a number, or the value that tells objects from the rest never occurs.
+        DataError: a tile is larger than a slice, a pixel is not a number, or the value that tells objects from the rest
+            never occurs.
         OSError: the disk is full; nothing of the store is left then.
     """
     volumes = json.loads(Path(manifest).read_text())["volumes"]
@@ -33,6 +35,11 @@ def convert(*, manifest: str, store: str, dataset: Mapping[str, Any]) -> None:
     slices = slices_of(volumes)
     height, width = images[0].shape[1:]
     tile = (dataset["tile"], dataset["tile"]) if dataset["tile"] else (height, width)
+    if max(tile) > max(height, width):
+        raise DataError(
+            f"{volumes[0]['images']}: tiles of {tile[0]} pixels are larger than its slices, {height} × {width}; set "
+            f"`tile` to {max(height, width)} or less, or to null for whole slices"
+        )
     # A pool of our own is left only when its threads are done: after an error in one of them, the others would go on
     # writing while `atomic` removes the folder: test_a_failed_run_keeps_the_store_of_the_run_before. For the same
     # reason a task writes one chunk.

@@ -9,6 +9,7 @@ from pipeline_lib.data.download import fetch, unpack
 from pipeline_lib.data.layouts import LAYOUTS
 from pipeline_lib.data.paths import files_of
 from pipeline_lib.data.volumes import check_size, check_split, check_volume
+from pipeline_lib.errors import DataError
 from pipeline_lib.runtime.atomic import atomic
 
 
@@ -54,6 +55,8 @@ def _bring(source: dict[str, Any], folder: Path) -> Path:
             return Path(source["folder"]).expanduser()
         case "download":
             for file in source["files"]:
+                if Path(file["name"]).name != file["name"] or file["name"].startswith("."):  # the schema says so, too
+                    raise DataError(f"download: expected the plain name of a file, found {file['name']!r}")
                 fetch(file["url"], folder / file["name"], file["checksum"])
                 if file["unpack"]:
                     unpack(folder / file["name"])

@@ -93,9 +93,11 @@ def test_tiles_cut_slices_without_overlap_and_are_smaller_at_the_edges(tmp_path:
     assert store.objects(7).shape == store.shape(7)
 
 
-def test_a_slice_smaller_than_a_tile_is_one_image(tmp_path: Path, images: np.ndarray) -> None:
-    store = converted(tmp_path, (images, np.ones_like(images), {"test": [0, 1]}), tile=32)
-    assert (len(store), store.tile_shape, store.pixels(0).shape) == (1, (32, 32), (10, 14))
+def test_a_slice_may_be_smaller_than_a_tile_along_one_side_alone(tmp_path: Path, images: np.ndarray) -> None:
+    store = converted(tmp_path, (images, np.ones_like(images), {"test": [0, 1]}), tile=14)
+    assert (len(store), store.tile_shape, store.pixels(0).shape) == (1, (14, 14), (10, 14))
+    with pytest.raises(DataError, match="tiles of 15 pixels are larger than its slices, 10 × 14; set `tile` to 14"):
+        converted(tmp_path / "other", (images, np.ones_like(images), {"test": [0, 1]}), tile=15)
 
 
 def test_an_object_that_crosses_a_tile_border_is_an_object_in_each_tile(tmp_path: Path) -> None:

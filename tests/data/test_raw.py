@@ -290,3 +290,44 @@ def test_the_isbi_2012_stacks_are_brought_as_they_are(tmp_path):
     labels = open_stack(volume["labels"])
     assert set(np.unique(labels[29].compute())) == {0, 255}
     np.testing.assert_array_equal(labels[29].compute(), tifffile.imread(volume["labels"], key=29))
+
+
+def write_slices(folder, names):
+    folder.mkdir()
+    for name in names:
+        tifffile.imwrite(folder / name, np.zeros((20, 30), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "wrong"),
+    [
+        (["0.tif", "1.tif", "2.tif", "4.tif"], ["0.tif", "1.tif", "3.tif", "4.tif"], "3.tif would be that of 2.tif"),
+        (["s1.tif", "s2.tif"], ["mask0002.tif", "mask0003.tif"], "mask0002.tif would be that of s1.tif"),
+        (["00.tif", "01.tif"], ["labels00000000.tif", "labels00000001.tif"], None),
+        (["a.tif", "b.tif"], ["x.tif", "y.tif"], None),
+    ],
+)
+def test_slices_and_labels_are_paired_by_their_numbers(lab, images, labels, wrong):
+    write_slices(lab.folder / "in", images)
+    write_slices(lab.folder / "out", labels)
+    volume = {"images": "in", "labels": "out", "split": {"train": [0, 1], "test": [1, 2]}}
+    source = {"kind": "path", "folder": str(lab.folder)}
+    if wrong:
+        with pytest.raises(DataError, match=wrong):
+            run(lab.out, source, [volume])
+        volume["pairing"] = "position"
+    assert len(run(lab.out, source, [volume])) == 1
+
+
+def test_a_page_of_many_in_a_folders_file_is_not_the_slice(lab):
+    write_slices(lab.folder / "in", ["0.tif", "1.tif"])
+    tifffile.imwrite(lab.folder / "in/1.tif", np.zeros((5, 20, 30), np.uint8), photometric="minisblack")
+    with pytest.raises(DataError, match=r"1\.tif: a slice of one page is expected in a folder, found 5 pages"):
+        open_stack(str(lab.folder / "in"))
+
+
+@pytest.mark.parametrize("name", ["../x.zip", "/tmp/x.zip", "a/b.zip", ".."])
+def test_a_download_is_written_nowhere_else(tmp_path, name):
+    file = {"name": name, "url": NOBODY, "checksum": "sha256:0", "unpack": True}
+    with pytest.raises(DataError, match="expected the plain name of a file"):
+        run(tmp_path / "out", {"kind": "download", "files": [file]}, VOLUMES["lab"])

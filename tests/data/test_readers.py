@@ -216,7 +216,7 @@ def test_pages_of_two_shapes_are_an_error(tmp_path):
 
 
 def test_a_folder_without_slices_is_an_error(tmp_path):
-    with pytest.raises(DataError, match="holds no PNG or TIFF slices"):
+    with pytest.raises(DataError, match="holds no PNG, JPEG or TIFF slices"):
         open_stack(str(tmp_path))
 
 
