@@ -17,10 +17,8 @@ import zarr
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from pipeline_lib.data.ome_zarr import AXES, VERSION, multiscale
 from pipeline_lib.runtime.hashing import array_digest
-
-AXES = ("z", "y", "x")
-VERSION = "0.5"
 
 
 @dataclass(frozen=True)
@@ -50,10 +48,10 @@ def create(
     """
     own = {"tile": list(tile_shape), "slices": [vars(origin) for origin in slices], "digests": []}
     scene = zarr.create_group(
-        path, zarr_format=3, attributes={"ome": _multiscale("images", pixel_size), "loosebox": own}
+        path, zarr_format=3, attributes={"ome": multiscale("images", pixel_size), "loosebox": own}
     )
     labels = scene.create_group("labels", attributes={"ome": {"version": VERSION, "labels": ["objects"]}})
-    label_image = _multiscale("objects", pixel_size) | {"image-label": {"source": {"image": "../../"}}}
+    label_image = multiscale("objects", pixel_size) | {"image-label": {"source": {"image": "../../"}}}
     objects = labels.create_group("objects", attributes={"ome": label_image})
     chunks = (1, *tile_shape)
     return (
@@ -68,13 +66,6 @@ def record_digests(path: str | Path) -> None:
     own: Any = scene.attrs["loosebox"]
     digests = [array_digest(store.pixels(tile)) for tile in tqdm(range(len(store)), "digests", mininterval=10)]
     scene.attrs["loosebox"] = own | {"digests": digests}
-
-
-def _multiscale(name: str, pixel_size: Sequence[float]) -> dict[str, Any]:
-    scale = {"type": "scale", "scale": [float(size) for size in pixel_size]}
-    axes = [{"name": axis, "type": "space", "unit": "nanometer"} for axis in AXES]
-    datasets = [{"path": "0", "coordinateTransformations": [scale]}]
-    return {"version": VERSION, "multiscales": [{"name": name, "axes": axes, "datasets": datasets}]}
 
 
 @dataclass(frozen=True, eq=False)

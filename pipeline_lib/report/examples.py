@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pipeline_lib.data.boxes import XYXY
 from pipeline_lib.data.dataset import Store
-from pipeline_lib.data.masks import Mask, from_rle, iou
+from pipeline_lib.data.masks import Mask, bounding_box, from_rle, iou
 from pipeline_lib.evaluation.scores import KEYS
 
 MARGIN = 10  # pixels around all that is shown
@@ -103,16 +103,7 @@ def example(name: str, heading: str, row: pd.Series, history: pd.DataFrame, stor
     masks = [from_rle(counts, truth.shape) for counts in iterations["mask"]]
     boxes = iterations[XYXY].to_numpy(np.float64)
     y, x = crop_window(np.logical_or.reduce([truth, *masks]), boxes)
-    panels = [
-        Panel(
-            title=f"iteration {index}" if index else "given box",
-            iou=f"{float(iou(mask, truth)):.3f}".removeprefix("0"),
-            mask=mask[y, x],
-            colour=PREDICTED,
-            box=(box[0] - x.start, box[1] - y.start, box[2] - box[0], box[3] - box[1]),
-        )
-        for index, (mask, box) in enumerate(zip(masks, boxes, strict=True))
-    ]
+    panels = predictions(masks, boxes, [float(iou(mask, truth)) for mask in masks], y, x)
     where = store.slices[store.origin(tile)[0]]
     return Example(
         name,
@@ -124,11 +115,27 @@ def example(name: str, heading: str, row: pd.Series, history: pd.DataFrame, stor
     )
 
 
+def predictions(
+    masks: Sequence[Mask], boxes: NDArray[np.float64], ious: Sequence[float], y: slice, x: slice
+) -> list[Panel]:
+    """A panel for each prediction of an object: its mask (h, w) within the crop, the box that was prompted, an IoU."""
+    return [
+        Panel(
+            title=f"iteration {index}" if index else "given box",
+            iou=f"{value:.3f}".removeprefix("0"),
+            mask=mask[y, x],
+            colour=PREDICTED,
+            box=(box[0] - x.start, box[1] - y.start, box[2] - box[0], box[3] - box[1]),
+        )
+        for index, (mask, box, value) in enumerate(zip(masks, boxes, ious, strict=True))
+    ]
+
+
 def crop_window(masks: Mask, boxes: NDArray[np.float64]) -> tuple[slice, slice]:
     """What of the tile must be seen: masks and boxes with a margin, within the tile; slices of y and x."""
-    ys, xs = np.nonzero(masks)
-    low = np.floor(np.minimum(boxes[:, :2].min(axis=0), [xs.min(), ys.min()])).astype(int) - MARGIN
-    high = np.ceil(np.maximum(boxes[:, 2:].max(axis=0), [xs.max() + 1, ys.max() + 1])).astype(int) + MARGIN
+    shown = np.concatenate([boxes, bounding_box(masks)[None]]) if masks.any() else boxes
+    low = np.floor(shown[:, :2].min(axis=0)).astype(int) - MARGIN
+    high = np.ceil(shown[:, 2:].max(axis=0)).astype(int) + MARGIN
     (x0, y0), (x1, y1) = np.maximum(low, 0), np.minimum(high, masks.shape[::-1])
     return slice(int(y0), int(y1)), slice(int(x0), int(x1))
 

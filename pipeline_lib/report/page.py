@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.paths import Cell, Training
@@ -17,7 +18,15 @@ from pipeline_lib.report.charts import CHARTS, Results, svg
 from pipeline_lib.report.examples import BUDGET, Example, browsed, example, telling
 from pipeline_lib.report.markdown import paired, row_name, size_words, table_rows
 
-TEMPLATE = Path(__file__).with_name("report.html.j2")
+REPORT = "report.html.j2"
+INCLUDED = ("macros.html.j2", "style.css")  # by templates; named, as a code digest counts the files that modules name
+
+
+def render(template: str, **values: Any) -> str:
+    """A page of a template of this folder, with style and crops in it."""
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    return environment.get_template(template).render(**values)
 
 
 def results_of(cell: Cell, experiment: Experiment, csvs: Mapping[str, pd.DataFrame]) -> Results:

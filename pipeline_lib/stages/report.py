@@ -5,14 +5,13 @@ from typing import Any
 
 import pandas as pd
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline_lib.data.paths import Cell
 from pipeline_lib.data.records import Backbone
 from pipeline_lib.evaluation.summary import Experiment
 from pipeline_lib.report.charts import CHARTS, svg
 from pipeline_lib.report.examples import strip
-from pipeline_lib.report.page import TEMPLATE, loss_curves, page_section, results_of
+from pipeline_lib.report.page import REPORT, loss_curves, page_section, render, results_of
 from pipeline_lib.report.provenance import data_files, hardware, time_spent, versions
 from pipeline_lib.runtime.atomic import atomic
 
@@ -75,10 +74,8 @@ def report(
                 file.write_text(svg(chart, results, title)[1] + "\n", encoding="utf-8")
             for shown in section["telling"]:
                 strip(shown).save(folder / f"{shown.name}.png", optimize=True)
-    template = Environment(
-        loader=FileSystemLoader(TEMPLATE.parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    ).get_template(TEMPLATE.name)
-    page = template.render(
+    page = render(
+        REPORT,
         sections=sections,
         audit=pd.read_csv(audit).to_dict("records"),
         levels=experiment["levels"],

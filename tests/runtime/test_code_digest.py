@@ -72,6 +72,8 @@ def test_what_a_module_imports_at_any_depth_is_its_code(changed, library: Path) 
 
 def test_the_pages_template_is_code_of_the_report_alone(changed) -> None:
     assert changed("report", "report/report.html.j2", "<title>LooseBox", "<title>Loose Box")
+    assert changed("report", "report/style.css", "body {", "body  {")
+    assert not changed("tables", "report/style.css", "body  {", "body {")
     assert not changed("tables", "report/report.html.j2", "<title>Loose Box", "<title>LooseBox")
 
 
