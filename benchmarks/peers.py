@@ -6,7 +6,6 @@ A way takes boxes (N, 4) XYXY in pixels of the image and returns masks (N, h, w)
 embedding is that of a `SamPredictor` on which an image is set.
 """
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,33 +20,11 @@ from torch.optim import AdamW
 from torch.utils.data import DataLoader, TensorDataset
 from tqdm import tqdm
 
+from pipeline_lib.model.export import transformers_tensors
+
 Boxes = NDArray[np.float32]
 Masks = NDArray[np.bool_]
 Way = Callable[[Boxes], Masks]
-
-TO_TRANSFORMERS = (  # names of segment_anything's tensors, to those of transformers' SamModel
-    (r"^prompt_encoder\.pe_layer\.positional_encoding_gaussian_matrix$", "shared_image_embedding.positional_embedding"),
-    (r"^prompt_encoder\.point_embeddings\.", "prompt_encoder.point_embed."),
-    (r"mask_downscaling\.0\.", "mask_embed.conv1."),
-    (r"mask_downscaling\.1\.", "mask_embed.layer_norm1."),
-    (r"mask_downscaling\.3\.", "mask_embed.conv2."),
-    (r"mask_downscaling\.4\.", "mask_embed.layer_norm2."),
-    (r"mask_downscaling\.6\.", "mask_embed.conv3."),
-    (r"output_upscaling\.0\.", "upscale_conv1."),
-    (r"output_upscaling\.1\.", "upscale_layer_norm."),
-    (r"output_upscaling\.3\.", "upscale_conv2."),
-    (r"^patch_embed\.proj\.", "patch_embed.projection."),
-    (r"^blocks\.", "layers."),
-    (r"^neck\.0\.", "neck.conv1."),
-    (r"^neck\.1\.", "neck.layer_norm1."),
-    (r"^neck\.2\.", "neck.conv2."),
-    (r"^neck\.3\.", "neck.layer_norm2."),
-    (r"\.norm_final_attn\.", ".layer_norm_final_attn."),
-    (r"\.norm(\d)\.", r".layer_norm\1."),
-    (r"(hypernetworks_mlps\.\d|iou_prediction_head)\.layers\.0\.", r"\1.proj_in."),
-    (r"(hypernetworks_mlps\.\d|iou_prediction_head)\.layers\.2\.", r"\1.proj_out."),
-    (r"(hypernetworks_mlps\.\d|iou_prediction_head)\.layers\.1\.", r"\1.layers.0."),
-)
 
 
 def predict_loop(predictor: SamPredictor) -> Way:
@@ -87,14 +64,9 @@ def transformers(predictor: SamPredictor, chunk: int) -> Way:
     from transformers import SamConfig, SamImageProcessor, SamModel
 
     model = SamModel(SamConfig()).eval().to(predictor.device)
-    tensors = {
-        _renamed(name): tensor
-        for name, tensor in predictor.model.state_dict().items()
-        if name.startswith(("prompt_encoder.", "mask_decoder."))
-    }
-    tensors["prompt_encoder.shared_embedding.positional_embedding"] = tensors[
-        "shared_image_embedding.positional_embedding"
-    ]
+    stock = predictor.model.state_dict()
+    own = {name: tensor for name, tensor in stock.items() if name.startswith(("prompt_encoder.", "mask_decoder."))}
+    tensors = transformers_tensors(own)
     missing, unexpected = model.load_state_dict(tensors, strict=False)
     astray = [name for name in missing if not name.startswith("vision_encoder.")] + unexpected
     if astray:
@@ -121,19 +93,15 @@ def transformers_encoder(sam: Sam) -> Callable[[Tensor], Tensor]:
     from transformers import SamConfig, SamModel
 
     encoder = SamModel(SamConfig()).eval().to(sam.device).vision_encoder
-    encoder.load_state_dict({_renamed(name): tensor for name, tensor in sam.image_encoder.state_dict().items()})
+    own = transformers_tensors(sam.state_dict())
+    prefix = "vision_encoder."
+    encoder.load_state_dict({key.removeprefix(prefix): own[key] for key in own if key.startswith(prefix)})
 
     def run(images: Tensor) -> Tensor:
         embedding: Tensor = encoder(images).last_hidden_state
         return embedding
 
     return run
-
-
-def _renamed(name: str) -> str:
-    for pattern, replacement in TO_TRANSFORMERS:
-        name = re.sub(pattern, replacement, name)
-    return name
 
 
 def micro_sam_step(

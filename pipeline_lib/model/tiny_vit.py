@@ -15,7 +15,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pipeline_lib.model.image_encoder import linear
 from pipeline_lib.model.upstream import LayerNorm2d, window_partition, window_unpartition
@@ -42,9 +41,11 @@ class ConvNorm(nn.Module):
         Were they in bfloat16, an embedding's error would be three times as large (`test_bfloat16_embeds_nearly_alike`).
         """
         with torch.autocast(x.device.type, enabled=False):
-            convolution: nn.Module = fuse_conv_bn_eval(self.c, self.bn)
-            normalised: Tensor = convolution(x.float())
-        return normalised
+            # not torch's fuse_conv_bn_eval, which copies modules, and ONNX's exporter refuses that
+            mean, variance = self.bn.get_buffer("running_mean"), self.bn.get_buffer("running_var")
+            scale = self.bn.weight * torch.rsqrt(variance + self.bn.eps)
+            weight, bias = self.c.weight * scale[:, None, None, None], self.bn.bias - mean * scale
+            return F.conv2d(x.float(), weight, bias, self.c.stride, self.c.padding, groups=self.c.groups)
 
 
 class ConvBlock(nn.Module):

@@ -1,0 +1,37 @@
+"""The card of an exported model: Markdown with the head that Hugging Face reads."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from pipeline_lib.data.records import Backbone
+from pipeline_lib.report.provenance import versions
+
+TEMPLATE = "card.md.j2"
+
+
+def card(name: str, record: dict[str, Any], backbone: Backbone, forms: list[str], curve: pd.DataFrame | None) -> str:
+    """The card as Markdown.
+
+    Args:
+        name: of the model's file.
+        record: what the model's file says of itself.
+        backbone: that it was trained on.
+        forms: in which it was exported.
+        curve: of its training; None leaves out how it was scored.
+    """
+    kept = None if curve is None else curve[curve["kept"]].iloc[0].to_dict()
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template(TEMPLATE).render(
+        name=name,
+        record=record,
+        training=record["training"],
+        backbone=backbone,
+        forms=forms,
+        kept=kept,
+        version=versions().get("loosebox", "unknown"),
+    )

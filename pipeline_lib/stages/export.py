@@ -1,0 +1,50 @@
+"""Stage export: a trained model in the forms that other programs open, and its card."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline_lib.data.records import Backbone, read_record
+from pipeline_lib.errors import DataError
+from pipeline_lib.inference.segmenter import check_fits
+from pipeline_lib.model.backbones import load_backbone
+from pipeline_lib.model.box_model import load_model
+from pipeline_lib.model.export import IN_TRANSFORMERS, write_onnx, write_segment_anything, write_transformers
+from pipeline_lib.report.card import card
+from pipeline_lib.runtime.atomic import atomic
+
+FORMS = ("segment_anything", "onnx", "transformers")
+
+
+def export(*, weights: str, model: str, export: str, forms: Sequence[str], curve: str | None = None) -> None:
+    """Write a folder with what others need.
+
+    Args:
+        weights: manifest of the backbone.
+        model: of the stage train.
+        export: folder to write: `README.md`, the card; `sam.pth`, `encoder.onnx` and `decoder.onnx`, `transformers/`.
+        forms: some of `FORMS`.
+        curve: CSV of the stage train, from which the card says how the model was scored.
+
+    Raises:
+        WeightsError: the model is of another backbone.
+        DataError: a form that the backbone cannot have, or whose package is not installed.
+    """
+    backbone = Backbone.read(weights)
+    check_fits(model, backbone)
+    if "transformers" in forms and backbone.name not in IN_TRANSFORMERS:
+        known = ", ".join(IN_TRANSFORMERS)
+        raise DataError(f"export: transformers' SamModel has no encoder of {backbone.name}, only those of {known}")
+    sam, trained = load_backbone(weights), load_model(model)
+    with atomic(export) as folder:
+        folder.mkdir(parents=True)
+        if "segment_anything" in forms:
+            write_segment_anything(folder / "sam.pth", sam, trained)
+        if "onnx" in forms:
+            write_onnx(folder, sam, trained)
+        if "transformers" in forms:
+            write_transformers(folder / "transformers", sam, trained)
+        scores = pd.read_csv(curve) if curve else None
+        text = card(Path(model).stem, read_record(model), backbone, list(forms), scores)
+        (folder / "README.md").write_text(text, encoding="utf-8")
