@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SNAKEFILES := Snakefile workflow
 
-.PHONY: tables report test check format venv system
+.PHONY: tables report predict test check format venv system
 
 tables: venv # the experiment of config.yaml
 	$(BIN)/snakemake results/tables.md
@@ -11,6 +11,11 @@ tables: venv # the experiment of config.yaml
 report: venv # the same, and one page that shows it
 	$(BIN)/snakemake
 	@echo "The report: $(CURDIR)/results/report.html"
+
+predict: venv # generated images and loose boxes, some of them bad: masks, a table and a page
+	@test -d results/example || $(BIN)/loosebox example results/example
+	$(BIN)/snakemake --configfile experiments/predict.yaml -- results/predict/example/predict.html
+	@echo "The page: $(CURDIR)/results/predict/example/predict.html (objects.csv, coco.json, labels.zarr beside it)"
 
 test: check system # every check and every test, by two processes of one thread: SLURM's tests mostly wait
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder

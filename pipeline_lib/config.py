@@ -55,6 +55,27 @@ def within_data(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
+def image_sets(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The sets of `predict`: paths sought in `data`, boxes as a list, `segment` and `refine` as they hold for a set."""
+    data = Path(config["data"]).expanduser()
+    sets = {}
+    for name, own in config["predict"].items():
+        boxes = [own["boxes"]] if isinstance(own["boxes"], str) else own["boxes"]
+        model = config["models"][own["model"]["model"]] if isinstance(own["model"], dict) else {}
+        section = settings(config, own, "segment")
+        section["grey"] = own.get("segment", {}).get(
+            "grey", config["segment"]["grey"]
+        )  # as a whole: a range or percentiles
+        sets[name] = {
+            "images": str(data / Path(own["images"]).expanduser()),
+            "boxes": [str(data / Path(path).expanduser()) for path in boxes],
+            "model": own["model"],
+            "segment": section,
+            "refine": merged(settings(config, model, "refine"), section["refine"]),
+        }
+    return sets
+
+
 def settings(config: dict[str, Any], model: dict[str, Any], section: str) -> dict[str, Any]:
     """A section of the config with what a model lays over it."""
     return merged(config[section], model.get(section, {}))
@@ -141,6 +162,7 @@ def check_config(config: dict[str, Any]) -> None:
         *_broken_models(config),
         *_broken_mixes(config),
         *_broken_datasets(config),
+        *_broken_sets(config),
     ]
     if problems:
         raise DataError("config: " + "; ".join(problems))
@@ -198,6 +220,18 @@ def _broken_datasets(config: dict[str, Any]) -> Iterator[str]:
             yield f"datasets.{name}.grey_range is {dataset['grey_range']}, expected [black, white] with black < white"
         for volume in dataset["volumes"]:
             yield from _broken_ranges(f"datasets.{name} ({volume['images']})", volume["split"])
+
+
+def _broken_sets(config: dict[str, Any]) -> Iterator[str]:
+    for name, own in config["predict"].items():
+        model = own["model"] if isinstance(own["model"], dict) else {}
+        for key, known in (
+            ("dataset", config["datasets"]),
+            ("model", config["models"]),
+            ("seed", config["experiment"]["seeds"]),
+        ):
+            if model and model[key] not in known:
+                yield f"predict.{name}.model.{key} is {model[key]!r}, expected one of {sorted(known)}"
 
 
 def _broken_ranges(where: str, split: dict[str, list[int]]) -> Iterator[str]:

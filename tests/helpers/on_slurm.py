@@ -15,7 +15,13 @@ from helpers.one_node import ME, OneNode, wait_until
 from helpers.running import ROOT, SMALL, command
 from pipeline_lib.config import merged
 
-EXPERIMENT = merged(SMALL, {"experiment": {"datasets": ["cells"]}, "train": {"epochs": 4}})
+SET = {
+    "images": "example/images",  # in the folder of the run
+    "boxes": "example/boxes.csv",
+    "model": {"dataset": "cells", "model": "proposed", "seed": 0},
+    "segment": {"on_bad_box": "skip", "shards": 2},
+}
+EXPERIMENT = merged(SMALL, {"experiment": {"datasets": ["cells"]}, "train": {"epochs": 4}, "predict": {"example": SET}})
 # The shipped profile but for two waits: nodes and file system are this machine.
 PROFILE = ("--profile", "slurm", "--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5")
 

@@ -7,9 +7,11 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from helpers.on_slurm import Experiment, Record, Training, figures, tables, trained
+from helpers.on_slurm import EXPERIMENT, Experiment, Record, Training, figures, tables, trained
 from helpers.one_node import OneNode
 from helpers.running import ROOT, snakemake
+
+from pipeline_lib.data.example_set import write_example_set
 
 Fault = Callable[[Training, Experiment], None]
 
@@ -69,6 +71,18 @@ def test_a_level_redone_is_one_job_and_then_the_tables(finished: Experiment, und
     finished.run("results/tables.csv")  # the masks are the same, so their scores stay
     assert [job.rule for job in finished.jobs()[before:]] == ["refine", "tables"]
     assert figures(finished.folder) == figures(undisturbed)
+
+
+def test_the_shards_of_a_set_are_jobs_of_their_own(finished: Experiment, undisturbed: Path) -> None:
+    before, target = len(finished.jobs()), "results/predict/example/objects.csv"
+    for folder in finished.folder, undisturbed:
+        write_example_set(folder / "example")
+    finished.run(target)
+    rules = [job.rule for job in finished.jobs()[before:]]
+    assert sorted(rules) == ["predict", "prompts", "segment", "segment"]
+    local = snakemake(undisturbed, EXPERIMENT, "--cores", "1", target)
+    assert local.returncode == 0, local.stderr[-2000:]
+    assert (finished.folder / target).read_bytes() == (undisturbed / target).read_bytes()
 
 
 def cancel(training: Training, experiment: Experiment) -> None:

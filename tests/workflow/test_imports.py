@@ -21,7 +21,10 @@ KNOWS["inference"] = {*KNOWS["model"], "model"}
 KNOWS["training"] = {*KNOWS["inference"], "inference"}
 KNOWS["evaluation"] = {*KNOWS["data"], "data"}  # no network to know how good its masks are
 KNOWS["report"] = {*KNOWS["evaluation"], "evaluation"}
-KNOWS["stages"] = {*KNOWS["training"], "training", *KNOWS["report"], "report"}  # which nobody imports, not even a stage
+KNOWS["stages"] = {*KNOWS["training"], "training", *KNOWS["report"], "report"}  # which no stage imports
+KNOWS["defaults"] = {*KNOWS["config"], "config"}
+KNOWS["api"] = KNOWS["cli"] = {*KNOWS["stages"], "stages", "defaults"}  # beside Snakemake, what calls stages
+KNOWS["__init__"], KNOWS["__main__"] = {"api"}, {"cli"}
 
 NETWORKS = {"torch", "torchvision", "segment_anything", "safetensors"}
 COMPILER = {"torchvision", "torch._dynamo", "torch._inductor", "sympy"}

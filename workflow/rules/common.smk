@@ -2,9 +2,11 @@ import json
 from pathlib import Path
 
 from pipeline_lib.runtime.code_digest import code_digest
-from pipeline_lib.config import is_prompt_tuned, settings, trained_by, users_files, within_data
+from pipeline_lib.config import image_sets, is_prompt_tuned, settings, trained_by, users_files, within_data
+from pipeline_lib.data.paths import files_of
 
 DATASETS = within_data(config)
+SETS = image_sets(config)
 
 
 wildcard_constraints:
@@ -12,6 +14,8 @@ wildcard_constraints:
     model="|".join(config["models"]),
     seed="|".join(map(str, config["experiment"]["seeds"])),
     level="|".join(map(str, config["experiment"]["levels"])),
+    set="|".join(SETS) or "none",
+    shard="[0-9]+",
 
 
 def code_of(stage):
@@ -134,3 +138,28 @@ def times_brought(wildcards):
         return 0
     brought = json.loads(record.read_text())
     return brought["times"] + (not all((record.parent / name).exists() for name in brought["files"]))
+
+
+def of_set(key):
+    """What the config says of a set of images."""
+    return lambda wildcards: SETS[wildcards.set][key]
+
+
+def of_segment(*keys):
+    """Those keys of a set's section `segment` that matter to a stage, so that a change of another one redoes nothing."""
+    return lambda wildcards: {key: SETS[wildcards.set]["segment"][key] for key in keys}
+
+
+def model_of(wildcards):
+    """The file of the model that segments a set; none where that is the backbone as it is."""
+    model = SETS[wildcards.set]["model"]
+    if isinstance(model, dict):
+        trained = trained_by(config, model["model"])
+        return {"model": f"<results>/train/{model['dataset']}/{trained}/{model['seed']}.safetensors"}
+    return {"model": model} if model else {}
+
+
+def given_files(wildcards):
+    """A set's files of images and of boxes."""
+    own = SETS[wildcards.set]
+    return [str(file) for path in [own["images"], *own["boxes"]] for file in files_of(path)]

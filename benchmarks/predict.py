@@ -1,0 +1,184 @@
+"""Segmentation of people's own images: how many windows it encodes, how much memory it takes, how fast it is.
+
+    python -m benchmarks.predict windows
+    python -m benchmarks.predict large FOLDER
+    python -m benchmarks.predict many FOLDER
+    python -m benchmarks.predict speed
+    python -m benchmarks.predict slices RESULTS DATASET MODEL
+
+`large` writes an image of 4 gigapixels and 10,000 boxes to FOLDER, `many` 2,000 images of 256 × 256 pixels with 5 boxes
+each; both are then segmented as `loosebox predict` does, on `micro`. Memory is the process's largest resident set.
+`slices` segments the whole test slices of a finished experiment whose labels are membranes of value 0, in place of its
+tiles, and prints both mean IoUs.
+"""
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import pandas as pd
+import zarr
+from numpy.typing import NDArray
+from segment_anything import SamPredictor
+from tqdm import tqdm
+
+from pipeline_lib import load_segmenter
+from pipeline_lib.cli import segment_set
+from pipeline_lib.config import merged
+from pipeline_lib.data.boxes import XYXY, Deviation, deviated, object_boxes
+from pipeline_lib.data.dataset import Store
+from pipeline_lib.data.masks import iou
+from pipeline_lib.data.readers import open_stack
+from pipeline_lib.data.records import Backbone
+from pipeline_lib.data.synthetic import Look, generate_slice
+from pipeline_lib.data.tiling import components
+from pipeline_lib.defaults import default_config
+from pipeline_lib.inference.windows import WindowConfig, lay_windows
+
+BLOCK, SIDE, LARGE_BOXES = 1024, 62, 10_000  # pixels, blocks along a side, boxes
+MANY, EACH = 2000, 5  # images of 256 pixels, boxes of each
+WINDOW, MARGIN = 256, 0.5
+SPARSE = 20  # boxes of the sparse image
+ROUNDS = 5
+MICRO = {"name": "micro", "checkpoint": None}
+
+
+def generated(side: int, seed: int = 5) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """A generated slice and the exact boxes (N, 4) of its cells."""
+    rng = np.random.default_rng(seed)
+    drawn = generate_slice(rng, (side, side), Look.draw(rng))
+    return drawn.image, np.array([box for _, *box, area in object_boxes(drawn.cells) if area >= 64], float)
+
+
+def windows() -> None:
+    """Print encodings per 100 boxes, beside the tiles of a grid of the same size that have a box."""
+    shape = (2048, 2048)
+    _, dense = generated(shape[0])
+    sparse = dense[np.random.default_rng(0).permutation(len(dense))[:SPARSE]]
+    for name, boxes in (("dense", dense), ("sparse", sparse)):
+        laid, _ = lay_windows(boxes.astype(np.float32), shape, WindowConfig(WINDOW, None, MARGIN))
+        low, high = boxes[:, :2] // WINDOW, (boxes[:, 2:] - 1) // WINDOW
+        tiles = {
+            (x, y)
+            for (x0, y0), (x1, y1) in zip(low.astype(int), high.astype(int), strict=True)
+            for x in range(x0, x1 + 1)
+            for y in range(y0, y1 + 1)
+        }
+        cut = (low != high).any(axis=1).mean()
+        per_100 = 100 / len(boxes)
+        print(
+            f"{name}: {len(boxes)} boxes; windows {len(laid) * per_100:.0f} per 100 boxes, none cut; "
+            f"tiles of a grid {len(tiles) * per_100:.0f} per 100 boxes, {cut:.0%} of the boxes cut"
+        )
+
+
+def large(folder: Path) -> None:
+    """Segment 10,000 boxes in an image of 4 gigapixels."""
+    block, boxes = generated(BLOCK)
+    image = zarr.create_array(
+        folder / "large.zarr", shape=(SIDE * BLOCK,) * 2, chunks=(BLOCK, BLOCK), dtype="uint8", overwrite=True
+    )
+    for row in tqdm(range(SIDE), "large.zarr"):
+        for column in range(SIDE):
+            image[row * BLOCK : (row + 1) * BLOCK, column * BLOCK : (column + 1) * BLOCK] = block
+    rng = np.random.default_rng(0)
+    at = rng.choice(SIDE * SIDE * len(boxes), LARGE_BOXES, replace=False)
+    blocks, own = np.divmod(at, len(boxes))
+    shifts = np.stack([blocks % SIDE, blocks // SIDE], axis=1) * BLOCK
+    table = pd.DataFrame(boxes[own] + np.tile(shifts, 2), columns=XYXY)
+    table.to_csv(folder / "boxes.csv", index=False)
+    _segment(folder, "large.zarr")
+
+
+def many(folder: Path) -> None:
+    """Segment 2,000 small images."""
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    rows = []
+    pictures = [generated(WINDOW, seed) for seed in range(20)]
+    for number in tqdm(range(MANY), "images"):
+        image, boxes = pictures[number % len(pictures)]
+        iio.imwrite(folder / f"images/{number:04}.png", image)
+        rows += [(f"{number:04}.png", *box) for box in boxes[:EACH]]
+    pd.DataFrame(rows, columns=["image", *XYXY]).to_csv(folder / "boxes.csv", index=False)
+    _segment(folder, "images")
+
+
+def _segment(folder: Path, images: str) -> None:
+    before, started = _peak(), time.monotonic()
+    segment_set(f"{folder}/{images}", [f"{folder}/boxes.csv"], folder / "out", None, MICRO, default_config())
+    seconds = time.monotonic() - started
+    table = pd.read_csv(folder / "out/objects.csv")
+    print(f"{len(table)} boxes in {seconds:.0f} s; largest resident set {_peak():.0f} MB, {before:.0f} MB before")
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def speed() -> None:
+    """Print boxes per second of a slice's windows, without iterations, beside `SamPredictor` in a loop over boxes."""
+    image, boxes = generated(1024)
+    segmenter = load_segmenter(refine=merged(default_config()["segment"]["refine"], {"max_iterations": 0}))
+    laid, owners = lay_windows(boxes.astype(np.float32), image.shape, segmenter.windows)
+    stock = SamPredictor(segmenter.segmenter.sam)
+
+    def ours() -> None:
+        segmenter(image, boxes)
+
+    def loop() -> None:
+        for number, (y, x, side) in enumerate(laid):
+            part = image[y : y + side, x : x + side]
+            stock.set_image(np.stack([part] * 3, axis=-1))
+            for box in boxes[owners == number]:
+                stock.predict(box=box - [x, y, x, y], multimask_output=False)
+
+    ratios = []
+    for _ in range(ROUNDS):
+        spent = []
+        for way in (loop, ours):
+            started = time.process_time()
+            way()
+            spent.append(time.process_time() - started)
+        ratios.append(spent[0] / spent[1])
+        print(f"loop {len(boxes) / spent[0]:.1f} boxes per CPU s, ours {len(boxes) / spent[1]:.1f}")
+    print(f"{len(boxes)} boxes in {len(laid)} windows: × {np.median(ratios):.2f} (median of {ROUNDS})")
+
+
+def slices(results: Path, dataset: str, model: str) -> None:
+    """Print mIoU of objects of whole slices, prompted at 20 and 40 %, beside that of the tables' tiles."""
+    store = Store.open(results / f"convert/{dataset}.zarr")
+    volumes = json.loads((results / f"raw/{dataset}/manifest.json").read_text())["volumes"]
+    tables = pd.read_csv(results / "tables.csv").query("dataset == @dataset and model == @model")
+    trained = results / f"train/{dataset}/{model}/0.safetensors"
+    backbone = Backbone.read(results / "weights/manifest.json")
+    segmenter = load_segmenter(trained, backbone.name, backbone.checkpoint)
+    stacks = [(open_stack(volume["images"]), open_stack(volume["labels"])) for volume in volumes]
+    for level in (20, 40):
+        ious = []
+        for place in (slice_ for slice_ in store.slices if slice_.split == "test"):
+            image, labels = (stack[place.index].compute() for stack in stacks[place.volume])
+            objects = components(labels, {"kind": "membrane", "membrane": 0}, minimum_area=64)
+            found = list(object_boxes(objects))
+            table = pd.DataFrame(found, columns=["object", *XYXY, "area"]).assign(tile=place.index)
+            boxes = deviated(table, level, dataset, 0, Deviation("scale", "both"), image.shape)
+            for number, mask in zip(table["object"], segmenter(image, boxes)[0], strict=True):
+                ious.append(float(iou(mask, objects == number)))
+        tiles = tables.query("iterated and level == @level").iloc[0]
+        print(
+            f"{dataset}, {model}, {level} %: whole slices {np.mean(ious):.3f} ({len(ious)} objects); "
+            f"tiles {tiles['miou']:.3f} ({tiles['objects']} objects)"
+        )
+
+
+if __name__ == "__main__":
+    command, *rest = sys.argv[1:]
+    if command == "slices":
+        slices(Path(rest[0]), rest[1], rest[2])
+    elif command in ("large", "many"):
+        {"large": large, "many": many}[command](Path(rest[0]))
+    else:
+        {"windows": windows, "speed": speed}[command]()

@@ -1,0 +1,116 @@
+"""Segmentation of images that are in memory: what notebooks call."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from pipeline_lib.config import merged
+from pipeline_lib.data.box_checks import checked_boxes
+from pipeline_lib.data.boxes import XYXY
+from pipeline_lib.data.images import ImageFile
+from pipeline_lib.data.instances import Instances
+from pipeline_lib.data.masks import Mask
+from pipeline_lib.data.prompts import Prompts
+from pipeline_lib.data.records import SCHEMA, Backbone, read_record
+from pipeline_lib.defaults import laid_over_defaults
+from pipeline_lib.errors import DataError
+from pipeline_lib.evaluation.objects import objects_table
+from pipeline_lib.inference.segmenter import Segmenter, alike, trained_side
+from pipeline_lib.inference.windows import WindowConfig, with_windows
+from pipeline_lib.runtime.device import choose_precision
+from pipeline_lib.stages.weights import weights
+
+NAME = "image"  # of the one image of a call
+
+
+@dataclass(frozen=True)
+class LoadedSegmenter:
+    """A model in memory; call it with an image and boxes."""
+
+    segmenter: Segmenter
+    windows: WindowConfig
+    settings: Mapping[str, Any]  # the config's section `segment`
+
+    def __call__(self, image: NDArray[np.uint8], boxes: ArrayLike | pd.DataFrame) -> tuple[Mask, pd.DataFrame]:
+        """Segment what boxes enclose.
+
+        Args:
+            image: YX, uint8.
+            boxes: (N, 4), XYXY half-open pixels; or a table with columns x0, y0, x1, y1 and perhaps label and score.
+
+        Returns:
+            Masks (N, h, w), empty where a box was skipped, and `objects_table`, a row for each box from number 1.
+
+        Raises:
+            DataError: the image is not grey and 8-bit, or a box is bad and not to be skipped.
+        """
+        if image.ndim != 2 or image.dtype != np.uint8:
+            raise DataError(f"image: expected uint8 of shape (height, width), found {image.dtype} {image.shape}")
+        height, width = image.shape
+        file = ImageFile(NAME, NAME, (1, height, width), None, "")
+        table = checked_boxes(_as_given(boxes), {NAME: file.shape}, self.settings["on_bad_box"])
+        given = Prompts((file,), *with_windows(table, [file], self.windows))
+        rows = []
+        for windows in alike(range(len(given.windows)), given, self.settings["batch"]):
+            places = [given.place(number) for number in windows]
+            rows += self.segmenter.of(given, windows, [image[y, x] for _, _, y, x in places])["rows"]
+        history = pd.DataFrame(rows, columns=SCHEMA.names)
+        instances = Instances.of(given, history)
+        masks = np.zeros((len(table), height, width), bool)
+        for number, each in instances.masks.items():
+            masks[number - 1, each.y0 : each.y1, each.x0 : each.x1] = instances.crop(number)
+        return masks, objects_table(given, history, self.settings["flags"])
+
+
+def load_segmenter(
+    model: str | Path | None = None,
+    backbone: str | None = None,
+    checkpoint: str | Path | None = None,
+    **settings: Any,
+) -> LoadedSegmenter:
+    """Load a model for calls with images in memory.
+
+    Args:
+        model: a model that the experiment trained; None is the backbone as it is.
+        backbone: its name; by default that of the model, or micro.
+        checkpoint: a file of the backbone's weights, if not the shipped or released ones.
+        settings: laid over the config's section `segment`.
+
+    Raises:
+        WeightsError: the weights are missing, damaged or of another backbone.
+    """
+    config = laid_over_defaults({"segment": settings})
+    own = config["segment"]
+    name = backbone or (read_record(model)["backbone"] if model else config["backbone"]["name"])
+    with TemporaryDirectory() as folder:
+        manifest = f"{folder}/weights.json"
+        found = {"name": name, "checkpoint": str(checkpoint) if checkpoint else None}
+        weights(manifest=manifest, backbone=found, folder="resources")
+        refine = merged(config["refine"], own["refine"])
+        segmenter = Segmenter.load(manifest, model, choose_precision(own["precision"]), refine)
+        side = own["window"] or trained_side(model, Backbone.read(manifest))
+    return LoadedSegmenter(segmenter, WindowConfig(side, own["object_share"], own["margin"]), own)
+
+
+def _as_given(boxes: ArrayLike | pd.DataFrame) -> pd.DataFrame:
+    """Boxes as `read_given` gives those of files, numbered from 1."""
+    if isinstance(boxes, pd.DataFrame):
+        table = boxes.copy()
+    else:
+        corners = np.atleast_2d(np.asarray(boxes, float)) if np.size(boxes) else np.zeros((0, 4))
+        if corners.ndim != 2 or corners.shape[1] != 4:
+            raise DataError(f"boxes: expected an array (N, 4), found one of shape {np.shape(boxes)}")
+        table = pd.DataFrame(corners, columns=XYXY)
+    if not set(XYXY) <= set(table.columns):
+        raise DataError(f"boxes: expected the columns {', '.join(XYXY)}; found {', '.join(map(str, table.columns))}")
+    table[XYXY] = table[XYXY].apply(pd.to_numeric, errors="coerce").astype(float)
+    table.index = pd.RangeIndex(1, len(table) + 1, name="id")
+    missing: dict[str, Any] = {"label": "", "score": np.nan, "name": ""}
+    told = {key: value for key, value in missing.items() if key not in table.columns}
+    return table.assign(image=NAME, slice=0, where=[f"boxes: row {number}" for number in range(len(table))], **told)

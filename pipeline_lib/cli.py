@@ -1,0 +1,167 @@
+"""The command `loosebox`: segmentation of one's own images without Snakemake, by the workflow's own stages.
+
+click reads the arguments: well kept, and dask brings it anyway.
+"""
+
+import logging
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+import yaml
+
+from pipeline_lib.config import merged
+from pipeline_lib.data.box_files import FORMATS
+from pipeline_lib.data.example_set import write_example_set
+from pipeline_lib.data.records import read_record
+from pipeline_lib.defaults import laid_over_defaults
+from pipeline_lib.errors import DataError
+from pipeline_lib.model.backbones import BACKBONES
+from pipeline_lib.runtime.code_digest import code_digest
+from pipeline_lib.stages.export import FORMS, export
+from pipeline_lib.stages.label_tiffs import label_tiffs
+from pipeline_lib.stages.predict import predict
+from pipeline_lib.stages.prompts import prompts
+from pipeline_lib.stages.segment import segment
+from pipeline_lib.stages.weights import weights
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.group()
+@click.version_option(package_name="loosebox")
+def main() -> None:
+    """Segment what loose boxes enclose, on electron-microscopy images."""
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+
+
+@main.command("example")
+@click.argument("folder", type=click.Path(path_type=Path))
+def example_command(folder: Path) -> None:
+    """Write generated images and boxes to FOLDER, with traps among the boxes, to try `predict` on."""
+    write_example_set(folder)
+    click.echo(f"{folder}/images, {folder}/boxes.csv, and the truth in {folder}/truth")
+
+
+@main.command("predict")
+@click.argument("images")
+@click.argument("boxes", nargs=-1, required=True)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write.")
+@click.option("--model", type=FILE, help="Trained model; without one, the backbone as it is.")
+@click.option("--backbone", type=click.Choice(list(BACKBONES)), help="Default: that of the model, else micro.")
+@click.option("--checkpoint", type=FILE, help="File of the backbone's weights, if not the released ones.")
+@click.option("--format", "form", type=click.Choice(list(FORMATS)), help="Of the boxes; default: by suffix.")
+@click.option("--on-bad-box", type=click.Choice(["stop", "skip"]), help="Default: stop.")
+@click.option("--range", "grey_range", type=(float, float), help="Black and white of images that are not 8-bit.")
+@click.option(
+    "--percentiles",
+    type=(click.FloatRange(0, 100), click.FloatRange(0, 100)),
+    help="The same as percentiles of each image, such as 0.5 99.5.",
+)
+@click.option("--tiff", is_flag=True, help="Write label images for Fiji, too.")
+@click.option("--config", type=FILE, help="YAML with sections `segment` and `refine`, laid over the defaults.")
+def predict_command(
+    images: str,
+    boxes: tuple[str, ...],
+    out: Path,
+    model: Path | None,
+    backbone: str | None,
+    checkpoint: Path | None,
+    form: str | None,
+    on_bad_box: str | None,
+    grey_range: tuple[float, float] | None,
+    percentiles: tuple[float, float] | None,
+    tiff: bool,
+    config: Path | None,
+) -> None:
+    """Segment the objects in IMAGES that BOXES enclose.
+
+    IMAGES is a folder of TIFF, PNG or JPEG files, or one stack (TIFF, file.h5:dataset, Zarr); BOXES are files or
+    folders of COCO, YOLO, Pascal VOC, CSV, Fiji, napari or QuPath. An interrupted call goes on where it was.
+    """
+    own = {"format": form, "on_bad_box": on_bad_box, "grey": _grey(grey_range, percentiles)}
+    if Path(images).resolve() == out.resolve():
+        raise click.UsageError("--out is the folder of the images; name another")
+    try:
+        settings = laid_over_defaults((yaml.safe_load(config.read_text()) or {}) if config else {})
+        settings["segment"] |= {key: value for key, value in own.items() if value is not None}
+        name = backbone or (read_record(model)["backbone"] if model else "micro")
+        found = {"name": name, "checkpoint": str(checkpoint) if checkpoint else None}
+        segment_set(images, list(boxes), out, str(model) if model else None, found, settings)
+        shutil.rmtree(out / "label_tiffs", ignore_errors=True)  # of a run before
+        if tiff:
+            label_tiffs(labels=str(out / "labels.zarr"), tiffs=str(out / "label_tiffs"))
+    except DataError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{out}/predict.html, objects.csv, coco.json, labels.zarr")
+
+
+@main.command("export")
+@click.argument("model", type=FILE)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write.")
+@click.option("--form", "forms", type=click.Choice(FORMS), multiple=True, default=FORMS[:1], show_default=True)
+@click.option("--checkpoint", type=FILE, help="File of the backbone's weights, if not the released ones.")
+@click.option("--curve", type=FILE, help="CSV beside the model, from which its card says how it was scored.")
+def export_command(model: Path, out: Path, forms: tuple[str, ...], checkpoint: Path | None, curve: Path | None) -> None:
+    """Write MODEL, a trained one, as files that segment_anything, ONNX's runtime or transformers open."""
+    try:
+        name = read_record(model)["backbone"]
+        with TemporaryDirectory() as folder:
+            manifest = f"{folder}/weights.json"
+            found = {"name": name, "checkpoint": str(checkpoint) if checkpoint else None}
+            weights(manifest=manifest, backbone=found, folder="resources")
+            export(
+                weights=manifest, model=str(model), export=str(out), forms=forms, curve=str(curve) if curve else None
+            )
+    except DataError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{out}/README.md says how each file is used")
+
+
+def _grey(grey_range: tuple[float, float] | None, percentiles: tuple[float, float] | None) -> dict[str, Any] | None:
+    if grey_range and percentiles:
+        raise click.UsageError("give --range or --percentiles, not both")
+    if grey_range:
+        return {"range": list(grey_range)}
+    return {"percentiles": list(percentiles)} if percentiles else None
+
+
+def segment_set(
+    images: str, boxes: list[str], out: Path, model: str | None, backbone: dict[str, Any], settings: dict[str, Any]
+) -> None:
+    """Run the stages for one set, one after the other; what they hand on lies in the folder `steps` of `out`.
+
+    Raises:
+        DataError: an image, a box, the model or the weights cannot be used.
+    """
+    steps = out / "steps"
+    steps.mkdir(parents=True, exist_ok=True)
+    manifest, given, iterations = (str(steps / name) for name in ("weights.json", "prompts", "segment.parquet"))
+    weights(manifest=manifest, backbone=backbone, folder="resources")
+    prompts(weights=manifest, prompts=given, images=images, boxes=boxes, settings=settings["segment"], model=model)
+    segment(
+        prompts=given,
+        weights=manifest,
+        iterations=iterations,
+        timing=str(steps / "segment.json"),
+        shard=0,
+        shards=1,
+        settings=settings["segment"],
+        refine=merged(settings["refine"], settings["segment"]["refine"]),
+        model=model,
+        code=code_digest("pipeline_lib.stages.segment"),
+    )
+    predict(
+        prompts=given,
+        iterations=[iterations],
+        weights=manifest,
+        labels=str(out / "labels.zarr"),
+        objects=str(out / "objects.csv"),
+        coco=str(out / "coco.json"),
+        page=str(out / "predict.html"),
+        name=out.name,
+        settings=settings["segment"],
+        model=model,
+    )

@@ -1,0 +1,125 @@
+"""A set of images to be segmented, of any and of different sizes, that need not fit into memory."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline_lib.data.box_files import Shape
+from pipeline_lib.data.paths import HDF5, files_of
+from pipeline_lib.data.readers import PICTURES, TIFF, is_zarr, natural_order, open_stack
+from pipeline_lib.data.tiling import as_grey
+from pipeline_lib.errors import DataError
+from pipeline_lib.runtime.hashing import files_digest
+
+SAMPLES, SAMPLE = 64, 256  # of an image, whose percentiles are wanted: so many squares of so many pixels' side at most
+HELD = 64_000_000  # pixels of a slice that is read whole and kept for its next part; of a larger one, parts are read
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image of the set: a stack of slices, perhaps of one."""
+
+    name: str  # unique in the set
+    path: str  # as of `open_stack`
+    shape: Shape  # ZYX
+    grey_range: tuple[float, float] | None  # what becomes black and white; None: it is 8-bit
+    digest: str  # of its files, by which other pixels are noticed
+
+
+def open_images(path: str, grey: Mapping[str, Any] | None) -> list[ImageFile]:
+    """The images at `path`, in the order of their names; only headers are read, and what percentiles need.
+
+    Args:
+        path: a folder of images, each a TIFF, PNG or JPEG file or a folder `*.zarr`; or one stack as of `open_stack`.
+        grey: `{"range": [black, white]}`, `{"percentiles": [low, high]}` of each image, or None if all are 8-bit.
+
+    Raises:
+        DataError: there is no image, one cannot be read, or one is not 8-bit and `grey` is None.
+    """
+    images = [_image(name, place, grey) for name, place in _found(path)]
+    if not images:
+        raise DataError(f"{path}: holds no image; expected TIFF, PNG or JPEG files or OME-Zarr folders")
+    return images
+
+
+def _found(path: str) -> Iterator[tuple[str, str]]:
+    """Name and path of each image."""
+    place = Path(path)
+    if not place.is_dir() or is_zarr(place):
+        match = HDF5.fullmatch(path)
+        yield Path(match["file"] if match else path).name, path
+        return
+    for file in sorted(place.iterdir(), key=natural_order):
+        if not file.name.startswith(".") and (file.suffix.lower() in PICTURES | TIFF or is_zarr(file)):
+            yield file.name, str(file)
+
+
+def _image(name: str, path: str, grey: Mapping[str, Any] | None) -> ImageFile:
+    stack = open_stack(path)
+    if Path(path).suffix.lower() in PICTURES:
+        stack[0].compute()  # only their pixels tell whether they are in colour
+    return ImageFile(name, path, stack.shape, _grey_range(path, stack, grey), files_digest(files_of(path)))
+
+
+def _grey_range(path: str, stack: da.Array, grey: Mapping[str, Any] | None) -> tuple[float, float] | None:
+    match grey:
+        case {"range": [black, white]}:
+            pass
+        case {"percentiles": [low, high]}:
+            black, white = map(float, np.percentile(_sample(path, stack), [low, high]))
+        case _:
+            if stack.dtype != np.uint8:
+                raise DataError(f"{path}: {stack.dtype} images need a grey range or percentiles; only uint8 do not")
+            return None
+    if not black < white:
+        raise DataError(f"{path}: expected a black below white, found {black} and {white}; give another grey range")
+    return black, white
+
+
+def _sample(path: str, stack: da.Array) -> NDArray[Any]:
+    """The pixels of squares that are evenly spaced over a stack; of all squares, if there are few."""
+    slices, height, width = stack.shape
+    rows, columns = -(-height // SAMPLE), -(-width // SAMPLE)
+    count = slices * rows * columns
+    squares = []
+    for number in np.unique(np.linspace(0, count - 1, min(count, SAMPLES)).round().astype(int)):
+        z, row, column = np.unravel_index(number, (slices, rows, columns))
+        y, x = (slice(int(i) * SAMPLE, (int(i) + 1) * SAMPLE) for i in (row, column))
+        squares.append(stack[int(z), y, x].compute().ravel())
+    pixels = np.concatenate(squares)
+    if not np.isfinite(pixels).all():
+        raise DataError(f"{path}: expected a number in every pixel, found NaN or infinity; give a grey range")
+    return pixels
+
+
+class Pixels:
+    """Parts of images as uint8; the image and the slice that were read last are kept."""
+
+    def __init__(self) -> None:
+        self._stack: tuple[str, da.Array] | None = None
+        self._slice: tuple[tuple[str, int], NDArray[np.uint8]] | None = None
+
+    def part(self, image: ImageFile, z: int, y: slice, x: slice) -> NDArray[np.uint8]:
+        """The pixels of a part of a slice, YX.
+
+        Raises:
+            DataError: the image has changed its shape, cannot be read, or has a pixel there that is not a number.
+        """
+        if image.shape[1] * image.shape[2] > HELD:
+            return self._read(image, z, y, x)
+        if self._slice is None or self._slice[0] != (image.path, z):
+            self._slice = (image.path, z), self._read(image, z, slice(None), slice(None))
+        return self._slice[1][y, x]
+
+    def _read(self, image: ImageFile, z: int, y: slice, x: slice) -> NDArray[np.uint8]:
+        if self._stack is None or self._stack[0] != image.path:
+            self._stack = image.path, open_stack(image.path)
+            if self._stack[1].shape != image.shape:
+                raise DataError(f"{image.path}: expected the shape {image.shape}, found {self._stack[1].shape}")
+        pixels: NDArray[Any] = self._stack[1][z, y, x].compute()
+        return pixels if image.grey_range is None else as_grey(pixels, image.path, image.grey_range, z)

@@ -1,0 +1,94 @@
+"""What segmentation came to, box by box: a table with flags for what somebody should look at."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline_lib.data.boxes import XYXY
+from pipeline_lib.data.masks import Mask, bounding_box, from_rle, iou
+from pipeline_lib.data.prompts import Prompts
+
+GIVEN, FINAL = [f"given_{edge}" for edge in XYXY], [f"final_{edge}" for edge in XYXY]
+MADE = [*FINAL, "area", "iterations", "ended", "predicted_iou", "moved", "disagreement", "flags"]
+UNSTABLE = {"cycle", "cap"}  # ways to end an iteration that did not settle
+FLAGS = {
+    "moved far": "the box around the mask overlaps the given one little (IoU up to flags.moved)",
+    "masks disagree": "the first and the iterated mask overlap little (IoU up to flags.disagree)",
+    "unstable": "the iteration did not settle",
+    "empty": "no pixel was found to be of the object",
+    "touches the border": "the mask reaches the image's border, and the given box does not",
+    "cut by its window": "the mask reaches the end of what the network saw, so the object may go on beyond it",
+}
+
+
+def objects_table(given: Prompts, iterations: pd.DataFrame, thresholds: Mapping[str, float]) -> pd.DataFrame:
+    """A row for each given box, in their order, by number.
+
+    Args:
+        given: boxes and windows.
+        iterations: the stage segment's rows, of all shards.
+        thresholds: `moved` and `disagree`, IoU up to which the flags of these names are raised.
+
+    Returns:
+        Of each box `image`, `slice`, `name`, `label`, `score`, `where`; the given box and that around the mask, XYXY
+        pixels of the image (NaN without a mask); `area`, pixels; `iterations`, `ended`, `predicted_iou`; `moved`, one
+        minus the IoU of the two boxes; `disagreement`, one minus that of first and iterated mask; `flags`, parted by
+        "; ", of a box that was not prompted "skipped: " and why.
+    """
+    made = pd.DataFrame(_rows(given, iterations, thresholds), columns=["id", *MADE]).set_index("id")
+    told = given.boxes[["image", "slice", "name", "label", "score", "where"]]
+    table = pd.concat([told, given.boxes[XYXY].set_axis(GIVEN, axis=1), made], axis=1)
+    skipped = given.boxes["reason"]
+    return table.assign(flags=table["flags"].where(skipped == "", "skipped: " + skipped))
+
+
+def _rows(given: Prompts, iterations: pd.DataFrame, thresholds: Mapping[str, float]) -> Iterator[dict[str, Any]]:
+    for number, history in iterations.groupby("object", sort=False):
+        yield {"id": number, **_facts(given, int(str(number)), history, thresholds)}
+
+
+def _facts(given: Prompts, number: int, history: pd.DataFrame, thresholds: Mapping[str, float]) -> dict[str, Any]:
+    image, _, y, x = given.place(int(history["tile"].iloc[0]))
+    shape = y.stop - y.start, x.stop - x.start
+    output = history[history["output"]].iloc[0]
+    first, mask = (from_rle(counts, shape) for counts in (history["mask"].iloc[0], output["mask"]))
+    asked = given.boxes.loc[number, XYXY].to_numpy(float)
+    prompt = np.clip(asked, 0, np.tile(image.shape[:0:-1], 2))  # as it was prompted
+    box = bounding_box(mask) + np.tile([x.start, y.start], 2) if mask.any() else np.full(4, np.nan)
+    facts = {
+        **dict(zip(FINAL, box, strict=True)),
+        "area": int(mask.sum()),
+        "iterations": len(history) - 1,
+        "ended": history["ended"].iloc[-1],
+        "predicted_iou": float(output["predicted_iou"]),
+        "moved": 1 - box_iou(prompt, box) if mask.any() else np.nan,
+        "disagreement": 1 - float(iou(first, mask)),
+    }
+    sides = touched(mask)
+    ends = np.array([y.start == 0, x.start == 0, y.stop == image.shape[1], x.stop == image.shape[2]])
+    expected = np.concatenate([asked[1::-1] <= 0, asked[:1:-1] >= image.shape[1:]])
+    raised = {
+        "moved far": 1 - facts["moved"] <= thresholds["moved"],
+        "masks disagree": 1 - facts["disagreement"] <= thresholds["disagree"],
+        "unstable": facts["iterations"] > 0 and facts["ended"] in UNSTABLE,
+        "empty": not mask.any(),
+        "touches the border": (sides & ends & ~expected).any(),
+        "cut by its window": (sides & ~ends).any(),
+    }
+    return facts | {"flags": "; ".join(flag for flag, is_raised in raised.items() if is_raised)}
+
+
+def touched(mask: Mask) -> NDArray[np.bool_]:
+    """Whether a mask reaches the first row and column, and the last row and column."""
+    return np.array([mask[0].any(), mask[:, 0].any(), mask[-1].any(), mask[:, -1].any()])
+
+
+def box_iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Intersection over union of two boxes (4,) XYXY, each with an area."""
+    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
+    shared = float(np.prod(np.maximum(sides, 0)))
+    both = float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]))
+    return shared / (both - shared)

@@ -1,0 +1,91 @@
+"""The page of a segmented set of images: what needs a look first, then everything, prediction by prediction."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline_lib.data.boxes import XYXY
+from pipeline_lib.data.images import Pixels
+from pipeline_lib.data.masks import from_rle
+from pipeline_lib.data.prompts import Prompts
+from pipeline_lib.data.records import Backbone, read_record
+from pipeline_lib.evaluation.objects import FLAGS
+from pipeline_lib.report.examples import BROWSED, Example, crop_window, predictions
+from pipeline_lib.report.page import render, within_budget
+from pipeline_lib.report.provenance import versions
+
+MOST = 500  # objects that are considered for the page, whose bytes are limited as well
+LISTED = 200  # skipped boxes in the page; all are in the table
+
+
+def predictions_page(
+    name: str, given: Prompts, iterations: pd.DataFrame, table: pd.DataFrame, weights: str, model: str | None
+) -> str:
+    """The page as HTML, which opens from disk and asks no host for anything.
+
+    Args:
+        name: of the set.
+        given: images, boxes and windows.
+        iterations: the stage segment's rows.
+        table: of `objects_table`.
+        weights: manifest of the backbone.
+        model: that segmented; None is the backbone as it is.
+    """
+    skipped = table["flags"].str.startswith("skipped")
+    raised = {flag: int(table["flags"].str.contains(flag, regex=False).sum()) for flag in FLAGS}
+    flagged, calm = table[(table["flags"] != "") & ~skipped], table[table["flags"] == ""]
+    return render(
+        "predictions.html.j2",
+        name=name,
+        images=len(given.images),
+        windows=len(given.windows),
+        boxes=len(table),
+        segmented=int((~skipped).sum()),
+        skipped=table[skipped].head(LISTED).to_dict("records"),
+        skipped_count=int(skipped.sum()),
+        flags=[{"flag": flag, "means": FLAGS[flag], "count": count} for flag, count in raised.items() if count],
+        flagged=list(within_budget(_examples(given, iterations, _worst_first(flagged)))),
+        flagged_count=len(flagged),
+        browsed=list(within_budget(_examples(given, iterations, _spread(calm)))),
+        backbone=Backbone.read(weights),
+        model=model and str(Path(model)),
+        record=read_record(model) if model else None,
+        versions=versions(),
+    )
+
+
+def _worst_first(flagged: pd.DataFrame) -> pd.Series:
+    """The flags of flagged objects by number: those with most flags first, of these the boxes that moved farthest."""
+    keys = pd.DataFrame({"flags": flagged["flags"].str.count(";"), "moved": flagged["moved"].fillna(1)})
+    return flagged["flags"].loc[keys.sort_values(["flags", "moved"], ascending=False, kind="stable").index]
+
+
+def _spread(calm: pd.DataFrame) -> pd.Series:
+    """No flags of objects by number, evenly spaced from the lowest predicted IoU to the highest."""
+    ordered = calm.sort_values("predicted_iou", kind="stable").index
+    places = np.unique(np.linspace(0, len(ordered) - 1, min(BROWSED, len(ordered))).round().astype(int))
+    return calm["flags"].loc[ordered[places]]
+
+
+def _examples(given: Prompts, iterations: pd.DataFrame, shown: pd.Series) -> Iterator[Example]:
+    """Objects by number, each with its flags and all its predictions; their pixels are read one after the other."""
+    pixels, shown = Pixels(), shown.head(MOST)
+    own = iterations[iterations["object"].isin(shown.index)].groupby("object")
+    histories = {int(str(number)): rows for number, rows in own}
+    for number, flags in zip(shown.index.astype(int), shown, strict=True):
+        history, box = histories[number], given.boxes.loc[number]
+        image, z, rows, columns = given.place(int(history["tile"].iloc[0]))
+        part = pixels.part(image, z, rows, columns)
+        masks = [from_rle(counts, part.shape[:2]) for counts in history["mask"]]
+        boxes = history[XYXY].to_numpy(np.float64)
+        y, x = crop_window(np.logical_or.reduce(masks), boxes)
+        place = f"{image.name}{f', slice {z}' if image.shape[0] > 1 else ''}"
+        yield Example(
+            name=f"object-{number}",
+            heading=f"{number} {box['label']}".strip(),
+            says=f"{flags and f'{flags}; '}{place}, at {columns.start + x.start}, {rows.start + y.start}",
+            crop=part[y, x],
+            panels=predictions(masks, boxes, history["predicted_iou"].tolist(), y, x),
+        )

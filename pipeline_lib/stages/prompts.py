@@ -1,0 +1,64 @@
+"""Stage prompts: given boxes are checked, and windows laid around them, before any network runs."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline_lib.data.box_checks import checked_boxes
+from pipeline_lib.data.box_files import Images, read_given
+from pipeline_lib.data.images import open_images
+from pipeline_lib.data.prompts import Prompts
+from pipeline_lib.data.records import Backbone
+from pipeline_lib.errors import DataError
+from pipeline_lib.inference.segmenter import check_fits, trained_side
+from pipeline_lib.inference.windows import WindowConfig, with_windows
+
+log = logging.getLogger(__name__)
+
+
+def prompts(
+    *,
+    weights: str,
+    prompts: str,
+    images: str,
+    boxes: Sequence[str],
+    settings: Mapping[str, Any],
+    model: str | None = None,
+    files: Sequence[str] = (),
+) -> None:
+    """Write the images, boxes and windows of a set (`data/prompts.py`).
+
+    Args:
+        weights: manifest of the backbone.
+        prompts: folder to write.
+        images: as of `open_images`.
+        boxes: files or folders of boxes, as of `read_given`.
+        settings: the config's section `segment`.
+        model: that will segment; None is the backbone as it is.
+        files: the set's files. Not used here: the rule lists them so that a changed file is noticed.
+
+    Raises:
+        DataError: an image or a box cannot be used.
+        WeightsError: the model is of another backbone.
+    """
+    backbone = Backbone.read(weights)
+    if model:
+        check_fits(model, backbone)
+    found = open_images(images, settings["grey"])
+    shapes = {image.name: image.shape for image in found}
+    given = read_given([Path(path) for path in boxes], Images(shapes), settings["format"])
+    table = checked_boxes(given, shapes, settings["on_bad_box"])
+    if (table["reason"] != "").all():
+        raise DataError(
+            f"{', '.join(boxes)}: none of {len(table)} boxes can be used; the first {table['reason'].iloc[0]}"
+        )
+    side = settings["window"] or trained_side(model, backbone)
+    config = WindowConfig(side, settings["object_share"], settings["margin"])
+    numbered = table.set_index(pd.RangeIndex(1, len(table) + 1, name="id"))
+    made = Prompts(tuple(found), *with_windows(numbered, found, config))
+    skipped = int((table["reason"] != "").sum())
+    log.info("%d boxes in %d images, %d skipped; %d windows", len(table), len(found), skipped, len(made.windows))
+    made.write(prompts)

@@ -1,0 +1,84 @@
+"""Bad boxes: found before any network runs, told with their place, and never made into masks."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline_lib.data.box_checks import checked_boxes
+from pipeline_lib.errors import DataError
+
+SHAPES = {"a.png": (2, 100, 200)}
+GOOD = (10, 10, 30, 40)
+
+
+def given(*boxes: Any, image: str = "a.png", z: int = 0) -> pd.DataFrame:
+    rows = [{"image": image, "slice": z, **dict(zip(("x0", "y0", "x1", "y1"), box, strict=True))} for box in boxes]
+    return pd.DataFrame(rows).assign(where=[f"boxes.csv:{line}" for line in range(2, 2 + len(boxes))])
+
+
+@pytest.mark.parametrize(
+    ("box", "reason"),
+    [
+        ((30, 10, 10, 40), "ends before it begins"),
+        ((10, 40, 30, 10), "ends before it begins"),
+        ((10, 10, 10, 40), "has no area"),
+        ((np.nan, 10, 30, 40), "a coordinate is not a number"),
+        ((10, 10, np.inf, 40), "a coordinate is not a number"),
+        ((200, 10, 230, 40), "lies outside the image"),
+        ((10, 100, 30, 140), "lies outside the image"),
+        ((-30, 10, 0, 40), "lies outside the image"),
+        (GOOD, "the same as another box"),
+    ],
+)
+def test_a_bad_box_stops_or_is_skipped(box: tuple[float, ...], reason: str) -> None:
+    table = given(GOOD, box, (50, 50, 60, 60))
+    with pytest.raises(DataError, match=rf"1 bad boxes: boxes\.csv:3 {reason}\. Mend"):
+        checked_boxes(table, SHAPES, "stop")
+    assert checked_boxes(table, SHAPES, "skip")["reason"].tolist() == ["", reason, ""]
+
+
+def test_images_and_slices_that_are_not_there() -> None:
+    table = pd.concat([given(GOOD), given(GOOD, image="b.png"), given(GOOD, z=2), given(GOOD, z=-1), given(GOOD, z=1)])
+    reasons = checked_boxes(table, SHAPES, "skip")["reason"].tolist()
+    no_slice = "of a slice that is not there"
+    assert reasons == ["", "of an image that is not there", no_slice, no_slice, ""]
+
+
+def test_a_box_that_is_partly_in_the_image_is_good() -> None:
+    assert checked_boxes(given((-5, -5, 30, 40), (190, 90, 220, 101)), SHAPES, "stop")["reason"].tolist() == ["", ""]
+
+
+def test_shares_are_told_by_a_single_box_and_small_boxes_are_none() -> None:
+    with pytest.raises(DataError, match="as shares of the image do"):
+        checked_boxes(given((0.1, 0.1, 0.4, 0.6)), SHAPES, "skip")
+    checked_boxes(given((0, 0, 1, 1), (0, 0.5, 1.5, 1.5)), SHAPES, "stop")
+
+
+def test_a_long_list_is_cut() -> None:
+    with pytest.raises(DataError, match="and 4 more"):
+        checked_boxes(given(GOOD, *[(10, 10, 10, 40)] * 9), SHAPES, "stop")
+
+
+@pytest.mark.parametrize("on_bad_box", ["stop", "skip"])
+@pytest.mark.parametrize(
+    ("boxes", "says"),
+    [
+        ([(150, 60, 20, 30), (100, 70, 30, 20), (20, 20, 40, 40)] * 2, "are these x, y, width and height"),
+        ([(150, 60, 320, 150), (120, 70, 290, 160), (90, 80, 250, 170)], "leave their image by more than half"),
+        ([(0.1, 0.1, 0.2, 0.3), (0.4, 0.5, 0.6, 0.7), (0.5, 0.5, 0.9, 1)], "as shares of the image do"),
+    ],
+    ids=["XYWH", "another scale", "shares"],
+)
+def test_a_misread_file_is_an_error_even_where_bad_boxes_are_skipped(
+    boxes: list[tuple[float, ...]], says: str, on_bad_box: Any
+) -> None:
+    with pytest.raises(DataError, match=says):
+        checked_boxes(given(*boxes), SHAPES, on_bad_box)
+
+
+def test_few_slips_do_not_make_a_file_misread() -> None:
+    slips = [(30, 10, 10, 40), (30, 10, 12, 40)]
+    table = checked_boxes(given(*slips, *[(index, 0, index + 5, 9) for index in range(6)]), SHAPES, "skip")
+    assert (table["reason"] != "").sum() == 2

@@ -1,0 +1,176 @@
+"""Files of boxes: what each tool's numbers mean, and what is said of files that mean nothing."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.box_writers import WRITERS, write, write_rows
+
+from pipeline_lib.data.box_files import Images, read_given
+from pipeline_lib.data.boxes import XYXY
+from pipeline_lib.errors import DataError
+
+IMAGES = Images({"a.png": (1, 60, 90), "b.tif": (3, 40, 50)})
+BOXES = [(0, 0, 1, 1), (3, 5, 20, 60), (70, 2, 90, 59)]
+
+
+def read(*paths: Path, images: Images = IMAGES, form: str | None = None) -> Sequence[Sequence[float]]:
+    return read_given(paths, images, form)[XYXY].to_numpy().tolist()
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_a_box_is_the_same_from_each_tool(tmp_path: Path, form: str) -> None:
+    path = WRITERS[form](tmp_path / form, "a.png", (60, 90), BOXES)
+    table = read_given([path], IMAGES, None)
+    np.testing.assert_allclose(table[XYXY].to_numpy(), BOXES, atol=1e-9)
+    assert set(table["image"]) == {"a.png"}
+    assert table["where"].is_unique
+    assert all(str(tmp_path) in where for where in table["where"])
+
+
+@pytest.mark.parametrize("form", ["coco", "yolo", "voc", "geojson"])
+def test_class_names_are_kept(tmp_path: Path, form: str) -> None:
+    path = WRITERS[form](tmp_path, "a.png", (60, 90), BOXES)
+    assert set(read_given([path], IMAGES, None)["label"]) == {"cell"}
+
+
+def test_scores_are_kept(tmp_path: Path) -> None:
+    yolo = write(tmp_path / "yolo/a.txt", "7 0.5 0.5 0.1 0.1 0.75\n\n2 0.5 0.5 0.2 0.2\n")
+    table = read_given([yolo], IMAGES, None)
+    assert table["score"].tolist() == [0.75, pytest.approx(np.nan, nan_ok=True)]
+    assert table["label"].tolist() == ["7", "2"]
+    assert table["where"].tolist() == [f"{yolo}:1", f"{yolo}:3"]
+
+
+@pytest.mark.parametrize(
+    ("called", "name"),
+    [(17, "17.png"), (17, "000017.png"), ("17", "17.png"), ("000017", "000017.png"), ("images/x.jpg", "x.png")],
+)
+def test_a_detectors_result_finds_its_image(tmp_path: Path, called: object, name: str) -> None:
+    path = write(tmp_path / "results.json", json.dumps([{"image_id": called, "bbox": [1, 2, 3, 4]}]))
+    assert read_given([path], Images({name: (1, 9, 9), "0.png": (1, 9, 9)}), None)["image"].tolist() == [name]
+
+
+def test_a_file_without_a_name_for_its_image_is_of_the_only_one(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "anything.csv", ["x0", "y0", "x1", "y1"], [(1, 2, 3, 4)])
+    assert read_given([path], Images({"whole.tif": (1, 9, 9)}), None)["image"].tolist() == ["whole.tif"]
+    assert read_given([path], IMAGES, None)["image"].tolist() == ["anything"]  # which the checks then refuse
+
+
+def test_a_name_that_two_images_have_is_an_error(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "boxes.csv", ["image", "x0", "y0", "x1", "y1"], [("a", 1, 2, 3, 4)])
+    with pytest.raises(DataError, match=r"boxes\.csv.*'a' may be any of the images a\.png, a\.tif"):
+        read(path, images=Images({"a.png": (1, 9, 9), "a.tif": (1, 9, 9)}))
+
+
+def test_slices_of_a_stack_are_counted_from_0(tmp_path: Path) -> None:
+    columns = ["file", "z", "left", "top", "width", "height", "category", "confidence", "id"]
+    path = write_rows(tmp_path / "boxes.csv", columns, [("b", 2, 1, 2, 3, 4, "axon", 0.25, "first")])
+    (row,) = read_given([path], IMAGES, None).to_dict("records")
+    assert row == {
+        "image": "b.tif",
+        "slice": 2,
+        **dict(zip(XYXY, (1, 2, 4, 6), strict=True)),
+        "where": f"{path}:2",
+        "name": "first",
+        "label": "axon",
+        "score": 0.25,
+    }
+
+
+def test_a_folder_is_read_in_the_order_of_its_names(tmp_path: Path) -> None:
+    for name in "b", "a":
+        write(tmp_path / f"{name}.txt", "0 0.5 0.5 0.5 0.5\n")
+    write(tmp_path / "classes.txt", "cell")
+    table = read_given([tmp_path], IMAGES, None)
+    assert table["image"].tolist() == ["a.png", "b.tif"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("a.json", "{", "cannot be read as boxes"),
+        ("a.json", '{"images": []}', "expected the key 'annotations'"),
+        ("a.json", '[{"image_id": 1}]', "expected the key 'bbox'"),
+        ("a.json", '[{"image_id": 1, "bbox": [1, 2, 3]}]', "cannot be read as boxes"),
+        ("a.json", "[]", "expected at least one box"),
+        ("a.txt", "0 0.1 0.2 0.3", r"a\.txt:1: expected class, centre"),
+        ("a.txt", "0 10 20 30 40", r"a\.txt:1: expected shares of the image's sides"),
+        ("a.xml", "<annotation>", "cannot be read as boxes"),
+        ("a.csv", "image,a,b,c,d\n", r"a\.csv:1: expected columns x0,y0,x1,y1 or"),
+        ("a.csv", "x0,y0,x1,y1,slice\n1,2,3,4,first\n", r"a\.csv:2: expected a slice's number, found 'first'"),
+        ("a.zip", "no archive", "cannot be read as boxes"),
+        ("a.roi", "no region", "cannot be read as boxes"),
+        ("a.geojson", '{"type": "Feature"}', "expected the key 'geometry'"),
+        ("a.geojson", '{"geometry": {"coordinates": []}}', "cannot be read as boxes"),
+        ("a.docx", "", r"expected boxes in one of \.csv"),
+    ],
+)
+def test_a_file_that_is_no_file_of_boxes_is_named(tmp_path: Path, name: str, text: str, says: str) -> None:
+    with pytest.raises(DataError, match=says) as caught:
+        read(write(tmp_path / name, text))
+    assert str(tmp_path / name) in str(caught.value)
+
+
+def test_a_missing_file_and_an_empty_folder_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no such file"):
+        read(tmp_path / "none.csv")
+    with pytest.raises(DataError, match="holds no file of boxes"):
+        read(tmp_path)
+
+
+NAMES = Images(
+    {
+        "scan_1.png": (1, 9, 9),
+        "scan_1.5.tif": (1, 9, 9),
+        "a.png": (1, 9, 9),
+        "a.tif": (1, 9, 9),
+        "zu\u0308.png": (1, 9, 9),
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("scan_1", "scan_1.png"),
+        ("scan_1.5", "scan_1.5.tif"),
+        ("scan_1.6", "scan_1.6"),  # there is none
+        ("folder/a.png", "a.png"),
+        ("C:\\data\\a.tif", "a.tif"),
+        ("scan_1.jpg", "scan_1.png"),
+        ("z\u00fc", "zu\u0308.png"),  # composed, and as macOS writes it
+    ],
+)
+def test_a_name_means_one_image(text: str, name: str) -> None:
+    assert NAMES.find(text) == name
+
+
+def test_numbers_of_images_mean_one_image(tmp_path: Path) -> None:
+    results = write(tmp_path / "results.json", '[{"image_id": 17, "bbox": [1, 2, 3, 4]}]')
+    with pytest.raises(DataError, match=r"image_id 17 may be any of the images 17\.png, 017\.tif"):
+        read(results, images=Images({"17.png": (1, 9, 9), "017.tif": (1, 9, 9)}))
+    dataset = '{"images": [{"id": 1, "file_name": "a.png"}], "annotations": [{"image_id": 3, "bbox": [1, 2, 3, 4]}]}'
+    path = write(tmp_path / "dataset.json", dataset)
+    table = read_given([path], Images({"a.png": (1, 9, 9), "3.png": (1, 9, 9), "\u00b2.png": (1, 9, 9)}), None)
+    assert table["image"].tolist() == ["3"]  # which is not there
+
+
+def test_two_files_are_not_both_of_the_only_image(tmp_path: Path) -> None:
+    for name in "a", "b":
+        write(tmp_path / f"{name}.txt", "\ufeff0 0.5 0.5 0.5 0.5\n")
+    table = read_given([tmp_path], Images({"a.png": (1, 9, 9)}), None)
+    assert table["image"].tolist() == ["a.png", "b"]
+    assert set(table["label"]) == {"0"}
+
+
+def test_voc_is_read_in_its_own_encoding(tmp_path: Path) -> None:
+    text = (
+        '<?xml version="1.0" encoding="ISO-8859-1"?><annotation><filename>a.png</filename>'
+        "<object><name>Z\u00e4hne</name>"
+        "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>5</xmax><ymax>5</ymax></bndbox></object></annotation>"
+    )
+    (tmp_path / "a.xml").write_bytes(text.encode("iso-8859-1"))
+    assert read_given([tmp_path / "a.xml"], IMAGES, None)["label"].tolist() == ["Z\u00e4hne"]

@@ -1,0 +1,126 @@
+rule prompts:
+    input:
+        unpack(model_of),
+        files=given_files,
+        weights=rules.weights.output.manifest,
+    output:
+        prompts=directory("<results>/prompts/{set}"),
+    log:
+        "<logs>/prompts/{set}.log",
+    benchmark:
+        "<benchmarks>/prompts/{set}.tsv"
+    priority: 1  # bad boxes are found before any job that needs a GPU
+    conda:
+        "../../envs/pipeline.yaml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(30),
+    params:
+        code=code_of("prompts"),
+        images=of_set("images"),
+        boxes=of_set("boxes"),
+        settings=of_segment("format", "on_bad_box", "grey", "window", "object_share", "margin"),
+    script:
+        "../scripts/stage.py"
+
+
+rule segment:
+    input:
+        unpack(model_of),
+        prompts=rules.prompts.output.prompts,
+        weights=rules.weights.output.manifest,
+    output:
+        iterations="<results>/segment/{set}/{shard}.parquet",
+        timing="<results>/segment/{set}/{shard}.json",
+    log:
+        "<logs>/segment/{set}/{shard}.log",
+    benchmark:
+        "<benchmarks>/segment/{set}/{shard}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=growing(8000),
+        runtime=growing(120),
+    params:
+        code=code_of("segment"),
+        shard=lambda wildcards: int(wildcards.shard),
+        shards=lambda wildcards: SETS[wildcards.set]["segment"]["shards"],
+        settings=of_segment("batch", "precision"),
+        refine=of_set("refine"),
+    script:
+        "../scripts/stage.py"
+
+
+rule predict:
+    input:
+        unpack(model_of),
+        prompts=rules.prompts.output.prompts,
+        iterations=lambda wildcards: expand(
+            rules.segment.output.iterations, set=wildcards.set, shard=range(SETS[wildcards.set]["segment"]["shards"])
+        ),
+        weights=rules.weights.output.manifest,
+    output:
+        labels=directory("<results>/predict/{set}/labels.zarr"),
+        objects="<results>/predict/{set}/objects.csv",
+        coco="<results>/predict/{set}/coco.json",
+        page="<results>/predict/{set}/predict.html",
+    log:
+        "<logs>/predict/{set}.log",
+    benchmark:
+        "<benchmarks>/predict/{set}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(60),
+    params:
+        code=code_of("predict"),
+        name=lambda wildcards: wildcards.set,
+        settings=of_segment("pixel_size", "flags"),
+    script:
+        "../scripts/stage.py"
+
+
+rule label_tiffs:
+    input:
+        labels=rules.predict.output.labels,
+    output:
+        tiffs=directory("<results>/label_tiffs/{set}"),
+    log:
+        "<logs>/label_tiffs/{set}.log",
+    benchmark:
+        "<benchmarks>/label_tiffs/{set}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(60),
+    params:
+        code=code_of("label_tiffs"),
+    script:
+        "../scripts/stage.py"
+
+
+rule export:
+    input:
+        model="<results>/train/{dataset}/{model}/{seed}.safetensors",
+        curve="<results>/train/{dataset}/{model}/{seed}.csv",
+        weights=rules.weights.output.manifest,
+    output:
+        export=directory("<results>/export/{dataset}/{model}/{seed}"),
+    log:
+        "<logs>/export/{dataset}/{model}/{seed}.log",
+    benchmark:
+        "<benchmarks>/export/{dataset}/{model}/{seed}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(30),
+    params:
+        code=code_of("export"),
+        forms=config["export"],
+    script:
+        "../scripts/stage.py"
