@@ -32,10 +32,17 @@ include: "workflow/rules/predict.smk"
 rule all:
     default_target: True
     input:
-        "<results>/tables.md",
-        "<results>/report.html",
+        # Snakemake looks for a deleted file only among its targets: test_whatever_is_lost_is_made_again.
+        rules.tables.output,
+        rules.report.output,
+        rules.analysis.output,
+        rules.audit.output,
+        rules.weights.output,
         every_dataset(rules.raw.output.manifest),
-        # Snakemake looks for a deleted file only among its targets: test_a_deleted_level_redoes_that_level_and_the_tables.
-        every_cell(rules.refine.output.iterations),
+        every_dataset(rules.convert.output.store),
+        every_dataset(rules.boxes.output.boxes),
+        every_dataset(rules.embed.output),
+        every_training(rules.train.output),
+        every_cell(rules.refine.output),
         every_cell(rules.score.output.scores),
     localrule: True

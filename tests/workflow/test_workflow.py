@@ -114,6 +114,35 @@ def test_a_deleted_level_redoes_that_level_and_the_tables(finished: Path) -> Non
         assert planned(finished) == {"refine": 1, "score": 1, **TOLD}
 
 
+@pytest.mark.parametrize(
+    ("lost", "rule"),
+    [
+        ("raw/cells/manifest.json", "raw"),
+        ("convert/cells.zarr", "convert"),
+        ("boxes/cells.csv", "boxes"),
+        ("weights/manifest.json", "weights"),
+        ("embed/cells.zarr", "embed"),
+        ("embed/cells.json", "embed"),
+        ("train/cells/sam/0.safetensors", "train"),
+        ("train/cells/sam/0.csv", "train"),
+        ("refine/cells/sam/0/0.parquet", "refine"),
+        ("refine/cells/sam/0/0.json", "refine"),
+        ("score/cells/sam/0/0.csv", "score"),
+        ("audit.csv", "audit"),
+        ("tables.md", "tables"),
+        ("tables.csv", "tables"),
+        ("differences.csv", "tables"),
+        ("claims.csv", "tables"),
+        ("analysis/worst.csv", "analysis"),
+        ("report.html", "report"),
+        ("figures", "report"),
+    ],
+)
+def test_whatever_is_lost_is_made_again(finished: Path, lost: str, rule: str) -> None:
+    with without(finished / "results" / lost):
+        assert planned(finished)[rule] == 1
+
+
 def test_a_forced_level_runs_alone(finished: Path) -> None:
     assert planned(finished, {}, "results/score/cells/sam/0/40.csv", "--force") == {"score": 1}
 
