@@ -31,7 +31,7 @@ from pipeline_lib.cli import segment_set
 from pipeline_lib.config import merged
 from pipeline_lib.data.boxes import XYXY, Deviation, deviated, object_boxes
 from pipeline_lib.data.dataset import Store
-from pipeline_lib.data.masks import iou
+from pipeline_lib.data.masks import Mask, iou
 from pipeline_lib.data.readers import open_stack
 from pipeline_lib.data.records import Backbone
 from pipeline_lib.data.synthetic import Look, generate_slice
@@ -158,7 +158,8 @@ def slices(results: Path, dataset: str, model: str) -> None:
     segmenter = load_segmenter(trained, backbone.name, backbone.checkpoint)
     stacks = [(open_stack(volume["images"]), open_stack(volume["labels"])) for volume in volumes]
     for level in (20, 40):
-        ious = []
+        scores = pd.read_csv(results / f"score/{dataset}/{model}/0/{level}.csv").set_index(["tile", "object"])
+        ious, both = [], []
         for place in (slice_ for slice_ in store.slices if slice_.split == "test"):
             image, labels = (stack[place.index].compute() for stack in stacks[place.volume])
             objects = components(labels, {"kind": "membrane", "membrane": 0}, minimum_area=64)
@@ -167,11 +168,28 @@ def slices(results: Path, dataset: str, model: str) -> None:
             boxes = deviated(table, level, dataset, 0, Deviation("scale", "both"), image.shape)
             for number, mask in zip(table["object"], segmenter(image, boxes)[0], strict=True):
                 ious.append(float(iou(mask, objects == number)))
+                key = same_object(store, store.slices.index(place), objects == number)
+                if key in scores.index:
+                    both.append((ious[-1], float(str(scores.at[key, "iou_iterated"]))))
         tiles = tables.query("iterated and level == @level").iloc[0]
         print(
             f"{dataset}, {model}, {level} %: whole slices {np.mean(ious):.3f} ({len(ious)} objects); "
-            f"tiles {tiles['miou']:.3f} ({tiles['objects']} objects)"
+            f"tiles {tiles['miou']:.3f} ({tiles['objects']} objects); of {len(both)} objects that no tile cuts "
+            f"{np.mean(both, axis=0)[0]:.3f} and {np.mean(both, axis=0)[1]:.3f}"
         )
+
+
+def same_object(store: Store, z: int, mask: Mask) -> tuple[int, int] | None:
+    """Tile and number of an object of a slice, if it lies whole in one tile."""
+    per_slice = len(store) // len(store.slices)
+    for tile in range(z * per_slice, (z + 1) * per_slice):
+        _, y, x = store.origin(tile)
+        height, width = store.shape(tile)
+        part = mask[y : y + height, x : x + width]
+        if part.sum() == mask.sum():
+            numbers = np.unique(store.objects(tile)[part])
+            return (tile, int(numbers[0])) if len(numbers) == 1 else None
+    return None
 
 
 if __name__ == "__main__":
