@@ -13,7 +13,7 @@ from pipeline_lib.errors import DataError
 
 OnBadBox = Literal["stop", "skip"]
 MANY = 0.2  # of a file's boxes: so many that are wrong in one way are no slips but a misread file
-FEW = 3  # boxes with such a fault that are slips whatever their share
+FEW = 3  # fewer boxes with such a fault are slips, whatever their share
 LISTED = 5  # bad boxes in an error
 
 NO_IMAGE, NO_SLICE = "of an image that is not there", "of a slice that is not there"

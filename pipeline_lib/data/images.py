@@ -32,7 +32,7 @@ class ImageFile:
 
 
 def open_images(path: str, grey: Mapping[str, Any] | None) -> list[ImageFile]:
-    """The images at `path`, in the order of their names; only headers are read, and what percentiles need.
+    """The images at `path`, in the order of their names; every file is read once for its digest, none is kept.
 
     Args:
         path: a folder of images, each a TIFF, PNG or JPEG file or a folder `*.zarr`; or one stack as of `open_stack`.

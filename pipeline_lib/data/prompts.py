@@ -1,9 +1,9 @@
 """What a set of images is to be prompted with, on disk: images, boxes and the windows that these lie in.
 
-images.json      name, path, shape and grey range of each image
-boxes.parquet    a row for each given box, numbered from 1: `COLUMNS` of `data/box_files.py`, `reason` why it is
-                 skipped, and `window`, -1 of a skipped one
-windows.parquet  `image`, `slice`, `y`, `x`, `side` of each window, in reading order; shards are runs of them
+images.json      name, path, shape, grey range and digest of each image
+boxes.parquet    a row for each given box, numbered from 1: the fields of `Given` (`data/box_files.py`), `reason`,
+                 why it is skipped, and `window`, -1 of a skipped one
+windows.parquet  `image`, `slice`, `y`, `x`, `side` of each window, by image, slice and size; shards are runs of them
 """
 
 import json

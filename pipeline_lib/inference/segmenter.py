@@ -91,10 +91,8 @@ class Segmenter:
         embeddings = encode_tiles(self.sam, [to_network(part, frame) for part in pixels], self.precision)
         inference = Inference(Predictor(self.model, frame, self.precision, self.window), self.config)
         boxes = given.prompted(windows)
-        objects, prompts = (
-            boxes[["window"]].set_axis(["tile"], axis=1).assign(object=boxes.index),
-            given.in_window(boxes),
-        )
+        objects = boxes[["window"]].set_axis(["tile"], axis=1).assign(object=boxes.index)
+        prompts = given.in_window(boxes)
 
         def embedding(number: int) -> Tensor:
             return embeddings[places[number] : places[number] + 1]

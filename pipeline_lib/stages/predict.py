@@ -40,7 +40,7 @@ def predict(
         coco: JSON to write (`coco_file`).
         page: HTML to write.
         name: of the set.
-        settings: the config's section `segment`.
+        settings: of the config's section `segment` `pixel_size` and `flags`.
         model: that segmented; None is the backbone as it is.
     """
     given = Prompts.read(prompts)

@@ -36,7 +36,7 @@ def prompts(
         prompts: folder to write.
         images: as of `open_images`.
         boxes: files or folders of boxes, as of `read_given`.
-        settings: the config's section `segment`.
+        settings: of the config's section `segment` what is about boxes, greys and windows.
         model: that will segment; None is the backbone as it is.
         files: the set's files. Not used here: the rule lists them so that a changed file is noticed.
 

@@ -58,7 +58,6 @@ def segment(
     keep_freed_memory()
     given, pixels = Prompts.read(prompts), Pixels()
     precision = choose_precision(settings["precision"])
-    segmenter = Segmenter.load(weights, model, precision, refine)
     own = np.array_split(np.arange(len(given.windows)), shards)[shard].tolist()
     batches = list(alike(own, given, settings["batch"]))
     files = sorted(Path(prompts).iterdir())
@@ -69,6 +68,7 @@ def segment(
     if Path(iterations).exists() and record_of(iterations).get("key") == key:
         log.info("%s is there already", iterations)
         return
+    segmenter = Segmenter.load(weights, model, precision, refine)
     with Journal(f"{iterations}.unfinished", key) as journal:
         for numbers in tqdm(batches[len(journal) :], "segment", len(batches), initial=len(journal), mininterval=10):
             journal.add(segmenter.of(given, numbers, [pixels.part(*given.place(number)) for number in numbers]))
