@@ -20,9 +20,11 @@ from benchmarks.encode import in_precision, normalised
 from benchmarks.limit import PRECISIONS
 from benchmarks.report import in_process, machine, table, timed, write_section
 from pipeline_lib.model import image_encoder, mask_decoder
+from pipeline_lib.model.box_model import BoxModel
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.model.mask_decoder import scaled, split
 from pipeline_lib.model.upstream import Attention
+from pipeline_lib.runtime.device import Precision, autocast
 from pipeline_lib.runtime.malloc import keep_freed_memory
 
 BOXES = 16  # of a call
@@ -86,10 +88,19 @@ def plain_update(attention: Attention, scores: Tensor, tokens: Tensor, features:
     return updated
 
 
-def plain_upscale(layers: nn.Sequential, features: Tensor, grid: tuple[int, int], kernel: Tensor) -> Tensor:
-    """`upscale` with the channels first, as segment_anything has them."""
-    cells = layers(features.unflatten(1, grid).permute(0, 3, 1, 2).contiguous())
-    return torch.einsum("bc,bchw->bhw", kernel, cells)
+def plain_upscale(layers: nn.Sequential, features: Tensor, kernels: Tensor) -> Tensor:
+    """`upscale` with the channels first and by transposed convolutions, as segment_anything has them."""
+    cells = layers(features.permute(0, 3, 1, 2).contiguous())
+    return torch.einsum("bc,bchw->bhw", kernels, cells)
+
+
+class PlainProducts:
+    """`Products` by autograd."""
+
+    @staticmethod
+    def apply(scores: Tensor, x: Tensor, features: Tensor) -> Tensor:
+        """The same scores."""
+        return torch.baddbmm(scores, x, features.transpose(1, 2))
 
 
 def plain_mask(frame: Frame, logits: Tensor) -> Tensor:
@@ -151,6 +162,24 @@ def decoder(**plain: Any) -> Iterator[Case]:
             yield f"decoder of {name}, {precision}", *patched(call, mask_decoder, **plain)
 
 
+def trained(**plain: Any) -> Iterator[Case]:
+    """A forward and backward pass of 16 boxes with functions of the decoder replaced."""
+    for precision in PRECISIONS:
+        with torch.inference_mode(False):
+            model, _, boxes = alone("vit_b", precision, BOXES)
+            call = partial(forward_and_backward, model.requires_grad_(True), boxes, precision)
+            yield f"training of vit_b's decoder, {precision}", *patched(call, mask_decoder, **plain)
+
+
+def forward_and_backward(model: BoxModel, boxes: Tensor, precision: Precision) -> None:
+    """All that pulls at a mask."""
+    with torch.inference_mode(False), torch.enable_grad():
+        embedding = torch.ones(1, 256, *model.prompt_encoder.image_embedding_size)
+        with autocast(precision):
+            logits, predicted_iou = model(model.image_features([embedding]) * len(boxes), boxes)
+        (logits.float().sigmoid().mean() + predicted_iou.mean()).backward()
+
+
 def halved() -> Iterator[Case]:
     """One enlargement by two."""
     frame, logits = Frame((512, 512), 1024), torch.randn(BOXES, 256, 256)
@@ -169,6 +198,8 @@ SPOTS: dict[str, tuple[str, Callable[[], Iterator[Case]]]] = {
         partial(decoder, scores_of_own=plain_scores, attend=plain_attend, update=plain_update),
     ),
     "upscale": ("`mask_decoder.upscale`", partial(decoder, upscale=plain_upscale)),
+    "upscale_trained": ("`mask_decoder.upscale`", partial(trained, upscale=plain_upscale)),
+    "products": ("`mask_decoder.Products`", partial(trained, Products=PlainProducts)),
     "halved": ("`Frame.mask` by two", halved),
 }
 

@@ -93,6 +93,7 @@ def recipe_of(objects: int, precision: Precision) -> TrainConfig:
         warmup_steps=1,
         grad_clip=1.0,
         unrolled_iterations=0,
+        window=None,
         largest_component=False,
         precision=precision,
         levels=(0, 10, 20),

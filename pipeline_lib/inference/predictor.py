@@ -22,9 +22,16 @@ Boxes = NDArray[np.float32]  # (N, 4), XYXY half-open, pixels of the tile
 CHUNK = {"cpu": 16, "cuda": 64}
 
 
-def forward(model: BoxModel, frame: Frame, tiles: Sequence[ImageFeatures], boxes: Boxes) -> tuple[Tensor, Tensor]:
-    """Low-resolution logits (N, g, g) and predicted IoU (N), float32, of boxes (N, 4), one of each of the tiles."""
-    logits, predicted_iou = model(tiles, frame.to_network(boxes).to(tiles[0].features.device))
+def forward(
+    model: BoxModel, frame: Frame, tiles: Sequence[ImageFeatures], boxes: Boxes, window: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """Low-resolution logits (N, g, g) and predicted IoU (N), float32, of boxes (N, 4), one of each of the tiles.
+
+    With a `window`, as of `Predictor`, the logits are made within it alone, and are `OUTSIDE` elsewhere.
+    """
+    where, (rows, _) = tiles[0].features.device, tiles[0].grid
+    cells = None if window is None else frame.cells(grown(boxes, window), rows).to(where)
+    logits, predicted_iou = model(tiles, frame.to_network(boxes).to(where), cells)
     return logits.float(), predicted_iou.float()
 
 
@@ -34,14 +41,12 @@ def grown(boxes: Boxes, factor: float) -> Boxes:
     return np.concatenate([boxes[:, :2] - margins, boxes[:, 2:] + margins], axis=1)
 
 
-def within(boxes: Boxes, shape: tuple[int, int]) -> Mask:
-    """The pixels (N, h, w) of a tile of `shape` whose centres are in each of some boxes."""
-    (top, bottom), (left, right) = boxes[:, 1::2].T, boxes[:, ::2].T
-    y, x = (np.arange(side) + 0.5 for side in shape)
-    rows = (y >= top[:, None]) & (y < bottom[:, None])
-    columns = (x >= left[:, None]) & (x < right[:, None])
-    inside: Mask = rows[:, :, None] & columns[:, None, :]
-    return inside
+def masks_of(frame: Frame, logits: Tensor, boxes: Boxes, window: float | None) -> Mask:
+    """Masks (N, h, w) of a full tile from the logits (N, g, g) of boxes (N, 4), cut to a window."""
+    if window is None:
+        masks: Mask = frame.mask(logits).cpu().numpy()
+        return masks
+    return frame.masks_within(logits, grown(boxes, window))
 
 
 @dataclass(frozen=True)
@@ -80,13 +85,11 @@ class Predictor:
         masks: list[Mask] = []
         ious: list[NDArray[np.float32]] = []
         for start in range(0, len(boxes), chunk):
-            some = views[start : start + chunk]
+            some, prompts = views[start : start + chunk], boxes[start : start + chunk]
             with autocast(self.precision):
                 sides = [view.side for view in some]
-                logits, predicted_iou = forward(self.model, self.frame, sides, boxes[start : start + chunk])
-            tiles = self.frame.mask(logits).cpu().numpy()
-            if self.window is not None:
-                tiles &= within(grown(boxes[start : start + chunk], self.window), self.frame.tile_shape)
+                logits, predicted_iou = forward(self.model, self.frame, sides, prompts, self.window)
+            tiles = masks_of(self.frame, logits, prompts, self.window)
             masks += [tile[: view.shape[0], : view.shape[1]] for tile, view in zip(tiles, some, strict=True)]
             ious.append(predicted_iou.cpu().numpy())
         return masks, np.concatenate(ious)

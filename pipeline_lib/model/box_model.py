@@ -72,12 +72,15 @@ class BoxModel(nn.Module):
         shared = positions(self.prompt_encoder, self.mask_decoder)
         return [image_features(self.prompt_encoder, self.mask_decoder, shared, embedding) for embedding in embeddings]
 
-    def forward(self, images: Sequence[ImageFeatures], boxes: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, images: Sequence[ImageFeatures], boxes: Tensor, cells: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """One mask for each box.
 
         Args:
             images: of one call of `image_features`, one for each box; boxes of an image are neighbours.
             boxes: (N, 4) float32, at least one, XYXY in pixels of the network's input (`Frame.to_network`).
+            cells: (N, h, w) bool, of the embedding, where masks are wanted (`Frame.cells`); None: everywhere.
 
         Returns:
             Low-resolution logits (N, 4h, 4w) and the mask's predicted IoU (N).
@@ -86,7 +89,7 @@ class BoxModel(nn.Module):
             prompts, _ = self.prompt_encoder(points=None, boxes=boxes, masks=None)  # N 2 256
         if self.token is not None:
             prompts = torch.cat([prompts, self.token().expand(len(boxes), -1, -1)], dim=1)  # N 2+count 256
-        return decode(self.mask_decoder, images, prompts)
+        return decode(self.mask_decoder, images, prompts, cells)
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """What can be trained; the corner embeddings are those that SAM adds to a box's two corners."""

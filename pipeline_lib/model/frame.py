@@ -1,12 +1,15 @@
 """Where a tile lies in the network's input: boxes there, masks back."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
+
+HALO = 0.5  # of a cell: two pixels of the low resolution
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,18 @@ class Frame:
         y, x = self.scale
         return (torch.as_tensor(boxes, dtype=torch.float64) * torch.tensor([x, y, x, y], dtype=torch.float64)).float()
 
+    def cells(self, boxes: NDArray[np.number], grid: int) -> Tensor:
+        """The cells (N, grid, grid) bool of an embedding that the masks within boxes (N, 4) of the tile are made from.
+
+        Enlarging a mask mixes pixels of its low resolution, four in a cell's side, with their neighbours.
+        """
+        side = self.image_size / grid
+        low, high = (self.to_network(boxes) / side).unflatten(1, (2, 2)).unbind(1)  # N 2, x and y
+        at = torch.arange(grid)
+        inside = (at + 1 > low[..., None] - HALO) & (at < high[..., None] + HALO)  # N 2 grid
+        cells: Tensor = inside[:, 1, :, None] & inside[:, 0, None, :]
+        return cells
+
     def mask(self, logits: Tensor) -> Tensor:
         """Binary masks (N, h, w) of a full tile from low-resolution logits (N, 4h, 4w of the embedding).
 
@@ -56,6 +71,33 @@ class Frame:
         enlarged = _resize(logits, (self.image_size, self.image_size))[:, :h, :w]
         return (enlarged if (h, w) == self.tile_shape else _resize(enlarged, self.tile_shape)) > 0
 
+    def masks_within(self, logits: Tensor, boxes: NDArray[np.number]) -> NDArray[np.bool_]:
+        """What `mask` makes of the pixels whose centres lie in boxes (N, 4) of the tile, each its mask; else false."""
+        height, width = self.tile_shape
+        masks = np.zeros((len(boxes), height, width), bool)
+        sides = zip(self.input_shape, self.tile_shape, strict=True)
+        rows, columns = (_weights(shown, full, self.image_size, logits.shape[-1]) for shown, full in sides)
+        corners = np.ceil(np.reshape(boxes, (-1, 2, 2)) - 0.5).clip(0, (width, height)).astype(int)
+        for mask, low, ((x0, y0), (x1, y1)) in zip(masks, logits, corners, strict=True):
+            if x0 < x1 and y0 < y1:
+                (down, y), (across, x) = _nonzero(rows[y0:y1]), _nonzero(columns[x0:x1])
+                enlarged = down.to(low.device) @ low[y, x] @ across.to(low.device).T
+                mask[y0:y1, x0:x1] = (enlarged > 0).cpu().numpy()
+        return masks
+
 
 def _resize(logits: Tensor, shape: tuple[int, int]) -> Tensor:
     return F.interpolate(logits[:, None], shape, mode="bilinear", align_corners=False)[:, 0]
+
+
+@cache
+def _weights(shown: int, full: int, image_size: int, grid: int) -> Tensor:
+    """By how much each pixel of the low resolution counts in `Frame.mask`'s, along a side of the tile: (full, grid)."""
+    enlarged = F.interpolate(torch.eye(grid)[None], image_size, mode="linear", align_corners=False)[:, :, :shown]
+    return F.interpolate(enlarged, full, mode="linear", align_corners=False)[0].T
+
+
+def _nonzero(weights: Tensor) -> tuple[Tensor, slice]:
+    """Of weights (n, grid) of neighbouring pixels the part of the low resolution that counts, and where it is."""
+    part = slice(int(weights[0].nonzero()[0]), int(weights[-1].nonzero()[-1]) + 1)
+    return weights[:, part], part

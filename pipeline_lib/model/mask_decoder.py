@@ -9,12 +9,13 @@ in each attention and rearranges them into heads; most of its time goes into mov
 - a box's own features are never projected nor split into heads. To compare q with W x is to compare Wᵀ q with x, and
   there are some seven tokens to 4,096 cells, so W goes to the tokens' side (`scores_of_own`, `attend`, `update`);
 - a bias that is added to a weighted mean is added to what is averaged, since attention weights sum to one (`update`);
-- features are (cells, channels) throughout: what layer norms want, and what transposed convolutions want when that is
-  seen as an image with its channels last (`upscale`);
+- features are (cells, channels) throughout, which layer norms want, and 1 × 1 convolutions as an image with its channels
+  last. The output upscaling is such ones: no cell has a part in another's pixels, so it can be done for some cells alone
+  (`upscale`, `upscale_cells`);
 - one mask of four is asked for, so one is made, and two tokens of seven go through the last attention.
 
-What a call of 16 boxes gains (AMD EPYC, AVX-512, `python -m benchmarks.spots tokens upscale`): × 1.9 to × 2.7 by
-weights on the tokens' side, × 1.4 to × 1.65 by channels last in `upscale`.
+What a call of 16 boxes gains (AMD EPYC, AVX-512, `python -m benchmarks.spots tokens upscale upscale_trained`): × 1.9 to
+× 2.7 by weights on the tokens' side, × 1.3 to × 1.7 by `upscale`, which with the backward pass is × 1.4 to × 1.8.
 
 Letters of shapes: B boxes, T tokens (IoU, four masks, two corners, perhaps the deviation token), N cells of the
 embedding, C channels, H heads of D channels. Everything is differentiable, and follows autocast where that is on.
@@ -25,12 +26,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline_lib.model.upstream import Attention, LayerNorm2d, MaskDecoder, PromptEncoder
+
+ROW = 64  # cells of one convolution; over a single row of all it takes 1.7 times as long in float32
+OUTSIDE = -32.0  # the logit of a pixel that is not asked for: background, and exact in bfloat16
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class ImageFeatures:
     grid: tuple[int, int]  # h, w of the embedding; N = h · w
     positions: Positions
     features: Tensor  # N C: the embedding plus SAM's "no mask" vector
-    keys: Tensor  # H N D, of the first layer's tokens-to-image attention
+    keys: Tensor  # H D N, of the first layer's tokens-to-image attention
     values: Tensor  # H N D
     queries: Tensor  # H D N, of the first layer's image-to-tokens attention
 
@@ -87,7 +92,7 @@ def image_features(
         grid=(embedding.shape[2], embedding.shape[3]),
         positions=shared,
         features=features,
-        keys=split(first.cross_attn_token_to_image.k_proj(placed), heads).contiguous(),
+        keys=as_columns(first.cross_attn_token_to_image.k_proj, placed, heads),
         values=split(first.cross_attn_token_to_image.v_proj(features), heads).contiguous(),
         queries=as_columns(first.cross_attn_image_to_token.q_proj, placed, heads),
     )
@@ -101,7 +106,9 @@ def each(function: Callable[..., Tensor], images: Sequence[ImageFeatures], *tens
     return made[0] if len(made) == 1 else torch.cat(made)  # which copies
 
 
-def decode(decoder: MaskDecoder, images: Sequence[ImageFeatures], prompts: Tensor) -> tuple[Tensor, Tensor]:
+def decode(
+    decoder: MaskDecoder, images: Sequence[ImageFeatures], prompts: Tensor, cells: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """One mask for each box: what `MaskDecoder.forward` returns without `multimask_output`.
 
     Args:
@@ -109,9 +116,10 @@ def decode(decoder: MaskDecoder, images: Sequence[ImageFeatures], prompts: Tenso
         images: for each of the B boxes that of `image_features` with these same weights and one `positions`; boxes of
             an image are neighbours.
         prompts: (B, P, C) float32, the prompt tokens of each box.
+        cells: (B, h, w) bool, those whose logits are wanted; None: all.
 
     Returns:
-        Low-resolution logits (B, 4h, 4w) and predicted IoU (B).
+        Low-resolution logits (B, 4h, 4w), `OUTSIDE` in the 4 × 4 pixels of other cells, and predicted IoU (B).
     """
     shared, heads = images[0].positions, images[0].heads
     first, second = decoder.transformer.layers
@@ -143,7 +151,10 @@ def decode(decoder: MaskDecoder, images: Sequence[ImageFeatures], prompts: Tenso
     tokens = tokens + attend(last, tokens + marks, features, shared.last_keys)
     tokens = decoder.transformer.norm_final_attn(tokens)
     kernel = decoder.output_hypernetworks_mlps[0](tokens[:, 1])
-    logits = upscale(decoder.output_upscaling, features, images[0].grid, kernel)
+    if cells is None:
+        logits = upscale(decoder.output_upscaling, features.unflatten(1, images[0].grid), kernel)
+    else:
+        logits = upscale_cells(decoder.output_upscaling, features.unflatten(1, images[0].grid), kernel, cells)
     with torch.autocast(logits.device.type, enabled=False):  # bfloat16 would round an IoU to 1 / 256
         return logits, decoder.iou_prediction_head(tokens[:, 0].float())[:, 0]
 
@@ -176,14 +187,33 @@ def scores_of_own(x: Tensor, projection: nn.Linear, features: Tensor, positions:
     `positions` (H, D, N) are projected already, and have the projection's bias in them.
     """
     folded = torch.einsum("bhtd,hdc->bhtc", x, projection.weight.unflatten(0, (x.shape[1], -1)))
-    return torch.baddbmm(scores_of_shared(x, positions), folded.flatten(1, 2), features.transpose(1, 2))
+    return Products.apply(scores_of_shared(x, positions), folded.flatten(1, 2), features)  # type: ignore[no-any-return]
+
+
+class Products(torch.autograd.Function):
+    """Scores (B, K, N), plus the products of x (B, K, C) with features (B, N, C), which are autograd's `baddbmm`.
+
+    The features' gradient is written as they lie in memory; autograd's lies across, and adding up such ones takes long:
+    without them a forward and backward pass is × 1.1 as fast in float32, × 1.3 in bfloat16 (`benchmarks.spots products`).
+    """
+
+    @staticmethod
+    def forward(context: Any, scores: Tensor, x: Tensor, features: Tensor) -> Tensor:
+        """Scores (B, K, N) under autocast where that is on."""
+        context.save_for_backward(x, features)
+        return torch.baddbmm(scores, x, features.transpose(1, 2))
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of the three."""
+        x, features = context.saved_tensors
+        return gradient, torch.bmm(gradient, features), torch.bmm(gradient.transpose(1, 2), x)
 
 
 def attend_to_shared(attention: Attention, image: ImageFeatures, tokens: Tensor) -> Tensor:
     """Tokens (B, T, C) attend to an image while it is still the same for its boxes: one attention of B · T queries."""
-    queries = split(attention.q_proj(tokens), image.heads)  # B H T D
-    together = queries.transpose(0, 1).flatten(1, 2)  # H BT D
-    seen = F.scaled_dot_product_attention(together[None], image.keys[None], image.values[None])[0]
+    queries = scaled(attention.q_proj, tokens, image.heads).transpose(0, 1).flatten(1, 2)  # H BT D
+    seen = torch.bmm(torch.bmm(queries, image.keys).softmax(dim=-1), image.values)
     by_box = seen.unflatten(1, (len(tokens), -1)).permute(1, 2, 0, 3)  # B T H D
     attended: Tensor = attention.out_proj(by_box.flatten(2))
     return attended
@@ -219,11 +249,46 @@ def update_shared(attention: Attention, image: ImageFeatures, tokens: Tensor, ma
     return update(attention, scores_of_shared(keys, image.queries), tokens, image.features)
 
 
-def upscale(layers: nn.Sequential, features: Tensor, grid: tuple[int, int], kernel: Tensor) -> Tensor:
-    """SAM's output upscaling of features (B, N, C), and its product with each mask's kernel (B, C / 8): (B, 4h, 4w)."""
+def upscale(layers: nn.Sequential, features: Tensor, kernels: Tensor) -> Tensor:
+    """SAM's output upscaling of features (B, h, w, C), times each mask's kernel (B, C / 8): (B, 4h, 4w)."""
+    x = enlarged(layers, features)
+    return spread(torch.bmm(x.flatten(1, 3), kernels[:, :, None]).view(x.shape[:4]))
+
+
+def upscale_cells(layers: nn.Sequential, features: Tensor, kernels: Tensor, cells: Tensor) -> Tensor:
+    """`upscale` where `cells` (B, h, w) bool are true, `OUTSIDE` elsewhere; all boxes together."""
+    rows, counts = features[cells], cells.sum((1, 2)).tolist()
+    padded = F.pad(rows, (0, 0, 0, -len(rows) % ROW)).view(-1, 1, ROW, rows.shape[1])
+    runs = enlarged(layers, padded).flatten(0, 2)[: len(rows)].split(counts)
+    chosen = torch.cat([run @ kernel for run, kernel in zip(runs, kernels, strict=True)])
+    logits = chosen.new_full((*cells.shape, chosen.shape[1]), OUTSIDE)
+    logits[cells] = chosen
+    return spread(logits)
+
+
+def enlarged(layers: nn.Sequential, features: Tensor) -> Tensor:
+    """SAM's output upscaling of features (B, h, w, C), cell by cell: the 16 pixels of each, (B, h, w, 16, C / 8).
+
+    A transposed convolution whose stride is its kernel's side has no part of a cell in another's pixels.
+    """
     enlarge, norm, activate, enlarge_again, activate_again = layers
     assert isinstance(norm, LayerNorm2d)  # over channels, so that on channels last it is the fused `layer_norm`
-    x = enlarge(features.unflatten(1, grid).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # B 2h 2w C/4
+    x = project(enlarge, features).unflatten(3, (4, -1))
     x = activate(F.layer_norm(x, norm.weight.shape, norm.weight, norm.bias, norm.eps))
-    x = activate_again(enlarge_again(x.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)  # B 4h 4w C/8
-    return torch.bmm(x.flatten(1, 2), kernel[:, :, None]).view(x.shape[:3])
+    x = activate_again(project(enlarge_again, x.flatten(2, 3)))  # B h w·4 4·C/8
+    pixels: Tensor = x.unflatten(2, (-1, 4)).unflatten(4, (4, -1)).flatten(3, 4)
+    return pixels
+
+
+def project(enlarge: nn.Module, x: Tensor) -> Tensor:
+    """A 2 × 2 transposed convolution of x (B, h, w, C) as a 1 × 1 convolution: each cell's four pixels (B, h, w, 4C')."""
+    assert isinstance(enlarge, nn.ConvTranspose2d)
+    assert enlarge.bias is not None
+    weight = enlarge.weight.permute(2, 3, 1, 0).flatten(0, 2)
+    return F.conv2d(x.permute(0, 3, 1, 2), weight[:, :, None, None], enlarge.bias.repeat(4)).permute(0, 2, 3, 1)
+
+
+def spread(pixels: Tensor) -> Tensor:
+    """The 16 pixels (B, h, w, 16) of each cell, four times four of `enlarged`, in their places: (B, 4h, 4w)."""
+    placed: Tensor = pixels.unflatten(3, (2, 2, 2, 2)).permute(0, 1, 3, 5, 2, 4, 6)  # B h y y' w x x'
+    return placed.flatten(4, 6).flatten(1, 3)

@@ -70,7 +70,7 @@ def train(
     training |= {"model_config": model_config, "settings": settings, "deviation": deviation, "levels": levels}
     key = key_of(training, file_digest(boxes), source.embeddings.key, code)
     trainer = Trainer(network, made, train_config, Path(f"{model}.checkpoint"), key)
-    decoder = Predictor(network, source.frame, train_config.precision)
+    decoder = Predictor(network, source.frame, precision, train_config.window)
     fit(
         trainer, source, table.query("split == 'train'"), train_config, partial(validation.miou, decoder, trainer.pause)
     )

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from pipeline_lib.data.boxes import by_tile
 from pipeline_lib.inference.next_box import next_boxes
-from pipeline_lib.inference.predictor import forward
+from pipeline_lib.inference.predictor import forward, masks_of
 from pipeline_lib.model.box_model import BoxModel, ModelConfig
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.runtime.atomic import atomic
@@ -49,20 +49,21 @@ def step_loss(model: BoxModel, frame: Frame, batches: Sequence[Batch], train_con
     tiles = [side for side, batch in zip(sides, batches, strict=True) for _ in batch.prompts]
     for number in range(train_config.unrolled_iterations + 1):
         with autocast(train_config.precision):
-            logits, predicted_iou = forward(model, frame, tiles, prompts)
+            logits, predicted_iou = forward(model, frame, tiles, prompts, train_config.window)
         losses.append(LOSSES[train_config.loss](logits, predicted_iou, target, exact * (grid / frame.image_size))[0])
         if number < train_config.unrolled_iterations:
-            prompts = next_prompts(frame, logits.detach(), batches, prompts, train_config.largest_component)
+            prompts = next_prompts(frame, logits.detach(), batches, prompts, train_config)
     return torch.stack(losses).mean()
 
 
 def next_prompts(
-    frame: Frame, logits: Tensor, batches: Sequence[Batch], prompts: NDArray[np.float32], only_largest: bool
+    frame: Frame, logits: Tensor, batches: Sequence[Batch], prompts: NDArray[np.float32], train_config: TrainConfig
 ) -> NDArray[np.float32]:
     """The next boxes (N, 4) of the masks of some batches, or the prompt that gave no mask."""
     shapes = [batch.masks.shape[1:] for batch in batches for _ in batch.masks]
-    tiles = frame.mask(logits).cpu().numpy()
-    return next_boxes([tile[:h, :w] for tile, (h, w) in zip(tiles, shapes, strict=True)], only_largest, prompts)
+    tiles = masks_of(frame, logits, prompts, train_config.window)
+    masks = [tile[:h, :w] for tile, (h, w) in zip(tiles, shapes, strict=True)]
+    return next_boxes(masks, train_config.largest_component, prompts)
 
 
 def learning_rate(step: int, steps: int, train_config: TrainConfig) -> float:

@@ -211,6 +211,7 @@ def test_training_never_looks_at_the_test_split(stages: dict[str, str], tmp_path
         "warmup_steps": 1,
         "grad_clip": 1.0,
         "unrolled_iterations": 0,
+        "window": None,
         "precision": "float32",
         "validation_objects": 2,
     }

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from segment_anything.utils.transforms import ResizeLongestSide
+from torch.nn import functional as F
 
 from pipeline_lib.data.records import Backbone
 from pipeline_lib.errors import DataError, WeightsError
@@ -26,6 +27,7 @@ from pipeline_lib.model.box_model import (
     save_model,
 )
 from pipeline_lib.model.frame import Frame
+from pipeline_lib.model.mask_decoder import OUTSIDE
 
 SAM = ModelConfig(("mask_decoder",), None)
 SAM_P = ModelConfig(("mask_decoder", "corner_embeddings"), None)
@@ -142,6 +144,21 @@ def test_mask_that_lives_in_a_corner_is_that_of_postprocess_masks(micro, tile, g
     frame = Frame(tile, 256)
     expected = micro.postprocess_masks(logits[:, None], frame.input_shape, tile)[:, 0] > micro.mask_threshold
     assert torch.equal(frame.mask(logits), expected)
+
+
+@pytest.mark.parametrize("tile", [(256, 256), (100, 80), (512, 512), (33, 300)])
+def test_masks_within_boxes_are_those_of_the_whole_tile(tile):
+    frame, (height, width) = Frame(tile, 256), tile
+    logits = F.interpolate(torch.randn(40, 1, 16, 16, generator=torch.Generator().manual_seed(0)), (64, 64))[:, 0]
+    corners = np.random.default_rng(0).uniform(-0.3, 1.3, (40, 2, 2)) * (width, height)  # also outside of the tile
+    boxes = np.concatenate([corners.min(1), corners.max(1)], axis=1)
+    x0, y0, x1, y1 = boxes.T[..., None]
+    y, x = np.arange(height) + 0.5, np.arange(width) + 0.5
+    inside = ((y >= y0) & (y < y1))[:, :, None] & ((x >= x0) & (x < x1))[:, None]
+    asked = frame.cells(boxes, 16).repeat_interleave(4, 1).repeat_interleave(4, 2)
+    masks = frame.masks_within(logits.where(asked, torch.tensor(OUTSIDE)), boxes)  # from their cells alone
+    assert 0.05 < masks.mean() < inside.mean()
+    assert np.mean(masks != frame.mask(logits).numpy() & inside) < 1e-6
 
 
 @pytest.mark.parametrize("tile", [(256, 256), (90, 130), (300, 211)])

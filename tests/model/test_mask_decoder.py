@@ -1,6 +1,7 @@
 """Our forward of SAM's mask decoder against segment_anything's own, on the same weights."""
 
 from copy import deepcopy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from pipeline_lib.inference.predictor import Predictor, forward, grown
 from pipeline_lib.model.backbones import build, load_backbone
 from pipeline_lib.model.box_model import ModelConfig, Token, box_model
 from pipeline_lib.model.frame import Frame
+from pipeline_lib.model.mask_decoder import OUTSIDE
 from pipeline_lib.stages.weights import weights
 from pipeline_lib.training.pretraining import FRAME, draw_slice, objects_of
 from pipeline_lib.training.pretraining import encode_crops as embed
@@ -38,8 +40,20 @@ def stock(model, embedding, boxes):
     return logits[:, 0], predicted_iou[:, 0]
 
 
-def lean(model, embedding, boxes):
-    return model([model.image_features([embedding])[0]] * len(boxes), boxes)
+def lean(model, embedding, boxes, cells=None):
+    return model([model.image_features([embedding])[0]] * len(boxes), boxes, cells)
+
+
+def draw_cells(count, side, seed=0):
+    """Some cells of an embedding for each box, for the first none."""
+    cells = torch.rand(count, side, side, generator=torch.Generator().manual_seed(seed)) < 0.3
+    cells[0] = False
+    return cells
+
+
+def pixels_of(cells):
+    """The low-resolution pixels that cells become."""
+    return cells.repeat_interleave(4, 1).repeat_interleave(4, 2)
 
 
 def draw_boxes(count, side, seed=0):
@@ -85,6 +99,14 @@ def test_logits_and_predicted_iou_are_those_of_stock(model, embedding, count):
     assert ((logits > 0) == (expected > 0)).double().mean() >= 0.99999
 
 
+def test_logits_of_some_cells_are_those_of_all(model, embedding):
+    boxes, cells = draw_boxes(3, model.prompt_encoder.input_image_size[0]), draw_cells(3, embedding.shape[-1])
+    logits, predicted_iou = lean(model, embedding, boxes, cells)
+    all_logits, all_ious = lean(model, embedding, boxes)
+    torch.testing.assert_close(predicted_iou, all_ious)
+    torch.testing.assert_close(logits, all_logits.where(pixels_of(cells), torch.tensor(OUTSIDE)), rtol=0, atol=1e-4)
+
+
 def test_a_box_has_the_same_mask_alone_as_among_others(model, embedding):
     image, boxes = model.image_features([embedding])[0], draw_boxes(5, model.prompt_encoder.input_image_size[0])
     together, _ = model([image] * 5, boxes)
@@ -100,7 +122,7 @@ def test_the_predicted_iou_is_not_rounded_to_bfloat16(model, embedding):
 
 
 def test_coordinates_are_not_rounded_to_bfloat16(model, embedding, monkeypatch):
-    monkeypatch.setattr("pipeline_lib.model.box_model.decode", lambda decoder, images, prompts: (images, prompts))
+    monkeypatch.setattr("pipeline_lib.model.box_model.decode", lambda _, images, prompts, cells: (images, prompts))
     boxes = draw_boxes(2, model.prompt_encoder.input_image_size[0])
     with torch.autocast("cpu", torch.bfloat16):
         images, prompts = lean(model, embedding, boxes)
@@ -119,14 +141,15 @@ def test_boxes_of_several_images_have_the_masks_of_their_own(model, embedding):
     assert (together[0] - model([images[1]], boxes[:1])[0][0]).abs().max() > 0.1
 
 
-def gradients(forward, backbone, model_config):
-    """Of all that a model_config trains, after a loss that pulls at masks and at predicted IoU."""
+def gradients(forward, backbone, model_config, cells):
+    """Of all that a model_config trains, after a loss that pulls at masks, in some cells, and at predicted IoU."""
     sam, embedding = backbone
     torch.manual_seed(2)
     model = deepcopy(box_model(sam, model_config))
     trained = model.set_trainable(model_config)
     logits, predicted_iou = forward(model, embedding, draw_boxes(3, sam.prompt_encoder.input_image_size[0]))
-    (logits.sigmoid().mean(dim=(1, 2)).square().sum() + predicted_iou.square().sum()).backward()
+    shares = (logits.sigmoid() * pixels_of(cells)).mean(dim=(1, 2))
+    (shares.square().sum() + predicted_iou.square().sum()).backward()
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return {names[id(parameter)]: parameter.grad for parameter in trained}
 
@@ -136,8 +159,11 @@ def gradients(forward, backbone, model_config):
     [ModelConfig(("mask_decoder", "corner_embeddings"), None), PROPOSED],
     ids=["corners", "token"],
 )
-def test_gradients_are_those_of_stock(backbone, model_config):
-    ours, expected = (gradients(forward, backbone, model_config) for forward in (lean, stock))
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_gradients_are_those_of_stock(backbone, model_config, everywhere):
+    cells = draw_cells(3, backbone[1].shape[-1]) | everywhere
+    forward = lean if everywhere else partial(lean, cells=cells)
+    ours, expected = (gradients(each, backbone, model_config, cells) for each in (forward, stock))
     for name, gradient in expected.items():
         if ours[name] is None:  # which stock fills with zeros: the three masks that nobody asked for
             assert gradient is None or not gradient.any(), name

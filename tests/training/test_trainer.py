@@ -21,10 +21,11 @@ from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.records import Backbone
 from pipeline_lib.errors import StaleEmbeddingsError
 from pipeline_lib.inference.next_box import next_box
-from pipeline_lib.inference.predictor import Predictor
+from pipeline_lib.inference.predictor import Predictor, forward, grown
 from pipeline_lib.model.box_model import ModelConfig, box_model, load_model
 from pipeline_lib.model.embeddings import Embeddings
 from pipeline_lib.model.frame import Frame
+from pipeline_lib.model.mask_decoder import OUTSIDE
 from pipeline_lib.stages.train import train
 from pipeline_lib.training.config import TrainConfig
 from pipeline_lib.training.sampling import LabelledTiles, draw_batch, draw_boxes
@@ -43,6 +44,7 @@ SETTINGS = {
     "warmup_steps": 1,
     "grad_clip": 1.0,
     "unrolled_iterations": 0,
+    "window": None,
     "precision": "float32",
     "validation_objects": 4,
 }
@@ -173,6 +175,24 @@ def test_an_unrolled_iteration_is_prompted_as_in_inference(run, source, table, o
     second = step_loss(run.model, source.frame, [replace(batch, prompts=np.stack(boxes))], once)
     torch.testing.assert_close(step_loss(run.model, source.frame, [batch], twice), (first + second) / 2)
     assert first != second
+
+
+@pytest.mark.parametrize("unrolled", [0, 1])
+def test_the_loss_in_a_window_is_that_of_masks_which_end_there(run, source, table, monkeypatch, unrolled):
+    settings = {**SETTINGS, "unrolled_iterations": unrolled, "window": 1.5}
+    train_config = TrainConfig.of(settings, MIX, LAW, seed=0)
+    batch = draw_batch(source, *next(by_tile(table)), train_config, epoch=1)
+    windowed = step_loss(run.model, source.frame, [batch], train_config)
+
+    def cut(model, frame, tiles, boxes, window):
+        logits, predicted_iou = forward(model, frame, tiles, boxes)
+        cells = frame.cells(grown(boxes, window), tiles[0].grid[0])
+        return logits.where(cells.repeat_interleave(4, 1).repeat_interleave(4, 2), OUTSIDE), predicted_iou
+
+    monkeypatch.setattr("pipeline_lib.training.trainer.forward", cut)
+    torch.testing.assert_close(step_loss(run.model, source.frame, [batch], train_config), windowed)
+    monkeypatch.undo()
+    assert step_loss(run.model, source.frame, [batch], replace(train_config, window=None)) != windowed
 
 
 @pytest.mark.parametrize("unrolled", [0, 1])
