@@ -9,9 +9,9 @@ in each attention and rearranges them into heads; most of its time goes into mov
 - a box's own features are never projected nor split into heads. To compare q with W x is to compare Wᵀ q with x, and
   there are some seven tokens to 4,096 cells, so W goes to the tokens' side (`scores_of_own`, `attend`, `update`);
 - a bias that is added to a weighted mean is added to what is averaged, since attention weights sum to one (`update`);
-- features are (cells, channels) throughout, which layer norms want, and 1 × 1 convolutions as an image with its channels
-  last. The output upscaling is such ones: no cell has a part in another's pixels, so it can be done for some cells alone
-  (`upscale`, `upscale_cells`);
+- features are (cells, channels) throughout, which layer norms want, and 1 × 1 convolutions as an image with its
+  channels last. The output upscaling is such ones: no cell has a part in another's pixels, so it can be done for some
+  cells alone (`upscale`, `upscale_cells`);
 - one mask of four is asked for, so one is made, and two tokens of seven go through the last attention.
 
 What a call of 16 boxes gains (AMD EPYC, AVX-512, `python -m benchmarks.spots tokens upscale upscale_trained`): × 1.9 to
@@ -194,7 +194,8 @@ class Products(torch.autograd.Function):
     """Scores (B, K, N), plus the products of x (B, K, C) with features (B, N, C), which are autograd's `baddbmm`.
 
     The features' gradient is written as they lie in memory; autograd's lies across, and adding up such ones takes long:
-    without them a forward and backward pass is × 1.1 as fast in float32, × 1.3 in bfloat16 (`benchmarks.spots products`).
+    without that a forward and backward pass is × 1.1 as fast in float32, × 1.3 in bfloat16 (`benchmarks.spots
+    products`).
     """
 
     @staticmethod
