@@ -282,7 +282,7 @@ def enlarged(layers: nn.Sequential, features: Tensor) -> Tensor:
 
 
 def project(enlarge: nn.Module, x: Tensor) -> Tensor:
-    """A 2 × 2 transposed convolution of x (B, h, w, C) as a 1 × 1 convolution: each cell's four pixels (B, h, w, 4C')."""
+    """A 2 × 2 transposed convolution of x (B, h, w, C) as a 1 × 1 convolution: (B, h, w, 4 · C of four pixels)."""
     assert isinstance(enlarge, nn.ConvTranspose2d)
     assert enlarge.bias is not None
     weight = enlarge.weight.permute(2, 3, 1, 0).flatten(0, 2)
