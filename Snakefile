@@ -1,6 +1,6 @@
 from snakemake.utils import min_version, validate
 
-from pipeline_lib.config import check_config, refuse_old_keys, with_likes
+from pipeline_lib.config import check_config, check_files, check_numbers, ordered, refuse_old_keys, with_likes
 
 min_version("9.27")
 
@@ -8,10 +8,13 @@ min_version("9.27")
 configfile: "config.yaml"
 
 
+check_files(workflow.configfiles)
 refuse_old_keys(config)
 config["models"] = with_likes(config["models"])
 validate(config, "workflow/schemas/config.schema.yaml")
+check_numbers(config, workflow.source_path("workflow/schemas/config.schema.yaml"))
 check_config(config)
+config["datasets"] = ordered(config["datasets"])
 
 
 pathvars:
@@ -34,15 +37,7 @@ rule all:
     input:
         # Snakemake looks for a deleted file only among its targets: test_whatever_is_lost_is_made_again.
         rules.tables.output,
+        rules.tables.input,
         rules.report.output,
         rules.analysis.output,
-        rules.audit.output,
-        rules.weights.output,
-        every_dataset(rules.raw.output.manifest),
-        every_dataset(rules.convert.output.store),
-        every_dataset(rules.boxes.output.boxes),
-        every_dataset(rules.embed.output),
-        every_training(rules.train.output),
-        every_cell(rules.refine.output),
-        every_cell(rules.score.output.scores),
     localrule: True

@@ -1,14 +1,19 @@
 """What a schema cannot say about a config: that its parts fit each other, and which files it names."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator, validators
 
 from pipeline_lib.data.paths import files_of
 from pipeline_lib.errors import DataError
 
 SPLITS = ("train", "validation", "test")
+MOST_ENTRIES = 100_000  # of a config file
 RENAMED = {  # keys of version 0.1
     "tables": "experiment.datasets",
     "rows": "experiment.models",
@@ -33,6 +38,88 @@ REPLACED = {  # values of version 0.1, and what to write in their place
     ("token", None): "no `token`",
     ("miou", "image"): "`miou: tile`",
 }
+
+
+def check_files(paths: Iterable[str | Path]) -> None:
+    """Look at config files as they are written, before what they say is merged.
+
+    Raises:
+        DataError: a file has a key twice, of which YAML keeps the last, or repeats itself by aliases beyond all bounds.
+    """
+    for path in paths:
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+            root = yaml.compose(text, Loader=yaml.SafeLoader)
+            yaml.safe_load(text)
+        except (yaml.YAMLError, ValueError) as error:  # or no text, or no such date
+            raise DataError(f"{path}: expected YAML: {error}") from error
+        if root is not None and _expanded(root, path, {}) > MOST_ENTRIES:
+            raise DataError(f"{path}: its aliases stand for more than {MOST_ENTRIES:,} entries")
+
+
+def _expanded(node: yaml.Node, path: str | Path, known: dict[int, int]) -> int:
+    """How many entries a node has with those that its aliases stand for."""
+    if id(node) not in known:
+        known[id(node)] = MOST_ENTRIES + 1  # of a node within itself
+        children: list[yaml.Node] = []
+        if isinstance(node, yaml.SequenceNode):
+            children = node.value
+        elif isinstance(node, yaml.MappingNode):
+            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            for key in keys:
+                if keys.count(key) > 1:
+                    line = node.start_mark.line + 1
+                    raise DataError(f"{path}: the key {key!r} is there twice in the section that begins at line {line}")
+            children = [value for _, value in node.value]
+        known[id(node)] = 1 + sum(_expanded(child, path, known) for child in children)
+    return known[id(node)]
+
+
+def check_numbers(config: dict[str, Any], schema: str | Path) -> None:
+    """Hold a config's numbers to the schema more strictly than JSON does.
+
+    Raises:
+        DataError: naming the keys that are NaN or infinite, or 1.0 where a whole number is expected.
+    """
+    numbers = {
+        "integer": lambda _, value: isinstance(value, int) and not isinstance(value, bool),
+        "number": lambda _, value: (
+            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        ),
+    }
+    strict = validators.extend(
+        Draft202012Validator, type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many(numbers)
+    )
+    rules = yaml.safe_load(Path(schema).read_text(encoding="utf-8"))
+    problems = [f"{'.'.join(map(str, path))} is {value!r}" for path, value in _odd_numbers(config)]
+    problems += [
+        f"{'.'.join(map(str, error.absolute_path))}: {error.message}" for error in strict(rules).iter_errors(config)
+    ]
+    if problems:
+        raise DataError("config: " + "; ".join(problems))
+
+
+def _odd_numbers(part: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], float]]:
+    """NaN and infinity, which no schema of alternatives names."""
+    if isinstance(part, float) and not math.isfinite(part):
+        yield path, part
+    elif isinstance(part, dict | list):
+        for key, value in part.items() if isinstance(part, dict) else enumerate(part):
+            yield from _odd_numbers(value, (*path, key))
+
+
+def ordered(datasets: dict[str, Any]) -> dict[str, Any]:
+    """Data sets with the ranges of their splits in one order, so that another order of the same redoes nothing."""
+    return {
+        name: dataset
+        | {
+            "volumes": [
+                volume | {"split": {split: volume["split"][split] for split in SPLITS if split in volume["split"]}}
+                for volume in dataset["volumes"]
+            ]
+        }
+        for name, dataset in datasets.items()
+    }
 
 
 def users_files(dataset: dict[str, Any]) -> list[str]:

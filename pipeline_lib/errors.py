@@ -3,9 +3,14 @@
 DataError
 ├── AuditError             results that are not those of their row, or a test on what was trained on
 ├── WeightsError           a checkpoint that does not fit its backbone
+├── TrainingError          a training that has diverged
 ├── DownloadError          a file that could not be fetched
 └── StaleEmbeddingsError   cached embeddings of other images, weights or settings
 """
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 class DataError(ValueError):
@@ -20,9 +25,24 @@ class WeightsError(DataError):
     """A checkpoint whose tensors are not those of the backbone."""
 
 
+class TrainingError(DataError):
+    """A loss or gradient that is no number any more."""
+
+
 class DownloadError(DataError):
     """A file that could not be fetched, or is not the one that was asked for."""
 
 
 class StaleEmbeddingsError(DataError):
     """Embeddings that were computed from other images, weights or settings than those at hand."""
+
+
+@contextmanager
+def intact(path: str | Path) -> Iterator[None]:
+    """Turn what is raised on a damaged result of another stage into a DataError that names the file."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:  # each format's library has its own
+        raise DataError(f"{path}: missing or damaged; delete it, and it is made again ({error!r})") from error

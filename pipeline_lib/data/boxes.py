@@ -14,6 +14,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import find_objects
 
+from pipeline_lib.data.tables import read_table
+
 XYXY = ["x0", "y0", "x1", "y1"]  # columns of a box, wherever boxes are stored
 COLUMNS = ("tile", "object", "split", *XYXY, "area")
 OUTWARD = np.array([-1, -1, 1, 1])  # the direction in which each edge of XYXY leaves the box
@@ -23,7 +25,7 @@ NEGATIVE = {"both": 0.5, "grow": 0.0, "shrink": 1.0}  # the share of draws that 
 
 def read_boxes(path: str | Path) -> pd.DataFrame:
     """The table that `boxes` wrote: integers, but for the column `split`."""
-    return pd.read_csv(path)
+    return read_table(path)
 
 
 def read_objects(path: str | Path, split: str, objects: int | None = None) -> pd.DataFrame:

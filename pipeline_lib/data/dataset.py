@@ -16,9 +16,33 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from tqdm import tqdm
+from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from pipeline_lib.data.ome_zarr import AXES, VERSION, multiscale
+from pipeline_lib.errors import DataError, intact
 from pipeline_lib.runtime.hashing import array_digest
+
+CODECS = (ZstdCodec(level=0), Crc32cCodec())  # with a checksum, by which a damaged chunk is an error
+EACH_CHUNK: Any = {"write_empty_chunks": True}  # a chunk that is missing is an error, see `read_whole`
+
+
+def chunk_path(array: zarr.Array[Any], chunk: tuple[int, ...]) -> Path:
+    """The file of a chunk, by number, of an array in a folder."""
+    store: Any = array.store_path.store
+    return Path(store.root) / array.path / array.metadata.encode_chunk_key(chunk)
+
+
+def read_whole(array: zarr.Array[Any], chunk: tuple[int, ...], where: Any) -> NDArray[Any]:
+    """A part of an array of ours, which lies within the chunk of that number.
+
+    Raises:
+        DataError: the chunk is missing, which Zarr would read as zeros, or damaged.
+    """
+    path = chunk_path(array, chunk)
+    with intact(path):
+        if not path.exists():
+            raise DataError(f"{path}: this chunk is missing; delete the Zarr folder, and it is made again")
+        return np.asarray(array[where])
 
 
 @dataclass(frozen=True)
@@ -54,10 +78,8 @@ def create(
     label_image = multiscale("objects", pixel_size) | {"image-label": {"source": {"image": "../../"}}}
     objects = labels.create_group("objects", attributes={"ome": label_image})
     chunks = (1, *tile_shape)
-    return (
-        scene.create_array("0", shape=shape, chunks=chunks, dtype=np.uint8, dimension_names=AXES),
-        objects.create_array("0", shape=shape, chunks=chunks, dtype=np.uint32, dimension_names=AXES),
-    )
+    both: Any = {"shape": shape, "chunks": chunks, "dimension_names": AXES, "compressors": CODECS, "config": EACH_CHUNK}
+    return scene.create_array("0", dtype=np.uint8, **both), objects.create_array("0", dtype=np.uint32, **both)
 
 
 def record_digests(path: str | Path) -> None:
@@ -84,17 +106,22 @@ class Store:
 
     @classmethod
     def open(cls, path: str | Path) -> "Store":
-        """Open a store for reading; no pixel is read yet."""
-        scene = zarr.open_group(path, mode="r")
-        own: Any = scene.attrs["loosebox"]
-        return cls(
-            name=Path(path).stem,
-            tile_shape=(own["tile"][0], own["tile"][1]),
-            slices=tuple(Slice(**origin) for origin in own["slices"]),
-            digests=tuple(own["digests"]),
-            _images=zarr.open_array(path, path="0", mode="r"),
-            _objects=zarr.open_array(path, path="labels/objects/0", mode="r"),
-        )
+        """Open a store for reading; no pixel is read yet.
+
+        Raises:
+            DataError: it is damaged.
+        """
+        with intact(path):
+            scene = zarr.open_group(path, mode="r")
+            own: Any = scene.attrs["loosebox"]
+            return cls(
+                name=Path(path).stem,
+                tile_shape=(own["tile"][0], own["tile"][1]),
+                slices=tuple(Slice(**origin) for origin in own["slices"]),
+                digests=tuple(own["digests"]),
+                _images=zarr.open_array(path, path="0", mode="r"),
+                _objects=zarr.open_array(path, path="labels/objects/0", mode="r"),
+            )
 
     def __len__(self) -> int:
         """The number of tiles."""
@@ -103,11 +130,11 @@ class Store:
 
     def pixels(self, i: int) -> NDArray[np.uint8]:
         """The pixels of a tile, YX."""
-        return np.asarray(self._images[self._window(i)])
+        return read_whole(self._images, self._chunk(i), self._window(i))
 
     def objects(self, i: int) -> NDArray[np.uint32]:
         """The object ids of a tile, YX; 0 is background."""
-        return np.asarray(self._objects[self._window(i)])
+        return read_whole(self._objects, self._chunk(i), self._window(i))
 
     def split(self, i: int) -> str:
         """The split that a tile belongs to: that of its slice."""
@@ -120,8 +147,13 @@ class Store:
 
     def origin(self, i: int) -> tuple[int, int, int]:
         """Slice and upper left pixel (z, y, x) of a tile."""
+        z, row, column = self._chunk(i)
+        return z, row * self.tile_shape[0], column * self.tile_shape[1]
+
+    def _chunk(self, i: int) -> tuple[int, int, int]:
+        """Slice, row and column of a tile."""
         z, row, column = np.unravel_index(i, (len(self.slices), *self._grid))
-        return int(z), int(row) * self.tile_shape[0], int(column) * self.tile_shape[1]
+        return int(z), int(row), int(column)
 
     @property
     def _grid(self) -> tuple[int, int]:

@@ -5,17 +5,20 @@ import os
 import time
 from functools import partial
 from pathlib import Path
+from shutil import disk_usage
 from zipfile import ZipFile, is_zipfile
 
 import pooch
 import requests
 from tqdm import tqdm
 
-from pipeline_lib.errors import DataError, DownloadError
+from pipeline_lib.errors import DataError, DownloadError, intact
 from pipeline_lib.runtime.atomic import atomic
 
 BACK_OFF = (1.0, 2.0, 4.0, 8.0)  # seconds to wait before each further attempt
 TIMEOUT = 30  # seconds without a byte
+PATIENCE, SLOWEST = 60, 1000  # after so many seconds, at least so many bytes per second must have come on average
+ROOM = 200 << 20  # bytes that a download leaves free: a server need not say how many it sends
 BLOCK = 1 << 16  # bytes; at most so many are lost when a connection drops
 PASSING = {429, 500, 502, 503, 504}  # what a server answers when it may know better in a moment
 
@@ -29,20 +32,24 @@ def fetch(url: str, path: Path, checksum: str) -> None:
 
     Args:
         url: Where the file comes from, http or https; redirects are followed.
-        path: Where it goes. A file that was put there by hand is taken if its checksum is right.
+        path: Where it goes. A file that was put there by hand is taken if its checksum is right, and never overwritten.
         checksum: `sha256:…`, `xxh128:…` or another algorithm that pooch knows.
 
     Raises:
         DownloadError: The file cannot be fetched, or what came has another checksum.
     """
+    if path.exists() and not _has(path, checksum):
+        raise DownloadError(
+            f"{path.resolve()}: the file that is there has another checksum than {checksum}; remove it or put "
+            f"that of {url} there"
+        )
     downloader = partial(_download, part=path.with_name(f"{path.name}.part"))
     try:
         pooch.retrieve(url, checksum, fname=path.name, path=path.parent, downloader=downloader)
     except requests.RequestException as error:
-        present = " The file of that name that is there has another one." if path.exists() else ""
         raise DownloadError(
             f"{url} cannot be fetched ({error}). Without network, save it by hand as {path.name} in the folder "
-            f"{path.parent.resolve()}; its checksum is {checksum}.{present}"
+            f"{path.parent.resolve()}; its checksum is {checksum}."
         ) from error
     except ValueError as error:
         raise DownloadError(f"{url} gave another file than expected, which was deleted: {error}") from error
@@ -52,12 +59,20 @@ def unpack(archive: Path) -> None:
     """Unpack `name.zip` into the folder `name` beside it.
 
     Raises:
-        DataError: The file is not a zip archive.
+        DataError: The file is not a zip archive, is damaged or encrypted, or holds more than the disk has room for.
     """
     if archive.suffix != ".zip" or not is_zipfile(archive):
         raise DataError(f"{archive}: a .zip archive is expected where `unpack` is true")
-    with atomic(archive.with_suffix("")) as folder, ZipFile(archive) as content:
+    with atomic(archive.with_suffix("")) as folder, intact(archive), ZipFile(archive) as content:
+        needed, free = sum(entry.file_size for entry in content.infolist()), disk_usage(archive.parent).free
+        if needed > free:
+            raise DataError(f"{archive}: {needed >> 20} MB unpacked are announced, but only {free >> 20} MB are free")
         content.extractall(folder)
+
+
+def _has(path: Path, checksum: str) -> bool:
+    algorithm, expected = checksum.split(":")
+    return str(pooch.file_hash(str(path), algorithm)) == expected
 
 
 def _download(url: str, output: str, _: object, *, part: Path) -> None:
@@ -97,8 +112,15 @@ def _continue(url: str, part: Path) -> None:
 def _write(response: requests.Response, part: Path, start: int) -> None:
     length = response.headers.get("Content-Length")
     total = start + int(length) if length else None
+    began, have = time.monotonic(), 0
     bar = tqdm(desc=part.stem, total=total, initial=start, unit="B", unit_scale=True, mininterval=10)
     with part.open("ab" if start else "wb") as file, bar:
         for block in response.iter_content(BLOCK):
             file.write(block)
             bar.update(len(block))
+            have += len(block)
+            waited = time.monotonic() - began
+            if waited > PATIENCE and have < SLOWEST * waited:
+                raise requests.ConnectionError(f"only {have:,} bytes came in {waited:.0f} s")
+            if disk_usage(part.parent).free < ROOM:
+                raise requests.RequestException(f"the disk of {part} is nearly full; {have:,} bytes have come")

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from pipeline_lib.data.boxes import XYXY
 from pipeline_lib.data.images import ImageFile
+from pipeline_lib.data.tables import read_json, read_table
 from pipeline_lib.runtime.atomic import atomic
 
 
@@ -48,7 +49,7 @@ class Prompts:
     @classmethod
     def read(cls, folder: str | Path) -> "Prompts":
         """What `write` wrote."""
-        listed = json.loads((Path(folder) / "images.json").read_text())
+        listed = read_json(Path(folder) / "images.json")
         images = [
             ImageFile(
                 name=each["name"],
@@ -59,7 +60,7 @@ class Prompts:
             )
             for each in listed
         ]
-        boxes, windows = (pd.read_parquet(Path(folder) / f"{name}.parquet") for name in ("boxes", "windows"))
+        boxes, windows = (read_table(Path(folder) / f"{name}.parquet") for name in ("boxes", "windows"))
         return cls(tuple(images), boxes, tuple(PlacedWindow(*row) for row in windows.itertuples(index=False)))
 
     def write(self, folder: str | Path) -> None:

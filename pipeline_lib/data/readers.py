@@ -1,6 +1,8 @@
 """Stacks of slices in the formats microscopists use, opened without reading them."""
 
+import logging
 import re
+import threading
 import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,7 +16,7 @@ import imageio.v3 as iio
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from tifffile import TiffFile, TiffPageSeries
+from tifffile import PHOTOMETRIC, TiffFile, TiffPageSeries
 
 from pipeline_lib.data.paths import HDF5
 from pipeline_lib.errors import DataError
@@ -43,6 +45,8 @@ def open_stack(path: str) -> da.Array:
     """
     with _reading(path):
         stack = _open(path)
+    if stack.dtype.kind not in "biuf":
+        raise DataError(f"{path}: real numbers are expected, found {stack.dtype}")
     while stack.ndim > 3 and stack.shape[0] == 1:
         stack = stack[0]
     if stack.ndim != 3 or stack.shape[-1] in (3, 4):  # a stack 3 or 4 pixels wide is an RGB(A) image
@@ -55,15 +59,52 @@ def open_stack(path: str) -> da.Array:
     return stack
 
 
+def check_whole(path: str) -> None:
+    """Look for chunks that a Zarr array does not have: they would read as its fill value, black or no object.
+
+    Raises:
+        DataError: with the number of chunks that are missing. Other formats raise where a part is read.
+    """
+    place = Path(path)
+    if not (place.is_dir() and is_zarr(place)):
+        return
+    with _reading(path):
+        array = _zarr_array(place)
+        missing = array.nchunks - array.nchunks_initialized
+    if missing:
+        raise DataError(
+            f"{path}: {missing} of {array.nchunks} chunks are missing and would read as {array.fill_value}. Writers "
+            "leave out chunks of nothing but that value; if this one did, set `missing_chunks: fill`"
+        )
+
+
+class _Warnings(logging.Handler):
+    """What tifffile warns of in this thread: a missing companion of an OME-TIFF reads as zeros."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.thread, self.messages = threading.get_ident(), list[str]()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread == self.thread:
+            self.messages.append(record.getMessage())
+
+
 @contextmanager
 def _reading(path: str | Path) -> Iterator[None]:
-    """Turn what the libraries raise on damaged files into a DataError that names the file."""
+    """Turn what the libraries raise on damaged files, or warn of, into a DataError that names the file."""
+    said, logger = _Warnings(), logging.getLogger("tifffile")
+    logger.addHandler(said)
     try:
         yield
+        if said.messages:
+            raise DataError(f"{path}: {'; '.join(said.messages)}")
     except DataError:
         raise
     except Exception as error:  # each library and codec has its own, down to Pillow's SyntaxError
         raise DataError(f"{path}: cannot be read; is it truncated or damaged? ({error})") from error
+    finally:
+        logger.removeHandler(said)
 
 
 def _open(path: str) -> da.Array:
@@ -85,9 +126,12 @@ def is_zarr(folder: Path) -> bool:
 
 
 def _existing(path: str) -> Path:
-    if not Path(path).exists():
+    place = Path(path)
+    if not place.exists():
         raise DataError(f"{path}: there is no such file or folder")
-    return Path(path)
+    if not (place.is_file() or place.is_dir()):  # a pipe would be waited for, a device may have no end
+        raise DataError(f"{path}: a file or folder is expected, this is neither")
+    return place
 
 
 @dataclass(frozen=True)
@@ -139,12 +183,22 @@ def _open_tiff(path: Path) -> da.Array:
             raise DataError(f"{path}: truncated: {len(tiff.pages)} pages can be read, and more are announced")
         series = _only_series(tiff)
         if {"S", "C"} & set(series.axes):
-            raise DataError(f"{path}: grey slices are expected, not colour or channels; its axes are {series.axes}")
+            raise DataError(
+                f"{path}: grey slices are expected, not colour or channels; its axes are {series.axes}. Three or four "
+                "slices are taken for colour where tifffile wrote them without photometric='minisblack'"
+            )
+        _check_black(path, series.keyframe.photometric)
         store = series.aszarr(level=0)
         # The file closes with the last array that reads from it. Closed here, the store would open it again and leave
         # it open: tests/data/test_raw.py
         weakref.finalize(store, stack.pop_all().close)
     return _lazy(str(path), zarr.open_array(store, mode="r"))
+
+
+def _check_black(path: Path, photometric: object) -> None:
+    """Zero is black, as everywhere else; libraries differ on whether they turn an image that says otherwise."""
+    if photometric == PHOTOMETRIC.MINISWHITE:
+        raise DataError(f"{path}: zero is white in it (WhiteIsZero); save it with zero as black (BlackIsZero)")
 
 
 def _chain_ends(tiff: TiffFile) -> bool:
@@ -223,7 +277,14 @@ def _header(file: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
                     raise DataError(
                         f"{file}: a slice of one page is expected in a folder, found {len(tiff.pages)} pages"
                     )
-        properties = iio.improps(file)
+                _check_black(file, tiff.pages.first.photometric)
+        with file.open("rb") as opened, iio.imopen(opened, "r", extension=file.suffix) as image:
+            if image.metadata().get("mode") == "P":
+                raise DataError(
+                    f"{file}: its numbers stand for colours of a palette; save them as plain grey values: "
+                    "`Image.fromarray(numpy.array(Image.open(FILE)))` keeps the numbers"
+                )
+            properties = image.properties()
         shape = tuple(properties.shape)
         return shape[:2] if _in_colour(shape) else shape, np.dtype(properties.dtype)
 
@@ -234,8 +295,8 @@ def _in_colour(shape: tuple[int, ...]) -> bool:
 
 def _read_slice(file: Path) -> NDArray[Any]:
     """An image YX; of one in colour its red, if that is its green and blue as well; of one with alpha its grey."""
-    with _reading(file):
-        pixels = iio.imread(file)
+    with _reading(file), file.open("rb") as opened:
+        pixels = iio.imread(opened, extension=file.suffix)
     if not _in_colour(pixels.shape):
         return pixels
     red, *others = np.moveaxis(pixels[..., : 1 if pixels.shape[-1] == 2 else 3], -1, 0)
@@ -246,20 +307,27 @@ def _read_slice(file: Path) -> NDArray[Any]:
 
 def _open_hdf5(path: Path, dataset: str | None) -> da.Array:
     file = h5py.File(path, "r")  # closed by h5py with the last array that reads from it
-    found: list[str] = []
-    file.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
-    if not dataset or dataset.strip("/") not in found:
+    array = file.get(dataset) if dataset else None
+    if not isinstance(array, h5py.Dataset):
+        found: list[str] = []
+        file.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
         raise DataError(f"{path}:{dataset or ''}: name one of its data sets after a colon: {_listing(found)}")
-    return _lazy(f"{path}:{dataset}", file[dataset])
+    if array.is_virtual or array.external:  # what is missing of them reads as zeros
+        raise DataError(f"{path}:{dataset}: its pixels lie in other files; copy it into one, as `h5repack` does")
+    return _lazy(f"{path}:{dataset}", array)
 
 
 def _open_zarr(path: Path) -> da.Array:
+    return _lazy(str(path), _zarr_array(path))
+
+
+def _zarr_array(path: Path) -> Any:
     node = zarr.open(path, mode="r")
     if isinstance(node, zarr.Group):
         if "0" not in node:
             raise DataError(f"{path}: expected a Zarr array or an OME-Zarr image, found a group of {_listing(node)}")
         node = node["0"]
-    return _lazy(str(path), node)
+    return node
 
 
 def _listing(things: Iterable[object]) -> str:

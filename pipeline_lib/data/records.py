@@ -11,7 +11,8 @@ import pyarrow as pa
 from pyarrow import parquet
 from safetensors import safe_open
 
-from pipeline_lib.errors import WeightsError
+from pipeline_lib.data.tables import read_json
+from pipeline_lib.errors import WeightsError, intact
 from pipeline_lib.runtime.atomic import atomic
 from pipeline_lib.runtime.hashing import file_digest
 from pipeline_lib.runtime.journal import Journal
@@ -30,8 +31,9 @@ class Backbone:
 
     @classmethod
     def read(cls, path: str | Path) -> "Backbone":
-        """The record in the manifest at `path`."""
-        return cls(**json.loads(Path(path).read_text()))
+        """The record in the manifest at `path`; DataError if it is damaged."""
+        with intact(path):
+            return cls(**read_json(path))
 
     @classmethod
     def of(cls, name: str, checkpoint: Path, image_size: int, normalisation: str) -> "Backbone":
@@ -58,7 +60,7 @@ def read_record(path: str | Path) -> Any:
         WeightsError: the file is not such a model.
     """
     # "np", as "pt" would import torch, for which the stage audit has no other use
-    with safe_open(path, "np") as file:
+    with intact(path), safe_open(path, "np") as file:
         metadata = file.metadata() or {}
     if "loosebox" not in metadata:
         raise WeightsError(f"{path}: expected a model of the stage train, which records its backbone and config")
@@ -86,8 +88,9 @@ SCHEMA = pa.schema(
 
 def record_of(iterations: str) -> dict[str, Any]:
     """What `write_iterations` wrote about a table of iterations; nothing where the table is not its own."""
-    metadata = parquet.read_schema(iterations).metadata or {}
-    record: dict[str, Any] = json.loads(metadata.get(RECORD, b"{}"))
+    with intact(iterations):
+        metadata = parquet.read_schema(iterations).metadata or {}
+        record: dict[str, Any] = json.loads(metadata.get(RECORD, b"{}"))
     return record
 
 

@@ -6,17 +6,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline_lib.data.paths import files_of
-from pipeline_lib.data.readers import is_zarr, open_stack, slice_files
-from pipeline_lib.errors import DataError
-from pipeline_lib.runtime.hashing import files_digest
+from pipeline_lib.data.readers import check_whole, is_zarr, open_stack, slice_files
+from pipeline_lib.data.tables import read_json
+from pipeline_lib.errors import DataError, intact
+from pipeline_lib.runtime.hashing import file_digest, key_of
+
+LIKE_AN_IMAGE = 0.5  # of neighbouring pixels that differ: .003 to .04 in the labels of docs/results.md, .98 in an image
 
 
 def check_volume(folder: Path, volume: dict[str, Any], grey_range: list[float] | None) -> dict[str, Any]:
     """Open a volume's stacks and compare them; returns its entry in the manifest."""
     images_path, labels_path = str(folder / volume["images"]), str(folder / volume["labels"])
     images, labels = open_stack(images_path), open_stack(labels_path)
+    if volume.get("missing_chunks", "refuse") == "refuse":
+        for path in images_path, labels_path:
+            check_whole(path)
     if images.dtype != np.uint8 and grey_range is None:
         raise DataError(f"{images_path}: {images.dtype} images need a `grey_range: [black, white]`; only uint8 do not")
     if labels.dtype.kind not in "biu":
@@ -28,8 +35,8 @@ def check_volume(folder: Path, volume: dict[str, Any], grey_range: list[float] |
         )
     if volume.get("pairing", "number") == "number":
         check_pairs(images_path, labels_path)
-    for stack in images, labels:
-        stack[-1].compute()  # headers often lie at the front: the last slice is what a truncated file lacks
+    images[-1].compute()  # headers often lie at the front: the last slice is what a truncated file lacks
+    check_labels(labels_path, labels[-1].compute())
     return {
         "images": images_path,
         "labels": labels_path,
@@ -38,6 +45,35 @@ def check_volume(folder: Path, volume: dict[str, Any], grey_range: list[float] |
         "every": volume.get("every", 1),
         "files": {part: _files(path) for part, path in (("images", images_path), ("labels", labels_path))},
     }
+
+
+def read_volumes(manifest: str | Path) -> list[dict[str, Any]]:
+    """The volumes of the manifest that the stage raw wrote, with paths from here.
+
+    Raises:
+        DataError: a file that is behind one of them has changed since.
+    """
+    with intact(manifest):
+        volumes: list[dict[str, Any]] = read_json(manifest)["volumes"]
+    written = Path(manifest).stat().st_mtime_ns
+    for volume in volumes:
+        for part in ("images", "labels"):
+            volume[part] = str(Path(manifest).parent / volume[part])
+            files = files_of(volume[part])
+            newer = any(not file.exists() or file.stat().st_mtime_ns > written for file in files)
+            if newer and _files(volume[part])["digest"] != volume["files"][part]["digest"]:
+                raise DataError(f"{volume[part]}: changed since {manifest} was written for it; run raw again")
+    return volumes
+
+
+def check_labels(path: str, labels: NDArray[np.integer[Any]]) -> None:
+    """Refuse a slice (YX) whose neighbours differ as those of an image do; objects are areas of one number."""
+    differing = np.mean(labels[:, 1:] != labels[:, :-1]) if labels.shape[1] > 1 else 0.0
+    if differing > LIKE_AN_IMAGE:
+        raise DataError(
+            f"{path}: numbers of objects are expected, but in its last slice {differing:.0%} of neighbouring pixels "
+            "differ, as grey values do; is it the image?"
+        )
 
 
 def check_pairs(images: str, labels: str) -> None:
@@ -59,9 +95,19 @@ def check_pairs(images: str, labels: str) -> None:
 
 
 def _files(path: str) -> dict[str, Any]:
-    """How many files are behind a stack, and a digest of their bytes, by which a changed file is noticed."""
-    files = files_of(path)
-    return {"count": len(files), "digest": files_digest(files)}
+    """How many files are behind a stack, and digests of their bytes, by which a changed file is noticed.
+
+    `digests` are those of a folder's slices in their order, by which a slice is known under another path.
+    """
+    files, folder = files_of(path), Path(path)
+    digests = {file: file_digest(file) for file in files}
+    slices = slice_files(folder) if folder.is_dir() and not is_zarr(folder) else []
+    known = list(digests.values())
+    return {
+        "count": len(files),
+        "digest": known[0] if len(known) == 1 else key_of(known),
+        "digests": [digests[file] for file in slices],
+    }
 
 
 def _size(shape: tuple[int, ...]) -> str:
@@ -93,3 +139,19 @@ def check_split(volumes: list[dict[str, Any]]) -> None:
         shared = range(max(part.start, other_part.start), min(part.stop, other_part.stop))
         if volume["images"] == other["images"] and shared:
             raise DataError(f"{volume['images']}: slice {shared.start} is both in {name} and in {other_name}")
+    _check_copies(parts)
+
+
+def _check_copies(parts: list[tuple[dict[str, Any], str, range]]) -> None:
+    """No slice is in two splits under two paths, as a copy or a link."""
+    seen: dict[tuple[str, int], tuple[str, str]] = {}
+    for volume, name, part in parts:
+        files = volume["files"]["images"]
+        for index in part[:: volume["every"]]:
+            same = (files["digests"][index], 0) if files["digests"] else (files["digest"], index)
+            place, split = seen.setdefault(same, (f"slice {index} of {volume['images']}", name))
+            if split != name:
+                raise DataError(
+                    f"{volume['images']}: slice {index}, which is in {name}, has the bytes of {place}, "
+                    f"which is in {split}"
+                )

@@ -11,6 +11,7 @@ from pipeline_lib.data.boxes import XYXY, Deviation, by_tile, deviated, object_b
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.paths import Cell, Training
 from pipeline_lib.data.records import read_record, record_of
+from pipeline_lib.data.tables import read_table
 from pipeline_lib.errors import AuditError
 from pipeline_lib.evaluation.scores import KEYS, score_tile
 from pipeline_lib.evaluation.statistics import DECIMALS
@@ -108,19 +109,21 @@ def own_prompts(
     for cell, path in cells:
         deviation = Deviation(**rows[cell.model].deviation)
         expected = deviated(tested, cell.level, cell.dataset, cell.seed, deviation, shapes)
-        first = pd.read_parquet(path, columns=["tile", "object", "iteration", *XYXY]).query("iteration == 0")
+        first = read_table(path, columns=["tile", "object", "iteration", *XYXY]).query("iteration == 0")
         prompts = tested[["tile", "object"]].merge(first, on=["tile", "object"], how="left")[XYXY].to_numpy()
         if not np.array_equal(prompts, expected):
             raise AuditError(f"{OWN_PROMPTS}: {path}: the boxes at iteration 0 are not those of {cell}")
     yield OWN_PROMPTS, f"{len(tested)} objects in {len(cells)} tables of iterations"
 
 
-def own_scores(pairs: list[tuple[str, str]], store: Store) -> Iterator[tuple[str, str]]:
-    """One tile of each cell, scored again: a whole one would take as long as the stage score did."""
+def own_scores(pairs: list[tuple[str, str]], tested: pd.DataFrame, store: Store) -> Iterator[tuple[str, str]]:
+    """The objects of each cell, and one of its tiles, scored again: a whole cell would take as long as it did."""
     for path, iterations in pairs:
-        recorded = pd.read_csv(path)
+        recorded = read_table(path)
+        if not recorded[KEYS].equals(tested[KEYS]):
+            raise AuditError(f"{OWN_SCORES}: {path}: expected the {len(tested)} objects tested, found others")
         tile = int(recorded["tile"].iloc[0])
-        history = pd.read_parquet(iterations, filters=[("tile", "==", tile)]).sort_values([*KEYS, "iteration"])
+        history = read_table(iterations, filters=[("tile", "==", tile)]).sort_values([*KEYS, "iteration"])
         expected = score_tile(history, store, tile)
         scored = recorded.loc[recorded["tile"] == tile, expected.columns]
         if scored.shape != expected.shape or not np.allclose(scored, expected, rtol=0, atol=10**-DECIMALS):

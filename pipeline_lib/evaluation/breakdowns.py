@@ -9,6 +9,7 @@ import pandas as pd
 from pipeline_lib.data.boxes import XYXY, read_objects
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.paths import Cell
+from pipeline_lib.data.tables import read_table
 from pipeline_lib.evaluation.scores import KEYS
 from pipeline_lib.evaluation.statistics import estimate
 
@@ -17,6 +18,7 @@ WORST = 10  # objects of a data set and model that are listed
 SAME_SIZE = 1e-3  # of the exact box's area: a box's coordinates are float32
 UNCHANGED = "of the right size"  # the direction of no deviation
 ROW = ["dataset", "model", "level"]
+CHANGES = [*ROW, "iteration", "objects", "change_rate", "change_rate_low", "change_rate_high"]
 HISTORY = [*KEYS, "iteration", *XYXY, "change_rate", "ended"]
 
 
@@ -51,8 +53,8 @@ def describe(score: str, history: str, exact: pd.DataFrame) -> pd.DataFrame:
         history: the cell's table of the stage refine.
         exact: what `exact_boxes` says of its data set.
     """
-    table = pd.read_csv(score).merge(exact.drop(columns=["area", "split"]), on=KEYS)
-    steps = pd.read_parquet(history, columns=HISTORY).sort_values([*KEYS, "iteration"]).groupby(KEYS)
+    table = read_table(score).merge(exact.drop(columns=["area", "split"]), on=KEYS)
+    steps = read_table(history, columns=HISTORY).sort_values([*KEYS, "iteration"]).groupby(KEYS)
     first, last = steps.first().reset_index(), steps.last().reset_index()
     ratio = area(table[KEYS].merge(first, on=KEYS)) / area(table)
     return table.assign(
@@ -96,22 +98,14 @@ def group_lines(objects: pd.DataFrame) -> Iterator[dict[str, object]]:
 
 
 def change_lines(iterations: list[str]) -> Iterator[dict[str, object]]:
-    """The lines of changes.csv: quartiles of the change rate at each iteration, all seeds together."""
+    """The lines of changes.csv (`CHANGES`): quartiles of the change rate at each iteration, all seeds together."""
     cells = pd.DataFrame([Cell.of(path) for path in iterations]).assign(path=iterations)
     for (dataset, model, level), files in cells.groupby(ROW, sort=False)["path"]:
-        rates = pd.concat(pd.read_parquet(path, columns=["iteration", "change_rate"]) for path in files)
+        rates = pd.concat(read_table(path, columns=["iteration", "change_rate"]) for path in files)
         for number, rate in rates[rates["iteration"] > 0].groupby("iteration")["change_rate"]:
             low, median, high = rate.quantile(QUARTILES)
-            yield {
-                "dataset": dataset,
-                "model": model,
-                "level": level,
-                "iteration": number,
-                "objects": len(rate),
-                "change_rate": median,
-                "change_rate_low": low,
-                "change_rate_high": high,
-            }
+            figures = (dataset, model, level, number, len(rate), median, low, high)
+            yield dict(zip(CHANGES, figures, strict=True))
 
 
 def worst_lines(objects: pd.DataFrame) -> Iterator[dict[str, object]]:

@@ -3,7 +3,6 @@
 Scores of objects become sums by slice, once for all; every figure, difference and verdict is made from these.
 """
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations, product
@@ -13,6 +12,7 @@ from typing import Any, Literal, TypedDict
 import pandas as pd
 
 from pipeline_lib.data.paths import Cell
+from pipeline_lib.data.tables import read_json, read_table
 from pipeline_lib.errors import DataError
 from pipeline_lib.evaluation.claims import CLAIMS, UNSEEN, decide
 from pipeline_lib.evaluation.published import PAPER_MODELS, PK, Row
@@ -41,7 +41,7 @@ def read_scores(paths: Iterable[str]) -> dict[Cell, pd.DataFrame]:
     Raises:
         DataError: two cells of a data set, which are compared object by object, are not of the same objects.
     """
-    scores = {Cell.of(path): pd.read_csv(path) for path in paths}
+    scores = {Cell.of(path): read_table(path) for path in paths}
     first_cells: dict[str, Cell] = {}
     for cell, table in scores.items():
         first = first_cells.setdefault(cell.dataset, cell)
@@ -158,14 +158,9 @@ def columns(name: str, figure: Estimate) -> dict[str, float]:
     return {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high, f"{name}_sd": figure.sd}
 
 
-def write_csv(lines: Iterable[Mapping[str, object]], path: Path) -> None:
-    """The same lines give the same bytes."""
-    table = pd.DataFrame(list(lines))
+def write_csv(lines: Iterable[Mapping[str, object]], path: Path, columns: list[str] | None = None) -> None:
+    """The same lines give the same bytes; where there may be none, `columns` are what they would have."""
+    table = pd.DataFrame(list(lines), columns=columns)
     for column in table.columns.intersection(["iterated", "over_iterated"]):
         table[column] = table[column].map({False: "false", True: "true"})
     table.to_csv(path, index=False, float_format="%.6f", lineterminator="\n")
-
-
-def read_json(path: str) -> Any:
-    """What a JSON file holds."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))

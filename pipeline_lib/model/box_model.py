@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from pipeline_lib.data.records import read_record
@@ -140,7 +140,7 @@ def save_model(
         "loosebox": json.dumps({"backbone": backbone, "model_config": asdict(model_config), "training": training})
     }
     with atomic(path) as partial:
-        save_file(tensors, partial, metadata)
+        partial.write_bytes(save(tensors, metadata))  # `save_file` gives the file to nobody else, whatever the umask
 
 
 def load_model(path: str | Path) -> BoxModel:

@@ -14,20 +14,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from pipeline_lib.data.dataset import Store
+from pipeline_lib.data.dataset import Store, read_whole
 from pipeline_lib.data.records import Backbone
-from pipeline_lib.errors import StaleEmbeddingsError
+from pipeline_lib.errors import StaleEmbeddingsError, intact
 from pipeline_lib.model import image_encoder
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.model.upstream import Sam
 from pipeline_lib.runtime.device import Precision, autocast
 
 RESIZING = "grey as three equal channels; uint8 resized as ResizeLongestSide.apply_image"
-
-
-def chunk_of(array: zarr.Array[Any], folder: Path, tile: int) -> Path:
-    """The file of a tile's embedding."""
-    return folder / array.metadata.encode_chunk_key((tile, 0, 0, 0))
 
 
 def to_network(tile: NDArray[np.uint8], frame: Frame) -> Tensor:
@@ -77,8 +72,10 @@ class Embeddings:
         Raises:
             StaleEmbeddingsError: naming what the embeddings were made from that is no longer so.
         """
-        array, source = zarr.open_array(path, mode="r"), Store.open(store)
-        found: dict[str, Any] = dict(array.attrs)
+        with intact(path):
+            array = zarr.open_array(path, mode="r")
+            found: dict[str, Any] = dict(array.attrs)
+        source = Store.open(store)
         precision = found.get("precision", "unknown")  # nothing that is at hand says which it should be
         expected = origin(source, Backbone.read(weights), precision, str(array.dtype), ())
         if differing := _differences(found, expected):
@@ -93,13 +90,14 @@ class Embeddings:
 
         Raises:
             StaleEmbeddingsError: the tile had no boxes when the embeddings were made, or has changed since.
+            DataError: the embedding is lost or damaged.
         """
         embedded = self.content.get(str(tile))
         if embedded is None:
             raise StaleEmbeddingsError(f"{self.array.store_path}: tile {tile} is not among the embedded ones")
         if embedded != self.source.digests[tile]:
             raise StaleEmbeddingsError(f"{self.array.store_path}: tile {tile} has changed since it was embedded")
-        return torch.from_numpy(np.asarray(self.array[tile : tile + 1])).float()
+        return torch.from_numpy(read_whole(self.array, (tile, 0, 0, 0), slice(tile, tile + 1))).float()
 
 
 def _differences(found: dict[str, Any], expected: dict[str, Any]) -> str:

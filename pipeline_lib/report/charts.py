@@ -44,6 +44,7 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.spines.left": False,
     "axes.grid": True,
+    "text.parse_math": False,  # a title may have a dollar sign
     "axes.grid.axis": "y",
     "axes.axisbelow": True,
     "axes.edgecolor": PALE,

@@ -1,5 +1,6 @@
 """The tables in Markdown, and what of them the page prints too."""
 
+import html
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -52,7 +53,7 @@ def section(
     compared = ([pair, *texts] for pair, texts in paired(experiment, differences))
     return "\n\n".join(
         [
-            f"## {heading['title']}",
+            f"## {plain(heading['title'])}",
             f"{size} In brackets: the paper's figures." if heading["published"] else size,
             grid([["", "P", "K", *levels], *map(markdown_row, table_rows(dataset, experiment, tables))]),
             "Paired differences in mIoU, with interval and p:",
@@ -170,7 +171,12 @@ def p_text(p: float) -> str:
 def grid(rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table; the first row is its head."""
     head, *body = rows
-    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *body])
+    return "\n".join("| " + " | ".join(map(plain, row)) + " |" for row in [head, ["---"] * len(head), *body])
+
+
+def plain(text: str) -> str:
+    """A title so that Markdown and HTML show it as it is."""
+    return html.escape(text, quote=False).replace("|", "\\|")
 
 
 def three_digits(figure: float) -> str:

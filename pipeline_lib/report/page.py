@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.paths import Cell, Training
+from pipeline_lib.data.tables import read_table
 from pipeline_lib.evaluation.published import ITERATIONS, MIOU, Row
 from pipeline_lib.evaluation.summary import Experiment
 from pipeline_lib.report.charts import CHARTS, Results, svg
@@ -58,7 +59,7 @@ def page_section(results: Results, experiment: Experiment, scores: str, iteratio
         store: of the data set.
     """
     cell, seeds = results.cell, len(experiment["seeds"])
-    table, history, tiles = pd.read_csv(scores), pd.read_parquet(iterations), Store.open(store)
+    table, history, tiles = read_table(scores), read_table(iterations), Store.open(store)
     grid = (
         example(f"{cell.dataset}-grid-{index}", f"object {row['object']:g}", row, history, tiles)
         for index, row in enumerate(browsed(table))
@@ -93,4 +94,4 @@ def within_budget(examples: Iterable[Example]) -> Iterator[Example]:
 
 def loss_curves(paths: Iterable[str]) -> pd.DataFrame:
     """The curves of all trainings, with dataset, model and seed."""
-    return pd.concat([pd.read_csv(path).assign(**Training.of(path)._asdict()) for path in paths], ignore_index=True)
+    return pd.concat([read_table(path).assign(**Training.of(path)._asdict()) for path in paths], ignore_index=True)

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from pipeline_lib.evaluation.summary import read_json
+from pipeline_lib.data.tables import read_json
 
 PACKAGES = ("loosebox", "numpy", "pandas", "scipy", "torch", "segment-anything-py", "zarr", "snakemake", "matplotlib")
 STAGES = ("raw", "convert", "boxes", "weights", "embed", "train", "refine", "score", "audit", "tables", "analysis")

@@ -1,5 +1,6 @@
 """Outputs that are there whole or not at all."""
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -7,6 +8,8 @@ from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
 from socket import gethostname
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a disk that is full, or a quota or limit, answers
 
 
 def to_disk(path: str | Path) -> None:
@@ -25,6 +28,17 @@ def replace(finished: str | Path, final: str | Path) -> None:
 
 
 @contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Give the errors of a full disk, which name no file where a library writes, the name of what was to be written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL or error.filename is not None:
+            raise
+        raise OSError(error.errno, f"{os.strerror(error.errno)}, while this was written", str(path)) from error
+
+
+@contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a sibling path to write a file or folder to; it becomes `path` on success and is removed on failure.
 
@@ -37,8 +51,9 @@ def atomic(path: str | Path) -> Iterator[Path]:
     partial = final.with_name(f".{final.name}.{gethostname()}.{os.getpid()}.partial")
     _remove(partial)  # of another process of this number, as where each container counts anew
     try:
-        yield partial
-        replace(partial, final)
+        with naming(final):
+            yield partial
+            replace(partial, final)
     finally:
         _remove(partial)
 

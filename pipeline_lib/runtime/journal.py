@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from pipeline_lib.errors import DataError
+from pipeline_lib.runtime.atomic import naming
 
 LOCK_SECONDS = 120
 
@@ -22,7 +23,7 @@ class Journal:
     """The finished pieces of a job, each a line of JSON, in the order in which they were added.
 
     `key` stands for everything that decides the pieces: a journal with another key is of another job and starts anew. A
-    line counts once it has its end, so what a process was killed in the middle of is cut off.
+    line counts once it has its end, so what a process was killed in the middle of is cut off, and what is damaged.
 
     Raises:
         DataError: another process has the journal open, so the same job is running twice, and keeps it open for
@@ -36,8 +37,7 @@ class Journal:
         self._head = json.dumps({"key": key}).encode() + b"\n"
         self._file.seek(0)
         if self._file.readline() == self._head:
-            self._cut_torn_line()
-            self._count = sum(1 for _ in self)
+            self._count = self._cut_damaged()
             log.info("%s: %d finished pieces are kept", self.path, self._count)
         else:
             self.clear()
@@ -48,7 +48,8 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        with naming(self.path):
+            self._file.close()
 
     def __len__(self) -> int:
         return self._count
@@ -75,14 +76,25 @@ class Journal:
         self.path.unlink(missing_ok=True)  # where the same job ran twice and there are no locks
 
     def _write(self, line: bytes) -> None:
-        self._file.write(line)
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with naming(self.path):
+            self._file.write(line)
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
-    def _cut_torn_line(self) -> None:
-        *_, last = self._file.readlines() or [b"\n"]
-        if not last.endswith(b"\n"):
-            self._file.truncate(self._file.tell() - len(last))
+    def _cut_damaged(self) -> int:
+        """Cut off all from the first line on that is torn or no JSON; the number of those before it."""
+        count, end = 0, len(self._head)
+        for line in self._file:
+            try:
+                if not line.endswith(b"\n"):
+                    break
+                json.loads(line)
+            except ValueError:
+                log.warning("%s: piece %d is damaged, it and those after it are made again", self.path, count)
+                break
+            count, end = count + 1, end + len(line)
+        self._file.truncate(end)
+        return count
 
     def _open(self) -> None:
         """Open the file and lock it: the one at the path, for who had the lock before may have removed it."""

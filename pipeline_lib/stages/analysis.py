@@ -7,7 +7,7 @@ import pandas as pd
 
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.paths import Cell
-from pipeline_lib.evaluation.breakdowns import change_lines, describe, exact_boxes, group_lines, worst_lines
+from pipeline_lib.evaluation.breakdowns import CHANGES, change_lines, describe, exact_boxes, group_lines, worst_lines
 from pipeline_lib.evaluation.summary import write_csv
 from pipeline_lib.runtime.atomic import atomic
 
@@ -48,10 +48,10 @@ def analysis(
         for score, history in zip(scores, iterations, strict=True)
     ]
     objects = pd.concat(cells, ignore_index=True)
-    for path, lines in (
-        (groups, group_lines(objects)),
-        (changes, change_lines(iterations)),
-        (worst, worst_lines(objects)),
+    for path, lines, columns in (
+        (groups, group_lines(objects), None),
+        (changes, change_lines(iterations), CHANGES),  # none where no object had an iteration
+        (worst, worst_lines(objects), None),
     ):
         with atomic(path) as partial:
-            write_csv(lines, partial)
+            write_csv(lines, partial, columns)

@@ -60,7 +60,7 @@ def audit(
             own_iterations(by_place, cells, described),
             one_precision(by_place, cells, described),
             own_prompts(read_objects(path, **tested), store, cells, described),
-            own_scores(scored, store),
+            own_scores(scored, read_objects(path, **tested), store),
         )
         lines += [{"check": check, "dataset": store.name, "found": what} for check, what in passed]
     with atomic(findings) as partial:

@@ -1,9 +1,7 @@
 """Stage convert: raw slices and labels of any format become one OME-Zarr store per data set, tile by tile."""
 
-import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import dask.array as da
@@ -13,6 +11,7 @@ from tqdm import tqdm
 from pipeline_lib.data.dataset import create, record_digests
 from pipeline_lib.data.readers import open_stack
 from pipeline_lib.data.tiling import check_value, objects_of, open_grey, slices_of, tiles_of
+from pipeline_lib.data.volumes import read_volumes
 from pipeline_lib.errors import DataError
 from pipeline_lib.runtime.atomic import atomic
 
@@ -23,11 +22,11 @@ def convert(*, manifest: str, store: str, dataset: Mapping[str, Any]) -> None:
     Slices keep the order of their volumes. However many there are, one per CPU and its labels are in memory at once.
 
     Raises:
-        DataError: a tile is larger than a slice, a pixel is not a number, or the value that tells objects from the rest
-            never occurs.
+        DataError: a file has changed since the manifest was written, a tile is larger than a slice, a pixel is not a
+            number, or the value that tells objects from the rest never occurs.
         OSError: the disk is full; nothing of the store is left then.
     """
-    volumes = json.loads(Path(manifest).read_text())["volumes"]
+    volumes = read_volumes(manifest)
     images = [open_grey(volume["images"], dataset["grey_range"]) for volume in volumes]
     labels = [open_stack(volume["labels"]) for volume in volumes]
     for volume, stack in zip(volumes, labels, strict=True):

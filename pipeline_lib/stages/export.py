@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from pipeline_lib.data.records import Backbone, read_record
+from pipeline_lib.data.tables import read_table
 from pipeline_lib.errors import DataError
 from pipeline_lib.inference.segmenter import check_fits
 from pipeline_lib.model.backbones import load_backbone
@@ -45,6 +44,6 @@ def export(*, weights: str, model: str, export: str, forms: Sequence[str], curve
             write_onnx(folder, sam, trained)
         if "transformers" in forms:
             write_transformers(folder / "transformers", sam, trained)
-        scores = pd.read_csv(curve) if curve else None
+        scores = read_table(curve) if curve else None
         text = card(Path(model).stem, read_record(model), backbone, list(forms), scores)
         (folder / "README.md").write_text(text, encoding="utf-8")

@@ -11,6 +11,7 @@ from pipeline_lib.data.images import Pixels
 from pipeline_lib.data.instances import Instances, coco_file
 from pipeline_lib.data.ome_zarr import write_collection, write_image
 from pipeline_lib.data.prompts import Prompts
+from pipeline_lib.data.tables import read_table
 from pipeline_lib.evaluation.objects import objects_table
 from pipeline_lib.report.predictions import predictions_page
 from pipeline_lib.runtime.atomic import atomic
@@ -44,7 +45,7 @@ def predict(
         model: that segmented; None is the backbone as it is.
     """
     given = Prompts.read(prompts)
-    history = pd.concat([pd.read_parquet(path) for path in iterations], ignore_index=True)
+    history = pd.concat([read_table(path) for path in iterations], ignore_index=True)
     instances, pixels = Instances.of(given, history), Pixels()
     table = objects_table(given, history, settings["flags"])
     with atomic(labels) as unfinished:

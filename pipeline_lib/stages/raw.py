@@ -10,20 +10,21 @@ from pipeline_lib.data.layouts import LAYOUTS
 from pipeline_lib.data.paths import files_of
 from pipeline_lib.data.volumes import check_size, check_split, check_volume
 from pipeline_lib.errors import DataError
-from pipeline_lib.runtime.atomic import atomic
+from pipeline_lib.runtime.atomic import atomic, naming
 
 
-def raw(*, manifest: str, dataset: dict[str, Any], times: int = 0, files: Sequence[str] = ()) -> None:
+def raw(*, manifest: str, dataset: dict[str, Any], times: int = 0, files: Sequence[str] = (), stamps: str = "") -> None:
     """Bring the data set's files and write down where its volumes are.
 
     Args:
         manifest: The JSON file to write: each volume with a digest of its files. Generated and downloaded files come to
-            its folder, a downloaded `name.zip` that is to be unpacked into the folder `name` there; `brought.json`
-            lists them.
+            its folder, a downloaded `name.zip` that is to be unpacked into the folder `name` there, and their paths
+            are relative to it; `brought.json` lists them.
         dataset: The data set's section of the configuration: `source`, `volumes` and `grey_range` are used. Paths of
             volumes are relative to the source's folder, ranges of slices half-open.
         times: How often files were brought again because some were gone; kept in `brought.json`.
-        files: A user's own files. Not used here: the rule lists them so that a changed file is noticed.
+        files: A user's own files. Not used here: the rule lists them so that a changed file is noticed,
+        stamps: and their sizes and times, by which one is noticed that was replaced by an older one.
 
     Raises:
         DataError: A file is missing, damaged or not what the configuration says.
@@ -34,6 +35,11 @@ def raw(*, manifest: str, dataset: dict[str, Any], times: int = 0, files: Sequen
     check_size(volumes)
     check_split(volumes)
     brought = [] if dataset["source"]["kind"] == "path" else _files_within(volumes, folder)
+    if brought:  # so that a folder of results can be moved
+        volumes = [
+            volume | {part: str(Path(volume[part]).relative_to(folder)) for part in ("images", "labels")}
+            for volume in volumes
+        ]
     for path, content in (
         (Path(manifest).with_name("brought.json"), {"times": times, "files": brought}),
         (Path(manifest), {"volumes": volumes}),
@@ -61,5 +67,6 @@ def _bring(source: dict[str, Any], folder: Path) -> Path:
                 if file["unpack"]:
                     unpack(folder / file["name"])
         case "synthetic":
-            LAYOUTS[source["layout"]](source, folder)
+            with naming(folder):
+                LAYOUTS[source["layout"]](source, folder)
     return folder

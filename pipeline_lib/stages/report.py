@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import yaml
 
 from pipeline_lib.data.paths import Cell
 from pipeline_lib.data.records import Backbone
+from pipeline_lib.data.tables import read_table
 from pipeline_lib.evaluation.summary import Experiment
 from pipeline_lib.report.charts import CHARTS, svg
 from pipeline_lib.report.examples import strip
@@ -59,7 +59,7 @@ def report(
     """
     files = {"tables": tables, "differences": differences, "claims": claims}
     files |= {"groups": groups, "changes": changes, "worst": worst}
-    csvs = {name: pd.read_csv(path) for name, path in files.items()} | {"curves": loss_curves(curves)}
+    csvs = {name: read_table(path) for name, path in files.items()} | {"curves": loss_curves(curves)}
     datasets = [results_of(Cell.of(path), experiment, csvs) for path in scores]
     sections = [
         page_section(results, experiment, *paths)
@@ -77,7 +77,7 @@ def report(
     page = render(
         REPORT,
         sections=sections,
-        audit=pd.read_csv(audit).to_dict("records"),
+        audit=read_table(audit).to_dict("records"),
         levels=experiment["levels"],
         seeds=experiment["seeds"],
         backbone=Backbone.read(weights),

@@ -6,6 +6,7 @@ import pandas as pd
 
 from pipeline_lib.data.boxes import by_tile, read_objects
 from pipeline_lib.data.dataset import Store
+from pipeline_lib.data.tables import read_table
 from pipeline_lib.errors import DataError
 from pipeline_lib.evaluation.scores import COLUMNS, KEYS, score_tile
 from pipeline_lib.runtime.atomic import atomic
@@ -23,7 +24,7 @@ def score(*, store: str, boxes: str, iterations: str, scores: str, tested: dict[
     """
     tiles = Store.open(store)
     objects = read_objects(boxes, **tested)[[*KEYS, "area"]]
-    history = pd.read_parquet(iterations).sort_values([*KEYS, "iteration"])
+    history = read_table(iterations).sort_values([*KEYS, "iteration"])
     strays = objects.set_index(KEYS).index.symmetric_difference(history.set_index(KEYS).index)
     if len(strays):
         raise DataError(

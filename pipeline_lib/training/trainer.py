@@ -6,7 +6,7 @@ with what it is for, so a run that was cut goes on from its last checkpoint as i
 
 import logging
 import math
-import pickle
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +21,7 @@ from torch.optim import AdamW
 from tqdm import tqdm
 
 from pipeline_lib.data.boxes import by_tile
+from pipeline_lib.errors import TrainingError
 from pipeline_lib.inference.next_box import next_boxes
 from pipeline_lib.inference.predictor import forward, masks_of
 from pipeline_lib.model.box_model import BoxModel, ModelConfig
@@ -103,9 +104,13 @@ class Trainer:
     def save(self) -> None:
         """Replace the checkpoint."""
         state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-        with atomic(self.checkpoint) as unfinished:
-            own = {"key": self.key, "curve": self.curve, "losses": self.losses, "best": self.best}
-            torch.save({**own, **state}, unfinished)
+        own = {"key": self.key, "curve": self.curve, "losses": self.losses, "best": self.best}
+        try:
+            with atomic(self.checkpoint) as unfinished:
+                torch.save({**own, **state}, unfinished)
+        except RuntimeError as error:  # torch's own for a full disk, which names no file
+            free = shutil.disk_usage(self.checkpoint.parent).free
+            raise OSError(f"{self.checkpoint}: cannot be written; {free >> 20} MB are free on its disk") from error
         self.saved = time.monotonic()
 
     def pause(self) -> None:
@@ -126,15 +131,16 @@ class Trainer:
         try:
             # to the CPU: on a GPU each step would wait for the optimiser's counts of steps
             state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-            log.warning("%s cannot be read and is ignored: %s", self.checkpoint, error)
+            if state["key"] != self.key:
+                log.warning("%s is of other settings, data or code and is ignored", self.checkpoint)
+                return
+            parts = [state[name] for name in ("curve", "losses", "best", "model", "optimizer")]
+        except Exception as error:  # whatever a damaged pickle comes to; a run must not hang on it for ever
+            log.warning("%s cannot be read and is ignored: %r", self.checkpoint, error)
             return
-        if state["key"] != self.key:
-            log.warning("%s is of other settings, data or code and is ignored", self.checkpoint)
-            return
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.curve, self.losses, self.best = state["curve"], state["losses"], state["best"]
+        self.curve, self.losses, self.best, model, optimizer = parts
+        self.model.load_state_dict(model)
+        self.optimizer.load_state_dict(optimizer)
         log.info("resumed after epoch %d and %d steps", len(self.curve) - 1, len(self.losses))
 
 
@@ -161,7 +167,13 @@ def train_epoch(
         loss = step_loss(trainer.model, source.frame, batches, train_config)
         trainer.optimizer.zero_grad()
         loss.backward()
-        clip_grad_norm_(trainer.trained, train_config.grad_clip)
+        norm = clip_grad_norm_(trainer.trained, train_config.grad_clip)
+        if not torch.isfinite(norm) or not torch.isfinite(loss):
+            raise TrainingError(
+                f"{trainer.checkpoint}: the loss is {loss.item():g} and its gradient {norm.item():g} at step "
+                f"{len(trainer.losses) + 1} of epoch {epoch}; lower `train.learning_rate`, now "
+                f"{train_config.learning_rate:g}, or set `train.precision: float32`"
+            )
         trainer.optimizer.step()
         trainer.losses.append(loss.item())
         trainer.pause()

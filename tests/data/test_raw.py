@@ -27,7 +27,7 @@ VOLUMES = {
     ],
 }
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 20, 30), np.uint8)
-LABELS = np.random.default_rng(1).integers(0, 9, (6, 20, 30), np.uint16)
+LABELS = np.random.default_rng(1).integers(0, 9, (6, 5, 6), np.uint16).repeat(4, 1).repeat(5, 2)
 NOBODY = "http://127.0.0.1:9/file"  # an address where nobody answers
 ISBI2012 = Path(os.environ.get("LOOSEBOX_DATA", Path(__file__).parents[3] / "shared/data")) / "isbi2012"
 
@@ -42,7 +42,7 @@ def run(folder, source, volumes, grey_range=None):
 def generate(folder, layout, **changes):
     """Each volume's images and labels, ZYX, from the generated files."""
     volumes = run(folder, {**SYNTHETIC, "layout": layout, **changes}, VOLUMES[layout])
-    return [[open_stack(volume[stack]).compute() for stack in ("images", "labels")] for volume in volumes]
+    return [[open_stack(str(folder / volume[stack])).compute() for stack in ("images", "labels")] for volume in volumes]
 
 
 class Lab:
@@ -167,7 +167,8 @@ def test_a_downloaded_archive_is_unpacked_beside_the_manifest(lab):
     source = {"kind": "download", "files": [{"url": NOBODY, "checksum": checksum, "name": "lab.zip", "unpack": True}]}
     lab.volumes[0].update(images="lab/images.tif", labels="lab/labels.tif")
     (volume,) = run(lab.out, source, lab.volumes)
-    np.testing.assert_array_equal(open_stack(volume["images"]).compute(), IMAGES)
+    assert volume["images"] == "lab/images.tif"
+    np.testing.assert_array_equal(open_stack(str(lab.out / volume["images"])).compute(), IMAGES)
 
 
 def test_a_download_without_network_says_what_to_put_where(lab, monkeypatch):
@@ -294,8 +295,8 @@ def test_the_isbi_2012_stacks_are_brought_as_they_are(tmp_path):
 
 def write_slices(folder, names):
     folder.mkdir()
-    for name in names:
-        tifffile.imwrite(folder / name, np.zeros((20, 30), np.uint8))
+    for number, name in enumerate(names):
+        tifffile.imwrite(folder / name, np.full((20, 30), number, np.uint8))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline_lib.evaluation.breakdowns import sizes
+from pipeline_lib.evaluation.breakdowns import CHANGES, change_lines, sizes
+from pipeline_lib.evaluation.summary import write_csv
 from pipeline_lib.stages.analysis import analysis
 from pipeline_lib.stages.boxes import boxes
 
@@ -100,3 +101,11 @@ def test_quartiles_of_size_hold_a_quarter_each() -> None:
 
 def test_objects_of_one_size_are_one_group() -> None:
     assert set(sizes(pd.Series([7, 7, 7]))) == {"7–7"}
+
+
+def test_where_no_object_was_predicted_again_there_are_no_changes(tmp_path: Path) -> None:
+    path = tmp_path / "cells/proposed/0/40.parquet"
+    path.parent.mkdir(parents=True)
+    pd.DataFrame({"iteration": [0, 0], "change_rate": [np.nan, np.nan]}).to_parquet(path)
+    write_csv(change_lines([str(path)]), tmp_path / "changes.csv", CHANGES)
+    assert pd.read_csv(tmp_path / "changes.csv").columns.tolist() == CHANGES

@@ -2,13 +2,16 @@
 
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.masks import to_rle
 from pipeline_lib.errors import DataError
+from pipeline_lib.evaluation.scores import score_tile
 from pipeline_lib.stages.boxes import boxes
 from pipeline_lib.stages.score import score
 
@@ -75,3 +78,21 @@ def test_passes_of_other_objects_are_refused_and_nothing_is_written(world, tmp_p
 def test_scoring_needs_no_torch():
     code = "import sys, pipeline_lib.stages.score; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_masks_of_a_crowded_tile_are_not_held_together(make_store):
+    """However many objects there are: 400 masks of this tile are 100 MB."""
+    side, cell = 512, 25
+    labels = np.zeros((1, side, side), np.uint32)
+    for number in range(400):
+        y, x = divmod(number, 20)
+        labels[0, y * cell : y * cell + 20, x * cell : x * cell + 20] = number + 1
+    tiles = Store.open(make_store(labels, ["test"]))
+    rows = [(0, number, 0, to_rle(labels[0] == number), True) for number in range(1, 401)]
+    history = pd.DataFrame(rows, columns=["tile", "object", "iteration", "mask", "output"])
+    tracemalloc.start()
+    scored = score_tile(history, tiles, 0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (scored["iou"] == 1).all()
+    assert peak < 10e6

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from segment_anything import SamPredictor
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from pipeline_lib.data.dataset import record_digests
+from pipeline_lib.data.dataset import Store, record_digests
 from pipeline_lib.errors import DataError, StaleEmbeddingsError
 from pipeline_lib.model.embeddings import Embeddings, encode_tiles, to_network
 from pipeline_lib.model.frame import Frame
@@ -193,7 +193,7 @@ def test_a_run_that_was_killed_while_it_wrote_goes_on_and_ends_with_the_same_byt
 def test_an_image_that_cannot_be_read_is_an_error(run, files):
     chunk = next(Path(files["store"], "0/c/1").rglob("1"))
     chunk.write_bytes(b"torn")
-    with pytest.raises(RuntimeError, match="Zstd"):
+    with pytest.raises(DataError, match=r"0/c/1/0/\d: missing or damaged"):
         run(batch=1)
 
 
@@ -206,12 +206,47 @@ def test_a_journal_without_its_embeddings_is_worth_nothing(run, encoded_batches,
     assert sum(encoded_batches) == len(WITH_BOXES)
 
 
-def test_embeddings_that_were_lost_since_their_batch_was_noted_are_an_error(run, tmp_path):
+def lose(chunk):
+    chunk.unlink()
+
+
+def flip(chunk):
+    content = bytearray(chunk.read_bytes())
+    content[len(content) // 2] ^= 1
+    chunk.write_bytes(content)
+
+
+def blank(chunk):
+    chunk.write_bytes(bytes(chunk.stat().st_size))
+
+
+@pytest.mark.parametrize("spoil", [lose, flip, blank])
+def test_noted_embeddings_that_were_lost_or_damaged_are_made_again(run, tmp_path, encoded_batches, spoil):
     with failing_after(2):
         run(batch=1)
-    (tmp_path / "embeddings.zarr.unfinished/c/0/0/0/0").unlink()
-    with pytest.raises(DataError, match="expected 3 embeddings, 1 are missing"):
-        run(batch=1)
+    spoil(tmp_path / "embeddings.zarr.unfinished/c/0/0/0/0")
+    encoded_batches.clear()
+    run(batch=1)
+    assert sum(encoded_batches) == len(WITH_BOXES)
+
+
+@pytest.mark.parametrize("spoil", [lose, flip, blank])
+def test_a_finished_embedding_that_is_lost_or_damaged_is_an_error(run, files, spoil):
+    path = run(batch=1)
+    spoil(Path(path, "c/0/0/0/0"))
+    with pytest.raises(DataError, match=r"c/0/0/0/0"):
+        Embeddings.open(path, files["store"], files["weights"])[0]
+
+
+@pytest.mark.parametrize("part", ["0", "labels/objects/0"])
+@pytest.mark.parametrize("spoil", [lose, flip, blank])
+def test_a_tile_that_is_lost_or_damaged_is_an_error(files, part, spoil):
+    chunk = next(path for path in Path(files["store"], part, "c").rglob("*") if path.is_file())
+    spoil(chunk)
+    store = Store.open(files["store"])
+    read = store.pixels if part == "0" else store.objects
+    with pytest.raises(DataError, match=f"{part}/c/"):
+        list(map(read, range(len(store))))
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])

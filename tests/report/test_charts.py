@@ -110,3 +110,18 @@ def test_a_borrowing_model_has_no_loss_curve() -> None:
     curves = results().curves.query("model == 'sam'")
     loss = next(chart for chart in CHARTS if chart.name == "loss")
     assert "proposed P" not in svg(loss, replace(results(), curves=curves))[1]
+
+
+def test_a_title_is_shown_as_it_is_written() -> None:
+    title = r"cells at $5 <each>, \frac{1}{2} of $x_1"
+    for chart in CHARTS:
+        _, drawn = svg(chart, replace(results(), models={"sam": title, "proposed": title}), title)
+        ElementTree.fromstring(drawn)
+    assert "cells at $5 &lt;each&gt;, \\frac{1}{2} of $x_1" in drawn
+
+
+def test_no_iteration_at_all_makes_an_empty_chart() -> None:
+    chart = next(chart for chart in CHARTS if chart.name == "changes")
+    known = results()
+    _, drawn = svg(chart, replace(known, changes=known.changes.iloc[:0]))
+    ElementTree.fromstring(drawn)

@@ -85,6 +85,7 @@ def run(
         csv=str(csv),
         differences=str(folder / "differences.csv"),
         claims=str(folder / "claims.csv"),
+        times_made=str(folder / "tables.json"),
         experiment=experiment | {"seeds": list(seeds)},
     )
     return markdown.read_text(encoding="utf-8"), pd.read_csv(csv)
@@ -219,7 +220,7 @@ def test_cells_of_other_objects_are_refused(tmp_path: Path) -> None:
     files = {kind: [str(path) for path in sorted(tmp_path.rglob(f"*/*/{kind}"))] for kind in ("*.csv", "*.json")}
     strange = tmp_path / "score/cells/sam_p/0/20.csv"
     pd.read_csv(strange).iloc[1:].to_csv(strange, index=False)
-    written = ("markdown", "csv", "differences", "claims")
+    written = ("markdown", "csv", "differences", "claims", "times_made")
     outputs = {name: str(tmp_path / "again" / name) for name in written}
     with pytest.raises(DataError, match=r"same objects in all cells of cells.*cells/sam_p/0/20 3"):
         tables(audit="", scores=files["*.csv"], timings=[], embed_timings=[], **outputs, experiment=EXPERIMENT)
@@ -272,3 +273,12 @@ def test_levels_and_models_may_be_left_out(tmp_path: Path) -> None:
     assert markdown.count("| not run |") == len(CLAIMS)
     assert "iterations |" not in markdown
     assert set(csv.model) == {"sam"}
+
+
+def test_a_title_breaks_no_table_and_is_no_html(tmp_path: Path) -> None:
+    models = EXPERIMENT["models"] | {"sam": {"title": "a|b <script>", "prompt_tuned": False}}
+    datasets = {"cells": {"title": "Cells <img>", "published": None}}
+    markdown, _ = run(tmp_path, EXPERIMENT | {"models": models, "datasets": datasets})
+    assert "| a\\|b &lt;script&gt; |" in markdown
+    assert "## Cells &lt;img&gt;" in markdown
+    assert "<script" not in markdown

@@ -48,6 +48,14 @@ def test_a_torn_last_line_is_cut_off(path, lost):
     assert pieces(path) == [{"images": [1, 2]}, "again"]
 
 
+def test_a_damaged_line_and_what_follows_is_made_again(path, caplog):
+    head, first, second = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(head + first + second + first.replace(b"{", b"\xff") + second)
+    assert pieces(path) == [{"images": [1, 2]}, "second"]
+    assert "piece 2 is damaged" in caplog.text
+    assert path.read_bytes() == head + first + second
+
+
 def test_a_torn_first_line_is_no_journal(path):
     path.write_bytes(path.read_bytes()[:5])
     assert pieces(path) == []

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import math
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -19,7 +21,7 @@ import torch
 from pipeline_lib.data.boxes import Deviation, by_tile, evenly_spaced, read_boxes
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.records import Backbone
-from pipeline_lib.errors import StaleEmbeddingsError
+from pipeline_lib.errors import StaleEmbeddingsError, TrainingError
 from pipeline_lib.inference.next_box import next_box
 from pipeline_lib.inference.predictor import Predictor, forward, grown
 from pipeline_lib.model.box_model import ModelConfig, box_model, load_model
@@ -436,3 +438,35 @@ def test_a_checkpoint_that_cannot_be_read_is_ignored(stages, tmp_path, caplog):
     curve = call(stages, tmp_path, settings={**SETTINGS, "epochs": 0})
     assert "cannot be read and is ignored" in caplog.text
     assert len(curve) == 1
+
+
+NO_CHECKPOINTS = [b"", b"\x80\x04.", {"key": "x"}, [], {"key": KeyError}, torch.zeros(2)]
+
+
+@pytest.mark.parametrize("content", NO_CHECKPOINTS, ids=range(len(NO_CHECKPOINTS)))
+def test_a_checkpoint_of_anything_else_is_ignored(run, content):
+    run.checkpoint.write_bytes(content) if isinstance(content, bytes) else torch.save(content, run.checkpoint)
+    run.key = "x"
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
+    run.resume()
+    assert run.curve == []
+    assert all(torch.equal(before[name], value) for name, value in run.model.state_dict().items())
+
+
+def test_a_checkpoint_that_does_not_fit_on_the_disk_is_named(run):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # the next write beyond fails as on a full disk
+    try:
+        with pytest.raises(OSError, match=f"{run.checkpoint}: cannot be written; .* MB are free on its disk"):
+            run.save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(run.checkpoint.parent.glob("*.partial"))
+
+
+@pytest.mark.parametrize("rate", [1e30, math.inf])
+def test_a_training_that_diverges_stops_with_advice(run, source, table, rate):
+    train_config = replace(RECIPE, learning_rate=rate, grad_clip=1e30, warmup_steps=0, epochs=9)
+    epochs = (train_epoch(run, source, table, train_config, epoch) for epoch in range(1, 9))
+    with pytest.raises(TrainingError, match=r"at step \d+ of epoch \d.*lower `train.learning_rate`, now"):
+        list(epochs)

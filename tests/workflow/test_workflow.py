@@ -1,5 +1,6 @@
 """The workflow as its users run it: a small experiment once, then what each change of config or files would redo."""
 
+import math
 import os
 import shutil
 import subprocess
@@ -9,12 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import imageio.v3 as iio
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from helpers.running import ROOT, SMALL, planned_jobs, snakemake
 
 from pipeline_lib.config import merged
+from pipeline_lib.data.volumes import read_volumes
 
 ONCE = {
     "raw": 2,
@@ -114,33 +117,70 @@ def test_a_deleted_level_redoes_that_level_and_the_tables(finished: Path) -> Non
         assert planned(finished) == {"refine": 1, "score": 1, **TOLD}
 
 
-@pytest.mark.parametrize(
-    ("lost", "rule"),
-    [
-        ("raw/cells/manifest.json", "raw"),
-        ("convert/cells.zarr", "convert"),
-        ("boxes/cells.csv", "boxes"),
-        ("weights/manifest.json", "weights"),
-        ("embed/cells.zarr", "embed"),
-        ("embed/cells.json", "embed"),
-        ("train/cells/sam/0.safetensors", "train"),
-        ("train/cells/sam/0.csv", "train"),
-        ("refine/cells/sam/0/0.parquet", "refine"),
-        ("refine/cells/sam/0/0.json", "refine"),
-        ("score/cells/sam/0/0.csv", "score"),
-        ("audit.csv", "audit"),
-        ("tables.md", "tables"),
-        ("tables.csv", "tables"),
-        ("differences.csv", "tables"),
-        ("claims.csv", "tables"),
-        ("analysis/worst.csv", "analysis"),
-        ("report.html", "report"),
-        ("figures", "report"),
-    ],
-)
+WHATEVER = [
+    ("raw/cells/manifest.json", "raw"),
+    ("convert/cells.zarr", "convert"),
+    ("boxes/cells.csv", "boxes"),
+    ("weights/manifest.json", "weights"),
+    ("embed/cells.zarr", "embed"),
+    ("embed/cells.json", "embed"),
+    ("train/cells/sam/0.safetensors", "train"),
+    ("train/cells/sam/0.csv", "train"),
+    ("refine/cells/sam/0/0.parquet", "refine"),
+    ("refine/cells/sam/0/0.json", "refine"),
+    ("score/cells/sam/0/0.csv", "score"),
+    ("audit.csv", "audit"),
+    ("tables.md", "tables"),
+    ("tables.csv", "tables"),
+    ("differences.csv", "tables"),
+    ("claims.csv", "tables"),
+    ("analysis/worst.csv", "analysis"),
+    ("report.html", "report"),
+    ("figures", "report"),
+]
+
+
+@pytest.mark.parametrize(("lost", "rule"), WHATEVER)
 def test_whatever_is_lost_is_made_again(finished: Path, lost: str, rule: str) -> None:
     with without(finished / "results" / lost):
         assert planned(finished)[rule] == 1
+
+
+@pytest.mark.parametrize(("lost", "rule"), WHATEVER[:11])  # up to scores
+def test_whatever_tables_are_made_from_is_made_again_with_them(finished: Path, lost: str, rule: str) -> None:
+    with without(finished / "results" / lost):
+        assert planned(finished, {}, "results/tables.md")[rule] == 1
+    assert planned(finished, {}, "results/tables.md") == {}
+
+
+def test_results_that_were_moved_stay_finished_and_are_their_own(finished: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(finished, moved)
+    assert planned(moved) == {}
+    for volume in read_volumes(moved / "results/raw/cells/manifest.json"):
+        assert volume["images"].startswith(str(moved))
+    shutil.rmtree(moved / "results/convert/cells.zarr")
+    labels = moved / "results/raw/cells/labels/0000.tif"
+    iio.imwrite(labels, np.zeros_like(iio.imread(labels)))
+    run = snakemake(moved, SMALL, "--cores", "1", "results/convert/cells.zarr", "--rerun-triggers", "mtime")
+    assert run.returncode != 0  # and not the labels of the folder that it was copied from
+    assert "results/raw/cells/labels: changed since" in run.stderr
+
+
+def test_labels_that_are_replaced_by_older_ones_are_noticed(mine: tuple[Path, dict]) -> None:
+    folder, overlay = mine
+    labels = folder / "data/labels/0000.tif"
+    iio.imwrite(labels, iio.imread(labels)[::-1])
+    os.utime(labels, (1e9, 1e9))
+    again = planned_jobs(snakemake(folder, overlay, "-n", "results/boxes/mine.csv"))
+    assert again == {"raw": 1, "convert": 1, "boxes": 1}
+
+
+def test_another_order_of_a_splits_ranges_redoes_nothing(finished: Path) -> None:
+    volumes = SMALL["datasets"]["cells"]["volumes"]
+    turned = [volume | {"split": dict(reversed(volume["split"].items()))} for volume in volumes]
+    assert list(turned[0]["split"]) != list(volumes[0]["split"])
+    assert planned(finished, {"datasets": {"cells": {"volumes": turned}}}) == {}
 
 
 def test_a_forced_level_runs_alone(finished: Path) -> None:
@@ -213,24 +253,26 @@ def test_a_generated_slice_that_was_deleted_is_made_again_once(finished: Path, t
     run = snakemake(copy, SMALL, "--cores", "2", "results/raw/cells/manifest.json")
     assert run.returncode == 0, run.stderr[-4000:]
     assert gone.read_bytes() == before
-    assert "raw" not in planned(copy)  # a manifest names its folder, so what follows is redone in a copy
+    assert "raw" not in planned(copy)
 
 
-def test_an_overwritten_slice_redoes_its_data_set(finished: Path, tmp_path: Path) -> None:
-    shutil.copytree(finished / "results/raw/cells", tmp_path / "data", ignore=shutil.ignore_patterns("manifest.json"))
+@pytest.fixture
+def mine(finished: Path, tmp_path: Path) -> tuple[Path, dict]:
+    """A folder with a user's own files, converted, and its overlay."""
+    shutil.copytree(finished / "results/raw/cells", tmp_path / "data", ignore=shutil.ignore_patterns("*.json"))
     base = yaml.safe_load((ROOT / "config.yaml").read_text())["datasets"]["cells"] | SMALL["datasets"]["cells"]
-    mine = merged(
-        SMALL,
-        {
-            "datasets": {"mine": base | {"source": {"kind": "path", "folder": "data"}}},
-            "experiment": {"datasets": ["mine"]},
-        },
-    )
-    run = snakemake(tmp_path, mine, "--cores", "2", "results/boxes/mine.csv")
+    dataset = base | {"source": {"kind": "path", "folder": "data"}}
+    overlay = merged(SMALL, {"datasets": {"mine": dataset}, "experiment": {"datasets": ["mine"]}})
+    run = snakemake(tmp_path, overlay, "--cores", "2", "results/boxes/mine.csv")
     assert run.returncode == 0, run.stderr[-4000:]
-    image = tmp_path / "data/images/0000.png"
+    return tmp_path, overlay
+
+
+def test_an_overwritten_slice_redoes_its_data_set(mine: tuple[Path, dict]) -> None:
+    folder, overlay = mine
+    image = folder / "data/images/0000.png"
     iio.imwrite(image, iio.imread(image)[::-1])
-    again = planned_jobs(snakemake(tmp_path, mine, "-n", "results/boxes/mine.csv"))
+    again = planned_jobs(snakemake(folder, overlay, "-n", "results/boxes/mine.csv"))
     assert again == {"raw": 1, "convert": 1, "boxes": 1}
 
 
@@ -301,6 +343,15 @@ def test_every_model_is_given_the_same_boxes(finished: Path) -> None:
             "models.sam.deviation.direction",
         ),
         ({"datasets": {"cells": {"grey_range": [255, 0]}}}, "datasets.cells.grey_range"),
+        ({"datasets": {"cells": {"grey_range": [0, math.inf]}}}, "datasets.cells.grey_range.1 is inf"),
+        ({"refine": {"tau": math.nan}}, "refine.tau is nan"),
+        ({"train": {"epochs": 1.0}}, "train.epochs: 1.0 is not of type 'integer'"),
+        ({"experiment": {"seeds": [2**40]}}, "1099511627776"),
+        ({"results": "~/x"}, "~/x"),
+        ({"results": "{x}"}, "{x}"),
+        ({"results": "<logs>"}, "<logs>"),
+        ({"results": "x" * 300}, "xxx"),
+        ({"datasets": {"cells": {"title": "two\nlines"}}}, "lines"),
         (
             {
                 "datasets": {

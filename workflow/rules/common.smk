@@ -4,6 +4,7 @@ from pathlib import Path
 from pipeline_lib.runtime.code_digest import code_digest
 from pipeline_lib.config import image_sets, is_prompt_tuned, settings, trained_by, users_files, within_data
 from pipeline_lib.data.paths import files_of
+from pipeline_lib.runtime.hashing import key_of
 
 DATASETS = within_data(config)
 SETS = image_sets(config)
@@ -125,6 +126,39 @@ def growing(amount):
     while its weights are loaded, with room for CUDA: `python -m benchmarks.memory`.
     """
     return lambda wildcards, attempt: amount * attempt
+
+
+def stamps_of_files(wildcards):
+    """Sizes and times of a user's own files: Snakemake alone notices only files that are newer than the results."""
+    files = map(Path, users_files(DATASETS[wildcards.dataset]))
+    known = [(file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()]
+    return key_of(known)
+
+
+def made_from():
+    """The results of every stage that tables are made from; a lost one is made again with the tables."""
+    return [
+        *rules.weights.output,
+        *every_dataset(rules.raw.output),
+        *every_dataset(rules.convert.output),
+        *every_dataset(rules.boxes.output),
+        *every_dataset(rules.embed.output),
+        *every_training(rules.train.output),
+        *every_cell(rules.refine.output),
+        *every_cell(rules.score.output),
+    ]
+
+
+def times_tabulated(wildcards):
+    """How often tables are to have been made: once more than they were, where something they are made from is gone.
+
+    Snakemake alone looks for a lost file only among its targets. As `times_brought`, this changes once for each loss.
+    """
+    record = Path(config["results"]) / "tables.json"
+    if not record.exists():
+        return 0
+    times = json.loads(record.read_text())["times"]
+    return times + (not all(Path(file).exists() for file in made_from()))
 
 
 def times_brought(wildcards):

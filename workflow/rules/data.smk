@@ -14,6 +14,7 @@ rule raw:
     params:
         code=code_of("raw"),
         times=times_brought,
+        stamps=stamps_of_files,
         dataset=dataset_keys("source", "volumes", "grey_range"),
     script:
         "../scripts/stage.py"

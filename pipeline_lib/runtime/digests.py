@@ -1,0 +1,57 @@
+"""Digests of results, noted when a stage has written them and compared before another reads them.
+
+A result that was cut, flipped or edited since is an error with its name, whatever its format. Zarr folders have a
+checksum in each chunk; of them the metadata are noted.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from pipeline_lib.errors import DataError
+from pipeline_lib.runtime.atomic import atomic
+from pipeline_lib.runtime.hashing import file_digest
+
+FOLDER = "digests"  # within the folder of results, each at its result's own path
+
+
+def note(outputs: Iterable[str], results: str | Path) -> None:
+    """Write down the digests of a stage's outputs, files or folders within `results`."""
+    for output in outputs:
+        digests = {str(file.relative_to(results)): file_digest(file) for file in _files(Path(output))}
+        with atomic(_noted(output, results)) as partial:
+            partial.write_text(json.dumps(digests) + "\n")
+
+
+def check(inputs: Iterable[str], results: str | Path) -> None:
+    """Compare a stage's inputs with what was noted of them; of those that no stage has noted nothing is known.
+
+    Raises:
+        DataError: one is missing, or is not what was written.
+    """
+    for given in inputs:
+        if not Path(given).is_relative_to(results) or not _noted(given, results).exists():
+            continue
+        for name, digest in _read(_noted(given, results)).items():
+            file = Path(results, name)
+            if not file.exists():
+                raise DataError(f"{file}: missing; delete {given}, and it is made again")
+            if file_digest(file) != digest:
+                raise DataError(f"{file}: changed since it was written; delete {given}, and it is made again")
+
+
+def _files(output: Path) -> Iterator[Path]:
+    return output.rglob("zarr.json") if output.is_dir() else iter([output])
+
+
+def _noted(path: str, results: str | Path) -> Path:
+    place = Path(results, FOLDER, Path(path).relative_to(results))
+    return place.with_name(f"{place.name}.json")
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        digests: dict[str, str] = json.loads(path.read_text())
+    except ValueError:  # the note itself is damaged: nothing is known of the file
+        return {}
+    return digests

@@ -1,0 +1,213 @@
+"""Every stage of a tiny experiment as a call: what it reads, what it writes, what it is told."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from pipeline_lib.config import merged
+from pipeline_lib.defaults import default_config
+from pipeline_lib.runtime.digests import check, note
+
+CONFIG = merged(
+    default_config(),
+    {
+        "embed": {"precision": "float32", "batch": 1},
+        "refine": {"precision": "float32", "objects_per_batch": 2},
+        "train": {"precision": "float32", "epochs": 2, "objects_per_tile": 4, "validation_objects": 2},
+        "datasets": {
+            "cells": {
+                "source": {"slices": 3, "size": [256, 256]},
+                "volumes": [{"split": {"train": [0, 1], "validation": [1, 2], "test": [2, 3]}}],
+            }
+        },
+    },
+)
+VOLUME = {"images": "images", "labels": "labels", "split": {"train": [0, 1], "validation": [1, 2], "test": [2, 3]}}
+DATASET = CONFIG["datasets"]["cells"] | {"volumes": [VOLUME]}
+TESTED = {"split": "test", "objects": 6}
+MODEL = {
+    "trains": ["mask_decoder", "deviation_token"],
+    "token": CONFIG["token"],
+    "mix": CONFIG["train"]["mixes"]["paper"],
+}
+TRAINING = {
+    "model_config": MODEL,
+    "settings": {key: value for key, value in CONFIG["train"].items() if key not in ("mixes", "validation_levels")},
+    "deviation": CONFIG["deviation"],
+    "levels": [0, 40],
+}
+EXPERIMENT = {
+    "datasets": {"cells": {"title": "Cells", "published": None}},
+    "models": {"proposed": {"title": "proposed", "prompt_tuned": True}},
+    "levels": [40],
+    "seeds": [0],
+    **TESTED,
+    "miou": CONFIG["miou"],
+    "claims": CONFIG["claims"],
+}
+CELL = "cells/proposed/0/40"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A call of a stage; paths are relative to the experiment's folder, a list of one stands for a list."""
+
+    name: str
+    inputs: dict[str, Any]
+    outputs: dict[str, str]
+    told: dict[str, Any]
+
+    def call(self, folder: Path) -> None:
+        """Run the stage in this process, as the workflow's script does."""
+        check(_each(folder, self.inputs), folder)
+        getattr(import_module(f"pipeline_lib.stages.{self.name}"), self.name)(**self.arguments(folder))
+        note(_each(folder, self.outputs), folder)
+
+    def arguments(self, folder: Path) -> dict[str, Any]:
+        """What the stage's function is called with."""
+        return {name: _within(folder, value) for name, value in (self.inputs | self.outputs).items()} | self.told
+
+    def run(self, folder: Path, first: str = "") -> subprocess.CompletedProcess[str]:
+        """The stage in a process of its own, which begins with a line of code."""
+        code = (
+            f"import sys\nfrom pathlib import Path\nimport pipeline_lib.stages.{self.name}\n"
+            f"from helpers.chain import STAGES\n{first}\nSTAGES[{self.name!r}].call(Path(sys.argv[1]))"
+        )
+        command, tests = [sys.executable, "-c", code, str(folder)], Path(__file__).parents[1]
+        return subprocess.run(command, stderr=subprocess.PIPE, text=True, cwd=tests, check=False)
+
+    def read_files(self, folder: Path) -> list[Path]:
+        """The files behind its inputs, of a folder the last of its metadata and the last chunk."""
+        found = []
+        for value in self.inputs.values():
+            place = folder / (value[0] if isinstance(value, list) else value)
+            if place.is_dir():
+                files = sorted(file for file in place.rglob("*") if file.is_file())
+                marks = [file for file in files if file.name == "zarr.json"]
+                found += [*marks, *[file for file in files if file not in marks][-2:]]
+            else:
+                found.append(place)
+        return found
+
+    def written(self, folder: Path) -> dict[str, bytes]:
+        """The bytes of its outputs; seconds, which differ from run to run, are left out."""
+        places = [folder / path for name, path in self.outputs.items() if name not in ("timing", "html")]
+        files = [file for place in places for file in (place.rglob("*") if place.is_dir() else [place])]
+        return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(files) if file.is_file()}
+
+
+def _each(folder: Path, slots: dict[str, Any]) -> list[str]:
+    return [str(folder / path) for value in slots.values() for path in ([value] if isinstance(value, str) else value)]
+
+
+def _within(folder: Path, value: Any) -> Any:
+    return [str(folder / path) for path in value] if isinstance(value, list) else str(folder / value)
+
+
+STORE, TABLE, EMBEDDINGS, BACKBONE = (
+    "convert/cells.zarr",
+    "boxes/cells.csv",
+    "embed/cells.zarr",
+    "weights/manifest.json",
+)
+WEIGHTS, CURVE = "train/cells/proposed/0.safetensors", "train/cells/proposed/0.csv"
+HISTORY, SCORES = f"refine/{CELL}.parquet", f"score/{CELL}.csv"
+TOLD_BY = ("groups", "changes", "worst")
+STAGES = {
+    stage.name: stage
+    for stage in (
+        Stage("raw", {}, {"manifest": "raw/cells/manifest.json"}, {"dataset": DATASET}),
+        Stage(
+            "weights",
+            {},
+            {"manifest": BACKBONE},
+            {"backbone": {"name": "micro", "checkpoint": None}, "folder": "resources"},
+        ),
+        Stage("convert", {"manifest": "raw/cells/manifest.json"}, {"store": STORE}, {"dataset": DATASET}),
+        Stage("boxes", {"store": STORE}, {"boxes": TABLE}, {}),
+        Stage(
+            "embed",
+            {"store": STORE, "boxes": TABLE, "weights": BACKBONE},
+            {"embeddings": EMBEDDINGS, "timing": "embed/cells.json"},
+            CONFIG["embed"],
+        ),
+        Stage(
+            "train",
+            {"store": STORE, "boxes": TABLE, "embeddings": EMBEDDINGS, "weights": BACKBONE},
+            {"model": WEIGHTS, "curve": CURVE},
+            {"dataset": "cells", "seed": 0, **TRAINING},
+        ),
+        Stage(
+            "refine",
+            {"store": STORE, "boxes": TABLE, "embeddings": EMBEDDINGS, "weights": BACKBONE, "model": WEIGHTS},
+            {"iterations": HISTORY, "timing": f"refine/{CELL}.json"},
+            {
+                "dataset": "cells",
+                "level": 40,
+                "seed": 0,
+                "tested": TESTED,
+                "deviation": CONFIG["deviation"],
+                "settings": CONFIG["refine"],
+            },
+        ),
+        Stage(
+            "score",
+            {"store": STORE, "boxes": TABLE, "iterations": HISTORY},
+            {"scores": SCORES},
+            {"tested": TESTED},
+        ),
+        Stage(
+            "audit",
+            {"stores": [STORE], "boxes": [TABLE], "models": [WEIGHTS], "iterations": [HISTORY], "scores": [SCORES]},
+            {"findings": "audit.csv"},
+            {
+                "tested": TESTED,
+                "rows": {"proposed": {"trained": "proposed", "training": TRAINING, "deviation": CONFIG["deviation"]}},
+            },
+        ),
+        Stage(
+            "tables",
+            {
+                "audit": "audit.csv",
+                "scores": [SCORES],
+                "timings": [f"refine/{CELL}.json"],
+                "embed_timings": ["embed/cells.json"],
+            },
+            {
+                "markdown": "tables.md",
+                "csv": "tables.csv",
+                "differences": "differences.csv",
+                "claims": "claims.csv",
+                "times_made": "tables.json",
+            },
+            {"experiment": EXPERIMENT},
+        ),
+        Stage(
+            "analysis",
+            {"scores": [SCORES], "iterations": [HISTORY], "boxes": [TABLE], "stores": [STORE]},
+            {name: f"analysis/{name}.csv" for name in TOLD_BY},
+            {"tested": TESTED},
+        ),
+        Stage(
+            "report",
+            {
+                "audit": "audit.csv",
+                "tables": "tables.csv",
+                "differences": "differences.csv",
+                "claims": "claims.csv",
+                **{name: f"analysis/{name}.csv" for name in TOLD_BY},
+                "curves": [CURVE],
+                "iterations": [HISTORY],
+                "scores": [SCORES],
+                "stores": [STORE],
+                "manifests": ["raw/cells/manifest.json"],
+                "weights": BACKBONE,
+            },
+            {"html": "report.html", "figures": "figures"},
+            {"experiment": EXPERIMENT, "config": {}},
+        ),
+    )
+}

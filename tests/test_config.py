@@ -1,0 +1,41 @@
+"""Config files as they are written, before the workflow merges them."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline_lib.config import MOST_ENTRIES, check_files, ordered
+from pipeline_lib.errors import DataError
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+FILES = {
+    "a: 1\nb: 2\na: 3\n": "'a' is there twice",
+    "a:\n  b: 1\n  c: {d: 1, d: 2}\n": "'d' is there twice in the section that begins at line 3",
+    "a: [1, {b: 1, b: 2}]\n": "'b' is there twice",
+    BOMB: f"aliases stand for more than {MOST_ENTRIES:,} entries",
+    "a: &a [*a]\n": "aliases stand for more",
+    "a: [\n": "expected YAML",
+    "a: \x00\n": "expected YAML",
+}
+
+
+@pytest.mark.parametrize(("text", "message"), FILES.items(), ids=range(len(FILES)))
+def test_a_file_that_says_something_twice_or_without_end_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "overlay.yaml"
+    file.write_text(text)
+    with pytest.raises(DataError, match=f"overlay.yaml: .*{message}"):
+        check_files([file])
+
+
+def test_anchors_as_people_use_them_are_taken(tmp_path: Path) -> None:
+    file = tmp_path / "overlay.yaml"
+    file.write_text("a: &a {b: 1}\nc: *a\nd: *a\n")
+    check_files([file, *Path(__file__).parents[1].glob("experiments/**/*.yaml")])
+
+
+def test_splits_have_one_order() -> None:
+    split = {"test": [2, 3], "train": [0, 1]}
+    (volume,) = ordered({"cells": {"title": "t", "volumes": [{"images": "i", "split": split}]}})["cells"]["volumes"]
+    assert list(volume["split"].items()) == [("train", [0, 1]), ("test", [2, 3])]
