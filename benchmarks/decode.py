@@ -1,8 +1,9 @@
 """Boxes to masks after the image's embedding, ours and others': `python -m benchmarks.decode [--rounds 5]`.
 
-A: some boxes of one image on a `vit_b` with random weights. B: an image's boxes, 30 % too large or too small, iterated
-until their masks settle, on the shipped `micro` and a generated slice. Same weights, embedding and boxes for all, whole
-masks out. The peers come by `pip install .[peers]`.
+A: some boxes of one image on a `vit_b` with random weights, those of its cells, or with corners anywhere. B: an image's
+boxes, 30 % too large or too small, iterated until their masks settle, on the shipped `micro` and a generated slice.
+Same weights, embedding and boxes for all, whole masks out, or those within `refine.window`. The peers come by
+`pip install .[peers]`.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from pipeline_lib.data.masks import Mask, iou
 from pipeline_lib.data.synthetic import GeneratedSlice
 from pipeline_lib.inference.iterate import IterationConfig, first_predictions, iterate, output_of
 from pipeline_lib.inference.next_box import next_box
-from pipeline_lib.inference.predictor import Predictor
+from pipeline_lib.inference.predictor import Predictor, grown
 from pipeline_lib.model.backbones import build, load_backbone
 from pipeline_lib.model.box_model import BoxModel, ModelConfig, box_model
 from pipeline_lib.model.frame import Frame
@@ -48,6 +49,7 @@ PEERS = {
     "`transformers` `SamModel`": peers.transformers,
 }
 ITERATION = IterationConfig(tau=0.05, max_iterations=10, largest_component=False, select="last", lead=0.0)
+WINDOW, WINDOWED = 2.0, ", in a window"  # of twice the prompted box, `refine.window`
 LEVEL = 30  # per cent of deviation
 
 
@@ -80,15 +82,15 @@ def look_at(sam: Sam, source: GeneratedSlice) -> SamPredictor:
     return predictor
 
 
-def decoder_of(predictor: SamPredictor, precision: Precision) -> Predictor:
+def decoder_of(predictor: SamPredictor, precision: Precision, window: float | None = None) -> Predictor:
     """A predictor's model and image size as `pipeline_lib` has them."""
     frame = Frame(predictor.original_size, predictor.model.image_encoder.img_size)
-    return Predictor(box_model(predictor.model, PLAIN), frame, precision)
+    return Predictor(box_model(predictor.model, PLAIN), frame, precision, window)
 
 
-def ours(predictor: SamPredictor, precision: Precision) -> Way:
+def ours(predictor: SamPredictor, precision: Precision, window: float | None = None) -> Way:
     """`pipeline_lib.inference.predictor`, the image's side included."""
-    decoder = decoder_of(predictor, precision)
+    decoder = decoder_of(predictor, precision, window)
 
     def run(boxes: Boxes) -> Masks:
         views = decoder.views([predictor.features], [predictor.original_size]) * len(boxes)
@@ -115,16 +117,26 @@ def decode_ways(predictor: SamPredictor, boxes: Boxes) -> tuple[dict[str, Way], 
         except ImportError as error:
             skipped.append(f"{name}: skipped, {error}")
     ways |= {f"ours, {precision}": ours(predictor, precision) for precision in PRECISIONS}
+    ways |= {f"ours, {precision}{WINDOWED}": ours(predictor, precision, WINDOW) for precision in PRECISIONS}
     return ways, skipped
 
 
-def rows_of(ways: Mapping[str, Callable[[], Masks]], seconds: dict[str, Seconds], count: int) -> list[list[str]]:
-    """Times of a box, times the reference's speed, and how far the masks are the reference's."""
+def inside(boxes: Boxes, masks: Masks) -> Masks:
+    """What of masks (N, h, w) lies within the windows around boxes (N, 4)."""
+    y, x = (np.arange(side) + 0.5 for side in masks.shape[1:])
+    x0, y0, x1, y1 = grown(boxes, WINDOW).T[..., None]
+    within: Masks = masks & ((y >= y0) & (y < y1))[:, :, None] & ((x >= x0) & (x < x1))[:, None]
+    return within
+
+
+def rows_of(ways: Mapping[str, Callable[[], Masks]], seconds: dict[str, Seconds], boxes: Boxes) -> list[list[str]]:
+    """Times of a box, times the reference's speed, and how far the masks are the reference's, of A in the window."""
     (reference, way), *_ = ways.items()
-    expected, rows = way(), []
-    large = np.count_nonzero(expected, axis=(1, 2)) >= 64
+    whole, rows, count = way(), [], len(boxes)
+    cut = inside(boxes, whole) if "loop" not in reference else whole  # iterated, a window moves with its box
     for name, way in ways.items():
-        masks = way()
+        masks, expected = way(), cut if name.endswith(WINDOWED) else whole
+        large = np.count_nonzero(expected, axis=(1, 2)) >= 64
         rows.append(
             [
                 name,
@@ -138,10 +150,10 @@ def rows_of(ways: Mapping[str, Callable[[], Masks]], seconds: dict[str, Seconds]
     return rows
 
 
-def measured(ways: Mapping[str, Callable[[], Masks]], seconds: dict[str, Seconds], count: int) -> str:
+def measured(ways: Mapping[str, Callable[[], Masks]], seconds: dict[str, Seconds], boxes: Boxes) -> str:
     """One table."""
     columns = ["way", "CPU ms a box", "speed", "wall ms a box", "pixels as the first's", "IoU with the first's"]
-    return table(columns, rows_of(ways, seconds, count))
+    return table(columns, rows_of(ways, seconds, boxes))
 
 
 def limited(seconds: Mapping[str, Seconds], large: Iterable[str], count: int) -> str:
@@ -155,16 +167,29 @@ def limited(seconds: Mapping[str, Seconds], large: Iterable[str], count: int) ->
     return f"{work / 1e9:.2f} GFLOP a box, of which ours does in a CPU second {ours}. {said}"
 
 
-def decoding(count: int, rounds: int) -> str:
-    """Benchmark A."""
-    predictor = look_at(random_sam("vit_b"), draw_slice(UNSEEN_SEED, SIZE))
+def boxes_of_cells(source: GeneratedSlice, count: int) -> Boxes:
+    """Boxes of a slice's cells, evenly spaced."""
+    exact: Boxes = np.array([box for _, box in objects_of(source.cells)], np.float32)
+    chosen: Boxes = exact[np.linspace(0, len(exact) - 1, count).astype(int)]
+    return chosen
+
+
+def boxes_anywhere(source: GeneratedSlice, count: int) -> Boxes:
+    """Boxes with corners anywhere, a ninth of the tile on average."""
     corners = np.random.default_rng(0).uniform(0, SIZE, (count, 2, 2)).astype(np.float32)
-    boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
+    boxes: Boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
+    return boxes
+
+
+def decoding(name: str, draw: Callable[[GeneratedSlice, int], Boxes], count: int, rounds: int) -> str:
+    """Benchmark A."""
+    source = draw_slice(UNSEEN_SEED, SIZE)
+    predictor, boxes = look_at(random_sam("vit_b"), source), draw(source, count)
     ways, skipped = decode_ways(predictor, boxes)
     calls, large = {name: partial(way, boxes) for name, way in ways.items()}, products()
     seconds = interleaved({**calls, **large}, rounds)
-    title = f"**A. {count} boxes of one tile, {SIZE} × {SIZE} pixels, vit_b with random weights**"
-    return "\n\n".join([title, measured(calls, seconds, count), *skipped, limited(seconds, large, count)])
+    title = f"**A. {count} boxes {name} of one tile, {SIZE} × {SIZE} pixels, vit_b with random weights**"
+    return "\n\n".join([title, measured(calls, seconds, boxes), *skipped, limited(seconds, large, count)])
 
 
 def chunking(rounds: int) -> str:
@@ -256,10 +281,11 @@ def iterating(rounds: int) -> str:
     uniform = np.random.default_rng(0).random((len(exact), 4))
     boxes = clip(deviate(exact, LEVEL, uniform, Deviation("scale", "both")), predictor.original_size)
     ways = {"a loop on `SamPredictor.predict`": partial(users_loop, predictor, boxes)}
-    decoders = {name: decoder_of(predictor, name) for name in PRECISIONS}
-    ways |= {f"ours, {name}": partial(iterated, predictor, decoder, boxes) for name, decoder in decoders.items()}
+    for name, window in product(PRECISIONS, (None, WINDOW)):
+        decoder = decoder_of(predictor, name, window)
+        ways[f"ours, {name}{WINDOWED if window else ''}"] = partial(iterated, predictor, decoder, boxes)
     title = f"**B. {len(boxes)} boxes at {LEVEL} % iterated until they settle, 256 × 256 pixels, shipped micro**"
-    return f"{title}\n\n{measured(ways, interleaved(ways, rounds), len(boxes))}"
+    return f"{title}\n\n{measured(ways, interleaved(ways, rounds), boxes)}"
 
 
 def main() -> None:
@@ -272,7 +298,8 @@ def main() -> None:
     with torch.inference_mode():
         # first what a stage does in a fresh process, as large tensors leave holes in memory that later ones do not fit
         parts = [iterating(arguments.rounds), chunking(arguments.rounds)]
-        parts += [decoding(count, arguments.rounds) for count in arguments.boxes]
+        parts += [decoding("of cells", boxes_of_cells, count, arguments.rounds) for count in arguments.boxes]
+        parts.append(decoding("anywhere", boxes_anywhere, arguments.boxes[0], arguments.rounds))
         parts += [*map(profiled, PRECISIONS), compiling(arguments.rounds)]
     write_section("decode", "\n\n".join([f"{machine()}; medians of {arguments.rounds} rounds.", *parts]))
 

@@ -5,7 +5,7 @@ interpreters of their own. All on one thread, because threads that wait for a bu
 """
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from statistics import median
 from typing import Any
@@ -19,10 +19,11 @@ from benchmarks.decode import alone, in_chunks, random_sam
 from benchmarks.encode import in_precision, normalised
 from benchmarks.limit import PRECISIONS
 from benchmarks.report import in_process, machine, table, timed, write_section
+from pipeline_lib.inference.predictor import grown
 from pipeline_lib.model import image_encoder, mask_decoder
 from pipeline_lib.model.box_model import BoxModel
 from pipeline_lib.model.frame import Frame
-from pipeline_lib.model.mask_decoder import scaled, split
+from pipeline_lib.model.mask_decoder import ImageFeatures, scaled, split
 from pipeline_lib.model.upstream import Attention
 from pipeline_lib.runtime.device import Precision, autocast
 from pipeline_lib.runtime.malloc import keep_freed_memory
@@ -171,12 +172,40 @@ def trained(**plain: Any) -> Iterator[Case]:
             yield f"training of vit_b's decoder, {precision}", *patched(call, mask_decoder, **plain)
 
 
-def forward_and_backward(model: BoxModel, boxes: Tensor, precision: Precision) -> None:
+def windowed() -> Iterator[Case]:
+    """Masks of 16 boxes, a tenth of the tile's side each: whole, and within twice the box."""
+    for precision in PRECISIONS:
+        with torch.inference_mode(False):
+            model, images, boxes = alone("vit_b", precision, BOXES)
+            cells = Frame((1024, 1024), 1024).cells(grown(boxes.numpy(), 2.0), 64)
+            model.requires_grad_(True)
+        for name, call in (
+            ("decoder", partial(decoded, model, images, boxes, precision)),
+            ("training", partial(forward_and_backward, model, boxes, precision)),
+        ):
+            off, on = (partial(busy, partial(call, some)) for some in (None, cells))
+            yield f"{name} of vit_b, {precision}", off, on
+
+
+def busy(call: Callable[[], object]) -> float:
+    """CPU seconds."""
+    return timed(call).busy
+
+
+def decoded(
+    model: BoxModel, images: Sequence[ImageFeatures], boxes: Tensor, precision: Precision, cells: Tensor | None
+) -> None:
+    """A call without gradients."""
+    with autocast(precision):
+        model(images, boxes, cells)
+
+
+def forward_and_backward(model: BoxModel, boxes: Tensor, precision: Precision, cells: Tensor | None = None) -> None:
     """All that pulls at a mask."""
     with torch.inference_mode(False), torch.enable_grad():
         embedding = torch.ones(1, 256, *model.prompt_encoder.image_embedding_size)
         with autocast(precision):
-            logits, predicted_iou = model(model.image_features([embedding]) * len(boxes), boxes)
+            logits, predicted_iou = model(model.image_features([embedding]) * len(boxes), boxes, cells)
         (logits.float().sigmoid().mean() + predicted_iou.mean()).backward()
 
 
@@ -200,6 +229,7 @@ SPOTS: dict[str, tuple[str, Callable[[], Iterator[Case]]]] = {
     "upscale": ("`mask_decoder.upscale`", partial(decoder, upscale=plain_upscale)),
     "upscale_trained": ("`mask_decoder.upscale`", partial(trained, upscale=plain_upscale)),
     "products": ("`mask_decoder.Products`", partial(trained, Products=PlainProducts)),
+    "window": ("`refine.window`", windowed),
     "halved": ("`Frame.mask` by two", halved),
 }
 

@@ -1,6 +1,7 @@
 """What a schema cannot say about a config: that its parts fit each other, and which files it names."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -47,14 +48,16 @@ def check_files(paths: Iterable[str | Path]) -> None:
         DataError: a file has a key twice, of which YAML keeps the last, or repeats itself by aliases beyond all bounds.
     """
     for path in paths:
+        if Path(path).suffix == ".json":
+            continue
         try:
             text = Path(path).read_text(encoding="utf-8")
             root = yaml.compose(text, Loader=yaml.SafeLoader)
             yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError) as error:  # or no text, or no such date
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # or no text, no such date, brackets without end
             raise DataError(f"{path}: expected YAML: {error}") from error
         if root is not None and _expanded(root, path, {}) > MOST_ENTRIES:
-            raise DataError(f"{path}: its aliases stand for more than {MOST_ENTRIES:,} entries")
+            raise DataError(f"{path}: it has more than {MOST_ENTRIES:,} entries, with those that its aliases stand for")
 
 
 def _expanded(node: yaml.Node, path: str | Path, known: dict[int, int]) -> int:
@@ -65,9 +68,9 @@ def _expanded(node: yaml.Node, path: str | Path, known: dict[int, int]) -> int:
         if isinstance(node, yaml.SequenceNode):
             children = node.value
         elif isinstance(node, yaml.MappingNode):
-            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-            for key in keys:
-                if keys.count(key) > 1:
+            keys = Counter((key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+            for (_, key), count in keys.items():
+                if count > 1:
                     line = node.start_mark.line + 1
                     raise DataError(f"{path}: the key {key!r} is there twice in the section that begins at line {line}")
             children = [value for _, value in node.value]

@@ -10,6 +10,7 @@ DataError
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import ENOENT
 from pathlib import Path
 
 
@@ -42,7 +43,12 @@ def intact(path: str | Path) -> Iterator[None]:
     """Turn what is raised on a damaged result of another stage into a DataError that names the file."""
     try:
         yield
-    except DataError:
+    except (DataError, MemoryError):
         raise
     except Exception as error:  # each format's library has its own
+        if isinstance(error, OSError) and error.errno not in (
+            None,
+            ENOENT,
+        ):  # no rights, a full disk: not the file's fault
+            raise
         raise DataError(f"{path}: missing or damaged; delete it, and it is made again ({error!r})") from error

@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from errno import ENOSPC
 from functools import partial
 from pathlib import Path
 from shutil import disk_usage
@@ -18,8 +19,8 @@ from pipeline_lib.runtime.atomic import atomic
 BACK_OFF = (1.0, 2.0, 4.0, 8.0)  # seconds to wait before each further attempt
 TIMEOUT = 30  # seconds without a byte
 PATIENCE, SLOWEST = 60, 1000  # after so many seconds, at least so many bytes per second must have come on average
-ROOM = 200 << 20  # bytes that a download leaves free: a server need not say how many it sends
-BLOCK = 1 << 16  # bytes; at most so many are lost when a connection drops
+ROOM = 200 << 20  # bytes that a download leaves free whose server does not say how many it sends
+BLOCK = 1 << 12  # bytes; at most so many are lost when a connection drops
 PASSING = {429, 500, 502, 503, 504}  # what a server answers when it may know better in a moment
 
 log = logging.getLogger(__name__)
@@ -112,7 +113,9 @@ def _continue(url: str, part: Path) -> None:
 def _write(response: requests.Response, part: Path, start: int) -> None:
     length = response.headers.get("Content-Length")
     total = start + int(length) if length else None
-    began, have = time.monotonic(), 0
+    began, have, free = time.monotonic(), 0, disk_usage(part.parent).free
+    if total is not None and total - start > free:
+        raise OSError(ENOSPC, f"{total - start:,} bytes are announced, {free:,} are free", str(part))
     bar = tqdm(desc=part.stem, total=total, initial=start, unit="B", unit_scale=True, mininterval=10)
     with part.open("ab" if start else "wb") as file, bar:
         for block in response.iter_content(BLOCK):
@@ -122,5 +125,5 @@ def _write(response: requests.Response, part: Path, start: int) -> None:
             waited = time.monotonic() - began
             if waited > PATIENCE and have < SLOWEST * waited:
                 raise requests.ConnectionError(f"only {have:,} bytes came in {waited:.0f} s")
-            if disk_usage(part.parent).free < ROOM:
-                raise requests.RequestException(f"the disk of {part} is nearly full; {have:,} bytes have come")
+            if total is None and disk_usage(part.parent).free < ROOM:
+                raise OSError(ENOSPC, f"{have:,} bytes have come, and there is no end of it", str(part))

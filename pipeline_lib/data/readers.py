@@ -1,6 +1,7 @@
 """Stacks of slices in the formats microscopists use, opened without reading them."""
 
 import logging
+import math
 import re
 import threading
 import weakref
@@ -70,11 +71,14 @@ def check_whole(path: str) -> None:
         return
     with _reading(path):
         array = _zarr_array(place)
-        missing = array.nchunks - array.nchunks_initialized
-    if missing:
+        sides = array.shards or array.chunks
+        expected = math.prod(-(-length // side) for length, side in zip(array.shape, sides, strict=True))
+        files = (place / array.path).rglob("*")
+        found = sum(file.is_file() and file.name != "zarr.json" and not file.name.startswith(".") for file in files)
+    if found < expected:
         raise DataError(
-            f"{path}: {missing} of {array.nchunks} chunks are missing and would read as {array.fill_value}. Writers "
-            "leave out chunks of nothing but that value; if this one did, set `missing_chunks: fill`"
+            f"{path}: {expected - found} of {expected} chunks are missing and would read as {array.fill_value}. "
+            "Writers leave out chunks of nothing but that value; if this one did, name the part in `missing_chunks`"
         )
 
 
@@ -312,7 +316,8 @@ def _open_hdf5(path: Path, dataset: str | None) -> da.Array:
         found: list[str] = []
         file.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
         raise DataError(f"{path}:{dataset or ''}: name one of its data sets after a colon: {_listing(found)}")
-    if array.is_virtual or array.external:  # what is missing of them reads as zeros
+    elsewhere = array.is_virtual or array.external or array.file.filename != file.filename
+    if elsewhere:  # what is missing there reads as zeros, and a change would not be noticed
         raise DataError(f"{path}:{dataset}: its pixels lie in other files; copy it into one, as `h5repack` does")
     return _lazy(f"{path}:{dataset}", array)
 

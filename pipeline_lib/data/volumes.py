@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline_lib.data.paths import files_of
+from pipeline_lib.data.paths import HDF5, files_of
 from pipeline_lib.data.readers import check_whole, is_zarr, open_stack, slice_files
 from pipeline_lib.data.tables import read_json
 from pipeline_lib.errors import DataError, intact
@@ -21,8 +21,8 @@ def check_volume(folder: Path, volume: dict[str, Any], grey_range: list[float] |
     """Open a volume's stacks and compare them; returns its entry in the manifest."""
     images_path, labels_path = str(folder / volume["images"]), str(folder / volume["labels"])
     images, labels = open_stack(images_path), open_stack(labels_path)
-    if volume.get("missing_chunks", "refuse") == "refuse":
-        for path in images_path, labels_path:
+    for part, path in (("images", images_path), ("labels", labels_path)):
+        if part not in volume.get("missing_chunks", []):
             check_whole(path)
     if images.dtype != np.uint8 and grey_range is None:
         raise DataError(f"{images_path}: {images.dtype} images need a `grey_range: [black, white]`; only uint8 do not")
@@ -142,15 +142,22 @@ def check_split(volumes: list[dict[str, Any]]) -> None:
     _check_copies(parts)
 
 
+def _is_blank(images: str, index: int) -> bool:
+    """Whether a slice is of one grey, as those at the ends of a stack may be."""
+    pixels = open_stack(images)[index].compute()
+    return bool((pixels == pixels[0, 0]).all())
+
+
 def _check_copies(parts: list[tuple[dict[str, Any], str, range]]) -> None:
-    """No slice is in two splits under two paths, as a copy or a link."""
-    seen: dict[tuple[str, int], tuple[str, str]] = {}
+    """No slice but blank ones is in two splits under two paths, as a copy or a link."""
+    seen: dict[tuple[str, str, int], tuple[str, str]] = {}
     for volume, name, part in parts:
-        files = volume["files"]["images"]
+        files, match = volume["files"]["images"], HDF5.fullmatch(volume["images"])
+        array = (match["dataset"] or "").strip("/") if match else ""  # a file may hold several
         for index in part[:: volume["every"]]:
-            same = (files["digests"][index], 0) if files["digests"] else (files["digest"], index)
+            same = (files["digests"][index], "", 0) if files["digests"] else (files["digest"], array, index)
             place, split = seen.setdefault(same, (f"slice {index} of {volume['images']}", name))
-            if split != name:
+            if split != name and not _is_blank(volume["images"], index):
                 raise DataError(
                     f"{volume['images']}: slice {index}, which is in {name}, has the bytes of {place}, "
                     f"which is in {split}"

@@ -1,10 +1,11 @@
 """Digests of results, noted when a stage has written them and compared before another reads them.
 
-A result that was cut, flipped or edited since is an error with its name, whatever its format. Zarr folders have a
-checksum in each chunk; of them the metadata are noted.
+A result that was cut, flipped or edited since is an error with its name, whatever its format. Of Zarr folders the
+metadata are noted; in the chunks of the stages convert and embed there are checksums. This finds damage, not forgery.
 """
 
 import json
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -12,12 +13,16 @@ from pipeline_lib.errors import DataError
 from pipeline_lib.runtime.atomic import atomic
 from pipeline_lib.runtime.hashing import file_digest
 
+log = logging.getLogger(__name__)
+
 FOLDER = "digests"  # within the folder of results, each at its result's own path
 
 
 def note(outputs: Iterable[str], results: str | Path) -> None:
-    """Write down the digests of a stage's outputs, files or folders within `results`."""
+    """Write down the digests of a stage's outputs, files or folders, but for those that are not within `results`."""
     for output in outputs:
+        if not Path(output).is_relative_to(results):
+            continue
         digests = {str(file.relative_to(results)): file_digest(file) for file in _files(Path(output))}
         with atomic(_noted(output, results)) as partial:
             partial.write_text(json.dumps(digests) + "\n")
@@ -41,7 +46,9 @@ def check(inputs: Iterable[str], results: str | Path) -> None:
 
 
 def _files(output: Path) -> Iterator[Path]:
-    return output.rglob("zarr.json") if output.is_dir() else iter([output])
+    if not output.is_dir():
+        return iter([output])
+    return output.rglob("zarr.json" if (output / "zarr.json").exists() else "*.*")
 
 
 def _noted(path: str, results: str | Path) -> Path:
@@ -51,7 +58,8 @@ def _noted(path: str, results: str | Path) -> Path:
 
 def _read(path: Path) -> dict[str, str]:
     try:
-        digests: dict[str, str] = json.loads(path.read_text())
-    except ValueError:  # the note itself is damaged: nothing is known of the file
+        digests: dict[str, str] = dict(json.loads(path.read_text()))
+    except (ValueError, TypeError):
+        log.warning("%s: damaged, so nothing is known of its result", path)
         return {}
     return digests

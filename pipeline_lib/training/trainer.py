@@ -108,7 +108,10 @@ class Trainer:
         try:
             with atomic(self.checkpoint) as unfinished:
                 torch.save({**own, **state}, unfinished)
-        except RuntimeError as error:  # torch's own for a full disk, which names no file
+        except RuntimeError as error:
+            if "PytorchStreamWriter" not in str(error):
+                raise
+            # torch's own for a full disk, which names no file
             free = shutil.disk_usage(self.checkpoint.parent).free
             raise OSError(f"{self.checkpoint}: cannot be written; {free >> 20} MB are free on its disk") from error
         self.saved = time.monotonic()

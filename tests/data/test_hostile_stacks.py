@@ -14,7 +14,7 @@ import zarr
 from PIL import Image
 
 from pipeline_lib.data.readers import check_whole, open_stack
-from pipeline_lib.data.volumes import check_volume
+from pipeline_lib.data.volumes import check_split, check_volume
 from pipeline_lib.errors import DataError
 
 STACK = np.random.default_rng(0).integers(0, 256, (6, 20, 30), np.uint8)
@@ -49,6 +49,14 @@ def external(folder: Path) -> str:
         place = [(str(folder / "pixels.raw"), 0, STACK.nbytes)]
         file.create_dataset("raw", STACK.shape, np.uint8, external=place)
     return f"{folder / 'head.h5'}:raw"
+
+
+def linked(folder: Path) -> str:
+    with h5py.File(folder / "whole.h5", "w") as file:
+        file["raw"] = STACK
+    with h5py.File(folder / "link.h5", "w") as file:
+        file["raw"] = h5py.ExternalLink("whole.h5", "/raw")
+    return f"{folder / 'link.h5'}:raw"
 
 
 def white_is_zero(folder: Path) -> str:
@@ -110,6 +118,7 @@ def four_in_colour(folder: Path) -> str:
         (ome_tiff, r"first\.ome\.tif: .*second\.ome\.tif"),
         (virtual, r"whole\.h5:raw: its pixels lie in other files"),
         (external, r"head\.h5:raw: its pixels lie in other files"),
+        (linked, r"link\.h5:raw: its pixels lie in other files"),
         (white_is_zero, r"white\.tif: zero is white"),
         (white_is_zero_slices, r"slices/\d\.tif: zero is white"),
         (palette, r"palette\.png: its numbers stand for colours of a palette"),
@@ -160,10 +169,21 @@ def test_chunks_that_a_zarr_lacks_are_refused_unless_it_is_said_that_they_are_bl
     volumes = Volumes(tmp_path)
     volumes.check()
     (tmp_path / name / "c/2/0/0").unlink()
-    with pytest.raises(DataError, match=f"{name}: 1 of 6 chunks are missing and would read as 0.*missing_chunks: fill"):
+    with pytest.raises(
+        DataError, match=f"{name}: 1 of 6 chunks are missing and would read as 0.*name the part in `missing_chunks`"
+    ):
         volumes.check()
-    volumes.volume["missing_chunks"] = "fill"
+    volumes.volume["missing_chunks"] = [name]
     volumes.check()
+
+
+def test_a_sharded_zarr_is_whole(tmp_path: Path) -> None:
+    array = zarr.create_array(tmp_path / "a", shape=(7, 13, 13), chunks=(1, 3, 3), shards=(5, 6, 6), dtype=np.uint8)
+    array[:] = 1
+    check_whole(str(tmp_path / "a"))
+    (tmp_path / "a/c/1/2/2").unlink()
+    with pytest.raises(DataError, match="1 of 18 chunks are missing"):
+        check_whole(str(tmp_path / "a"))
 
 
 def test_other_formats_have_no_chunks_to_look_for(tmp_path: Path) -> None:
@@ -177,3 +197,35 @@ def test_an_image_is_not_taken_for_labels(tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "images", tmp_path / "labels")
     with pytest.raises(DataError, match=r"labels: numbers of objects are expected.*is it the image\?"):
         volumes.check()
+
+
+def split_of(*parts: tuple[str, str, list[int]], folder: Path) -> list[dict]:
+    """Volumes of image stacks, each with its slices in one split."""
+    volumes = [{"images": images, "labels": images, "split": {split: bounds}} for images, split, bounds in parts]
+    (folder / "l").mkdir(exist_ok=True)
+    checked = []
+    for volume in volumes:
+        size = len(open_stack(str(folder / volume["images"])))
+        zarr.create_array(folder / f"l/{len(checked)}", data=LABELS[:size], config={"write_empty_chunks": True})
+        checked.append(check_volume(folder, volume | {"labels": f"l/{len(checked)}"}, None))
+    return checked
+
+
+def test_a_copy_of_a_training_slice_is_not_tested(tmp_path: Path) -> None:
+    for name in ("train", "test"):  # a blank slice first
+        (tmp_path / name).mkdir()
+        for number, image in enumerate(STACK[:3]):
+            iio.imwrite(tmp_path / f"{name}/{number}.png", image if number else np.zeros_like(image))
+    shutil.copy(tmp_path / "train/1.png", tmp_path / "test/2.png")
+    check_split(split_of(("train", "train", [0, 1]), ("test", "test", [0, 2]), folder=tmp_path))
+    shutil.rmtree(tmp_path / "l")
+    volumes = split_of(("train", "train", [0, 2]), ("test", "test", [1, 3]), folder=tmp_path)
+    with pytest.raises(DataError, match=r"test: slice 1, which is in test, has the bytes of slice 1 of .*train"):
+        check_split(volumes)
+
+
+def test_data_sets_of_one_hdf5_file_are_not_copies(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "both.h5", "w") as file:
+        file["train/raw"], file["test/raw"] = STACK, STACK[::-1]
+    parts = (("both.h5:train/raw", "train", [0, 4]), ("both.h5:test/raw", "test", [0, 4]))
+    check_split(split_of(*parts, folder=tmp_path))

@@ -154,11 +154,8 @@ def times_tabulated(wildcards):
 
     Snakemake alone looks for a lost file only among its targets. As `times_brought`, this changes once for each loss.
     """
-    record = Path(config["results"]) / "tables.json"
-    if not record.exists():
-        return 0
-    times = json.loads(record.read_text())["times"]
-    return times + (not all(Path(file).exists() for file in made_from()))
+    record = recorded(Path(config["results"]) / "tables.json")
+    return record["times"] + (not all(Path(file).exists() for file in made_from())) if record else 0
 
 
 def times_brought(wildcards):
@@ -167,11 +164,18 @@ def times_brought(wildcards):
     Snakemake knows of the manifest alone. As a param this redoes the stage, and is then the same until the next loss:
     test_a_generated_slice_that_was_deleted_is_made_again_once.
     """
-    record = Path(config["results"]) / "raw" / wildcards.dataset / "brought.json"
-    if not record.exists():
-        return 0
-    brought = json.loads(record.read_text())
-    return brought["times"] + (not all((record.parent / name).exists() for name in brought["files"]))
+    folder = Path(config["results"]) / "raw" / wildcards.dataset
+    record = recorded(folder / "brought.json")
+    return record["times"] + (not all((folder / name).exists() for name in record["files"])) if record else 0
+
+
+def recorded(path):
+    """What a stage wrote about how often it ran; nothing where it did not, or the file is damaged."""
+    try:
+        record = json.loads(path.read_text())
+        return record if isinstance(record, dict) and "times" in record else {}
+    except (OSError, ValueError):
+        return {}
 
 
 def of_set(key):
