@@ -1,7 +1,9 @@
 """Files are fetched from a real server on this machine, one that can be told to misbehave."""
 
+import contextlib
 import hashlib
 import io
+import shutil
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -34,6 +36,13 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         if self.path == "/moved":
             self.answer(302, {"Location": "/file"})
+            return
+        if self.path == "/endless":
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while True:
+                    self.wfile.write(bytes(10_000))
             return
         self.server.ranges.append(self.headers["Range"])
         fault = self.server.faults.pop(0) if self.server.faults else None
@@ -216,3 +225,48 @@ def test_a_damaged_archive_leaves_nothing(tmp_path):
     with pytest.raises(DataError, match=r"vnc\.zip: missing or damaged"):
         unpack(tmp_path / "vnc.zip")
     assert [entry.name for entry in tmp_path.iterdir()] == ["vnc.zip"]
+
+
+def test_a_server_that_hardly_sends_is_not_waited_for(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "PATIENCE", 0)
+    monkeypatch.setattr(download, "SLOWEST", 1e15)  # what is fast here would be slow then
+    with pytest.raises(DownloadError, match=r"only [\d,]+ bytes came in 0 s"):
+        fetch(server.url, tmp_path / "a.bin", SHA256)
+
+
+def test_a_server_without_end_does_not_fill_the_disk(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "ROOM", shutil.disk_usage(tmp_path).free - 10_000_000)
+    with pytest.raises(OSError, match=r"bytes have come, and there is no end of it.*a\.bin\.part"):
+        fetch(server.url.replace("/file", "/endless"), tmp_path / "a.bin", SHA256)
+    assert (tmp_path / "a.bin.part").stat().st_size < 100_000_000
+
+
+def test_more_than_the_disk_holds_is_not_begun(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
+    with pytest.raises(OSError, match=r"bytes are announced, 1 are free.*a\.bin\.part"):
+        fetch(server.url, tmp_path / "a.bin", SHA256)
+
+
+def test_an_archive_that_unpacks_to_more_than_the_disk_holds_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("zeros", bytes(1000))
+    content = bytearray((tmp_path / "bomb.zip").read_bytes())
+    entry = content.index(b"PK\x01\x02")
+    content[entry + 24 : entry + 28] = (2**32 - 2).to_bytes(4, "little")  # 4 GB unpacked, as the list of contents says
+    (tmp_path / "bomb.zip").write_bytes(content)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(download, "disk_usage", lambda _: shutil._ntuple_diskusage(2**32, 0, 2**31))
+        with pytest.raises(DataError, match=r"bomb\.zip: 4095 MB unpacked are announced, but only 2048 MB are free"):
+            unpack(tmp_path / "bomb.zip")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["bomb.zip"]
+
+
+def test_an_encrypted_archive_is_named(tmp_path):
+    with zipfile.ZipFile(tmp_path / "locked.zip", "w") as archive:
+        archive.writestr("a", CONTENT[:1000])
+    content = bytearray((tmp_path / "locked.zip").read_bytes())
+    for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(mark) + offset] |= 1  # the bit that says so
+    (tmp_path / "locked.zip").write_bytes(content)
+    with pytest.raises(DataError, match=r"locked\.zip: .*password"):
+        unpack(tmp_path / "locked.zip")

@@ -1,6 +1,7 @@
 """Parity with segment_anything, on random weights."""
 
 import json
+import os
 from copy import deepcopy
 from dataclasses import asdict
 from functools import partial
@@ -276,3 +277,12 @@ def test_a_checkpoint_that_changed_after_its_manifest_is_refused(load, micro, ma
 def test_an_unknown_backbone_is_refused_with_the_known_ones():
     with pytest.raises(DataError, match=r"'vit_x': expected one of micro, litemedsam, .*, vit_l, vit_h"):
         build("vit_x")
+
+
+def test_a_saved_model_is_for_those_whom_the_umask_lets(proposed, tmp_path):
+    before = os.umask(0o022)
+    try:
+        save_model(proposed, tmp_path / "m.safetensors", "micro", PROPOSED, {})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "m.safetensors").stat().st_mode & 0o777 == 0o644

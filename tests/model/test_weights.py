@@ -136,7 +136,10 @@ def test_a_truncated_checkpoint_is_refused_with_its_name(check, micro, tmp_path,
         check("micro", path)
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", pickle.dumps([1], 2)])
+NO_CHECKPOINTS = [b"", b"<html>not found</html>", pickle.dumps([1], 2), b"\x80\x02}q\x00(X\x01", b"\x80\x02K"]
+
+
+@pytest.mark.parametrize("content", NO_CHECKPOINTS, ids=range(len(NO_CHECKPOINTS)))
 def test_a_file_that_is_no_checkpoint_is_refused_with_its_name(check, tmp_path, content):
     (tmp_path / "page.pth").write_bytes(content)
     with pytest.raises(WeightsError, match=r"page\.pth"):

@@ -137,6 +137,12 @@ def test_the_page_is_bounded_and_complete_in_itself(html: str) -> None:
     assert re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', html) == []
 
 
+def test_no_data_set_has_the_id_of_a_section(html: str) -> None:
+    """As one that is called run or verdicts would have."""
+    assert re.findall(r'<section id="(?!data-)([^"]*)"', html) == ["verdicts", "run"]
+    assert len(re.findall(r'<section id="data-[a-z]+"', html)) == 2
+
+
 def test_ids_are_unique(html: str) -> None:
     ids = re.findall(r'(?<![\w-])id="([^"]+)"', html)
     assert len(ids) == len(set(ids))
