@@ -16,13 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline_lib.model.image_encoder import linear
+from pipeline_lib.model.image_encoder import linear, times
 from pipeline_lib.model.upstream import LayerNorm2d, window_partition, window_unpartition
 
 WIDTHS = (64, 128, 160, 320)  # channels of the four stages
 DEPTHS = (2, 2, 6, 2)  # their blocks
 HEADS = (0, 4, 5, 10)  # of attention; the first stage has convolutions
 WINDOWS = (0, 7, 14, 7)  # cells along a side
+STRIP = 32  # rows of the first stage's blocks at a time
 REDUCTIONS = (2, 2, 1)  # strides between the stages
 EMBEDDING_WIDTH = 256  # as in SAM
 
@@ -35,17 +36,21 @@ class ConvNorm(nn.Module):
         self.c = nn.Conv2d(width_in, width_out, side, stride, side // 2, groups=groups, bias=False)
         self.bn = nn.BatchNorm2d(width_out)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, padding: tuple[int, int] | None = None) -> Tensor:
         """Features (B, C, h, w), in evaluation mode: by the statistics of pretraining; in float32 under autocast too.
 
         Were they in bfloat16, an embedding's error would be three times as large (`test_bfloat16_embeds_nearly_alike`).
+        Another `padding`, of rows and columns, may be given than half of the kernel's side.
         """
         with torch.autocast(x.device.type, enabled=False):
             # not torch's fuse_conv_bn_eval, which copies modules, and ONNX's exporter refuses that
             mean, variance = self.bn.get_buffer("running_mean"), self.bn.get_buffer("running_var")
             scale = self.bn.weight * torch.rsqrt(variance + self.bn.eps)
             weight, bias = self.c.weight * scale[:, None, None, None], self.bn.bias - mean * scale
-            return F.conv2d(x.float(), weight, bias, self.c.stride, self.c.padding, groups=self.c.groups)
+            if self.c.kernel_size == (1, 1):  # which torch gives to a slow convolution of its own where B is 1
+                return times(x.float().permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+            half = self.c.kernel_size[0] // 2
+            return F.conv2d(x.float(), weight, bias, self.c.stride, padding or (half, half), groups=self.c.groups)
 
 
 class ConvBlock(nn.Module):
@@ -58,8 +63,18 @@ class ConvBlock(nn.Module):
         self.conv3 = ConvNorm(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features (B, C, h, w) of the same shape."""
-        return F.gelu(x + self.conv3(F.gelu(self.conv2(F.gelu(self.conv1(x))))))
+        """Features (B, C, h, w) of the same shape; some rows at a time, as four times the channels are large."""
+        height = x.shape[2]
+        strips = [self.strip(x, top, min(top + STRIP, height)) for top in range(0, height, STRIP)]
+        return torch.cat(strips, dim=2)
+
+    def strip(self, x: Tensor, top: int, bottom: int) -> Tensor:
+        """The rows from `top` to `bottom`; the 3 × 3 convolution sees one more on either side, or zeros."""
+        first, end = max(top - 1, 0), min(bottom + 1, x.shape[2])
+        wide = F.gelu(self.conv1(x[:, :, first:end]))
+        if (first, end) != (top - 1, bottom + 1):  # at the image's border; padding copies all
+            wide = F.pad(wide, (0, 0, first - top + 1, bottom + 1 - end))
+        return F.gelu(x[:, :, top:bottom] + self.conv3(F.gelu(self.conv2(wide, (0, 1)))))
 
 
 class Reduction(nn.Module):
@@ -104,7 +119,9 @@ class WindowAttention(nn.Module):
         windows, padded = window_partition(x, self.window)
         q, k, v = linear(self.qkv, self.norm(windows)).flatten(1, 2).unflatten(2, (self.heads, 3, -1)).unbind(3)
         q, k, v = (each.transpose(1, 2) for each in (q, k, v))  # B·windows H N D
-        taken = F.scaled_dot_product_attention(q, k, v, attn_mask=self.biases().to(q.dtype))
+        # not `scaled_dot_product_attention`, which with biases looks through all scores for what is masked
+        scores = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(2, 3)) + self.biases().to(q.dtype)
+        taken = torch.matmul(scores.softmax(dim=-1), v)
         taken = taken.transpose(1, 2).flatten(2).unflatten(1, (self.window, self.window))
         return linear(self.proj, window_unpartition(taken, self.window, padded, x.shape[1:3]))
 
@@ -180,7 +197,14 @@ class TinyViT(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Embeddings (B, 256, 64, 64) of normalised images (B, 3, S, S)."""
         images = images.contiguous(memory_format=torch.channels_last)
-        return torch.cat([self.neck(self.layers(self.patch_embed(image))) for image in images.split(1)]).contiguous()
+        return torch.cat([self.encode(image) for image in images.split(1)]).contiguous()
+
+    def encode(self, image: Tensor) -> Tensor:
+        """The embedding of one image."""
+        x = self.layers(self.patch_embed(image)).permute(0, 2, 3, 1)
+        x = times(x, self.neck.get_parameter("0.weight").flatten(1)).permute(0, 3, 1, 2)
+        embedding: Tensor = self.neck[1:](x)
+        return embedding
 
 
 def _stage(index: int) -> Stage:
