@@ -4,9 +4,9 @@ A step takes some objects of some tiles, each with a box of its own looseness. E
 with what it is for, so a run that was cut goes on from its last checkpoint as if nothing had happened.
 """
 
+import io
 import logging
 import math
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -105,15 +105,10 @@ class Trainer:
         """Replace the checkpoint."""
         state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         own = {"key": self.key, "curve": self.curve, "losses": self.losses, "best": self.best}
-        try:
-            with atomic(self.checkpoint) as unfinished:
-                torch.save({**own, **state}, unfinished)
-        except RuntimeError as error:
-            if "PytorchStreamWriter" not in str(error):
-                raise
-            # torch's own for a full disk, which names no file
-            free = shutil.disk_usage(self.checkpoint.parent).free
-            raise OSError(f"{self.checkpoint}: cannot be written; {free >> 20} MB are free on its disk") from error
+        content = io.BytesIO()  # not to the file at once: on a full disk torch's errors are many, and name no file
+        torch.save({**own, **state}, content)
+        with atomic(self.checkpoint) as unfinished:
+            unfinished.write_bytes(content.getbuffer())
         self.saved = time.monotonic()
 
     def pause(self) -> None:

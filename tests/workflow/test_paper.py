@@ -22,10 +22,12 @@ SMALL = {"train": [0, 1], "validation": [1, 2], "test": [2, 3]}
 SIZE = (64, 96)
 
 
-def planes(values: tuple[int, int], colour: bool = False) -> list[np.ndarray]:
-    """Three slices, each with two rectangles of the second value in the first."""
+def planes(values: tuple[int, int], colour: bool = False, first: int = 0) -> list[np.ndarray]:
+    """Three slices, each with two rectangles of the second value in the first, and a line of its own."""
     stack = np.full((3, *SIZE), values[0], np.uint8)
     stack[:, 5:25, 5:40] = stack[:, 35:60, 50:90] = values[1]
+    for number, plane in enumerate(stack, first):
+        plane[0, :number] = values[1]  # smaller than an object
     return [np.dstack([plane] * 3 + [np.full_like(plane, 255)]) if colour else plane for plane in stack]
 
 
@@ -60,7 +62,7 @@ def hosts(tmp_path: Path):
             f"Lucchi++/{part}_{kind}": (name, images)
             for part in ("Train", "Test")
             for kind, name, images in (
-                ("In", "mask{:04}.png", planes((90, 160))),
+                ("In", "mask{:04}.png", planes((90, 160), first=3 * (part == "Test"))),
                 ("Out", "{}.png", planes((0, 255), colour=True)),
             )
         },
