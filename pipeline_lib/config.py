@@ -51,10 +51,8 @@ def check_files(paths: Iterable[str | Path]) -> None:
         if Path(path).suffix == ".json":
             continue
         try:
-            text = Path(path).read_text(encoding="utf-8")
-            root = yaml.compose(text, Loader=yaml.SafeLoader)
-            yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:  # or no text, no such date, brackets without end
+            root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:  # brackets without end
             raise DataError(f"{path}: expected YAML: {error}") from error
         if root is not None and _expanded(root, path, {}) > MOST_ENTRIES:
             raise DataError(f"{path}: it has more than {MOST_ENTRIES:,} entries, with those that its aliases stand for")

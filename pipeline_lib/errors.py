@@ -40,15 +40,13 @@ class StaleEmbeddingsError(DataError):
 
 @contextmanager
 def intact(path: str | Path) -> Iterator[None]:
-    """Turn what is raised on a damaged result of another stage into a DataError that names the file."""
+    """Turn what is raised on a damaged file, mostly of another stage, into a DataError that names it."""
     try:
         yield
     except (DataError, MemoryError):
         raise
     except Exception as error:  # each format's library has its own
-        if isinstance(error, OSError) and error.errno not in (
-            None,
-            ENOENT,
-        ):  # no rights, a full disk: not the file's fault
+        of_the_machine = isinstance(error, OSError) and error.errno not in (None, ENOENT)  # no rights, a full disk
+        if of_the_machine:
             raise
-        raise DataError(f"{path}: missing or damaged; delete it, and it is made again ({error!r})") from error
+        raise DataError(f"{path}: missing or damaged; a result is made again if deleted ({error!r})") from error

@@ -17,11 +17,6 @@ def iou(masks: Mask, truths: Mask) -> NDArray[np.float64]:
     return np.where(union == 0, 1.0, intersection / np.maximum(union, 1))
 
 
-def together(masks: Mask) -> Mask:
-    """The pixels (h, w) of any of some masks (N, h, w)."""
-    return np.asarray(masks.any(axis=0))
-
-
 def bounding_box(mask: Mask) -> NDArray[np.float32]:
     """XYXY half-open box, in pixels, around a mask that is not empty."""
     x, y = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))

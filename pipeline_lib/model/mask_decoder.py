@@ -34,7 +34,7 @@ from torch.nn import functional as F
 
 from pipeline_lib.model.upstream import Attention, LayerNorm2d, MaskDecoder, PromptEncoder
 
-ROW = 64  # cells of one convolution; over a single row of all it takes 1.7 times as long in float32
+ROW = 64  # cells of one convolution: a single row of all takes longer in float32
 OUTSIDE = -32.0  # the logit of a pixel that is not asked for: background, and exact in bfloat16
 
 

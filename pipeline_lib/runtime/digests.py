@@ -48,7 +48,8 @@ def check(inputs: Iterable[str], results: str | Path) -> None:
 def _files(output: Path) -> Iterator[Path]:
     if not output.is_dir():
         return iter([output])
-    return output.rglob("zarr.json" if (output / "zarr.json").exists() else "*.*")
+    pattern = "zarr.json" if (output / "zarr.json").exists() else "*"
+    return (file for file in output.rglob(pattern) if file.is_file())
 
 
 def _noted(path: str, results: str | Path) -> Path:

@@ -11,7 +11,11 @@ from numpy.typing import NDArray
 
 def files_digest(paths: Sequence[str | Path]) -> str:
     """A file's digest; of several files, that of their digests in this order."""
-    digests = [file_digest(path) for path in paths]
+    return joined([file_digest(path) for path in paths])
+
+
+def joined(digests: Sequence[str]) -> str:
+    """One digest as it is, several as one."""
     return digests[0] if len(digests) == 1 else key_of(digests)
 
 

@@ -11,6 +11,7 @@ from pipeline_lib.data.box_checks import checked_boxes
 from pipeline_lib.data.box_files import Images, read_given
 from pipeline_lib.data.images import open_images
 from pipeline_lib.data.prompts import Prompts
+from pipeline_lib.data.readers import check_whole
 from pipeline_lib.data.records import Backbone
 from pipeline_lib.errors import DataError
 from pipeline_lib.inference.segmenter import check_fits, trained_side
@@ -36,7 +37,7 @@ def prompts(
         prompts: folder to write.
         images: as of `open_images`.
         boxes: files or folders of boxes, as of `read_given`.
-        settings: of the config's section `segment` what is about boxes, greys and windows.
+        settings: of the config's section `segment` what is about boxes, greys, missing chunks and windows.
         model: that will segment; None is the backbone as it is.
         files: the set's files. Not used here: the rule lists them so that a changed file is noticed.
 
@@ -48,6 +49,9 @@ def prompts(
     if model:
         check_fits(model, backbone)
     found = open_images(images, settings["grey"])
+    if "images" not in settings["missing_chunks"]:
+        for image in found:
+            check_whole(image.path)
     shapes = {image.name: image.shape for image in found}
     given = read_given([Path(path) for path in boxes], Images(shapes), settings["format"])
     table = checked_boxes(given, shapes, settings["on_bad_box"])

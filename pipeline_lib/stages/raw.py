@@ -23,8 +23,8 @@ def raw(*, manifest: str, dataset: dict[str, Any], times: int = 0, files: Sequen
         dataset: The data set's section of the configuration: `source`, `volumes` and `grey_range` are used. Paths of
             volumes are relative to the source's folder, ranges of slices half-open.
         times: How often files were brought again because some were gone; kept in `brought.json`.
-        files: A user's own files. Not used here: the rule lists them so that a changed file is noticed,
-        stamps: and their sizes and times, by which one is noticed that was replaced by an older one.
+        files: A user's own files. Not used here: the rule lists them so that a changed file is noticed.
+        stamps: Of their sizes and times. Not used here: by it a file is noticed that was replaced by an older one.
 
     Raises:
         DataError: A file is missing, damaged or not what the configuration says.

@@ -89,7 +89,6 @@ def device(folder: Path) -> str:
 
 
 def complex_numbers(folder: Path) -> str:
-    np.save(folder / "x.npy", STACK)
     with h5py.File(folder / "complex.h5", "w") as file:
         file["raw"] = STACK.astype(np.complex64)
     return f"{folder / 'complex.h5'}:raw"
@@ -145,7 +144,7 @@ def test_a_second_name_of_an_hdf5_data_set_is_found(tmp_path: Path) -> None:
         np.testing.assert_array_equal(open_stack(f"{tmp_path}/names.h5:{name}").compute(), STACK)
 
 
-def test_a_palette_of_plain_numbers_is_read(tmp_path: Path) -> None:
+def test_a_png_of_plain_numbers_is_read(tmp_path: Path) -> None:
     iio.imwrite(tmp_path / "grey.png", STACK[0])
     np.testing.assert_array_equal(open_stack(str(tmp_path / "grey.png")).compute()[0], STACK[0])
 

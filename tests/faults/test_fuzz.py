@@ -15,7 +15,6 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import tifffile
-import yaml
 import zarr
 from helpers.box_writers import WRITERS
 from hypothesis import HealthCheck, given, settings
@@ -116,8 +115,7 @@ def test_a_config_with_any_value_anywhere(place: tuple[Any, ...], value: Any, re
 def test_a_config_file_of_any_bytes(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     file = tmp_path_factory.mktemp("config") / "overlay.yaml"
     file.write_bytes(content)
-    if accepted(lambda: check_files([file])):
-        yaml.safe_load(content)  # does not fail
+    accepted(lambda: check_files([file]))
 
 
 # Files that people bring: good ones in which bytes were changed, put in or cut off

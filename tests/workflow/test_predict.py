@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+import zarr
 from click.testing import CliRunner
 from helpers.box_writers import WRITERS
 from helpers.running import SMALL, planned_jobs, snakemake
@@ -222,6 +223,20 @@ def test_changed_pixels_and_settings_are_not_answered_from_before(example: Path,
     of_a = {entry["id"] for entry in annotations if entry["image_id"] == 1}
     assert any(before.get(number) != after[number] for number in of_a)
     assert all(before[number] == after[number] for number in set(after) - of_a)
+
+
+def test_an_image_that_lacks_a_chunk_is_refused_unless_blank_ones_may_be_left_out(tmp_path: Path) -> None:
+    image = zarr.create_array(tmp_path / "a.zarr", shape=(1, 64, 64), chunks=(1, 32, 32), dtype=np.uint8)
+    image[:, :32] = np.arange(1, 65, dtype=np.uint8)[None, None].repeat(
+        32, 1
+    )  # the lower half is blank, and not written
+    (tmp_path / "boxes.csv").write_text("image,x0,y0,x1,y1\na.zarr,4,4,30,30\n")
+    (tmp_path / "own.yaml").write_text("segment: {missing_chunks: [images]}")
+    arguments = ["predict", f"{tmp_path}/a.zarr", f"{tmp_path}/boxes.csv", "--out", f"{tmp_path}/out"]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 1
+    assert "a.zarr: 2 of 4 chunks are missing and would read as 0" in done.output
+    run(*arguments, "--config", tmp_path / "own.yaml")
 
 
 def test_the_commands_settings_are_checked(example: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ rule prompts:
         code=code_of("prompts"),
         images=of_set("images"),
         boxes=of_set("boxes"),
-        settings=of_segment("format", "on_bad_box", "grey", "window", "object_share", "margin"),
+        settings=of_segment("format", "on_bad_box", "grey", "missing_chunks", "window", "object_share", "margin"),
     script:
         "../scripts/stage.py"
 
