@@ -30,7 +30,7 @@ def forward(
     With a `window`, as of `Predictor`, the logits are made within it alone, and are `OUTSIDE` elsewhere.
     """
     where, (rows, _) = tiles[0].features.device, tiles[0].grid
-    cells = None if window is None else frame.cells(grown(boxes, window), rows).to(where)
+    cells = None if window is None else frame.cells(grown(boxes, window), rows)
     logits, predicted_iou = model(tiles, frame.to_network(boxes).to(where), cells)
     return logits.float(), predicted_iou.float()
 

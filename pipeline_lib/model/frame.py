@@ -57,6 +57,13 @@ class Frame:
         cells: Tensor = inside[:, 1, :, None] & inside[:, 0, None, :]
         return cells
 
+    def pixels(self, boxes: NDArray[np.number]) -> Tensor:
+        """The pixels (N, h, w) bool of a full tile whose centres lie in boxes (N, 4) of the tile."""
+        x0, y0, x1, y1 = torch.from_numpy(boxes).T[..., None]
+        y, x = (torch.arange(side) + 0.5 for side in self.tile_shape)
+        inside: Tensor = ((y >= y0) & (y < y1))[:, :, None] & ((x >= x0) & (x < x1))[:, None]
+        return inside
+
     def mask(self, logits: Tensor) -> Tensor:
         """Binary masks (N, h, w) of a full tile from low-resolution logits (N, 4h, 4w of the embedding).
 
@@ -73,6 +80,9 @@ class Frame:
 
     def masks_within(self, logits: Tensor, boxes: NDArray[np.number]) -> NDArray[np.bool_]:
         """What `mask` makes of the pixels whose centres lie in boxes (N, 4) of the tile, each its mask; else false."""
+        if logits.is_cuda:  # one by one, the processor would wait for the GPU once for each
+            whole: NDArray[np.bool_] = (self.mask(logits) & self.pixels(boxes).to(logits.device)).cpu().numpy()
+            return whole
         height, width = self.tile_shape
         masks = np.zeros((len(boxes), height, width), bool)
         sides = zip(self.input_shape, self.tile_shape, strict=True)

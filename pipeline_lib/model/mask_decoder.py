@@ -116,7 +116,7 @@ def decode(
         images: for each of the B boxes that of `image_features` with these same weights and one `positions`; boxes of
             an image are neighbours.
         prompts: (B, P, C) float32, the prompt tokens of each box.
-        cells: (B, h, w) bool, those whose logits are wanted; None: all.
+        cells: (B, h, w) bool, those whose logits are wanted; None: all. On the CPU, that a GPU need not be waited for.
 
     Returns:
         Low-resolution logits (B, 4h, 4w), `OUTSIDE` in the 4 × 4 pixels of other cells, and predicted IoU (B).
@@ -258,12 +258,13 @@ def upscale(layers: nn.Sequential, features: Tensor, kernels: Tensor) -> Tensor:
 
 def upscale_cells(layers: nn.Sequential, features: Tensor, kernels: Tensor, cells: Tensor) -> Tensor:
     """`upscale` where `cells` (B, h, w) bool are true, `OUTSIDE` elsewhere; all boxes together."""
-    rows, counts = features[cells], cells.sum((1, 2)).tolist()
+    at = tuple(index.to(features.device) for index in cells.nonzero(as_tuple=True))  # box, row, column of each
+    rows = features[at]
     padded = F.pad(rows, (0, 0, 0, -len(rows) % ROW)).view(-1, 1, ROW, rows.shape[1])
-    runs = enlarged(layers, padded).flatten(0, 2)[: len(rows)].split(counts)
-    chosen = torch.cat([run @ kernel for run, kernel in zip(runs, kernels, strict=True)])
+    pixels = enlarged(layers, padded).flatten(0, 2)[: len(rows)]
+    chosen = torch.bmm(pixels, kernels[at[0], :, None])[..., 0]
     logits = chosen.new_full((*cells.shape, chosen.shape[1]), OUTSIDE)
-    logits[cells] = chosen
+    logits[at] = chosen
     return spread(logits)
 
 
@@ -286,6 +287,8 @@ def project(enlarge: nn.Module, x: Tensor) -> Tensor:
     assert isinstance(enlarge, nn.ConvTranspose2d)
     assert enlarge.bias is not None
     weight = enlarge.weight.permute(2, 3, 1, 0).flatten(0, 2)
+    if x.is_cuda:  # where a convolution takes a millisecond, and two backwards, to choose how for each number of cells
+        return F.linear(x, weight, enlarge.bias.repeat(4))
     return F.conv2d(x.permute(0, 3, 1, 2), weight[:, :, None, None], enlarge.bias.repeat(4)).permute(0, 2, 3, 1)
 
 

@@ -166,14 +166,15 @@ def train_epoch(
         trainer.optimizer.zero_grad()
         loss.backward()
         norm = clip_grad_norm_(trainer.trained, train_config.grad_clip)
-        if not torch.isfinite(norm) or not torch.isfinite(loss):
+        value, steepness = torch.stack([loss.detach(), norm]).tolist()  # together: a GPU is waited for once
+        if not math.isfinite(value) or not math.isfinite(steepness):
             raise TrainingError(
-                f"{trainer.checkpoint}: the loss is {loss.item():g} and its gradient {norm.item():g} at step "
+                f"{trainer.checkpoint}: the loss is {value:g} and its gradient {steepness:g} at step "
                 f"{len(trainer.losses) + 1} of epoch {epoch}; lower `train.learning_rate`, now "
                 f"{train_config.learning_rate:g}, or set `train.precision: float32`"
             )
         trainer.optimizer.step()
-        trainer.losses.append(loss.item())
+        trainer.losses.append(value)
         trainer.pause()
     return float(np.mean(trainer.losses))
 
