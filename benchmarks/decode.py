@@ -23,12 +23,12 @@ from benchmarks import peers
 from benchmarks.limit import PRECISIONS, decoder_flops, peaks, products
 from benchmarks.peers import Boxes, Masks, Way
 from benchmarks.report import Seconds, by_operator, interleaved, machine, table, timed, write_section
-from pipeline_lib.data.boxes import Deviation, clip, deviate
+from pipeline_lib.data.boxes import Deviation, clip, deviate, grown
 from pipeline_lib.data.masks import Mask, iou
 from pipeline_lib.data.synthetic import GeneratedSlice
 from pipeline_lib.inference.iterate import IterationConfig, first_predictions, iterate, output_of
 from pipeline_lib.inference.next_box import next_box
-from pipeline_lib.inference.predictor import Predictor, grown
+from pipeline_lib.inference.predictor import Predictor
 from pipeline_lib.model.backbones import build, load_backbone
 from pipeline_lib.model.box_model import BoxModel, ModelConfig, box_model
 from pipeline_lib.model.frame import Frame
@@ -46,6 +46,7 @@ CALLS = (1, 4, 8, 16, 32, 64)  # boxes per call that ours is measured with
 PEERS = {
     "`SamPredictor.predict_torch`": peers.predict_torch,
     "`micro_sam` `batched_inference`": peers.micro_sam,
+    "`ultralytics` `SAM`": peers.ultralytics,
     "`transformers` `SamModel`": peers.transformers,
 }
 ITERATION = IterationConfig(tau=0.05, max_iterations=10, largest_component=False, select="last", lead=0.0)

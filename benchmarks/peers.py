@@ -6,7 +6,9 @@ A way takes boxes (N, 4) XYXY in pixels of the image and returns masks (N, h, w)
 embedding is that of a `SamPredictor` on which an image is set.
 """
 
+import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,33 @@ def micro_sam(predictor: SamPredictor, chunk: int) -> Way:
         return np.stack([np.asarray(each["segmentation"]) for each in found])
 
     return run
+
+
+def ultralytics(predictor: SamPredictor, chunk: int) -> Way:
+    """`ultralytics`' predictor of SAM, which enlarges its masks in one step."""
+    own = ultralytics_predictor(predictor.model)
+    own.set_image(np.zeros((*predictor.original_size, 3), np.uint8))
+    own.features = predictor.features
+    return partial(ultralytics_masks, own, chunk)
+
+
+def ultralytics_predictor(sam: Sam) -> Any:
+    """`ultralytics`' own predictor with the weights of a `vit_b`."""
+    from ultralytics.models.sam import Predictor
+    from ultralytics.models.sam.build import build_sam_vit_b
+
+    network = build_sam_vit_b()
+    network.load_state_dict(sam.state_dict())
+    own = Predictor(overrides={"imgsz": sam.image_encoder.img_size, "save": False, "verbose": False})
+    own.setup_model(network.to(sam.device), verbose=False)
+    own.args.conf = -math.inf  # keep every mask, as all others do
+    return own
+
+
+def ultralytics_masks(own: Any, chunk: int, boxes: Boxes) -> Masks:
+    """Masks of the image that is set."""
+    found = [own(bboxes=boxes[at : at + chunk])[0] for at in range(0, len(boxes), chunk)]
+    return np.concatenate([each.masks.data.cpu().numpy() for each in found])
 
 
 def transformers(predictor: SamPredictor, chunk: int) -> Way:

@@ -4,29 +4,42 @@
     python -m benchmarks.predict large FOLDER
     python -m benchmarks.predict many FOLDER
     python -m benchmarks.predict speed
+    python -m benchmarks.predict peers
     python -m benchmarks.predict slices RESULTS DATASET MODEL
 
 `large` writes an image of 4 gigapixels and 10,000 boxes to FOLDER, `many` 2,000 images of 256 × 256 pixels with 5 boxes
 each; both are then segmented as `loosebox predict` does, on `micro`. Memory is the process's largest resident set.
-`slices` segments the whole test slices of a finished experiment whose labels are membranes of value 0, in place of its
-tiles, and prints both mean IoUs.
+`peers` is one image of 1,024 × 1,024 pixels and 100 boxes, from pixels to masks, on a `vit_b` with random weights; the
+others come by `pip install .[peers]`. `slices` segments the whole test slices of a finished experiment whose labels are
+membranes of value 0, in place of its tiles, and prints both mean IoUs.
 """
 
 import json
 import resource
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
+from itertools import product
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import imageio.v3 as iio
 import numpy as np
 import pandas as pd
 import zarr
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 from segment_anything import SamPredictor
 from tqdm import tqdm
 
+from benchmarks import peers
+from benchmarks.decode import measured, random_sam
+from benchmarks.limit import PRECISIONS
+from benchmarks.peers import Boxes, Masks, Way
+from benchmarks.report import interleaved, machine, write_section
 from pipeline_lib import load_segmenter
+from pipeline_lib.api import LoadedSegmenter
 from pipeline_lib.cli import segment_set
 from pipeline_lib.config import merged
 from pipeline_lib.data.boxes import XYXY, Deviation, deviated, object_boxes
@@ -38,12 +51,14 @@ from pipeline_lib.data.synthetic import Look, generate_slice
 from pipeline_lib.data.tiling import components
 from pipeline_lib.defaults import default_config
 from pipeline_lib.inference.windows import WindowConfig, lay_windows
+from pipeline_lib.runtime.malloc import keep_freed_memory
 
 BLOCK, SIDE, LARGE_BOXES = 1024, 62, 10_000  # pixels, blocks along a side, boxes
 MANY, EACH = 2000, 5  # images of 256 pixels, boxes of each
 WINDOW, MARGIN = 256, 0.5
 SPARSE = 20  # boxes of the sparse image
 ROUNDS = 5
+PEERS_BOXES, CHUNK, PEERS_ROUNDS = 100, 32, 3  # of an image, of a call of the others
 MICRO = {"name": "micro", "checkpoint": None}
 
 
@@ -148,6 +163,45 @@ def speed() -> None:
     print(f"{len(boxes)} boxes in {len(laid)} windows: × {np.median(ratios):.2f} (median of {ROUNDS})")
 
 
+def from_pixels_to_masks() -> None:
+    """Write the README's section: an image and its boxes by LooseBox and by others, its encoding included."""
+    keep_freed_memory()  # as the stages do; it serves all ways
+    image, boxes = generated(1024)
+    boxes = boxes[np.linspace(0, len(boxes) - 1, PEERS_BOXES).astype(int)].astype(np.float32)
+    colour, sam = np.stack([image] * 3, axis=-1), random_sam("vit_b")
+    stock, own = SamPredictor(sam), peers.ultralytics_predictor(sam)
+
+    def on_stock(way: Callable[[SamPredictor], Way]) -> Masks:
+        stock.set_image(colour)
+        return way(stock)(boxes)
+
+    def on_ultralytics() -> Masks:
+        own.set_image(colour)
+        return peers.ultralytics_masks(own, CHUNK, boxes)
+
+    ways: dict[str, Callable[[], Masks]] = {
+        "`SamPredictor.predict`, box by box": partial(on_stock, peers.predict_loop),
+        "`SamPredictor.predict_torch`": partial(on_stock, partial(peers.predict_torch, chunk=CHUNK)),
+        "`micro_sam` `batched_inference`": partial(on_stock, partial(peers.micro_sam, chunk=CHUNK)),
+        "`ultralytics` `SAM`": on_ultralytics,
+    }
+    with TemporaryDirectory() as folder:
+        checkpoint = f"{folder}/vit_b.safetensors"
+        save_file({key: tensor.contiguous() for key, tensor in sam.state_dict().items()}, checkpoint)
+        for precision, window in product(PRECISIONS, (None, 2.0)):
+            refine = {"max_iterations": 0, "window": window}
+            segmenter = load_segmenter(None, "vit_b", checkpoint, precision=precision, refine=refine)
+            name = f"`load_segmenter`, {precision}{', in a window' if window else ''}"
+            ways[name] = partial(ours, segmenter, image, boxes)
+    seconds = interleaved(ways, PEERS_ROUNDS)
+    write_section("predict", f"{machine()}; medians of {PEERS_ROUNDS} rounds.\n\n{measured(ways, seconds, boxes)}")
+
+
+def ours(segmenter: LoadedSegmenter, image: NDArray[np.uint8], boxes: Boxes) -> Masks:
+    """Masks alone."""
+    return segmenter(image, boxes)[0]
+
+
 def slices(results: Path, dataset: str, model: str) -> None:
     """Print mIoU of objects of whole slices, prompted at 20 and 40 %, beside that of the tables' tiles."""
     store = Store.open(results / f"convert/{dataset}.zarr")
@@ -199,4 +253,4 @@ if __name__ == "__main__":
     elif command in ("large", "many"):
         {"large": large, "many": many}[command](Path(rest[0]))
     else:
-        {"windows": windows, "speed": speed}[command]()
+        {"windows": windows, "speed": speed, "peers": from_pixels_to_masks}[command]()

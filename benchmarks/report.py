@@ -21,7 +21,7 @@ README = Path(__file__).with_name("README.md")
 PEAK = """
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
-PACKAGES = ("torch", "segment-anything-py", "transformers", "micro-sam")
+PACKAGES = ("torch", "segment-anything-py", "transformers", "micro-sam", "ultralytics")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from benchmarks.decode import alone, in_chunks, random_sam
 from benchmarks.encode import in_precision, normalised
 from benchmarks.limit import PRECISIONS
 from benchmarks.report import in_process, machine, table, timed, write_section
-from pipeline_lib.inference.predictor import grown
+from pipeline_lib.data.boxes import grown
 from pipeline_lib.model import image_encoder, mask_decoder
 from pipeline_lib.model.box_model import BoxModel
 from pipeline_lib.model.frame import Frame

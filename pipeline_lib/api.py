@@ -65,7 +65,7 @@ class LoadedSegmenter:
         masks = np.zeros((len(table), height, width), bool)
         for number, each in instances.masks.items():
             masks[number - 1, each.y0 : each.y1, each.x0 : each.x1] = instances.crop(number)
-        return masks, objects_table(given, history, self.settings["flags"])
+        return masks, objects_table(given, history, self.settings["flags"], self.segmenter.window)
 
 
 def load_segmenter(

@@ -139,6 +139,7 @@ def segment_set(
     steps = out / "steps"
     steps.mkdir(parents=True, exist_ok=True)
     manifest, given, iterations = (str(steps / name) for name in ("weights.json", "prompts", "segment.parquet"))
+    refine = merged(settings["refine"], settings["segment"]["refine"])
     weights(manifest=manifest, backbone=backbone, folder="resources")
     prompts(weights=manifest, prompts=given, images=images, boxes=boxes, settings=settings["segment"], model=model)
     segment(
@@ -149,7 +150,7 @@ def segment_set(
         shard=0,
         shards=1,
         settings=settings["segment"],
-        refine=merged(settings["refine"], settings["segment"]["refine"]),
+        refine=refine,
         model=model,
         code=code_digest("pipeline_lib.stages.segment"),
     )
@@ -163,5 +164,6 @@ def segment_set(
         page=str(out / "predict.html"),
         name=out.name,
         settings=settings["segment"],
+        refine=refine,
         model=model,
     )

@@ -98,6 +98,12 @@ def deviate(boxes: ArrayLike, levels: ArrayLike, uniform: ArrayLike, deviation: 
     return np.asarray(exact + share * moves * sides, np.float32)
 
 
+def grown(boxes: NDArray[np.floating], factor: float) -> NDArray[np.floating]:
+    """Boxes (N, 4) with sides so many times as long, about the same centres; they may reach beyond the tile."""
+    margins = (factor - 1) / 2 * (boxes[:, 2:] - boxes[:, :2])
+    return np.concatenate([boxes[:, :2] - margins, boxes[:, 2:] + margins], axis=1)
+
+
 def clip(boxes: NDArray[np.float32], shape: ArrayLike) -> NDArray[np.float32]:
     """Cut boxes (N, 4) at the borders of their tile: `shape` is (height, width), or (N, 2) with a row for each."""
     limits = np.asarray(shape)[..., [1, 0, 1, 0]]

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline_lib.data.boxes import grown
 from pipeline_lib.data.masks import Mask
 from pipeline_lib.model.box_model import BoxModel
 from pipeline_lib.model.frame import Frame
@@ -33,12 +34,6 @@ def forward(
     cells = None if window is None else frame.cells(grown(boxes, window), rows)
     logits, predicted_iou = model(tiles, frame.to_network(boxes).to(where), cells)
     return logits.float(), predicted_iou.float()
-
-
-def grown(boxes: Boxes, factor: float) -> Boxes:
-    """Boxes (N, 4) with sides so many times as long, about the same centres; they may reach beyond the tile."""
-    margins = (factor - 1) / 2 * (boxes[:, 2:] - boxes[:, :2])
-    return np.concatenate([boxes[:, :2] - margins, boxes[:, 2:] + margins], axis=1)
 
 
 def masks_of(frame: Frame, logits: Tensor, boxes: Boxes, window: float | None) -> Mask:

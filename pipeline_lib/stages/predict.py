@@ -28,6 +28,7 @@ def predict(
     page: str,
     name: str,
     settings: Mapping[str, Any],
+    refine: Mapping[str, Any],
     model: str | None = None,
 ) -> None:
     """Write what people use.
@@ -42,12 +43,13 @@ def predict(
         page: HTML to write.
         name: of the set.
         settings: of the config's section `segment` `pixel_size` and `flags`.
+        refine: of the section `refine`, as it holds for the model, `window`.
         model: that segmented; None is the backbone as it is.
     """
     given = Prompts.read(prompts)
     history = pd.concat([read_table(path) for path in iterations], ignore_index=True)
     instances, pixels = Instances.of(given, history), Pixels()
-    table = objects_table(given, history, settings["flags"])
+    table = objects_table(given, history, settings["flags"], refine["window"])
     with atomic(labels) as unfinished:
         write_collection(unfinished, [image.name for image in given.images])
         for image in given.images:

@@ -9,8 +9,9 @@ import torch
 from helpers.networks import random_backbone
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from pipeline_lib.data.boxes import grown
 from pipeline_lib.data.masks import iou
-from pipeline_lib.inference.predictor import Predictor, forward, grown
+from pipeline_lib.inference.predictor import Predictor, forward
 from pipeline_lib.model.backbones import build, load_backbone
 from pipeline_lib.model.box_model import ModelConfig, Token, box_model
 from pipeline_lib.model.frame import Frame

@@ -18,12 +18,12 @@ import pandas as pd
 import pytest
 import torch
 
-from pipeline_lib.data.boxes import Deviation, by_tile, evenly_spaced, read_boxes
+from pipeline_lib.data.boxes import Deviation, by_tile, evenly_spaced, grown, read_boxes
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.records import Backbone
 from pipeline_lib.errors import StaleEmbeddingsError, TrainingError
 from pipeline_lib.inference.next_box import next_box
-from pipeline_lib.inference.predictor import Predictor, forward, grown
+from pipeline_lib.inference.predictor import Predictor, forward
 from pipeline_lib.model.box_model import ModelConfig, box_model, load_model
 from pipeline_lib.model.embeddings import Embeddings
 from pipeline_lib.model.frame import Frame

@@ -29,6 +29,7 @@ from pipeline_lib.data.example_set import TRAPS, write_example_set
 from pipeline_lib.data.masks import iou
 from pipeline_lib.data.records import Backbone
 from pipeline_lib.errors import DataError, WeightsError
+from pipeline_lib.evaluation.objects import ends_with
 from pipeline_lib.inference.segmenter import check_fits
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -208,6 +209,24 @@ def test_a_box_that_goes_beyond_the_image_has_not_moved() -> None:
     _, told = load_segmenter()(image, [(-30, 20, 30, 40)])
     assert told["moved"].iloc[0] < 0.2
     assert "touches the border" not in told["flags"].iloc[0]
+
+
+@pytest.mark.parametrize(("window", "flagged"), [(1.2, True), (4.0, False), (None, False)])
+def test_a_mask_that_is_cut_around_its_box_is_flagged(window: float | None, flagged: bool) -> None:
+    image = np.full((128, 128), 200, np.uint8)
+    image[30:100, 30:100] = 30
+    refine = {"window": window, "max_iterations": 0}
+    masks, told = load_segmenter(refine=refine)(image, [(40, 40, 90, 90)])  # too small
+    columns = np.flatnonzero(masks[0].any(axis=0))
+    assert (columns[0] == 35) == flagged  # twenty per cent more than the box begin there
+    assert ("cut around its box" in told["flags"].iloc[0]) == flagged
+
+
+def test_a_mask_at_the_images_end_is_not_cut_there() -> None:
+    mask = np.zeros((8, 10), bool)
+    mask[:6, 2:] = True
+    assert not ends_with(mask, np.array([2, -2, 12, 4.0]), 2.0)
+    assert ends_with(mask, np.array([2, -2, 12, 4.0]), 5 / 3)  # -4 to 6 below, -1.3 and 15.3 beside
 
 
 def test_changed_pixels_and_settings_are_not_answered_from_before(example: Path, tmp_path: Path) -> None:

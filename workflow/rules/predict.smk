@@ -79,6 +79,7 @@ rule predict:
         code=code_of("predict"),
         name=lambda wildcards: wildcards.set,
         settings=of_segment("pixel_size", "flags"),
+        refine=lambda wildcards: {"window": SETS[wildcards.set]["refine"]["window"]},
     script:
         "../scripts/stage.py"
 
