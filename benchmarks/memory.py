@@ -38,7 +38,7 @@ kept = {load}
 print(time.process_time())
 """
 LOADS = {"embed": "load_backbone(sys.argv[1])", "train": "load_untrained(sys.argv[1], ModelConfig((), None))"}
-OBJECTS = 16  # config.yaml's objects_per_tile, of one tile
+OBJECTS = 16, 32  # of a tile; the first is config.yaml's objects_per_tile
 PROPOSED = ModelConfig(("mask_decoder", "deviation_token"), Token(128, 1))
 
 
@@ -81,17 +81,17 @@ def encode(accountant: Accountant, backbone: str, tiles: int) -> None:
         image_encoder.encode(sam.image_encoder, batch)
 
 
-def train(accountant: Accountant, backbone: str) -> None:
+def train(accountant: Accountant, backbone: str, objects: int) -> None:
     """Two steps as of the stage `train`: the optimiser's state is there from the first one on.
 
     In float32, because which operators return bfloat16 would be the choice of a CPU's autocast, not of a GPU's.
     """
-    train_config, frame = recipe_of(OBJECTS, "float32"), Frame((SIDE, SIDE), SIDE)
+    train_config, frame = recipe_of(objects, "float32"), Frame((SIDE, SIDE), SIDE)
     run = Trainer(box_model(build(backbone), PROPOSED), PROPOSED, train_config, Path("unused"), "")
-    boxes = np.tile(np.array([[100, 100, 300, 300]], np.float32), (OBJECTS, 1))
+    boxes = np.tile(np.array([[100, 100, 300, 300]], np.float32), (objects, 1))
     accountant.count([*run.model.parameters(), *run.model.buffers()])
     with accountant:
-        masks = torch.zeros(OBJECTS, SIDE, SIDE, dtype=torch.bool)
+        masks = torch.zeros(objects, SIDE, SIDE, dtype=torch.bool)
         batch = Batch(torch.zeros(1, 256, 64, 64), boxes, boxes, masks)
         for _ in range(2):
             run.optimizer.zero_grad()
@@ -126,7 +126,8 @@ def main() -> None:
         for name in ("vit_b", "vit_h")
         for tiles in (1, 4)
     }
-    works[f"train, vit_b, {OBJECTS} objects a step, float32"] = partial(train, backbone="vit_b")
+    for count in OBJECTS:
+        works[f"train, vit_b, {count} objects a step, float32"] = partial(train, backbone="vit_b", objects=count)
     rows = [[name, f"{peak(work):.2f}"] for name, work in works.items()]
     loads = [[name, *(f"{peak / 1000:.2f}" for peak in loading(name))] for name in ("micro", "vit_b", "vit_h")]
     tables = (
