@@ -124,9 +124,8 @@ def decode_ways(predictor: SamPredictor, boxes: Boxes) -> tuple[dict[str, Way], 
 
 def inside(boxes: Boxes, masks: Masks) -> Masks:
     """What of masks (N, h, w) lies within the windows around boxes (N, 4)."""
-    y, x = (np.arange(side) + 0.5 for side in masks.shape[1:])
-    x0, y0, x1, y1 = grown(boxes, WINDOW).T[..., None]
-    within: Masks = masks & ((y >= y0) & (y < y1))[:, :, None] & ((x >= x0) & (x < x1))[:, None]
+    frame = Frame(masks.shape[1:], max(masks.shape[1:]))
+    within: Masks = masks & frame.pixels(torch.from_numpy(grown(boxes, WINDOW))).numpy()
     return within
 
 

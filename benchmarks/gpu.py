@@ -16,19 +16,20 @@ import torch
 from segment_anything.modeling import Sam
 
 from benchmarks.limit import PRECISIONS
+from benchmarks.memory import PROPOSED
 from benchmarks.report import interleaved, machine, table, write_section
-from benchmarks.train import recipe_of
+from benchmarks.train import recipe_of, step
 from pipeline_lib.inference.predictor import Boxes, Predictor
-from pipeline_lib.model.backbones import BACKBONES, build
-from pipeline_lib.model.box_model import ModelConfig, Token, box_model
+from pipeline_lib.model.backbones import build
+from pipeline_lib.model.box_model import box_model
 from pipeline_lib.model.embeddings import encode_tiles
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.runtime.device import Precision, device
 from pipeline_lib.training.sampling import Batch
-from pipeline_lib.training.trainer import Trainer, step_loss
+from pipeline_lib.training.trainer import Trainer
 
-PROPOSED = ModelConfig(("mask_decoder", "deviation_token"), Token(128, 1))
 TILES, OBJECTS, BOXES = 4, 16, 64
+NAMES = ["micro", "litemedsam", "vit_b", "vit_l", "vit_h"]
 
 
 def draw_boxes(count: int, side: int) -> Boxes:
@@ -51,18 +52,12 @@ def train(sam: Sam, precision: Precision) -> Callable[[], object]:
     side = sam.image_encoder.img_size
     config, frame, boxes = recipe_of(OBJECTS, precision), Frame((side, side), side), draw_boxes(OBJECTS, side)
     run = Trainer(box_model(sam, PROPOSED).to(device()), PROPOSED, config, Path("unused"), "")
-    batch = Batch(embedding(sam), boxes, boxes, frame.pixels(boxes).to(device()))
-
-    def step() -> None:
-        run.optimizer.zero_grad()
-        step_loss(run.model, frame, [batch], config).backward()
-        run.optimizer.step()
-
-    return step
+    batch = Batch(embedding(sam), boxes, boxes, frame.pixels(torch.from_numpy(boxes)).to(device()))
+    return partial(step, run, frame, batch, config)
 
 
 def refine(sam: Sam, precision: Precision) -> Callable[[], object]:
-    """Boxes to masks on the processor."""
+    """Boxes to masks, which are copied to the processor."""
     side = sam.image_encoder.img_size
     model = box_model(sam, PROPOSED).to(device()).eval()
     predictor = Predictor(model, Frame((side, side), side), precision)
@@ -89,7 +84,7 @@ def main() -> None:
     """Measure, and write the README's section."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--backbones", nargs="+", default=list(BACKBONES), choices=BACKBONES)
+    parser.add_argument("--backbones", nargs="+", default=NAMES, choices=NAMES)
     arguments = parser.parse_args()
     stages = {f"embed, {TILES} tiles": embed, f"train, {OBJECTS} objects": train, f"refine, {BOXES} boxes": refine}
     rows = []

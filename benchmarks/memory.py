@@ -19,14 +19,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from benchmarks.report import in_process, table, write_section
-from benchmarks.train import recipe_of
+from benchmarks.train import recipe_of, step
 from pipeline_lib.model import image_encoder
 from pipeline_lib.model.backbones import build
 from pipeline_lib.model.box_model import ModelConfig, Token, box_model
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.stages.weights import weights
 from pipeline_lib.training.sampling import Batch
-from pipeline_lib.training.trainer import Trainer, step_loss
+from pipeline_lib.training.trainer import Trainer
 
 SIDE = 1024  # of a tile, pixels
 LOAD = """
@@ -94,9 +94,7 @@ def train(accountant: Accountant, backbone: str, objects: int) -> None:
         masks = torch.zeros(objects, SIDE, SIDE, dtype=torch.bool)
         batch = Batch(torch.zeros(1, 256, 64, 64), boxes, boxes, masks)
         for _ in range(2):
-            run.optimizer.zero_grad()
-            step_loss(run.model, frame, [batch], train_config).backward()
-            run.optimizer.step()
+            step(run, frame, batch, train_config)
 
 
 def peak(work: Callable[[Accountant], None]) -> float:

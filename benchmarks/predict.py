@@ -192,13 +192,13 @@ def from_pixels_to_masks() -> None:
             refine = {"max_iterations": 0, "window": window}
             segmenter = load_segmenter(None, "vit_b", checkpoint, precision=precision, refine=refine)
             name = f"`load_segmenter`, {precision}{', in a window' if window else ''}"
-            ways[name] = partial(ours, segmenter, image, boxes)
+            ways[name] = partial(masks_alone, segmenter, image, boxes)
     seconds = interleaved(ways, PEERS_ROUNDS)
     write_section("predict", f"{machine()}; medians of {PEERS_ROUNDS} rounds.\n\n{measured(ways, seconds, boxes)}")
 
 
-def ours(segmenter: LoadedSegmenter, image: NDArray[np.uint8], boxes: Boxes) -> Masks:
-    """Masks alone."""
+def masks_alone(segmenter: LoadedSegmenter, image: NDArray[np.uint8], boxes: Boxes) -> Masks:
+    """Of a segmenter's answer the masks."""
     return segmenter(image, boxes)[0]
 
 

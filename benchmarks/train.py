@@ -39,7 +39,7 @@ from pipeline_lib.training.config import TrainConfig
 from pipeline_lib.training.losses import LOSSES, soft_target
 from pipeline_lib.training.pretraining import UNSEEN_SEED, draw_slice
 from pipeline_lib.training.sampling import Batch, LabelledTiles, draw_batch
-from pipeline_lib.training.trainer import Trainer, train_epoch
+from pipeline_lib.training.trainer import Trainer, step_loss, train_epoch
 
 DECODER = ModelConfig(("mask_decoder",), None)
 SUB_ITERATIONS = (1, 8)  # of a step of micro_sam; the latter is its default
@@ -109,6 +109,14 @@ def run_of(sam: Sam, train_config: TrainConfig) -> Trainer:
     run = Trainer(box_model(sam, DECODER), DECODER, train_config, Path("unused"), "")
     run.saved = math.inf  # so that none is ever due
     return run
+
+
+def step(run: Trainer, frame: Frame, batch: Batch, train_config: TrainConfig) -> None:
+    """A step of training on a batch that is there already."""
+    run.optimizer.zero_grad()
+    step_loss(run.model, frame, [batch], train_config).backward()
+    clip_grad_norm_(run.trained, train_config.grad_clip)
+    run.optimizer.step()
 
 
 def ours(stages: Stages, train_config: TrainConfig) -> Callable[[], object]:

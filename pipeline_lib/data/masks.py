@@ -33,7 +33,7 @@ def largest_component(mask: Mask) -> Mask:
 def to_rle(mask: Mask) -> str:
     """COCO's run-length encoding ("counts")."""
     columns = np.zeros(mask.shape, np.uint8, order="F")
-    if mask.any():  # a third of the time of transposing all of it, which is longer than a GPU takes to make a mask
+    if mask.any():  # to transpose all of it takes longer than a GPU takes to make it
         x0, y0, x1, y1 = bounding_box(mask).astype(int)
         columns[y0:y1, x0:x1] = mask[y0:y1, x0:x1]
     counts: bytes = coco.encode(columns)["counts"]

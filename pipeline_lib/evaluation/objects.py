@@ -21,12 +21,12 @@ FLAGS = {
     "empty": "no pixel was found to be of the object",
     "touches the border": "the mask reaches the image's border, and the given box does not",
     "cut by its window": "the mask reaches the end of what the network saw, so the object may go on beyond it",
-    "cut around its box": "the mask reaches the end of the part around its box that counts, so the object may go on",
+    "cut around its box": "the mask reaches the end of what counts around its prompted box, so the object may go on",
 }
 
 
 def objects_table(
-    given: Prompts, iterations: pd.DataFrame, thresholds: Mapping[str, float], counts: float | None
+    given: Prompts, iterations: pd.DataFrame, thresholds: Mapping[str, float], window: float | None
 ) -> pd.DataFrame:
     """A row for each given box, in their order, by number.
 
@@ -34,7 +34,7 @@ def objects_table(
         given: boxes and windows.
         iterations: the stage segment's rows, of all shards.
         thresholds: `moved` and `disagree`, IoU up to which the flags of these names are raised.
-        counts: of a mask, so many times the prompted box, `refine.window`; None: all.
+        window: so many times the prompted box of a mask count, `refine.window`; None: all of it.
 
     Returns:
         Of each box `image`, `slice`, `name`, `label`, `score`, `where`; the given box and that around the mask, XYXY
@@ -42,7 +42,7 @@ def objects_table(
         minus the IoU of the two boxes; `disagreement`, one minus that of first and iterated mask; `flags`, parted by
         "; ", of a box that was not prompted "skipped: " and why.
     """
-    made = pd.DataFrame(_rows(given, iterations, thresholds, counts), columns=["id", *MADE]).set_index("id")
+    made = pd.DataFrame(_rows(given, iterations, thresholds, window), columns=["id", *MADE]).set_index("id")
     told = given.boxes[["image", "slice", "name", "label", "score", "where"]]
     table = pd.concat([told, given.boxes[XYXY].set_axis(GIVEN, axis=1), made], axis=1)
     skipped = given.boxes["reason"]
@@ -50,19 +50,19 @@ def objects_table(
 
 
 def _rows(
-    given: Prompts, iterations: pd.DataFrame, thresholds: Mapping[str, float], counts: float | None
+    given: Prompts, iterations: pd.DataFrame, thresholds: Mapping[str, float], window: float | None
 ) -> Iterator[dict[str, Any]]:
     for number, history in iterations.groupby("object", sort=False):
-        yield {"id": number, **_facts(given, int(str(number)), history, thresholds, counts)}
+        yield {"id": number, **_facts(given, int(str(number)), history, thresholds, window)}
 
 
 def _facts(
-    given: Prompts, number: int, history: pd.DataFrame, thresholds: Mapping[str, float], counts: float | None
+    given: Prompts, number: int, history: pd.DataFrame, thresholds: Mapping[str, float], window: float | None
 ) -> dict[str, Any]:
     image, _, y, x = given.place(int(history["tile"].iloc[0]))
     shape = y.stop - y.start, x.stop - x.start
     output = history[history["output"]].iloc[0]
-    first, mask = (from_rle(runs, shape) for runs in (history["mask"].iloc[0], output["mask"]))
+    first, mask = (from_rle(counts, shape) for counts in (history["mask"].iloc[0], output["mask"]))
     asked = given.boxes.loc[number, XYXY].to_numpy(float)
     prompt = np.clip(asked, 0, np.tile(image.shape[:0:-1], 2))  # as it was prompted
     box = bounding_box(mask) + np.tile([x.start, y.start], 2) if mask.any() else np.full(4, np.nan)
@@ -85,7 +85,7 @@ def _facts(
         "empty": not mask.any(),
         "touches the border": (sides & ends & ~expected).any(),
         "cut by its window": (sides & ~ends).any(),
-        "cut around its box": counts is not None and ends_with(mask, output[XYXY].to_numpy(float), counts),
+        "cut around its box": window is not None and ends_with(mask, output[XYXY].to_numpy(np.float32), window),
     }
     return facts | {"flags": "; ".join(flag for flag, is_raised in raised.items() if is_raised)}
 
@@ -95,11 +95,11 @@ def touched(mask: Mask) -> NDArray[np.bool_]:
     return np.array([mask[0].any(), mask[:, 0].any(), mask[-1].any(), mask[:, -1].any()])
 
 
-def ends_with(mask: Mask, box: NDArray[np.float64], counts: float) -> bool:
+def ends_with(mask: Mask, box: NDArray[np.float32], window: float) -> bool:
     """Whether a mask (h, w) reaches an end, within (h, w), of a box so many times as large as the one it is of."""
     if not mask.any():
         return False
-    low, high = np.ceil(grown(box[None], counts)[0] - 0.5).reshape(2, 2)  # pixels' centres, as `Frame.pixels`
+    low, high = np.ceil(grown(box[None], window)[0] - 0.5).reshape(2, 2)  # pixels' centres, as `Frame.pixels`
     first, last = bounding_box(mask).reshape(2, 2)
     return bool(((first == low) & (low > 0) | (last == high) & (high < mask.shape[::-1])).any())
 

@@ -19,7 +19,7 @@ Boxes = NDArray[np.float32]  # (N, 4), XYXY half-open, pixels of the tile
 
 # Boxes per call of the network, by kind of device: the same on every machine of a kind, as masks may depend on it by a
 # pixel. On a CPU twice as many are hardly faster (`benchmarks/README.md`) and take twice the memory. On an H200 four
-# times as many take a fifth less time and 10 in place of 3 GB, a quarter as many twice the time.
+# times as many take a fifth less time and 10 in place of 3 GB (`benchmarks/README.md`).
 CHUNK = {"cpu": 16, "cuda": 64}
 
 

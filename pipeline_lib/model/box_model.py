@@ -80,7 +80,7 @@ class BoxModel(nn.Module):
         Args:
             images: of one call of `image_features`, one for each box; boxes of an image are neighbours.
             boxes: (N, 4) float32, at least one, XYXY in pixels of the network's input (`Frame.to_network`).
-            cells: (N, h, w) bool, of the embedding, where masks are wanted (`Frame.cells`); None: everywhere.
+            cells: (N, h, w) bool on the CPU, where masks are wanted (`Frame.cells`); None: everywhere.
 
         Returns:
             Low-resolution logits (N, 4h, 4w) and the mask's predicted IoU (N).

@@ -57,10 +57,10 @@ class Frame:
         cells: Tensor = inside[:, 1, :, None] & inside[:, 0, None, :]
         return cells
 
-    def pixels(self, boxes: NDArray[np.number]) -> Tensor:
+    def pixels(self, boxes: Tensor) -> Tensor:
         """The pixels (N, h, w) bool of a full tile whose centres lie in boxes (N, 4) of the tile."""
-        x0, y0, x1, y1 = torch.from_numpy(boxes).T[..., None]
-        y, x = (torch.arange(side) + 0.5 for side in self.tile_shape)
+        x0, y0, x1, y1 = boxes.T[..., None]
+        y, x = (torch.arange(side, device=boxes.device) + 0.5 for side in self.tile_shape)
         inside: Tensor = ((y >= y0) & (y < y1))[:, :, None] & ((x >= x0) & (x < x1))[:, None]
         return inside
 
@@ -81,7 +81,8 @@ class Frame:
     def masks_within(self, logits: Tensor, boxes: NDArray[np.number]) -> NDArray[np.bool_]:
         """What `mask` makes of the pixels whose centres lie in boxes (N, 4) of the tile, each its mask; else false."""
         if logits.is_cuda:  # one by one, the processor would wait for the GPU once for each
-            whole: NDArray[np.bool_] = (self.mask(logits) & self.pixels(boxes).to(logits.device)).cpu().numpy()
+            inside = torch.from_numpy(boxes).to(logits.device)
+            whole: NDArray[np.bool_] = (self.mask(logits) & self.pixels(inside)).cpu().numpy()
             return whole
         height, width = self.tile_shape
         masks = np.zeros((len(boxes), height, width), bool)
@@ -91,8 +92,8 @@ class Frame:
         for mask, low, ((x0, y0), (x1, y1)) in zip(masks, logits, corners, strict=True):
             if x0 < x1 and y0 < y1:
                 (down, y), (across, x) = _nonzero(rows[y0:y1]), _nonzero(columns[x0:x1])
-                enlarged = down.to(low.device) @ low[y, x] @ across.to(low.device).T
-                mask[y0:y1, x0:x1] = (enlarged > 0).cpu().numpy()
+                enlarged = down @ low[y, x] @ across.T
+                mask[y0:y1, x0:x1] = (enlarged > 0).numpy()
         return masks
 
 

@@ -116,7 +116,7 @@ def decode(
         images: for each of the B boxes that of `image_features` with these same weights and one `positions`; boxes of
             an image are neighbours.
         prompts: (B, P, C) float32, the prompt tokens of each box.
-        cells: (B, h, w) bool, those whose logits are wanted; None: all. On the CPU, that a GPU need not be waited for.
+        cells: (B, h, w) bool, those whose logits are wanted; None: all. On the CPU.
 
     Returns:
         Low-resolution logits (B, 4h, 4w), `OUTSIDE` in the 4 × 4 pixels of other cells, and predicted IoU (B).
@@ -258,11 +258,12 @@ def upscale(layers: nn.Sequential, features: Tensor, kernels: Tensor) -> Tensor:
 
 def upscale_cells(layers: nn.Sequential, features: Tensor, kernels: Tensor, cells: Tensor) -> Tensor:
     """`upscale` where `cells` (B, h, w) bool are true, `OUTSIDE` elsewhere; all boxes together."""
-    at = tuple(index.to(features.device) for index in cells.nonzero(as_tuple=True))  # box, row, column of each
+    # to a GPU without waiting for it
+    at = tuple(index.to(features.device, non_blocking=True) for index in cells.nonzero(as_tuple=True))
     rows = features[at]
     padded = F.pad(rows, (0, 0, 0, -len(rows) % ROW)).view(-1, 1, ROW, rows.shape[1])
-    pixels = enlarged(layers, padded).flatten(0, 2)[: len(rows)]
-    chosen = torch.bmm(pixels, kernels[at[0], :, None])[..., 0]
+    runs = enlarged(layers, padded).flatten(0, 2)[: len(rows)].split(cells.sum((1, 2)).tolist())
+    chosen = torch.cat([run @ kernel for run, kernel in zip(runs, kernels, strict=True)])
     logits = chosen.new_full((*cells.shape, chosen.shape[1]), OUTSIDE)
     logits[at] = chosen
     return spread(logits)

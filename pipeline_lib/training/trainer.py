@@ -166,7 +166,7 @@ def train_epoch(
         trainer.optimizer.zero_grad()
         loss.backward()
         norm = clip_grad_norm_(trainer.trained, train_config.grad_clip)
-        value, steepness = torch.stack([loss.detach(), norm]).tolist()  # together: a GPU is waited for once
+        value, steepness = torch.stack([loss.detach(), norm]).tolist()  # in one wait for a GPU
         if not math.isfinite(value) or not math.isfinite(steepness):
             raise TrainingError(
                 f"{trainer.checkpoint}: the loss is {value:g} and its gradient {steepness:g} at step "

@@ -156,7 +156,7 @@ def test_masks_within_boxes_are_those_of_the_whole_tile(tile):
     x0, y0, x1, y1 = boxes.T[..., None]
     y, x = np.arange(height) + 0.5, np.arange(width) + 0.5
     inside = ((y >= y0) & (y < y1))[:, :, None] & ((x >= x0) & (x < x1))[:, None]
-    np.testing.assert_array_equal(frame.pixels(boxes), inside)  # by which a GPU cuts whole masks
+    np.testing.assert_array_equal(frame.pixels(torch.from_numpy(boxes)), inside)  # by which a GPU cuts whole masks
     asked = frame.cells(boxes, 16).repeat_interleave(4, 1).repeat_interleave(4, 2)
     masks = frame.masks_within(logits.where(asked, torch.tensor(OUTSIDE)), boxes)  # from their cells alone
     assert 0.05 < masks.mean() < inside.mean()

@@ -225,8 +225,8 @@ def test_a_mask_that_is_cut_around_its_box_is_flagged(window: float | None, flag
 def test_a_mask_at_the_images_end_is_not_cut_there() -> None:
     mask = np.zeros((8, 10), bool)
     mask[:6, 2:] = True
-    assert not ends_with(mask, np.array([2, -2, 12, 4.0]), 2.0)
-    assert ends_with(mask, np.array([2, -2, 12, 4.0]), 5 / 3)  # -4 to 6 below, -1.3 and 15.3 beside
+    assert not ends_with(mask, np.array([2, -2, 12, 4], np.float32), 2.0)
+    assert ends_with(mask, np.array([2, -2, 12, 4], np.float32), 5 / 3)  # -4 to 6 below, -1.3 and 15.3 beside
 
 
 def test_changed_pixels_and_settings_are_not_answered_from_before(example: Path, tmp_path: Path) -> None:
