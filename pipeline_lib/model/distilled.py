@@ -16,15 +16,15 @@ class LiteMedSam(Sam):  # type: ignore[misc]  # its package is untyped
     normalisation = "each tile from its darkest to its brightest as 0 to 1"
 
     def preprocess(self, x: Tensor) -> Tensor:
-        """A tile (3, h, w) of any range, scaled to [0, 1] and zero-padded to the network's input (3, S, S).
+        """A tile (…, 3, h, w) of any range, scaled to [0, 1] and zero-padded to the network's input (…, 3, S, S).
 
         As Ma et al. 2024 normalise (`inference.py` of github.com/bowang-lab/MedSAM, branch LiteMedSAM). A tile of one
         grey is 0.
         """
-        low, high = x.amin(), x.amax()
+        low, high = (of((-3, -2, -1), keepdim=True) for of in (x.amin, x.amax))
         scaled = (x - low) / (high - low).float().clamp(min=1e-8)
-        side = self.image_encoder.img_size
-        return F.pad(scaled, (0, side - x.shape[2], 0, side - x.shape[1]))
+        side, (height, width) = self.image_encoder.img_size, x.shape[-2:]
+        return F.pad(scaled, (0, side - width, 0, side - height))
 
 
 def build_litemedsam() -> Sam:

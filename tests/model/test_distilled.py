@@ -6,6 +6,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 import torch
+from segment_anything import SamPredictor
 
 from pipeline_lib.model import image_encoder
 from pipeline_lib.model.backbones import build, load_backbone, on_meta_device
@@ -123,3 +124,11 @@ def test_mobile_sam_embeds_an_image_of_1024_pixels():
     embedding = encode_tiles(sam, [torch.zeros(1024, 700, dtype=torch.uint8)], "float32")
     assert embedding.shape == (1, 256, 64, 64)
     assert embedding.isfinite().all()
+
+
+def test_sams_own_predictor_sees_the_same(ours) -> None:
+    tile = np.random.default_rng(0).integers(10, 200, (200, 256), dtype=np.uint8)
+    predictor = SamPredictor(ours)
+    predictor.set_image(np.stack([tile] * 3, axis=-1))
+    frame = Frame((200, 256), ours.image_encoder.img_size)
+    torch.testing.assert_close(predictor.features, encode_tiles(ours, [to_network(tile, frame)], "float32"))
