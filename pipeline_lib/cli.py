@@ -12,7 +12,7 @@ from typing import Any
 import click
 import yaml
 
-from pipeline_lib.config import merged
+from pipeline_lib.config import check_files, merged
 from pipeline_lib.data.box_files import FORMATS
 from pipeline_lib.data.example_set import write_example_set
 from pipeline_lib.data.records import read_record
@@ -85,7 +85,7 @@ def predict_command(
     if Path(images).resolve() == out.resolve():
         raise click.UsageError("--out is the folder of the images; name another")
     try:
-        settings = laid_over_defaults((yaml.safe_load(config.read_text()) or {}) if config else {})
+        settings = laid_over_defaults(_read_config(config) if config else {})
         settings["segment"] |= {key: value for key, value in own.items() if value is not None}
         name = backbone or (read_record(model)["backbone"] if model else "micro")
         found = {"name": name, "checkpoint": str(checkpoint) if checkpoint else None}
@@ -126,6 +126,14 @@ def _grey(grey_range: tuple[float, float] | None, percentiles: tuple[float, floa
     if grey_range:
         return {"range": list(grey_range)}
     return {"percentiles": list(percentiles)} if percentiles else None
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    check_files([file])
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except ValueError as error:  # no such date
+        raise DataError(f"{file}: expected YAML: {error}") from error
 
 
 def segment_set(

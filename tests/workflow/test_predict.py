@@ -246,9 +246,7 @@ def test_changed_pixels_and_settings_are_not_answered_from_before(example: Path,
 
 def test_an_image_that_lacks_a_chunk_is_refused_unless_blank_ones_may_be_left_out(tmp_path: Path) -> None:
     image = zarr.create_array(tmp_path / "a.zarr", shape=(1, 64, 64), chunks=(1, 32, 32), dtype=np.uint8)
-    image[:, :32] = np.arange(1, 65, dtype=np.uint8)[None, None].repeat(
-        32, 1
-    )  # the lower half is blank, and not written
+    image[:, :32] = np.tile(np.arange(1, 65, dtype=np.uint8), (1, 32, 1))  # the lower half is blank, and not written
     (tmp_path / "boxes.csv").write_text("image,x0,y0,x1,y1\na.zarr,4,4,30,30\n")
     (tmp_path / "own.yaml").write_text("segment: {missing_chunks: [images]}")
     arguments = ["predict", f"{tmp_path}/a.zarr", f"{tmp_path}/boxes.csv", "--out", f"{tmp_path}/out"]
@@ -264,6 +262,9 @@ def test_the_commands_settings_are_checked(example: Path, tmp_path: Path) -> Non
         ("segment: {marign: 3}", "config: segment.marign is no key"),
         ("train: {epochs: 3}", "config: train is no key; expected one of segment, refine"),
         ("segment: 3", "config: segment. is 3, expected the keys"),
+        ("segment: {", "own.yaml: expected YAML"),
+        ("segment: {margin: 2026-13-45}", "own.yaml: expected YAML: month must be in 1..12"),
+        ("segment: {margin: 1, margin: 2}", "own.yaml: "),
     ):
         (tmp_path / "own.yaml").write_text(text)
         arguments = ["predict", f"{example}/images/b.png", f"{example}/boxes.csv", "--out", f"{tmp_path}/out"]
