@@ -3,12 +3,14 @@
     python -m benchmarks.predict windows
     python -m benchmarks.predict large FOLDER
     python -m benchmarks.predict many FOLDER
+    python -m benchmarks.predict dense FOLDER
     python -m benchmarks.predict speed
     python -m benchmarks.predict peers
     python -m benchmarks.predict slices RESULTS DATASET MODEL
 
 `large` writes an image of 4 gigapixels and 10,000 boxes to FOLDER, `many` 2,000 images of 256 × 256 pixels with 5 boxes
-each; both are then segmented as `loosebox predict` does, on `micro`. Memory is the process's largest resident set.
+each, `dense` 500 images of 1,024 × 1,024 with 200 each, 100,000 in all; they are then segmented as `loosebox predict`
+does, on `micro`. Memory is the process's largest resident set.
 `peers` is one image of 1,024 × 1,024 pixels and 100 boxes, from pixels to masks, on a `vit_b` with random weights; the
 others come by `pip install .[peers]`. `slices` segments the whole test slices of a finished experiment whose labels are
 membranes of value 0, in place of its tiles, and prints both mean IoUs.
@@ -54,7 +56,7 @@ from pipeline_lib.inference.windows import WindowConfig, lay_windows
 from pipeline_lib.runtime.malloc import keep_freed_memory
 
 BLOCK, SIDE, LARGE_BOXES = 1024, 62, 10_000  # pixels, blocks along a side, boxes
-MANY, EACH = 2000, 5  # images of 256 pixels, boxes of each
+PICTURES = 20  # that many images are made from
 WINDOW, MARGIN = 256, 0.5
 SPARSE = 20  # boxes of the sparse image
 ROUNDS = 5
@@ -109,15 +111,15 @@ def large(folder: Path) -> None:
     _segment(folder, "large.zarr")
 
 
-def many(folder: Path) -> None:
-    """Segment 2,000 small images."""
+def many(folder: Path, side: int, images: int, each: int) -> None:
+    """Segment many images of so many pixels squared, with so many boxes each."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     rows = []
-    pictures = [generated(WINDOW, seed) for seed in range(20)]
-    for number in tqdm(range(MANY), "images"):
-        image, boxes = pictures[number % len(pictures)]
+    pictures = [generated(side, seed) for seed in range(PICTURES)]
+    for number in tqdm(range(images), "images"):
+        image, boxes = pictures[number % PICTURES]
         iio.imwrite(folder / f"images/{number:04}.png", image)
-        rows += [(f"{number:04}.png", *box) for box in boxes[:EACH]]
+        rows += [(f"{number:04}.png", *box) for box in boxes[:each]]
     pd.DataFrame(rows, columns=["image", *XYXY]).to_csv(folder / "boxes.csv", index=False)
     _segment(folder, "images")
 
@@ -250,7 +252,13 @@ if __name__ == "__main__":
     command, *rest = sys.argv[1:]
     if command == "slices":
         slices(Path(rest[0]), rest[1], rest[2])
-    elif command in ("large", "many"):
-        {"large": large, "many": many}[command](Path(rest[0]))
     else:
-        {"windows": windows, "speed": speed, "peers": from_pixels_to_masks}[command]()
+        commands: dict[str, Callable[..., None]] = {
+            "windows": windows,
+            "large": large,
+            "many": partial(many, side=256, images=2000, each=5),
+            "dense": partial(many, side=1024, images=500, each=200),
+            "speed": speed,
+            "peers": from_pixels_to_masks,
+        }
+        commands[command](*map(Path, rest))

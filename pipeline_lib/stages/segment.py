@@ -1,11 +1,12 @@
 """Stage segment: the given boxes of a shard of a set's windows to masks, first and iterated."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from pipeline_lib.data.images import Pixels
@@ -16,6 +17,7 @@ from pipeline_lib.runtime.device import choose_precision
 from pipeline_lib.runtime.hashing import file_digest, files_digest, key_of
 from pipeline_lib.runtime.journal import Journal
 from pipeline_lib.runtime.malloc import keep_freed_memory
+from pipeline_lib.runtime.overlapped import overlapped
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +37,8 @@ def segment(
 ) -> None:
     """Write every prediction for a shard's boxes: `SCHEMA`, a `tile` being a window and an `object` a box's number.
 
-    Windows are encoded so many at a time as the settings' `batch` says; what is finished is kept in a journal beside
+    Windows are encoded so many at a time as the settings' `batch` says, while the next ones are read and the last ones'
+    masks are written; what is finished is kept in a journal beside
     `iterations` until the end, and an interrupted run of the same `code`, a digest, goes on after it. It does
     nothing where `iterations` is there and was made from the same.
 
@@ -69,7 +72,13 @@ def segment(
         log.info("%s is there already", iterations)
         return
     segmenter = Segmenter.load(weights, model, precision, refine)
+
+    def read(numbers: Sequence[int]) -> tuple[Sequence[int], list[NDArray[np.uint8]]]:
+        return numbers, [pixels.part(*given.place(number)) for number in numbers]
+
     with Journal(f"{iterations}.unfinished", key) as journal:
-        for numbers in tqdm(batches[len(journal) :], "segment", len(batches), initial=len(journal), mininterval=10):
-            journal.add(segmenter.of(given, numbers, [pixels.part(*given.place(number)) for number in numbers]))
+        left = tqdm(batches[len(journal) :], "segment", len(batches), initial=len(journal), mininterval=10)
+        pieces = (segmenter.of(given, numbers, parts) for numbers, parts in overlapped(read, left))
+        for _ in overlapped(journal.add, pieces):
+            pass
         write_iterations(journal, iterations, timing, record | {"key": key}, tiles=len(own))
