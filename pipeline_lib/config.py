@@ -14,6 +14,7 @@ from pipeline_lib.data.paths import files_of
 from pipeline_lib.errors import DataError
 
 SPLITS = ("train", "validation", "test")
+PROMPT_PARTS = ("corner_embeddings", "deviation_token")
 MOST_ENTRIES = 100_000  # of a config file
 RENAMED = {  # keys of version 0.1
     "tables": "experiment.datasets",
@@ -196,7 +197,9 @@ def with_likes(models: Any) -> Any:
             raise DataError(f"config: models.{name}.like leads back to {like!r}")
         base = filled(like, (name, *behind))
         if "weights_of" in own:  # not trained itself
-            base = {key: value for key, value in base.items() if key not in ("trains", "mix", "token", "train")}
+            base = {
+                key: value for key, value in base.items() if key not in ("trains", "mix", "token", "adapter", "train")
+            }
         return merged(base, own)
 
     return {name: filled(name, ()) for name in models} if isinstance(models, dict) else models
@@ -209,9 +212,9 @@ def trained_by(config: dict[str, Any], model: str) -> str:
 
 
 def is_prompt_tuned(config: dict[str, Any], model: str) -> bool:
-    """Whether more than the mask decoder was trained for a model: the column P of the tables."""
+    """Whether a part that makes prompts was trained for a model: the column P of the tables."""
     trains = config["models"][trained_by(config, model)]["trains"]
-    return any(part != "mask_decoder" for part in trains)
+    return any(part in PROMPT_PARTS for part in trains)
 
 
 def refuse_old_keys(config: dict[str, Any]) -> None:
@@ -276,8 +279,9 @@ def _unknown_names(config: dict[str, Any]) -> Iterator[str]:
 
 def _broken_models(config: dict[str, Any]) -> Iterator[str]:
     for name, model in config["models"].items():
-        if "token" in model and "deviation_token" not in model["trains"]:
-            yield f"models.{name}.token is set, but it trains {model['trains']} and no deviation_token"
+        for key, part in (("token", "deviation_token"), ("adapter", "image_adapter")):
+            if key in model and part not in model["trains"]:
+                yield f"models.{name}.{key} is set, but it trains {model['trains']} and no {part}"
     places = {"": {}} | {f"models.{name}.": model for name, model in config["models"].items()}
     for place, model in places.items():
         kind, direction = (settings(config, model, "deviation")[key] for key in ("kind", "direction"))

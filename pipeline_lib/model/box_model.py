@@ -1,4 +1,4 @@
-"""Embedding and boxes to masks: SAM's prompt encoder and mask decoder, and the deviation token."""
+"""Embedding and boxes to masks: SAM's prompt encoder and mask decoder, the deviation token and the image adapter."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pipeline_lib.data.records import read_record
 from pipeline_lib.model.backbones import build, on_meta_device, shapes_of
@@ -27,16 +28,25 @@ class Token:
 
 
 @dataclass(frozen=True)
+class Adapter:
+    """The shape of an image adapter."""
+
+    width: int  # channels between its convolutions
+
+
+@dataclass(frozen=True)
 class ModelConfig:
-    """What of a BoxModel is trained, and its deviation token (None: it has none)."""
+    """What of a BoxModel is trained, and its deviation token and image adapter (None: it has none)."""
 
     trains: tuple[str, ...]  # of BoxModel.parts()
     token: Token | None
+    adapter: Adapter | None = None
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "ModelConfig":
         """What a config or the head of a saved model describes."""
-        return cls(tuple(record["trains"]), Token(**record["token"]) if record["token"] else None)
+        token, adapter = record["token"], record.get("adapter")  # which version 0.2 did not have
+        return cls(tuple(record["trains"]), Token(**token) if token else None, Adapter(**adapter) if adapter else None)
 
 
 class DeviationToken(nn.Module):
@@ -54,23 +64,51 @@ class DeviationToken(nn.Module):
         return tokens
 
 
+class ImageAdapter(nn.Module):
+    """What is added to an image's embedding, learned from it by two convolutions: a residual adapter (Rebuffi, 2017).
+
+    It sees the frozen encoder's embedding alone, so images need not be encoded again, and runs once for all boxes of an
+    image.
+    """
+
+    def __init__(self, shape: Adapter, channels: int) -> None:
+        super().__init__()
+        self.narrow = nn.Conv2d(channels, shape.width, 3, padding=1)
+        self.widen = nn.Conv2d(shape.width, channels, 3, padding=1)
+        nn.init.zeros_(self.widen.weight)  # training begins with the encoder's own embedding
+        nn.init.zeros_(self.widen.bias)  # type: ignore[arg-type]  # there is one
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """The adapted embedding, (1, channels, h, w) float32 as the given one."""
+        adapted: Tensor = embedding + self.widen(F.gelu(self.narrow(embedding))).float()
+        return adapted
+
+
 class BoxModel(nn.Module):
-    """Embedding and boxes to masks: SAM's prompt encoder and mask decoder, with or without the deviation token.
+    """Embedding and boxes to masks: SAM's prompt encoder and mask decoder, perhaps a deviation token, an image adapter.
 
     The mask decoder puts its own tokens first and reads only those, so it takes any number of prompt tokens. Weights
     and names are stock's; the forward is that of `mask_decoder.py`.
     """
 
-    def __init__(self, prompt_encoder: PromptEncoder, mask_decoder: MaskDecoder, token: DeviationToken | None) -> None:
+    def __init__(
+        self,
+        prompt_encoder: PromptEncoder,
+        mask_decoder: MaskDecoder,
+        token: DeviationToken | None,
+        adapter: ImageAdapter | None = None,
+    ) -> None:
         super().__init__()
         self.prompt_encoder = prompt_encoder
         self.mask_decoder = mask_decoder
         self.token = token
+        self.adapter = adapter
 
     def image_features(self, embeddings: Iterable[Tensor]) -> list[ImageFeatures]:
         """Once for many boxes: what of each image's embedding (1, 256, h, w) float32 all of its boxes share."""
         shared = positions(self.prompt_encoder, self.mask_decoder)
-        return [image_features(self.prompt_encoder, self.mask_decoder, shared, embedding) for embedding in embeddings]
+        adapted = embeddings if self.adapter is None else map(self.adapter, embeddings)
+        return [image_features(self.prompt_encoder, self.mask_decoder, shared, embedding) for embedding in adapted]
 
     def forward(
         self, images: Sequence[ImageFeatures], boxes: Tensor, cells: Tensor | None = None
@@ -98,6 +136,7 @@ class BoxModel(nn.Module):
             "mask_decoder": list(self.mask_decoder.parameters()),
             "corner_embeddings": list(corners.parameters()),
             "deviation_token": [] if self.token is None else list(self.token.parameters()),
+            "image_adapter": [] if self.adapter is None else list(self.adapter.parameters()),
         }
 
     def set_trainable(self, model_config: ModelConfig) -> list[nn.Parameter]:
@@ -111,9 +150,11 @@ class BoxModel(nn.Module):
 
 
 def box_model(sam: Sam, model_config: ModelConfig) -> BoxModel:
-    """The backbone's own prompt encoder and mask decoder, not copies, with a new token if there is to be one."""
-    token = None if model_config.token is None else DeviationToken(model_config.token, sam.prompt_encoder.embed_dim)
-    return BoxModel(sam.prompt_encoder, sam.mask_decoder, token)
+    """The backbone's own prompt encoder and mask decoder, not copies, with a new token and adapter if asked for."""
+    width = sam.prompt_encoder.embed_dim
+    token = None if model_config.token is None else DeviationToken(model_config.token, width)
+    adapter = None if model_config.adapter is None else ImageAdapter(model_config.adapter, width)
+    return BoxModel(sam.prompt_encoder, sam.mask_decoder, token, adapter)
 
 
 def load_untrained(manifest: str | Path, model_config: ModelConfig) -> BoxModel:

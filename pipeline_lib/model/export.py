@@ -51,8 +51,10 @@ def stock_tensors(sam: Sam, model: BoxModel) -> dict[str, Tensor]:
     """All tensors of the backbone by segment_anything's names, with the model's own, its token as `not_a_point_embed`.
 
     Raises:
-        DataError: the model has several tokens, for which stock has no place.
+        DataError: the model has several tokens or an image adapter, for which stock has no place.
     """
+    if model.adapter is not None:
+        raise DataError("export: the model has an image adapter, which only the form `onnx` has room for")
     tensors = dict(sam.state_dict())
     for part in ("prompt_encoder", "mask_decoder"):
         tensors |= {f"{part}.{key}": value for key, value in getattr(model, part).state_dict().items()}
@@ -70,11 +72,12 @@ def write_segment_anything(path: Path, sam: Sam, model: BoxModel) -> None:
 
 
 class BoxDecoder(nn.Module):
-    """Stock's prompt encoder and mask decoder behind boxes, with the token: what ONNX's exporter can follow."""
+    """Stock's prompt encoder and mask decoder behind boxes, with token and adapter: what ONNX's exporter can follow."""
 
     def __init__(self, model: BoxModel) -> None:
         super().__init__()
         self.prompt_encoder, self.mask_decoder = model.prompt_encoder, model.mask_decoder
+        self.adapter = model.adapter
         width = model.prompt_encoder.embed_dim
         token = torch.zeros(0, width) if model.token is None else model.token().detach()
         self.register_buffer("token", token)
@@ -90,7 +93,7 @@ class BoxDecoder(nn.Module):
         )
         dense = self.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1)
         logits, predicted_iou = self.mask_decoder.predict_masks(
-            image_embeddings=embedding,
+            image_embeddings=embedding if self.adapter is None else self.adapter(embedding),
             image_pe=self.prompt_encoder.get_dense_pe(),
             sparse_prompt_embeddings=prompts,
             dense_prompt_embeddings=dense.expand(count, -1, *self.prompt_encoder.image_embedding_size),

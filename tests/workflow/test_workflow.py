@@ -319,6 +319,7 @@ def test_every_model_is_given_the_same_boxes(finished: Path) -> None:
         ({"train": {"mixes": {"paper": {"shares": [0.6, 0.2, 0.1]}}}}, "train.mixes.paper"),
         ({"models": {"sam": {"mix": "none"}}}, "models.sam.mix"),
         ({"models": {"sam": {"token": {"count": 2}}}}, "models.sam.token"),
+        ({"models": {"sam": {"adapter": {"width": 8}}}}, "models.sam.adapter"),
         ({"models": {"mine": {"title": "m", "like": "nobody"}}}, "models.mine.like"),
         ({"models": {"sam": {"like": "sam_p"}, "sam_p": {"like": "sam"}}}, "leads back"),
         ({"levels": [0, 40]}, "levels is called experiment.levels now"),
