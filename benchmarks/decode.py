@@ -1,7 +1,8 @@
 """Boxes to masks after the image's embedding, ours and others': `python -m benchmarks.decode [--rounds 5]`.
 
 A: some boxes of one image on a `vit_b` with random weights, those of its cells, or with corners anywhere. B: an image's
-boxes, 30 % too large or too small, iterated until their masks settle, on the shipped `micro` and a generated slice.
+boxes, 30 % too large or too small, iterated until their masks settle, on a generated slice, with the weights of `micro`
+and of LiteMedSAM.
 Same weights, embedding and boxes for all, whole masks out, or those within `refine.window`. The peers come by
 `pip install .[peers]`.
 """
@@ -66,11 +67,11 @@ def random_sam(name: str) -> Sam:
     return sam.to(device())
 
 
-def shipped_sam() -> Sam:
-    """The built-in backbone with its weights."""
+def released_sam(name: str) -> Sam:
+    """A backbone whose weights are at hand."""
     with TemporaryDirectory() as folder:
         manifest = Path(folder, "manifest.json")
-        weights(manifest=str(manifest), backbone={"name": "micro", "checkpoint": None}, folder=folder)
+        weights(manifest=str(manifest), backbone={"name": name, "checkpoint": None}, folder=folder)
         return load_backbone(manifest).requires_grad_(False).to(device())
 
 
@@ -273,18 +274,18 @@ def iterated(predictor: SamPredictor, decoder: Predictor, boxes: Boxes) -> Masks
     return np.stack([history[output_of(history, ITERATION)].mask for history in histories])
 
 
-def iterating(rounds: int) -> str:
+def iterating(name: str, rounds: int) -> str:
     """Benchmark B."""
     source = draw_slice(UNSEEN_SEED, 256)
-    predictor = look_at(shipped_sam(), source)
+    predictor = look_at(released_sam(name), source)
     exact = np.array([box for _, box in objects_of(source.cells)], np.float32)
     uniform = np.random.default_rng(0).random((len(exact), 4))
     boxes = clip(deviate(exact, LEVEL, uniform, Deviation("scale", "both")), predictor.original_size)
     ways = {"a loop on `SamPredictor.predict`": partial(users_loop, predictor, boxes)}
-    for name, window in product(PRECISIONS, (None, WINDOW)):
-        decoder = decoder_of(predictor, name, window)
-        ways[f"ours, {name}{WINDOWED if window else ''}"] = partial(iterated, predictor, decoder, boxes)
-    title = f"**B. {len(boxes)} boxes at {LEVEL} % iterated until they settle, 256 × 256 pixels, shipped micro**"
+    for precision, window in product(PRECISIONS, (None, WINDOW)):
+        decoder = decoder_of(predictor, precision, window)
+        ways[f"ours, {precision}{WINDOWED if window else ''}"] = partial(iterated, predictor, decoder, boxes)
+    title = f"**B. {len(boxes)} boxes at {LEVEL} % iterated until they settle, 256 × 256 pixels, {name}**"
     return f"{title}\n\n{measured(ways, interleaved(ways, rounds), boxes)}"
 
 
@@ -297,7 +298,8 @@ def main() -> None:
     keep_freed_memory()  # as the stages do; it serves all ways
     with torch.inference_mode():
         # first what a stage does in a fresh process, as large tensors leave holes in memory that later ones do not fit
-        parts = [iterating(arguments.rounds), chunking(arguments.rounds)]
+        parts = [iterating(name, arguments.rounds) for name in ("micro", "litemedsam")]
+        parts.append(chunking(arguments.rounds))
         parts += [decoding("of cells", boxes_of_cells, count, arguments.rounds) for count in arguments.boxes]
         parts.append(decoding("anywhere", boxes_anywhere, arguments.boxes[0], arguments.rounds))
         parts += [*map(profiled, PRECISIONS), compiling(arguments.rounds)]

@@ -16,7 +16,7 @@ from segment_anything.modeling import Sam
 from torch import Tensor
 
 from benchmarks import peers
-from benchmarks.decode import random_sam, shipped_sam
+from benchmarks.decode import random_sam, released_sam
 from benchmarks.limit import PRECISIONS, encoder_flops, peaks, products
 from benchmarks.report import Seconds, by_operator, interleaved, machine, table, write_section
 from pipeline_lib.model import image_encoder
@@ -103,7 +103,7 @@ def attending(rounds: int) -> str:
 def encoding(rounds: int) -> str:
     """Benchmark C."""
     vit_b, skipped = ways_of_vit_b(random_sam("vit_b"), normalised(1024))
-    forward = shipped_sam().image_encoder
+    forward = released_sam("micro").image_encoder
     micro = {f"its own, {each}": partial(in_precision, each, forward, normalised(256)) for each in PRECISIONS}
     return "\n\n".join(
         [
