@@ -112,7 +112,7 @@ def large(folder: Path) -> None:
 
 
 def many(folder: Path, side: int, images: int, each: int) -> None:
-    """Segment many images of so many pixels squared, with so many boxes each."""
+    """Segment many images of `side` × `side` pixels, with so many boxes each."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     rows = []
     pictures = [generated(side, seed) for seed in range(PICTURES)]

@@ -27,7 +27,7 @@ class WeightsError(DataError):
 
 
 class TrainingError(DataError):
-    """A loss or gradient that is no number any more."""
+    """A loss or gradient that is no number any more, or a part to train that the model lacks."""
 
 
 class DownloadError(DataError):

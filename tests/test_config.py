@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_lib.config import MOST_ENTRIES, check_files, ordered
+from pipeline_lib.config import MOST_ENTRIES, check_files, is_prompt_tuned, ordered, with_likes
 from pipeline_lib.errors import DataError
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -40,3 +40,27 @@ def test_splits_have_one_order() -> None:
     split = {"test": [2, 3], "train": [0, 1]}
     (volume,) = ordered({"cells": {"title": "t", "volumes": [{"images": "i", "split": split}]}})["cells"]["volumes"]
     assert list(volume["split"].items()) == [("train", [0, 1]), ("test", [2, 3])]
+
+
+@pytest.mark.parametrize(
+    ("trains", "tuned"),
+    [
+        (["mask_decoder"], False),
+        (["mask_decoder", "image_adapter"], False),
+        (["mask_decoder", "corner_embeddings"], True),
+        (["deviation_token"], True),
+    ],
+)
+def test_p_is_ticked_where_what_makes_prompts_is_trained(trains: list[str], tuned: bool) -> None:
+    models = {"own": {"trains": trains}, "borrowed": {"weights_of": "own"}}
+    assert [is_prompt_tuned({"models": models}, name) for name in models] == [tuned, tuned]
+
+
+def test_a_model_that_borrows_weights_takes_nothing_that_was_trained_from_the_one_it_is_like() -> None:
+    like = {"title": "l", "trains": ["image_adapter"], "mix": "m", "adapter": {"width": 8}, "token": {}, "train": {}}
+    own = {"like": "like", "weights_of": "like", "refine": {"tau": 0.1}}
+    assert with_likes({"like": like | {"refine": {"lead": 0.2}}, "own": own})["own"] == {
+        "title": "l",
+        "weights_of": "like",
+        "refine": {"lead": 0.2, "tau": 0.1},
+    }

@@ -121,5 +121,6 @@ class Pixels:
             self._stack = image.path, open_stack(image.path)
             if self._stack[1].shape != image.shape:
                 raise DataError(f"{image.path}: expected the shape {image.shape}, found {self._stack[1].shape}")
-        pixels: NDArray[Any] = self._stack[1][z, y, x].compute()
+        # by this thread alone: in any other than the main one dask begins a pool that lives on
+        pixels: NDArray[Any] = self._stack[1][z, y, x].compute(scheduler="synchronous")
         return pixels if image.grey_range is None else as_grey(pixels, image.path, image.grey_range, z)

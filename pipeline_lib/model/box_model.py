@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline_lib.data.records import read_record
+from pipeline_lib.errors import TrainingError
 from pipeline_lib.model.backbones import build, on_meta_device, shapes_of
 from pipeline_lib.model.checkpoints import load_weights, read_tensors
 from pipeline_lib.model.mask_decoder import ImageFeatures, decode, image_features, positions
@@ -45,7 +46,7 @@ class ModelConfig:
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "ModelConfig":
         """What a config or the head of a saved model describes."""
-        token, adapter = record["token"], record.get("adapter")  # which version 0.2 did not have
+        token, adapter = record["token"], record.get("adapter")  # left out where there is none
         return cls(tuple(record["trains"]), Token(**token) if token else None, Adapter(**adapter) if adapter else None)
 
 
@@ -65,7 +66,9 @@ class DeviationToken(nn.Module):
 
 
 class ImageAdapter(nn.Module):
-    """What is added to an image's embedding, learned from it by two convolutions: a residual adapter (Rebuffi, 2017).
+    """What is added to an image's embedding, learned from it by two convolutions.
+
+    After the residual adapters of Rebuffi et al., 2017 (https://arxiv.org/abs/1705.08045).
 
     It sees the frozen encoder's embedding alone, so images need not be encoded again, and runs once for all boxes of an
     image.
@@ -80,7 +83,7 @@ class ImageAdapter(nn.Module):
 
     def forward(self, embedding: Tensor) -> Tensor:
         """The adapted embedding, (1, channels, h, w) float32 as the given one."""
-        adapted: Tensor = embedding + self.widen(F.gelu(self.narrow(embedding))).float()
+        adapted: Tensor = embedding + self.widen(F.gelu(self.narrow(embedding)))
         return adapted
 
 
@@ -140,9 +143,15 @@ class BoxModel(nn.Module):
         }
 
     def set_trainable(self, model_config: ModelConfig) -> list[nn.Parameter]:
-        """Freeze all but the parts that are trained, and return their parameters."""
+        """Freeze all but the parts that are trained, and return their parameters.
+
+        Raises:
+            TrainingError: the model lacks one of the parts.
+        """
         self.requires_grad_(False)
         parts = self.parts()
+        if absent := [part for part in model_config.trains if not parts[part]]:
+            raise TrainingError(f"the model has no {' and no '.join(absent)} to train")
         trained = [parameter for part in model_config.trains for parameter in parts[part]]
         for parameter in trained:
             parameter.requires_grad_(True)

@@ -28,13 +28,15 @@ def export(*, weights: str, model: str, export: str, forms: Sequence[str], curve
 
     Raises:
         WeightsError: the model is of another backbone.
-        DataError: a form that the backbone cannot have, or whose package is not installed.
+        DataError: a form that the backbone or the model cannot have, or whose package is not installed.
     """
     backbone = Backbone.read(weights)
     check_fits(model, backbone)
     if "transformers" in forms and backbone.name not in IN_TRANSFORMERS:
         known = ", ".join(IN_TRANSFORMERS)
         raise DataError(f"export: transformers' SamModel has no encoder of {backbone.name}, only those of {known}")
+    if set(forms) != {"onnx"} and read_record(model)["model_config"].get("adapter"):
+        raise DataError(f"export: {model} has an image adapter, for which only ONNX has room; ask for the form `onnx`")
     sam, trained = load_backbone(weights), load_model(model)
     with atomic(export) as folder:
         folder.mkdir(parents=True)

@@ -77,8 +77,8 @@ def segment(
         return numbers, [pixels.part(*given.place(number)) for number in numbers]
 
     with Journal(f"{iterations}.unfinished", key) as journal:
-        left = tqdm(batches[len(journal) :], "segment", len(batches), initial=len(journal), mininterval=10)
-        pieces = (segmenter.of(given, numbers, parts) for numbers, parts in overlapped(read, left))
-        for _ in overlapped(journal.add, pieces):
+        done = len(journal)
+        pieces = (segmenter.of(given, numbers, parts) for numbers, parts in overlapped(read, batches[done:]))
+        for _ in tqdm(overlapped(journal.add, pieces), "segment", len(batches), initial=done, mininterval=10):
             pass
         write_iterations(journal, iterations, timing, record | {"key": key}, tiles=len(own))

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from pipeline_lib.data.records import Backbone
-from pipeline_lib.errors import DataError, WeightsError
+from pipeline_lib.errors import DataError, TrainingError, WeightsError
 from pipeline_lib.model.backbones import build, load_backbone
 from pipeline_lib.model.box_model import (
     Adapter,
@@ -214,6 +214,12 @@ def test_an_adapter_begins_as_if_there_were_none_and_is_learned_from_the_masks(m
     assert adapted.adapter.widen.weight.grad.abs().sum() > 0
 
 
+def test_a_part_that_the_model_lacks_cannot_be_trained(micro):
+    model = box_model(deepcopy(micro), SAM)
+    with pytest.raises(TrainingError, match="the model has no deviation_token and no image_adapter to train"):
+        model.set_trainable(ModelConfig(("mask_decoder", "deviation_token", "image_adapter"), None))
+
+
 @torch.no_grad()
 def test_what_an_adapter_adds_is_shared_by_all_boxes_of_an_image(micro, adapted, embedding):
     plain = box_model(micro, SAM)
@@ -227,10 +233,10 @@ def test_what_an_adapter_adds_is_shared_by_all_boxes_of_an_image(micro, adapted,
 @pytest.mark.parametrize(("name", "model_config"), [("proposed", PROPOSED), ("adapted", ADAPTED)])
 @torch.no_grad()
 def test_a_saved_model_comes_back_the_same(request, name, model_config, embedding, boxes, tmp_path):
-    proposed = request.getfixturevalue(name)
-    save_model(proposed, tmp_path / "model.safetensors", "micro", model_config, {})
+    model = request.getfixturevalue(name)
+    save_model(model, tmp_path / "model.safetensors", "micro", model_config, {})
     again = load_model(tmp_path / "model.safetensors")
-    logits = [model([model.image_features([embedding])[0]] * len(boxes), boxes)[0] for model in (again, proposed)]
+    logits = [model([model.image_features([embedding])[0]] * len(boxes), boxes)[0] for model in (again, model)]
     assert torch.equal(*logits)
     assert not any(tensor.is_meta for tensor in again.state_dict().values())
 

@@ -195,7 +195,7 @@ def test_what_cannot_be_exported_is_said(exported: Callable[..., Exported]) -> N
         exported("micro", ["transformers"])
     with pytest.raises(DataError, match="2 deviation tokens; segment_anything has room for one"):
         exported("micro", ["segment_anything"], count=2)
-    with pytest.raises(DataError, match="an image adapter, which only the form `onnx` has room for"):
+    with pytest.raises(DataError, match="has an image adapter, for which only ONNX has room"):
         exported("micro", ["segment_anything"], adapter=Adapter(8))
 
 

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline_lib.runtime.overlapped import overlapped
+from pipeline_lib.runtime.overlapped import NAME, overlapped
 
 SECONDS = 20  # that an event may take on a busy machine
 
 
 def threads() -> list[str]:
-    """The names of those that a pool has begun and not ended."""
-    return [thread.name for thread in threading.enumerate() if "ThreadPoolExecutor" in thread.name]
+    """The names of those that have begun and not ended."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(NAME)]
 
 
 def test_results_come_in_order() -> None:
@@ -50,6 +50,20 @@ def test_an_error_comes_in_the_place_of_its_result(failing: int) -> None:
         assert next(results) == 60 // (number - failing)
     with pytest.raises(ZeroDivisionError):
         next(results)
+
+
+def test_after_an_error_nothing_more_is_written() -> None:
+    """Or a journal would lack a piece in its midst, and the run that resumes it a batch."""
+    written = []
+
+    def write(number: int) -> None:
+        if number == 1:
+            raise OSError(28, "No space left on device")
+        written.append(number)
+
+    with pytest.raises(OSError, match="No space"):
+        list(overlapped(write, range(4)))
+    assert written == [0]
 
 
 def test_what_was_begun_is_finished_when_the_items_end_in_an_error() -> None:

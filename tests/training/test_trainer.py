@@ -153,8 +153,9 @@ def test_the_adapter_is_trained_if_there_is_one(trained):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("loss", ["sam", "bce_dice"])
-def test_loss_falls_on_one_batch(run, source, table, loss, precision):
+@pytest.mark.parametrize(("name", "loss"), [("proposed", "sam"), ("proposed", "bce_dice"), ("adapted", "sam")])
+def test_loss_falls_on_one_batch(micro, tmp_path, source, table, name, loss, precision):
+    run = new_run(deepcopy(micro), name, tmp_path)
     train_config = TrainConfig.of({**SETTINGS, "loss": loss, "precision": precision}, MIX, LAW, seed=0)
     batch = draw_batch(source, *next(by_tile(table)), train_config, epoch=1)
     losses = []
@@ -356,9 +357,10 @@ def killed(stages, tmp_path_factory):
     return checkpoint
 
 
-def test_weights_after_an_interruption_are_bitwise_those_without(micro, tmp_path, source, table):
-    whole = new_run(deepcopy(micro), "proposed", tmp_path / "whole")
-    broken, resumed = (new_run(deepcopy(micro), "proposed", tmp_path / "broken") for _ in range(2))
+@pytest.mark.parametrize("name", ["proposed", "adapted"])
+def test_weights_after_an_interruption_are_bitwise_those_without(micro, tmp_path, source, table, name):
+    whole = new_run(deepcopy(micro), name, tmp_path / "whole")
+    broken, resumed = (new_run(deepcopy(micro), name, tmp_path / "broken") for _ in range(2))
     fit_scripted(whole, source, table, [0.1, 0.2, 0.3])
     with pytest.raises(StopIteration):  # for want of a value at epoch 2
         fit_scripted(broken, source, table, [0.1, 0.2])

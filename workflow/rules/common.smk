@@ -83,14 +83,15 @@ def training_of(name):
     refine = settings(config, model, "refine")
     # what the iterations of training have in common with those of inference
     iteration = {"largest_component": refine["largest_component"]} if train["unrolled_iterations"] else {}
+    # left out where there is none, so that trainings from before there were any still count
     adapter = {"adapter": settings(config, model, "adapter")} if "image_adapter" in model["trains"] else {}
     return {
         "model_config": {
             "trains": model["trains"],
             "token": settings(config, model, "token") if "deviation_token" in model["trains"] else None,
             "mix": train["mixes"][model["mix"]],
-        }
-        | adapter,
+            **adapter,
+        },
         "settings": {key: value for key, value in train.items() if key not in ("mixes", "validation_levels")}
         | iteration,
         "deviation": settings(config, model, "deviation"),
