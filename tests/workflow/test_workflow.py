@@ -17,6 +17,7 @@ import yaml
 from helpers.running import ROOT, SMALL, planned_jobs, snakemake
 
 from pipeline_lib.config import merged
+from pipeline_lib.data.records import read_record
 from pipeline_lib.data.volumes import read_volumes
 
 ONCE = {
@@ -104,6 +105,17 @@ def test_what_a_model_lays_over_a_section_redoes_that_model(finished: Path) -> N
         "score": 4,
         **TOLD,
     }
+
+
+def test_a_part_beyond_the_papers_is_trained_in_its_own_shape(finished: Path, tmp_path: Path) -> None:
+    adapted = {"title": "a", "like": "sam", "trains": ["image_adapter"], "adapter": {"width": 8}}
+    copy, trained = tmp_path / "copy", "results/train/cells/adapted/0.safetensors"
+    shutil.copytree(finished, copy)
+    run = snakemake(copy, merged(SMALL, {"models": {"adapted": adapted}}), "--cores", "2", trained)
+    assert run.returncode == 0, run.stderr[-4000:]
+    made = read_record(copy / trained)
+    assert made["model_config"] == {"trains": ["image_adapter"], "token": None, "adapter": {"width": 8}}
+    assert made["training"]["model_config"]["adapter"] == {"width": 8}
 
 
 def test_nothing_is_left_to_do_after_a_finished_run(finished: Path) -> None:
