@@ -31,7 +31,7 @@ from pipeline_lib.runtime.device import choose_precision, device
 LEVELS = (0, 20, 40)
 JITTERS = (0.1, 0.2, 0.4)  # of a side
 PREDICTIONS = "predictions of K"
-BOXES = 4  # of the ensemble, the given one among them; K takes 2.2 to 3.7 predictions in docs/results.md
+BOXES = 4  # of the ensemble, the given one among them
 
 
 @dataclass
@@ -64,7 +64,7 @@ def add(found: Found, tile: Tile, rows: pd.DataFrame, truths: Mask, prompts: Map
     for level, boxes in prompts.items():
         histories = iterate(tile.predict, first_predictions(tile.predict, boxes), config)
         made = {
-            "first mask": [history[0].mask for history in histories],
+            "mIoU of first masks": [history[0].mask for history in histories],
             "iterated (K)": [history[output_of(history, config)].mask for history in histories],
         } | {f"{BOXES} boxes, off by up to {jitter:.0%}": tile.vote(rng, boxes, jitter) for jitter in JITTERS}
         for way, masks in made.items():
@@ -97,7 +97,7 @@ def main() -> None:
     ways = dict.fromkeys(way for way, _ in found)
     print(f"{given.dataset}, {given.model}, {len(objects)} validation objects")
     lines = [[way, *(f"{np.mean(found[way, level]):.3f}" for level in LEVELS)] for way in ways]
-    print(table(["mIoU", *(f"{level} %" for level in LEVELS)], lines))
+    print(table(["", *(f"{level} %" for level in LEVELS)], lines))
 
 
 if __name__ == "__main__":

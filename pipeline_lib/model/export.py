@@ -51,8 +51,10 @@ def stock_tensors(sam: Sam, model: BoxModel) -> dict[str, Tensor]:
     """All tensors of the backbone by segment_anything's names, with the model's own, its token as `not_a_point_embed`.
 
     Raises:
-        DataError: the model has several tokens, for which stock has no place.
+        DataError: the model has several tokens or an image adapter, for which stock has no place.
     """
+    if model.adapter is not None:
+        raise DataError("export: the model has an image adapter, for which only ONNX has room; ask for the form `onnx`")
     tensors = dict(sam.state_dict())
     for part in ("prompt_encoder", "mask_decoder"):
         tensors |= {f"{part}.{key}": value for key, value in getattr(model, part).state_dict().items()}

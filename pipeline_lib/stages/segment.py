@@ -38,9 +38,9 @@ def segment(
     """Write every prediction for a shard's boxes: `SCHEMA`, a `tile` being a window and an `object` a box's number.
 
     Windows are encoded so many at a time as the settings' `batch` says, while the next ones are read and the last ones'
-    masks are written; what is finished is kept in a journal beside
-    `iterations` until the end, and an interrupted run of the same `code`, a digest, goes on after it. It does
-    nothing where `iterations` is there and was made from the same.
+    masks are written; what is finished is kept in a journal beside `iterations` until the end, and an interrupted run
+    of the same `code`, a digest, goes on after it. It does nothing where `iterations` is there and was made from the
+    same.
 
     Args:
         prompts: folder of the stage prompts.
