@@ -76,14 +76,14 @@ class ImageAdapter(nn.Module):
 
     def __init__(self, shape: Adapter, channels: int) -> None:
         super().__init__()
-        self.narrow = nn.Conv2d(channels, shape.width, 3, padding=1)
-        self.widen = nn.Conv2d(shape.width, channels, 3, padding=1)
-        nn.init.zeros_(self.widen.weight)  # training begins with the encoder's own embedding
-        nn.init.zeros_(self.widen.bias)  # type: ignore[arg-type]  # there is one
+        self.first = nn.Conv2d(channels, shape.width, 3, padding=1)
+        self.second = nn.Conv2d(shape.width, channels, 3, padding=1)
+        nn.init.zeros_(self.second.weight)  # training begins with the encoder's own embedding
+        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]  # there is one
 
     def forward(self, embedding: Tensor) -> Tensor:
         """The adapted embedding, (1, channels, h, w) float32 as the given one."""
-        adapted: Tensor = embedding + self.widen(F.gelu(self.narrow(embedding)))
+        adapted: Tensor = embedding + self.second(F.gelu(self.first(embedding)))
         return adapted
 
 

@@ -35,9 +35,6 @@ def export(*, weights: str, model: str, export: str, forms: Sequence[str], curve
     if "transformers" in forms and backbone.name not in IN_TRANSFORMERS:
         known = ", ".join(IN_TRANSFORMERS)
         raise DataError(f"export: transformers' SamModel has no encoder of {backbone.name}, only those of {known}")
-    made = read_record(model)
-    if set(forms) - {"onnx"} and made["model_config"].get("adapter"):
-        raise DataError(f"export: {model} has an image adapter, for which only ONNX has room; ask for the form `onnx`")
     sam, trained = load_backbone(weights), load_model(model)
     with atomic(export) as folder:
         folder.mkdir(parents=True)
@@ -48,5 +45,5 @@ def export(*, weights: str, model: str, export: str, forms: Sequence[str], curve
         if "transformers" in forms:
             write_transformers(folder / "transformers", sam, trained)
         scores = read_table(curve) if curve else None
-        text = card(Path(model).stem, made, backbone, list(forms), scores)
+        text = card(Path(model).stem, read_record(model), backbone, list(forms), scores)
         (folder / "README.md").write_text(text, encoding="utf-8")

@@ -211,7 +211,7 @@ def test_an_adapter_begins_as_if_there_were_none_and_is_learned_from_the_masks(m
     logits, _ = adapted([adapted.image_features([embedding])[0]] * len(boxes), boxes)
     assert torch.equal(logits, expected)
     logits.square().mean().backward()
-    assert adapted.adapter.widen.weight.grad.abs().sum() > 0
+    assert adapted.adapter.second.weight.grad.abs().sum() > 0
 
 
 def test_a_part_that_the_model_lacks_cannot_be_trained(micro):
@@ -223,7 +223,7 @@ def test_a_part_that_the_model_lacks_cannot_be_trained(micro):
 @torch.no_grad()
 def test_what_an_adapter_adds_is_shared_by_all_boxes_of_an_image(micro, adapted, embedding):
     plain = box_model(micro, SAM)
-    nn.init.normal_(adapted.adapter.widen.weight, std=0.1)
+    nn.init.normal_(adapted.adapter.second.weight, std=0.1)
     (changed,) = adapted.image_features([embedding])
     (given,) = plain.image_features([adapted.adapter(embedding)])
     assert torch.equal(changed.features, given.features)

@@ -57,7 +57,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported
         with torch.no_grad():
             model.token.vectors.copy_(torch.randn(count, 128))
             if adapter:
-                nn.init.normal_(model.adapter.widen.weight, std=0.01)
+                nn.init.normal_(model.adapter.second.weight, std=0.01)
         training = TRAINING | {"checkpoint": Backbone.read(manifest).digest}
         save_model(model, folder / "0.safetensors", name, made, training)
         curve = pd.DataFrame({"epoch": [0, 1], "validation_miou": [0.5, 0.75], "kept": [False, True]})

@@ -148,7 +148,7 @@ def test_the_token_and_its_layer_are_trained_if_there_is_one(trained):
 
 def test_the_adapter_is_trained_if_there_is_one(trained):
     name, _, changed = trained
-    adapter = {f"adapter.{layer}.{part}" for layer in ("narrow", "widen") for part in ("weight", "bias")}
+    adapter = {f"adapter.{layer}.{part}" for layer in ("first", "second") for part in ("weight", "bias")}
     assert {key for key in changed if key.startswith("adapter.")} == (adapter if name == "adapted" else set())
 
 
