@@ -1,6 +1,14 @@
 from snakemake.utils import min_version, validate
 
-from pipeline_lib.config import check_config, check_files, check_numbers, ordered, refuse_old_keys, with_likes
+from pipeline_lib.config import (
+    check_config,
+    check_files,
+    check_numbers,
+    ordered,
+    refuse_old_keys,
+    with_folds,
+    with_likes,
+)
 
 min_version("9.27")
 
@@ -13,6 +21,7 @@ refuse_old_keys(config)
 config["models"] = with_likes(config["models"])
 validate(config, "workflow/schemas/config.schema.yaml")
 check_numbers(config, workflow.source_path("workflow/schemas/config.schema.yaml"))
+config.update(with_folds(config))
 check_config(config)
 config["datasets"] = ordered(config["datasets"])
 

@@ -110,6 +110,59 @@ def _odd_numbers(part: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[
             yield from _odd_numbers(value, (*path, key))
 
 
+def with_folds(config: dict[str, Any]) -> dict[str, Any]:
+    """The sections `datasets` and `experiment`, with each data set that the experiment names and has `folds` cut up.
+
+    Fold k of a data set is a data set of its own, NAME_k, `fold_of` the whole: of each volume it tests the k-th of as
+    many blocks of slices, validates on the one behind it, the first behind the last, and trains on the others.
+
+    Raises:
+        DataError: another data set has a fold's name.
+    """
+    datasets = dict(config["datasets"])
+    names: list[str] = []
+    for name in config["experiment"]["datasets"]:
+        whole = config["datasets"].get(name, {})
+        folds = {f"{name}_{number + 1}": fold(name, whole, number) for number in range(whole.get("folds", 0))}
+        if taken := sorted(folds.keys() & config["datasets"].keys()):
+            raise DataError(f"config: datasets.{name} has folds, but there is a data set called {taken[0]} already")
+        datasets |= folds
+        names += folds or [name]
+    return {"datasets": datasets, "experiment": config["experiment"] | {"datasets": names}}
+
+
+def fold(name: str, whole: dict[str, Any], number: int) -> dict[str, Any]:
+    """One of a data set's folds, by number from 0."""
+    count = whole["folds"]
+    volumes = []
+    for volume in whole["volumes"]:
+        ends = [end for part in volume["split"].values() for end in part]
+        first, length = min(ends), max(ends) - min(ends)
+        edges = [first + length * block // count for block in range(count + 1)]
+        test, validation = (edges[block : block + 2] for block in (number, (number + 1) % count))
+        held = sorted([test, validation])
+        rest = zip([first, *(stop for _, stop in held)], [*(start for start, _ in held), max(ends)], strict=True)
+        train, *further = ([start, stop] for start, stop in rest if start < stop)
+        volumes.append(volume | {"split": {"train": train, "validation": validation, "test": test}})
+        volumes += [volume | {"split": {"train": part}} for part in further]
+    title = f"{whole['title']}, fold {number + 1} of {count}"
+    own = {key: value for key, value in whole.items() if key != "folds"}
+    return own | {"title": title, "published": None, "volumes": volumes, "fold_of": name}
+
+
+def parts_of_datasets(config: dict[str, Any]) -> dict[str, list[str]]:
+    """The data sets of the tables, and those of the experiment that each is made from: its folds, or itself.
+
+    One that was cut up stands before its folds.
+    """
+    parts: dict[str, list[str]] = {}
+    for name in config["experiment"]["datasets"]:
+        if whole := config["datasets"][name].get("fold_of"):
+            parts.setdefault(whole, []).append(name)
+        parts[name] = [name]
+    return parts
+
+
 def ordered(datasets: dict[str, Any]) -> dict[str, Any]:
     """Data sets with the ranges of their splits in one order, so that another order of the same redoes nothing."""
     return {

@@ -1,10 +1,19 @@
 """Config files as they are written, before the workflow merges them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pipeline_lib.config import MOST_ENTRIES, check_files, is_prompt_tuned, ordered, with_likes
+from pipeline_lib.config import (
+    MOST_ENTRIES,
+    check_files,
+    is_prompt_tuned,
+    ordered,
+    parts_of_datasets,
+    with_folds,
+    with_likes,
+)
 from pipeline_lib.errors import DataError
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -40,6 +49,54 @@ def test_splits_have_one_order() -> None:
     split = {"test": [2, 3], "train": [0, 1]}
     (volume,) = ordered({"cells": {"title": "t", "volumes": [{"images": "i", "split": split}]}})["cells"]["volumes"]
     assert list(volume["split"].items()) == [("train", [0, 1]), ("test", [2, 3])]
+
+
+def in_folds(count: int, *others: str) -> dict[str, Any]:
+    """A config with a data set of two volumes, of 7 and 3 slices."""
+    volumes = [
+        {"images": "a", "split": {"train": [2, 4], "validation": [8, 9], "test": [4, 8]}},
+        {"images": "b", "split": {"train": [0, 3]}},
+    ]
+    cells = {"title": "Cells", "published": "em", "volumes": volumes, "folds": count}
+    return {
+        "datasets": {"cells": cells, **{name: {} for name in others}},
+        "experiment": {"datasets": ["cells", *others]},
+    }
+
+
+def test_each_fold_tests_other_slices_and_all_of_them_are_tested() -> None:
+    made = with_folds(in_folds(3))
+    assert made["experiment"]["datasets"] == ["cells_1", "cells_2", "cells_3"]
+    folds = [made["datasets"][name]["volumes"] for name in made["experiment"]["datasets"]]
+    assert folds[0] == [
+        {"images": "a", "split": {"train": [6, 9], "validation": [4, 6], "test": [2, 4]}},
+        {"images": "b", "split": {"train": [2, 3], "validation": [1, 2], "test": [0, 1]}},
+    ]
+    for volumes in folds:
+        slices = [(v["images"], z) for v in volumes for bounds in v["split"].values() for z in range(*bounds)]
+        assert sorted(slices) == [("a", z) for z in range(2, 9)] + [("b", z) for z in range(3)]
+    tested = [(v["images"], z) for vs in folds for v in vs for z in range(*v["split"].get("test", (0, 0)))]
+    assert sorted(tested) == [("a", z) for z in range(2, 9)] + [("b", z) for z in range(3)]
+
+
+def test_what_lies_on_both_sides_of_a_fold_is_trained_on() -> None:
+    datasets = with_folds(in_folds(4))["datasets"]
+    assert [v["split"] for v in datasets["cells_2"]["volumes"] if v["images"] == "a"] == [
+        {"train": [2, 3], "validation": [5, 7], "test": [3, 5]},
+        {"train": [7, 9]},
+    ]
+
+
+def test_a_data_set_in_folds_stands_before_them() -> None:
+    made = with_folds(in_folds(3, "others"))
+    folds = ["cells_1", "cells_2", "cells_3"]
+    assert parts_of_datasets(made) == {"cells": folds} | {name: [name] for name in [*folds, "others"]}
+    assert [made["datasets"][name]["title"] for name in folds] == [f"Cells, fold {n} of 3" for n in (1, 2, 3)]
+
+
+def test_a_fold_takes_no_other_data_sets_name() -> None:
+    with pytest.raises(DataError, match=r"datasets\.cells has folds, but there is a data set called cells_2 already"):
+        with_folds(in_folds(3, "cells_2"))
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,8 @@ NO_ESTIMATE = Estimate(*[math.nan] * 4)
 class Experiment(TypedDict):
     """What the tables show, in their order; levels in per cent."""
 
-    datasets: dict[str, dict[str, Any]]  # title; published: the paper's table of the same data, or None
+    # title; published: the paper's table of the same data, or None; parts: its folds, or itself
+    datasets: dict[str, dict[str, Any]]
     models: dict[str, dict[str, Any]]  # title; prompt_tuned
     levels: list[int]
     seeds: list[int]
@@ -52,6 +53,22 @@ def read_scores(paths: Iterable[str]) -> dict[Cell, pd.DataFrame]:
                 f"{'/'.join(map(str, cell))} {len(table)} or others"
             )
     return scores
+
+
+def with_wholes(scores: Mapping[Cell, pd.DataFrame], experiment: Experiment) -> dict[Cell, pd.DataFrame]:
+    """The scores, and as cells of a data set that was cut into folds those of its folds together.
+
+    Its tiles and slices are numbered anew, as each fold has its own numbers.
+    """
+    made = dict(scores)
+    for name, dataset in experiment["datasets"].items():
+        for model, seed, level in product(experiment["models"], experiment["seeds"], experiment["levels"]):
+            parts = {part: scores[Cell(part, model, seed, level)] for part in dataset["parts"]}
+            if name not in parts:
+                table = pd.concat(parts, names=["part"]).reset_index("part")
+                numbers = {column: table.groupby(["part", column]).ngroup() for column in ("tile", "slice")}
+                made[Cell(name, model, seed, level)] = table.assign(**numbers).reset_index(drop=True)
+    return made
 
 
 def sums_by_slice(scores: Mapping[Cell, pd.DataFrame], miou: str) -> pd.DataFrame:
@@ -149,7 +166,9 @@ def claim_lines(sums: pd.DataFrame, seconds: pd.DataFrame, experiment: Experimen
     """The lines of claims.csv."""
     bars = experiment["claims"]
     for dataset, claim in product(experiment["datasets"], CLAIMS):
-        verdict, because = decide(claim, sums_of(sums, dataset), seconds[seconds["dataset"] == dataset], bars)
+        of_parts = seconds[seconds["dataset"].isin(experiment["datasets"][dataset]["parts"])]
+        by_seed = of_parts.groupby("seed").mean(numeric_only=True)
+        verdict, because = decide(claim, sums_of(sums, dataset), by_seed, bars)
         yield {"dataset": dataset, "claim": claim.format_map(bars), "verdict": verdict, "because": because}
 
 

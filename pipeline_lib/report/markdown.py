@@ -65,9 +65,10 @@ def section(
 
 def size_words(tables: pd.DataFrame, experiment: Experiment) -> str:
     """How much of a data set was tested, and whether that is too little for an interval."""
-    objects, tiles, slices = tables.iloc[0][["objects", "tiles", "slices"]]
+    dataset, objects, tiles, slices = tables.iloc[0][["dataset", "objects", "tiles", "slices"]]
     few = ", so few that intervals are an indication" if slices < FEW_SLICES else ""
-    drawn = " evenly spaced" if objects == experiment["objects"] else ""
+    most = (experiment["objects"] or 0) * len(experiment["datasets"][dataset]["parts"])
+    drawn = " evenly spaced" if objects == most else ""
     return f"{objects}{drawn} {experiment['split']} objects in {tiles} tiles of {slices} slices{few}"
 
 

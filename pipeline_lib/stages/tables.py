@@ -12,6 +12,7 @@ from pipeline_lib.evaluation.summary import (
     seconds_per_tile,
     sums_by_slice,
     table_lines,
+    with_wholes,
     write_csv,
 )
 from pipeline_lib.report.markdown import document
@@ -41,7 +42,7 @@ def tables(
         timings: `…/{dataset}/{model}/{seed}/{level}.json` of stage refine.
         embed_timings: `…/{dataset}.json` of stage embed.
         made_from: all other results behind the scores. Not used here: one that is lost is made again.
-        markdown: a table, its differences and its claims per data set.
+        markdown: a table, its differences and its claims per data set; of one in folds for all folds together first.
         csv: dataset, model, iterated, level, miou, mean_iterations, objects, tiles, slices, seeds; `miou` and
             `mean_iterations` with their interval (`_low`, `_high`) and standard deviation over seeds (`_sd`).
         differences: dataset, model, iterated, over_model, over_iterated, level, gain with interval and standard
@@ -54,7 +55,7 @@ def tables(
     Raises:
         DataError: cells of a data set are of different objects.
     """
-    cells = read_scores(scores)
+    cells = with_wholes(read_scores(scores), experiment)
     sums = sums_by_slice(cells, experiment["miou"])
     seconds = seconds_per_tile(cells, timings, embed_timings)
     files = {

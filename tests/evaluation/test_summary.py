@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from pipeline_lib.errors import DataError
 from pipeline_lib.evaluation.statistics import estimate
-from pipeline_lib.evaluation.summary import read_scores, seconds_per_tile, sums_by_slice
+from pipeline_lib.evaluation.summary import read_scores, seconds_per_tile, sums_by_slice, table_lines, with_wholes
 
 
 def write_scores(path: Path, *ious: float) -> str:
@@ -37,6 +38,19 @@ def test_sums_are_those_of_slices_and_seeds_in_order(tmp_path: Path) -> None:
     assert sums.index.tolist() == [(0, 0), (0, 1), (2, 0), (2, 1)]
     assert sums["sum"].tolist() == pytest.approx([0.5, 0.8, 0.7, 0.8])
     assert sums["n"].tolist() == [3, 1, 3, 1]
+
+
+def test_folds_are_one_sample_of_all_their_slices(tmp_path: Path) -> None:
+    ious = {"cells_1": (0.1, 0.2, 0.3, 0.8), "cells_2": (0.5, 0.6, 0.7, 0.4)}
+    scores = read_scores([write_scores(tmp_path / f"{fold}/sam/0/40.csv", *own) for fold, own in ious.items()])
+    datasets = {"cells": {"parts": list(ious)}} | {fold: {"parts": [fold]} for fold in ious}
+    experiment: Any = {"datasets": datasets, "models": ["sam"], "seeds": [0], "levels": [40]}
+    cells = with_wholes(scores, experiment)
+    sums = sums_by_slice(cells, "object")
+    assert sums.loc["cells", "miou", "sam", False, 40]["sum"].tolist() == pytest.approx([0.6, 0.8, 1.8, 0.4])
+    lines = {line["dataset"]: line for line in table_lines(cells, sums, experiment) if not line["iterated"]}
+    sizes = {name: [line[key] for key in ("miou", "objects", "tiles", "slices")] for name, line in lines.items()}
+    assert sizes == {"cells": [0.45, 8, 4, 4], "cells_1": [0.35, 4, 2, 2], "cells_2": [0.55, 4, 2, 2]}
 
 
 def test_cells_of_other_objects_are_refused(tmp_path: Path) -> None:

@@ -25,8 +25,11 @@ from pipeline_lib.config import (
     check_files,
     check_numbers,
     image_sets,
+    merged,
     ordered,
+    parts_of_datasets,
     refuse_old_keys,
+    with_folds,
     with_likes,
     within_data,
 )
@@ -78,7 +81,7 @@ def places_of(part: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return found + [place for key in found for place in places_of(part[key[-1]], key)]
 
 
-CONFIG = default_config()
+CONFIG = merged(default_config(), {"datasets": {"cells": {"folds": 4}}})
 PLACES = places_of(CONFIG)
 
 
@@ -87,9 +90,10 @@ def checked(config: dict[str, Any]) -> None:
     refuse_old_keys(config)
     config["models"] = with_likes(config["models"])
     check_numbers(config, SCHEMA)
+    config.update(with_folds(config))
     check_config(config)
     config["datasets"] = ordered(config["datasets"])
-    within_data(config), image_sets(config)
+    within_data(config), image_sets(config), parts_of_datasets(config)
 
 
 def test_the_default_config_is_accepted() -> None:

@@ -40,7 +40,7 @@ TRAINING = {
     "levels": [0, 40],
 }
 EXPERIMENT = {
-    "datasets": {"cells": {"title": "Cells", "published": None}},
+    "datasets": {"cells": {"title": "Cells", "published": None, "parts": ["cells"]}},
     "models": {"proposed": {"title": "proposed", "prompt_tuned": True}},
     "levels": [40],
     "seeds": [0],

@@ -24,7 +24,7 @@ FIRST = {
 ITERATED = (0.80, 0.79, 0.76, 0.75, 0.70)
 ITERATIONS = (2, 2, 2, 3, 4)
 EXPERIMENT = {
-    "datasets": {"cells": {"title": "Cells of ours", "published": None}},
+    "datasets": {"cells": {"title": "Cells of ours", "published": None, "parts": ["cells"]}},
     "models": {
         "sam": {"title": "SAM", "prompt_tuned": False},
         "sam_p": {"title": "SAM", "prompt_tuned": True},
@@ -228,7 +228,7 @@ def test_cells_of_other_objects_are_refused(tmp_path: Path) -> None:
 
 
 def test_published_figures_stand_in_brackets(tmp_path: Path) -> None:
-    datasets = {"isbi": {"title": "ISBI 2012", "published": "isbi2012"}}
+    datasets = {"isbi": {"title": "ISBI 2012", "published": "isbi2012", "parts": ["isbi"]}}
     markdown, _ = run(tmp_path, EXPERIMENT | {"datasets": datasets}, "isbi")
     assert "In brackets: the paper's figures." in markdown
     assert "| proposed | ✓ | ✓ | .800 (.830) | .790 (.817) | .760 (.784) | .750 (.727) | .700 (.650) |" in markdown
@@ -277,7 +277,7 @@ def test_levels_and_models_may_be_left_out(tmp_path: Path) -> None:
 
 def test_a_title_breaks_no_table_and_is_no_html(tmp_path: Path) -> None:
     models = EXPERIMENT["models"] | {"sam": {"title": "a|b <script>", "prompt_tuned": False}}
-    datasets = {"cells": {"title": "Cells <img>", "published": None}}
+    datasets = {"cells": {"title": "Cells <img>", "published": None, "parts": ["cells"]}}
     markdown, _ = run(tmp_path, EXPERIMENT | {"models": models, "datasets": datasets})
     assert "| a\\|b &lt;script&gt; |" in markdown
     assert "## Cells &lt;img&gt;" in markdown

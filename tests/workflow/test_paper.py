@@ -15,6 +15,7 @@ import pytest
 import yaml
 from helpers.running import ROOT, planned_jobs, snakemake
 
+from pipeline_lib.config import merged
 from pipeline_lib.data.dataset import Store
 
 PAPER = yaml.safe_load((ROOT / "experiments/paper.yaml").read_text())
@@ -83,6 +84,17 @@ def test_the_plan_of_the_papers_experiment(tmp_path: Path, name: str) -> None:
     stages = {rule: jobs[rule] for rule in ("raw", "convert", "boxes", "weights", "embed", "train", "refine", "score")}
     fan_out = {"train": 3 * 3, "refine": 3 * 3 * 5, "score": 3 * 3 * 5}
     assert stages == {"raw": 3, "convert": 3, "boxes": 3, "weights": 1, "embed": 3, **fan_out}
+
+
+def test_isbi_2012_in_folds_is_six_data_sets(tmp_path: Path) -> None:
+    folds = yaml.safe_load((ROOT / "experiments/overlays/folds.yaml").read_text())
+    jobs = planned_jobs(snakemake(tmp_path, merged(PAPER, folds), "-n"))
+    assert {rule: jobs[rule] for rule in ("raw", "embed", "train", "tables")} == {
+        "raw": 6,
+        "embed": 6,
+        "train": 6 * 3,
+        "tables": 1,
+    }
 
 
 def test_downloads_of_the_real_layouts_become_boxes(tmp_path: Path, hosts, monkeypatch: pytest.MonkeyPatch) -> None:

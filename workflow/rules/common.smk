@@ -2,7 +2,15 @@ import json
 from pathlib import Path
 
 from pipeline_lib.runtime.code_digest import code_digest
-from pipeline_lib.config import image_sets, is_prompt_tuned, settings, trained_by, users_files, within_data
+from pipeline_lib.config import (
+    image_sets,
+    is_prompt_tuned,
+    parts_of_datasets,
+    settings,
+    trained_by,
+    users_files,
+    within_data,
+)
 from pipeline_lib.data.paths import files_of
 from pipeline_lib.runtime.hashing import key_of
 
@@ -65,7 +73,8 @@ def experiment():
     run = config["experiment"]
     return {
         "datasets": {
-            name: {key: config["datasets"][name][key] for key in ("title", "published")} for name in run["datasets"]
+            name: {key: config["datasets"][name][key] for key in ("title", "published")} | {"parts": parts}
+            for name, parts in parts_of_datasets(config).items()
         },
         "models": {
             name: {"title": config["models"][name]["title"], "prompt_tuned": is_prompt_tuned(config, name)}
