@@ -35,7 +35,7 @@ TRAINING = {
     "levels": [0, 40],
     "deviation": {"kind": "scale"},
     "model_config": {"mix": {"levels": [0, 20], "shares": [0.5, 0.5]}},
-    "settings": {"epochs": 2, "loss": "sam", "learning_rate": 1e-4, "unrolled_iterations": 1},
+    "settings": {"epochs": 2, "loss": "sam", "learning_rate": 1e-4, "unrolled_iterations": 1, "window": 2.0},
 }
 Exported = tuple[Path, Sam, BoxModel]
 
@@ -184,7 +184,7 @@ def test_the_card_says_what_the_model_is(exported: Callable[..., Exported]) -> N
         "`micro`, checkpoint of blake2b-128",
         "epoch 1 was kept, mean IoU 0.750 over the levels 0, 40 %",
         "point of label -1",
-        "one unrolled iteration",
+        "unrolled iterations: 1, masks that end at 2 times their box",
         "Licence",
     ):
         assert said in text
