@@ -21,9 +21,10 @@ refuse_old_keys(config)
 config["models"] = with_likes(config["models"])
 validate(config, "workflow/schemas/config.schema.yaml")
 check_numbers(config, workflow.source_path("workflow/schemas/config.schema.yaml"))
+config["datasets"] = ordered(config["datasets"])
+PRINTED = dict(config)  # what a reader of the report can run again
 config.update(with_folds(config))
 check_config(config)
-config["datasets"] = ordered(config["datasets"])
 
 
 pathvars:

@@ -113,41 +113,55 @@ def _odd_numbers(part: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[
 def with_folds(config: dict[str, Any]) -> dict[str, Any]:
     """The sections `datasets` and `experiment`, with each data set that the experiment names and has `folds` cut up.
 
-    Fold k of a data set is a data set of its own, NAME_k, `fold_of` the whole: of each volume it tests the k-th of as
-    many blocks of slices, validates on the one behind it, the first behind the last, and trains on the others.
+    Each fold is a data set of its own, NAME_1, NAME_2, …, `fold_of` NAME, with the volumes of `fold`.
 
     Raises:
-        DataError: another data set has a fold's name.
+        DataError: another data set has a fold's name, or a volume cannot be cut.
     """
     datasets = dict(config["datasets"])
     names: list[str] = []
     for name in config["experiment"]["datasets"]:
         whole = config["datasets"].get(name, {})
-        folds = {f"{name}_{number + 1}": fold(name, whole, number) for number in range(whole.get("folds", 0))}
-        if taken := sorted(folds.keys() & config["datasets"].keys()):
+        count = whole.get("folds") or 0
+        folds = [f"{name}_{number + 1}" for number in range(count)]
+        if taken := sorted(config["datasets"].keys() & folds):
             raise DataError(f"config: datasets.{name} has folds, but there is a data set called {taken[0]} already")
-        datasets |= folds
+        for number, own in enumerate(folds):
+            volumes = [part for volume in whole["volumes"] for part in fold(name, volume, number, count)]
+            title = f"{whole['title']}, fold {number + 1} of {count}"
+            datasets[own] = whole | {
+                "title": title,
+                "published": None,
+                "volumes": volumes,
+                "folds": None,
+                "fold_of": name,
+            }
         names += folds or [name]
     return {"datasets": datasets, "experiment": config["experiment"] | {"datasets": names}}
 
 
-def fold(name: str, whole: dict[str, Any], number: int) -> dict[str, Any]:
-    """One of a data set's folds, by number from 0."""
-    count = whole["folds"]
-    volumes = []
-    for volume in whole["volumes"]:
-        ends = [end for part in volume["split"].values() for end in part]
-        first, length = min(ends), max(ends) - min(ends)
-        edges = [first + length * block // count for block in range(count + 1)]
-        test, validation = (edges[block : block + 2] for block in (number, (number + 1) % count))
-        held = sorted([test, validation])
-        rest = zip([first, *(stop for _, stop in held)], [*(start for start, _ in held), max(ends)], strict=True)
-        train, *further = ([start, stop] for start, stop in rest if start < stop)
-        volumes.append(volume | {"split": {"train": train, "validation": validation, "test": test}})
-        volumes += [volume | {"split": {"train": part}} for part in further]
-    title = f"{whole['title']}, fold {number + 1} of {count}"
-    own = {key: value for key, value in whole.items() if key != "folds"}
-    return own | {"title": title, "published": None, "volumes": volumes, "fold_of": name}
+def fold(dataset: str, volume: dict[str, Any], number: int, count: int) -> list[dict[str, Any]]:
+    """A volume of which block `number` of `count` is tested, the next one validated on, the others trained on.
+
+    Blocks are of slices one after the other, from the first to the last of the volume's splits; next to the last block
+    is the first. What is trained on may lie on both sides of the two, and then there are two volumes of the same files.
+    """
+    ranges, every = sorted(volume["split"].values()), volume.get("every", 1)
+    (first, _), (_, last) = ranges[0], ranges[-1]
+    slices = len(range(first, last, every))
+    where = f"config: datasets.{dataset} ({volume['images']})"
+    if any(stop != start for (_, stop), (start, _) in pairwise(ranges)):
+        raise DataError(f"{where}: folds take slices in one run, but the splits are {ranges}")
+    if slices < count:
+        raise DataError(f"{where}: {count} folds are expected of its {slices} slices; give at most {slices}")
+    edges = [*(first + every * (slices * block // count) for block in range(count)), last]
+    blocks = list(pairwise(edges))
+    test, validation = blocks[number], blocks[(number + 1) % count]
+    low, high = sorted([test, validation])
+    sides = [(first, low[0]), (low[1], high[0]), (high[1], last)]
+    train, *further = ([start, stop] for start, stop in sides if start < stop)
+    split = {"train": train, "validation": [*validation], "test": [*test]}
+    return [volume | {"split": split}, *(volume | {"split": {"train": part}} for part in further)]
 
 
 def parts_of_datasets(config: dict[str, Any]) -> dict[str, list[str]]:
@@ -371,7 +385,7 @@ def _broken_sets(config: dict[str, Any]) -> Iterator[str]:
     for name, own in config["predict"].items():
         model = own["model"] if isinstance(own["model"], dict) else {}
         for key, known in (
-            ("dataset", config["datasets"]),
+            ("dataset", [known for known, dataset in config["datasets"].items() if not dataset.get("folds")]),
             ("model", config["models"]),
             ("seed", config["experiment"]["seeds"]),
         ):

@@ -51,52 +51,68 @@ def test_splits_have_one_order() -> None:
     assert list(volume["split"].items()) == [("train", [0, 1]), ("test", [2, 3])]
 
 
-def in_folds(count: int, *others: str) -> dict[str, Any]:
-    """A config with a data set of two volumes, of 7 and 3 slices."""
+def in_folds(count: int, *others: str, **own: Any) -> dict[str, Any]:
+    """A config with a data set of two volumes, of 7 and 4 slices; the first one's keys may be others."""
     volumes = [
-        {"images": "a", "split": {"train": [2, 4], "validation": [8, 9], "test": [4, 8]}},
-        {"images": "b", "split": {"train": [0, 3]}},
+        {"images": "a", "split": {"train": [2, 4], "validation": [8, 9], "test": [4, 8]}} | own,
+        {"images": "b", "split": {"train": [0, 4]}},
     ]
     cells = {"title": "Cells", "published": "em", "volumes": volumes, "folds": count}
-    return {
-        "datasets": {"cells": cells, **{name: {} for name in others}},
-        "experiment": {"datasets": ["cells", *others]},
-    }
+    return {"datasets": {"cells": cells, **{name: {} for name in others}}, "experiment": {"datasets": ["cells"]}}
 
 
-def test_each_fold_tests_other_slices_and_all_of_them_are_tested() -> None:
-    made = with_folds(in_folds(3))
-    assert made["experiment"]["datasets"] == ["cells_1", "cells_2", "cells_3"]
+def slices(volumes: list[dict[str, Any]], *splits: str) -> list[tuple[str, int]]:
+    """The slices of some splits, in order."""
+    parts = [(v, v["split"][split]) for v in volumes for split in splits if split in v["split"]]
+    return sorted((v["images"], z) for v, bounds in parts for z in range(*bounds, v.get("every", 1)))
+
+
+@pytest.mark.parametrize(("count", "own"), [(3, {}), (4, {}), (3, {"split": {"train": [0, 33]}, "every": 5})])
+def test_each_slice_is_in_one_split_of_each_fold_and_tested_in_one_fold(count: int, own: dict[str, Any]) -> None:
+    config = in_folds(count, **own)
+    whole = slices(config["datasets"]["cells"]["volumes"], "train", "validation", "test")
+    made = with_folds(config)
     folds = [made["datasets"][name]["volumes"] for name in made["experiment"]["datasets"]]
-    assert folds[0] == [
-        {"images": "a", "split": {"train": [6, 9], "validation": [4, 6], "test": [2, 4]}},
-        {"images": "b", "split": {"train": [2, 3], "validation": [1, 2], "test": [0, 1]}},
-    ]
-    for volumes in folds:
-        slices = [(v["images"], z) for v in volumes for bounds in v["split"].values() for z in range(*bounds)]
-        assert sorted(slices) == [("a", z) for z in range(2, 9)] + [("b", z) for z in range(3)]
-    tested = [(v["images"], z) for vs in folds for v in vs for z in range(*v["split"].get("test", (0, 0)))]
-    assert sorted(tested) == [("a", z) for z in range(2, 9)] + [("b", z) for z in range(3)]
+    assert len(folds) == count
+    assert all(slices(volumes, "train", "validation", "test") == whole for volumes in folds)
+    assert sorted(z for volumes in folds for z in slices(volumes, "test")) == whole
+    assert sorted(z for volumes in folds for z in slices(volumes, "validation")) == whole
 
 
-def test_what_lies_on_both_sides_of_a_fold_is_trained_on() -> None:
-    datasets = with_folds(in_folds(4))["datasets"]
-    assert [v["split"] for v in datasets["cells_2"]["volumes"] if v["images"] == "a"] == [
+def test_a_fold_validates_on_the_next_block_and_trains_on_both_sides() -> None:
+    made = with_folds(in_folds(4))["datasets"]
+    assert [v["split"] for v in made["cells_2"]["volumes"]] == [
         {"train": [2, 3], "validation": [5, 7], "test": [3, 5]},
         {"train": [7, 9]},
+        {"train": [0, 1], "validation": [2, 3], "test": [1, 2]},
+        {"train": [3, 4]},
     ]
+    assert made["cells_4"]["volumes"][0]["split"] == {"train": [3, 7], "validation": [2, 3], "test": [7, 9]}
 
 
 def test_a_data_set_in_folds_stands_before_them() -> None:
-    made = with_folds(in_folds(3, "others"))
+    config = in_folds(3, "others")
+    config["experiment"]["datasets"].append("others")
+    made = with_folds(config)
     folds = ["cells_1", "cells_2", "cells_3"]
     assert parts_of_datasets(made) == {"cells": folds} | {name: [name] for name in [*folds, "others"]}
     assert [made["datasets"][name]["title"] for name in folds] == [f"Cells, fold {n} of 3" for n in (1, 2, 3)]
 
 
-def test_a_fold_takes_no_other_data_sets_name() -> None:
-    with pytest.raises(DataError, match=r"datasets\.cells has folds, but there is a data set called cells_2 already"):
-        with_folds(in_folds(3, "cells_2"))
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (in_folds(3, "cells_2"), r"datasets\.cells has folds, but there is a data set called cells_2 already"),
+        (in_folds(5), r"cells \(b\): 5 folds are expected of its 4 slices; give at most 4"),
+        (
+            in_folds(3, split={"train": [0, 4], "test": [6, 9]}),
+            r"\(a\): folds take slices in one run, but .* \[\[0, 4\], ",
+        ),
+    ],
+)
+def test_what_cannot_be_cut_into_folds_is_said(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        with_folds(config)
 
 
 @pytest.mark.parametrize(

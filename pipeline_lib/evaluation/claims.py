@@ -8,7 +8,7 @@ are (no correction is needed, as each must pass on its own), contradicted if one
 All claims are functions of three things:
 
 - sums: of one data set's mIoU and iterations, as `summary.sums_by_slice` gives them;
-- seconds: of one data set's tiles, as `summary.seconds_per_tile` gives them;
+- seconds: of one data set's tiles by seed, as `summary.seconds_per_tile` gives them, those of folds averaged;
 - bars: numbers for what the paper says in words, the config's section `claims`.
 """
 

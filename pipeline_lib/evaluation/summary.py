@@ -61,13 +61,13 @@ def with_wholes(scores: Mapping[Cell, pd.DataFrame], experiment: Experiment) -> 
     Its tiles and slices are numbered anew, as each fold has its own numbers.
     """
     made = dict(scores)
-    for name, dataset in experiment["datasets"].items():
-        for model, seed, level in product(experiment["models"], experiment["seeds"], experiment["levels"]):
-            parts = {part: scores[Cell(part, model, seed, level)] for part in dataset["parts"]}
-            if name not in parts:
-                table = pd.concat(parts, names=["part"]).reset_index("part")
-                numbers = {column: table.groupby(["part", column]).ngroup() for column in ("tile", "slice")}
-                made[Cell(name, model, seed, level)] = table.assign(**numbers).reset_index(drop=True)
+    wholes = {name: own["parts"] for name, own in experiment["datasets"].items() if own["parts"] != [name]}
+    cells = product(wholes, experiment["models"], experiment["seeds"], experiment["levels"])
+    for whole, *combination in cells:
+        tables = {part: scores[Cell(part, *combination)] for part in wholes[whole]}
+        table = pd.concat(tables, names=["part"]).reset_index("part")
+        numbers = {column: table.groupby(["part", column]).ngroup() for column in ("tile", "slice")}
+        made[Cell(whole, *combination)] = table.assign(**numbers).reset_index(drop=True)
     return made
 
 

@@ -79,7 +79,6 @@ class Results:
     paper_iterations: Mapping[int, float]
     tables: pd.DataFrame
     differences: pd.DataFrame
-    claims: pd.DataFrame
     groups: pd.DataFrame
     changes: pd.DataFrame
     worst: pd.DataFrame

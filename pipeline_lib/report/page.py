@@ -36,7 +36,7 @@ def results_of(cell: Cell, experiment: Experiment, csvs: Mapping[str, pd.DataFra
     Args:
         cell: of the data set, whose objects are shown.
         experiment: titles and order.
-        csvs: of all data sets, by the names of the fields of `Results`.
+        csvs: of all data sets, by the names of the fields of `Results`, and the claims, which no chart shows.
     """
     published = experiment["datasets"][cell.dataset]["published"]
     return Results(
@@ -44,21 +44,42 @@ def results_of(cell: Cell, experiment: Experiment, csvs: Mapping[str, pd.DataFra
         models={name: row_name(Row(name, False), experiment) for name in experiment["models"]},
         paper=MIOU.get(published, {}),
         paper_iterations=ITERATIONS.get(published, {}),
-        **{name: table[table["dataset"] == cell.dataset] for name, table in csvs.items()},
+        **{name: table[table["dataset"] == cell.dataset] for name, table in csvs.items() if name != "claims"},
     )
 
 
-def page_section(results: Results, experiment: Experiment, scores: str, iterations: str, store: str) -> dict[str, Any]:
-    """What the template prints of one data set, by the names that it has there.
+def tables_section(dataset: str, experiment: Experiment, csvs: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    """What the template prints of one data set of the tables, by the names that it has there.
+
+    Args:
+        dataset: its name.
+        experiment: titles and order.
+        csvs: of all data sets: `tables`, `differences` and `claims`.
+    """
+    tables, differences, claims = (
+        csvs[name][csvs[name]["dataset"] == dataset] for name in ("tables", "differences", "claims")
+    )
+    seeds = len(experiment["seeds"])
+    return {
+        "dataset": dataset,
+        "title": experiment["datasets"][dataset]["title"],
+        "size": f"{size_words(tables, experiment)}; {seeds} seed{'s' if seeds > 1 else ''}",
+        "rows": list(table_rows(dataset, experiment, tables)),
+        "claims": claims.to_dict("records"),
+        "differences": list(paired(experiment, differences)),
+    }
+
+
+def objects_section(results: Results, scores: str, iterations: str, store: str) -> dict[str, Any]:
+    """What the template prints besides of a data set whose objects are shown: of all folds together it shows none.
 
     Args:
         results: of the data set.
-        experiment: titles and order.
         scores: the stage score's table of the cell whose objects are shown.
         iterations: the stage refine's.
         store: of the data set.
     """
-    cell, seeds = results.cell, len(experiment["seeds"])
+    cell = results.cell
     table, history, tiles = read_table(scores), read_table(iterations), Store.open(store)
     grid = (
         example(f"{cell.dataset}-grid-{index}", f"object {row['object']:g}", row, history, tiles)
@@ -66,11 +87,6 @@ def page_section(results: Results, experiment: Experiment, scores: str, iteratio
     )
     return {
         "cell": cell,
-        "title": experiment["datasets"][cell.dataset]["title"],
-        "size": f"{size_words(results.tables, experiment)}; {seeds} seed{'s' if seeds > 1 else ''}",
-        "rows": list(table_rows(cell.dataset, experiment, results.tables)),
-        "claims": results.claims.to_dict("records"),
-        "differences": list(paired(experiment, results.differences)),
         "charts": [(chart.title, *svg(chart, results)) for chart in CHARTS],
         "telling": [
             example(f"{cell.dataset}_{why.replace(' ', '_')}", why, row, history, tiles)

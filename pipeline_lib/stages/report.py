@@ -11,7 +11,7 @@ from pipeline_lib.data.tables import read_table
 from pipeline_lib.evaluation.summary import Experiment
 from pipeline_lib.report.charts import CHARTS, svg
 from pipeline_lib.report.examples import strip
-from pipeline_lib.report.page import REPORT, loss_curves, page_section, render, results_of
+from pipeline_lib.report.page import REPORT, loss_curves, objects_section, render, results_of, tables_section
 from pipeline_lib.report.provenance import data_files, hardware, time_spent, versions
 from pipeline_lib.runtime.atomic import atomic
 
@@ -61,18 +61,22 @@ def report(
     files |= {"groups": groups, "changes": changes, "worst": worst}
     csvs = {name: read_table(path) for name, path in files.items()} | {"curves": loss_curves(curves)}
     datasets = [results_of(Cell.of(path), experiment, csvs) for path in scores]
-    sections = [
-        page_section(results, experiment, *paths)
+    objects = {
+        results.cell.dataset: objects_section(results, *paths)
         for results, *paths in zip(datasets, scores, iterations, stores, strict=True)
+    }
+    sections = [
+        tables_section(dataset, experiment, csvs) | objects.get(dataset, {}) for dataset in experiment["datasets"]
     ]
     with atomic(figures) as folder:
         folder.mkdir(parents=True)
-        for results, section in zip(datasets, sections, strict=True):
+        for results in datasets:
+            whose = experiment["datasets"][results.cell.dataset]["title"]
             for chart in CHARTS:
-                title = f"{section['title']}: {chart.title[0].lower()}{chart.title[1:]}"
+                title = f"{whose}: {chart.title[0].lower()}{chart.title[1:]}"
                 file = folder / f"{results.cell.dataset}_{chart.name}.svg"
                 file.write_text(svg(chart, results, title)[1] + "\n", encoding="utf-8")
-            for shown in section["telling"]:
+            for shown in objects[results.cell.dataset]["telling"]:
                 strip(shown).save(folder / f"{shown.name}.png", optimize=True)
     page = render(
         REPORT,

@@ -90,9 +90,9 @@ def checked(config: dict[str, Any]) -> None:
     refuse_old_keys(config)
     config["models"] = with_likes(config["models"])
     check_numbers(config, SCHEMA)
+    config["datasets"] = ordered(config["datasets"])
     config.update(with_folds(config))
     check_config(config)
-    config["datasets"] = ordered(config["datasets"])
     within_data(config), image_sets(config), parts_of_datasets(config)
 
 

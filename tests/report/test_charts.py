@@ -39,7 +39,6 @@ def results(published: str | None = None) -> Results:
         paper_iterations=ITERATIONS.get(published, {}),
         tables=table({**cells, "iterated": [False, True]}, ("miou_low", "miou", "miou_high", *iterations)),
         differences=gains,
-        claims=pd.DataFrame(),
         groups=grouped,
         changes=table({**cells, "iteration": [1, 2, 3]}, rates).assign(objects=50),
         worst=pd.DataFrame(),

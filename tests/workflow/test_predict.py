@@ -25,6 +25,7 @@ from pycocotools import mask as coco
 
 from pipeline_lib import load_segmenter
 from pipeline_lib.cli import main
+from pipeline_lib.config import merged
 from pipeline_lib.data.example_set import TRAPS, write_example_set
 from pipeline_lib.data.masks import iou
 from pipeline_lib.data.records import Backbone
@@ -317,6 +318,8 @@ def test_a_model_of_the_experiment_is_trained_first(overlay: dict[str, Any], tmp
     refused = snakemake(tmp_path, overlay | {"predict": {"mine": wrong}}, "-n")
     assert "predict.mine.model.model is 'none', expected one of" in refused.stdout
     assert "predict.mine.model.seed is 4, expected one of [0]" in refused.stdout
+    in_folds = merged(overlay, {"datasets": {"cells": {"folds": 3}}, "predict": {"mine": own}})
+    assert "predict.mine.model.dataset is 'cells', expected one of" in snakemake(tmp_path, in_folds, "-n").stdout
 
 
 def test_a_trained_model_segments_and_only_on_its_backbone(example: Path, finished: Path, tmp_path: Path) -> None:

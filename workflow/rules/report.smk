@@ -61,6 +61,6 @@ rule report:
     params:
         code=code_of("report"),
         experiment=experiment(),
-        config=config,
+        config=PRINTED,
     script:
         "../scripts/stage.py"
