@@ -1,13 +1,11 @@
 from snakemake.utils import min_version, validate
 
-from pipeline_lib.config import (
+from pipeline_lib.config import ordered, with_folds, with_likes
+from pipeline_lib.config_checks import (
     check_config,
     check_files,
     check_numbers,
-    ordered,
     refuse_old_keys,
-    with_folds,
-    with_likes,
 )
 
 min_version("9.27")

@@ -12,7 +12,8 @@ from typing import Any
 import click
 import yaml
 
-from pipeline_lib.config import check_files, merged
+from pipeline_lib.config import merged
+from pipeline_lib.config_checks import check_files
 from pipeline_lib.data.box_files import FORMATS
 from pipeline_lib.data.example_set import write_example_set
 from pipeline_lib.data.records import read_record

@@ -1,113 +1,14 @@
-"""What a schema cannot say about a config: that its parts fit each other, and which files it names."""
+"""What fills a config in, and which files it names."""
 
-import math
-from collections import Counter
-from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-
-import yaml
-from jsonschema import Draft202012Validator, validators
 
 from pipeline_lib.data.paths import files_of
 from pipeline_lib.errors import DataError
 
 SPLITS = ("train", "validation", "test")
 PROMPT_PARTS = ("corner_embeddings", "deviation_token")
-MOST_ENTRIES = 100_000  # of a config file
-RENAMED = {  # keys of version 0.1
-    "tables": "experiment.datasets",
-    "rows": "experiment.models",
-    "seeds": "experiment.seeds",
-    "levels": "experiment.levels",
-    "deviation.law": "deviation.kind",
-    "deviation.sign": "deviation.direction",
-    "prompt_tuning": "nothing (it follows from trains)",
-    "train.images_per_step": "train.tiles_per_step",
-    "train.objects_per_image": "train.objects_per_tile",
-    "train.warm_up": "train.warmup_steps",
-    "train.clip": "train.grad_clip",
-    "train.passes": "train.unrolled_iterations (one less)",
-    "refine.passes": "refine.max_iterations",
-    "refine.output": "refine.select",
-    "refine.chunk": "refine.objects_per_batch",
-    "claims.slight_loss": "claims.max_loss",
-    "claims.far_more": "claims.min_gain_ratio",
-    "claims.little_time": "claims.max_time_ratio",
-}
-REPLACED = {  # values of version 0.1, and what to write in their place
-    ("token", None): "no `token`",
-    ("miou", "image"): "`miou: tile`",
-}
-
-
-def check_files(paths: Iterable[str | Path]) -> None:
-    """Look at config files as they are written, before what they say is merged.
-
-    Raises:
-        DataError: a file has a key twice, of which YAML keeps the last, or repeats itself by aliases beyond all bounds.
-    """
-    for path in paths:
-        if Path(path).suffix == ".json":
-            continue
-        try:
-            root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:  # brackets without end
-            raise DataError(f"{path}: expected YAML: {error}") from error
-        if root is not None and _expanded(root, path, {}) > MOST_ENTRIES:
-            raise DataError(f"{path}: it has more than {MOST_ENTRIES:,} entries, with those that its aliases stand for")
-
-
-def _expanded(node: yaml.Node, path: str | Path, known: dict[int, int]) -> int:
-    """How many entries a node has with those that its aliases stand for."""
-    if id(node) not in known:
-        known[id(node)] = MOST_ENTRIES + 1  # of a node within itself
-        children: list[yaml.Node] = []
-        if isinstance(node, yaml.SequenceNode):
-            children = node.value
-        elif isinstance(node, yaml.MappingNode):
-            keys = Counter((key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode))
-            for (_, key), count in keys.items():
-                if count > 1:
-                    line = node.start_mark.line + 1
-                    raise DataError(f"{path}: the key {key!r} is there twice in the section that begins at line {line}")
-            children = [value for _, value in node.value]
-        known[id(node)] = 1 + sum(_expanded(child, path, known) for child in children)
-    return known[id(node)]
-
-
-def check_numbers(config: dict[str, Any], schema: str | Path) -> None:
-    """Hold a config's numbers to the schema more strictly than JSON does.
-
-    Raises:
-        DataError: naming the keys that are NaN or infinite, or 1.0 where a whole number is expected.
-    """
-    numbers = {
-        "integer": lambda _, value: isinstance(value, int) and not isinstance(value, bool),
-        "number": lambda _, value: (
-            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        ),
-    }
-    strict = validators.extend(
-        Draft202012Validator, type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many(numbers)
-    )
-    rules = yaml.safe_load(Path(schema).read_text(encoding="utf-8"))
-    problems = [f"{'.'.join(map(str, path))} is {value!r}" for path, value in _odd_numbers(config)]
-    problems += [
-        f"{'.'.join(map(str, error.absolute_path))}: {error.message}" for error in strict(rules).iter_errors(config)
-    ]
-    if problems:
-        raise DataError("config: " + "; ".join(problems))
-
-
-def _odd_numbers(part: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], float]]:
-    """NaN and infinity, which no schema of alternatives names."""
-    if isinstance(part, float) and not math.isfinite(part):
-        yield path, part
-    elif isinstance(part, dict | list):
-        for key, value in part.items() if isinstance(part, dict) else enumerate(part):
-            yield from _odd_numbers(value, (*path, key))
 
 
 def with_folds(config: dict[str, Any]) -> dict[str, Any]:
@@ -219,9 +120,8 @@ def image_sets(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
         boxes = [own["boxes"]] if isinstance(own["boxes"], str) else own["boxes"]
         model = config["models"][own["model"]["model"]] if isinstance(own["model"], dict) else {}
         section = settings(config, own, "segment")
-        section["grey"] = own.get("segment", {}).get(
-            "grey", config["segment"]["grey"]
-        )  # as a whole: a range or percentiles
+        # as a whole: a range or percentiles
+        section["grey"] = own.get("segment", {}).get("grey", config["segment"]["grey"])
         sets[name] = {
             "images": str(data / Path(own["images"]).expanduser()),
             "boxes": [str(data / Path(path).expanduser()) for path in boxes],
@@ -282,123 +182,3 @@ def is_prompt_tuned(config: dict[str, Any], model: str) -> bool:
     """Whether a part that makes prompts was trained for a model: the column P of the tables."""
     trains = config["models"][trained_by(config, model)]["trains"]
     return any(part in PROMPT_PARTS for part in trains)
-
-
-def refuse_old_keys(config: dict[str, Any]) -> None:
-    """Raise DataError where a config of version 0.1 has a key or value that is written otherwise now; say how."""
-    models = config["models"] if isinstance(config.get("models"), dict) else {}
-    places = {"": config} | {f"models.{name}.": model for name, model in models.items()}
-    problems = [
-        f"{place}{old} is called {new} now"
-        for place, holder in places.items()
-        for old, new in RENAMED.items()
-        if _has(holder, old.split(".")) and not (place and "." not in old and old != "prompt_tuning")
-    ]
-    problems += [
-        f"in place of `{place}{key}: {'null' if old is None else old}` write {new}"
-        for place, holder in places.items()
-        for (key, old), new in REPLACED.items()
-        if _has(holder, [key]) and holder[key] == old
-    ]
-    if problems:
-        raise DataError("config: " + "; ".join(problems))
-
-
-def _has(holder: Any, path: list[str]) -> bool:
-    for key in path:
-        if not isinstance(holder, dict) or key not in holder:
-            return False
-        holder = holder[key]
-    return True
-
-
-def check_config(config: dict[str, Any]) -> None:
-    """Raise DataError with every contradiction found in a config that already fits its schema."""
-    problems = [
-        *_broken_experiment(config),
-        *_unknown_names(config),
-        *_broken_models(config),
-        *_broken_mixes(config),
-        *_broken_datasets(config),
-        *_broken_sets(config),
-    ]
-    if problems:
-        raise DataError("config: " + "; ".join(problems))
-
-
-def _broken_experiment(config: dict[str, Any]) -> Iterator[str]:
-    if config["experiment"]["objects"] and config["miou"] == "foreground":
-        yield "experiment.objects takes some objects of a tile, but miou is 'foreground', which is of all together"
-
-
-def _unknown_names(config: dict[str, Any]) -> Iterator[str]:
-    for section in ("datasets", "models"):
-        for name in config["experiment"][section]:
-            if name not in config[section]:
-                yield f"experiment.{section} names {name!r}, but {section} has only {sorted(config[section])}"
-    trained = sorted(name for name, model in config["models"].items() if "weights_of" not in model)
-    for name, model in config["models"].items():
-        if "weights_of" in model and model["weights_of"] not in trained:
-            yield f"models.{name}.weights_of is {model['weights_of']!r}, but trained are only {trained}"
-        if model.get("mix") not in [None, *config["train"]["mixes"]]:
-            yield f"models.{name}.mix is {model['mix']!r}, but train.mixes has only {sorted(config['train']['mixes'])}"
-
-
-def _broken_models(config: dict[str, Any]) -> Iterator[str]:
-    for name, model in config["models"].items():
-        for key, part in (("token", "deviation_token"), ("adapter", "image_adapter")):
-            if key in model and part not in model["trains"]:
-                yield f"models.{name}.{key} is set, but it trains {model['trains']} and no {part}"
-    places = {"": {}} | {f"models.{name}.": model for name, model in config["models"].items()}
-    for place, model in places.items():
-        kind, direction = (settings(config, model, "deviation")[key] for key in ("kind", "direction"))
-        if kind == "translate" and direction != "both":
-            yield f"{place}deviation.direction {direction!r} means nothing to the kind 'translate'; expected 'both'"
-
-
-def _broken_mixes(config: dict[str, Any]) -> Iterator[str]:
-    for name, mix in config["train"]["mixes"].items():
-        if len(mix["levels"]) != len(mix["shares"]):
-            yield f"train.mixes.{name} has {len(mix['levels'])} levels but {len(mix['shares'])} shares"
-        if abs(sum(mix["shares"]) - 1) > 1e-6:
-            yield f"train.mixes.{name}.shares sum to {sum(mix['shares']):g}, expected 1"
-    for name, model in config["models"].items():
-        direction = settings(config, model, "deviation")["direction"]
-        if direction != "both" and "translate" in config["train"]["mixes"].get(model.get("mix"), {}).get("kinds", []):
-            yield f"models.{name}.mix draws the kind 'translate', to which direction {direction!r} means nothing"
-
-
-def _broken_datasets(config: dict[str, Any]) -> Iterator[str]:
-    for name in config["experiment"]["datasets"]:
-        dataset = config["datasets"].get(name, {"volumes": []})
-        present = {split for volume in dataset["volumes"] for split in volume["split"]}
-        missing = [split for split in SPLITS if split not in present]
-        if dataset["volumes"] and missing:
-            yield f"datasets.{name}.volumes give no slices to {missing}"
-        if dataset.get("grey_range") and dataset["grey_range"][0] >= dataset["grey_range"][1]:
-            yield f"datasets.{name}.grey_range is {dataset['grey_range']}, expected [black, white] with black < white"
-        for volume in dataset["volumes"]:
-            yield from _broken_ranges(f"datasets.{name} ({volume['images']})", volume["split"])
-
-
-def _broken_sets(config: dict[str, Any]) -> Iterator[str]:
-    for name, own in config["predict"].items():
-        model = own["model"] if isinstance(own["model"], dict) else {}
-        for key, known in (
-            ("dataset", [known for known, dataset in config["datasets"].items() if not dataset.get("folds")]),
-            ("model", config["models"]),
-            ("seed", config["experiment"]["seeds"]),
-        ):
-            if model and model[key] not in known:
-                yield f"predict.{name}.model.{key} is {model[key]!r}, expected one of {sorted(known)}"
-
-
-def _broken_ranges(where: str, split: dict[str, list[int]]) -> Iterator[str]:
-    """Ranges must hold a slice, and no slice may lie in two of them."""
-    ranges = sorted((start, stop, name) for name, (start, stop) in split.items())
-    for start, stop, name in ranges:
-        if stop <= start:
-            yield f"{where}: split {name} [{start}, {stop}] is empty"
-    for (_, stop, name), (start, _, following) in pairwise(ranges):
-        if start < stop:
-            yield f"{where}: slices {start} to {stop} are in both {name} and {following}"

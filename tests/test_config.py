@@ -5,15 +5,8 @@ from typing import Any
 
 import pytest
 
-from pipeline_lib.config import (
-    MOST_ENTRIES,
-    check_files,
-    is_prompt_tuned,
-    ordered,
-    parts_of_datasets,
-    with_folds,
-    with_likes,
-)
+from pipeline_lib.config import is_prompt_tuned, ordered, parts_of_datasets, with_folds, with_likes
+from pipeline_lib.config_checks import MOST_ENTRIES, check_files
 from pipeline_lib.errors import DataError
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(

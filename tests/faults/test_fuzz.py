@@ -21,18 +21,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline_lib.config import (
-    check_config,
-    check_files,
-    check_numbers,
     image_sets,
     merged,
     ordered,
     parts_of_datasets,
-    refuse_old_keys,
     with_folds,
     with_likes,
     within_data,
 )
+from pipeline_lib.config_checks import check_config, check_files, check_numbers, refuse_old_keys
 from pipeline_lib.data.box_checks import checked_boxes
 from pipeline_lib.data.box_files import Images, read_given
 from pipeline_lib.data.readers import check_whole, open_stack

@@ -22,8 +22,9 @@ KNOWS["training"] = {*KNOWS["inference"], "inference"}
 KNOWS["evaluation"] = {*KNOWS["data"], "data"}  # no network to know how good its masks are
 KNOWS["report"] = {*KNOWS["evaluation"], "evaluation"}
 KNOWS["stages"] = {*KNOWS["training"], "training", *KNOWS["report"], "report"}  # which no stage imports
-KNOWS["defaults"] = {*KNOWS["config"], "config"}
-KNOWS["api"] = KNOWS["cli"] = {*KNOWS["stages"], "stages", "defaults"}  # beside Snakemake, what calls stages
+KNOWS["config_checks"] = KNOWS["defaults"] = {*KNOWS["config"], "config"}
+# beside Snakemake, what calls stages
+KNOWS["api"] = KNOWS["cli"] = {*KNOWS["stages"], "stages", "defaults", "config_checks"}
 KNOWS["__init__"], KNOWS["__main__"] = {"api"}, {"cli"}
 
 NETWORKS = {"torch", "torchvision", "segment_anything", "safetensors"}
