@@ -55,6 +55,14 @@ def object_boxes(objects: NDArray[np.integer[Any]]) -> Iterator[tuple[int, int, 
             yield number, x.start, y.start, x.stop, y.stop, int(areas[number])
 
 
+def box_iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Intersection over union (...) of boxes (..., 4) XYXY with boxes (..., 4), each with an area."""
+    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    shared = np.prod(np.maximum(sides, 0), axis=-1)
+    both = np.prod(a[..., 2:] - a[..., :2], axis=-1) + np.prod(b[..., 2:] - b[..., :2], axis=-1)
+    return np.asarray(shared / (both - shared))
+
+
 @dataclass(frozen=True)
 class Deviation:
     """What a deviation of s percent does to a box.

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline_lib.data.boxes import XYXY, read_objects
+from pipeline_lib.data.boxes import XYXY, box_iou, read_objects
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.paths import Cell
 from pipeline_lib.data.tables import read_table
@@ -56,10 +56,12 @@ def describe(score: str, history: str, exact: pd.DataFrame) -> pd.DataFrame:
     table = read_table(score).merge(exact.drop(columns=["area", "split"]), on=KEYS)
     steps = read_table(history, columns=HISTORY).sort_values([*KEYS, "iteration"]).groupby(KEYS)
     first, last = steps.first().reset_index(), steps.last().reset_index()
-    ratio = area(table[KEYS].merge(first, on=KEYS)) / area(table)
+    given = table[KEYS].merge(first, on=KEYS)
+    ratio = area(given) / area(table)
     return table.assign(
         **Cell.of(score)._asdict(),
         direction=np.select([ratio > 1 + SAME_SIZE, ratio < 1 - SAME_SIZE], ["too large", "too small"], UNCHANGED),
+        box_iou=box_iou(given[XYXY].to_numpy(float), table[XYXY].to_numpy(float)),
         gain=table["iou_iterated"] - table["iou"],
         capped=table[KEYS].merge(last, on=KEYS)["ended"] == "cap",
     )
@@ -86,6 +88,7 @@ def group_lines(objects: pd.DataFrame) -> Iterator[dict[str, object]]:
                 "by": by,
                 "group": group,
                 "objects": members.groupby(KEYS).ngroups,
+                "box_iou": members["box_iou"].mean(),
                 "miou": members["iou"].mean(),
                 "miou_iterated": members["iou_iterated"].mean(),
                 "gain": gain.value,

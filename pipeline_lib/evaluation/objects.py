@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline_lib.data.boxes import XYXY, grown
+from pipeline_lib.data.boxes import XYXY, box_iou, grown
 from pipeline_lib.data.masks import Mask, bounding_box, from_rle, iou
 from pipeline_lib.data.prompts import Prompts
 
@@ -72,7 +72,7 @@ def _facts(
         "iterations": len(history) - 1,
         "ended": history["ended"].iloc[-1],
         "predicted_iou": float(output["predicted_iou"]),
-        "moved": 1 - box_iou(prompt, box) if mask.any() else np.nan,
+        "moved": 1 - float(box_iou(prompt, box)) if mask.any() else np.nan,
         "disagreement": 1 - float(iou(first, mask)),
     }
     sides = touched(mask)
@@ -102,11 +102,3 @@ def ends_with(mask: Mask, box: NDArray[np.float32], window: float) -> bool:
     low, high = np.ceil(grown(box[None], window)[0] - 0.5).reshape(2, 2)  # pixels' centres, as `Frame.pixels`
     first, last = bounding_box(mask).reshape(2, 2)
     return bool(((first == low) & (low > 0) | (last == high) & (high < mask.shape[::-1])).any())
-
-
-def box_iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Intersection over union of two boxes (4,) XYXY, each with an area."""
-    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
-    shared = float(np.prod(np.maximum(sides, 0)))
-    both = float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]))
-    return shared / (both - shared)

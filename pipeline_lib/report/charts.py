@@ -203,6 +203,13 @@ def _models(results: Results, axes: Axes, iterated: bool) -> None:
     _mious(results, axes, [(title, Row(model, iterated)) for model, title in results.models.items()])
 
 
+def _fits(results: Results, axes: Axes) -> None:
+    cells = results.groups[results.groups["by"] == "all"].sort_values("box_iou")
+    for index, (model, title) in enumerate(results.models.items()):
+        _line(axes, index, title, cells[cells["model"] == model], "box_iou", "miou")
+    axes.set(xlabel="mean IoU of given and exact boxes", ylabel="mIoU")
+
+
 def _gains(results: Results, axes: Axes) -> None:
     models = results.models.items()
     curves: list[Curve] = [
@@ -284,6 +291,12 @@ CHARTS = (
         "Iterated masks of all models",
         "mIoU of each model's iterated masks against the boxes' deviation",
         partial(_models, iterated=True),
+    ),
+    Chart(
+        "box_iou",
+        "First masks by how well their boxes fit",
+        "mIoU of each model's first masks against the mean IoU of given and exact boxes, a point for each deviation",
+        _fits,
     ),
     Chart(
         "gains",

@@ -30,11 +30,11 @@ def analysis(
         iterations: `…/{dataset}/{model}/{seed}/{level}.parquet` of stage refine.
         boxes: `…/{dataset}.csv` of stage boxes.
         stores: `…/{dataset}.zarr` of stage convert.
-        groups: CSV to write: dataset, model, level, by (all, size, direction, border), group, objects, miou,
-            miou_iterated, gain with its interval, shares of objects that iteration makes worse (`worse`) and whose
-            iteration ended at the cap (`capped`), mean_iterations. Seeds are taken together. Sizes are quartiles of the
-            data set's areas in pixels, directions compare the box with the exact one after cutting it at the border, a
-            border object touches its tile's.
+        groups: CSV to write: dataset, model, level, by (all, size, direction, border), group, objects, box_iou (the
+            mean IoU of given and exact boxes), miou, miou_iterated, gain with its interval, shares of objects that
+            iteration makes worse (`worse`) and whose iteration ended at the cap (`capped`), mean_iterations. Seeds are
+            taken together. Sizes are quartiles of the data set's areas in pixels, boxes are compared with the exact
+            ones after being cut at the tile's border, a border object touches its tile's.
         changes: CSV to write: dataset, model, level, iteration, objects that took it, quartiles of their change rate.
         worst: CSV to write: of each data set and model at its highest level, the objects with the lowest iterated IoU
             (mean over seeds), with the slice and the centre of their box in it.

@@ -6,9 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from torchvision.ops import box_iou as iou_of_all_pairs
 
 from pipeline_lib.data.boxes import (
     Deviation,
+    box_iou,
     clip,
     deviate,
     deviated,
@@ -208,3 +211,12 @@ def test_objects_of_a_split_are_all_or_some_of_them(tmp_path: Path, objects: int
     table = read_objects(tmp_path / "boxes.csv", "test", objects)
     assert table["object"].tolist() == expected
     assert table.index.tolist() == list(range(len(expected)))
+
+
+def test_boxes_overlap_as_torchvision_says() -> None:
+    corners = np.random.default_rng(0).uniform(0, 20, (2, 100, 2, 2))
+    a, b = np.sort(corners, axis=2).reshape(2, 100, 4)
+    expected = iou_of_all_pairs(torch.from_numpy(a), torch.from_numpy(b)).diagonal()
+    assert (expected == 0).any()
+    assert box_iou(a, b) == pytest.approx(expected.numpy())
+    assert box_iou(a[0], a[0]) == 1

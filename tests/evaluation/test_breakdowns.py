@@ -67,6 +67,7 @@ def results(tmp_path: Path, make_store) -> dict[str, pd.DataFrame]:
 def test_the_shares_of_worse_and_capped_objects_are_counted(results: dict[str, pd.DataFrame]) -> None:
     everything = results["groups"].query("by == 'all'").iloc[0]
     assert everything[["objects", "miou", "miou_iterated", "gain"]].tolist() == [4, 0.75, 0.75, 0.0]
+    assert everything["box_iou"] == pytest.approx((1 + 1 / 3 + 1 / 2 + 1) / 4)
     assert everything[["worse", "capped", "mean_iterations"]].tolist() == [0.25, 0.25, 1.5]
 
 

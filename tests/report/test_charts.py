@@ -26,7 +26,8 @@ def results(published: str | None = None) -> Results:
     cells = {"model": list(MODELS), "level": list(LEVELS)}
     groups = [("all", "all"), ("size", "64–99"), ("size", "99–200"), ("direction", "too large"), ("border", "inside")]
     grouped = table(
-        {**cells, "group": groups}, ("miou", "miou_iterated", "gain_low", "gain", "gain_high", "worse", "capped")
+        {**cells, "group": groups},
+        ("miou", "miou_iterated", "gain_low", "gain", "gain_high", "worse", "capped", "box_iou"),
     )
     grouped["by"], grouped["group"] = grouped["group"].str[0], grouped["group"].str[1]
     iterations = ("mean_iterations_low", "mean_iterations", "mean_iterations_high")
