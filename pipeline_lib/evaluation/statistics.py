@@ -1,7 +1,7 @@
 """How sure a figure is: intervals and tests of means over objects that come in clusters.
 
 A figure is known by its sums: a frame indexed by seed and slice, of which `sum` adds up a slice's values and `n` counts
-them, the same in all seeds. A seed's figure is all of its `sum` over all of its `n`.
+them. A seed's figure is all of its `sum` over all of its `n`.
 
 Objects of one slice share its contrast, its staining and their membranes, and tiles of a slice share the cells cut by
 their border, so slices are what is resampled, with all of their objects. What that does not cover:
@@ -63,16 +63,22 @@ def weighted_sum(sums: pd.DataFrame, weights: Mapping[tuple[Any, ...], float]) -
     return first.assign(sum=sum(weight * term["sum"] for weight, term in zip(weights.values(), terms, strict=True)))
 
 
-def estimate(sums: pd.DataFrame) -> Estimate:
-    """The mean over seeds, with the expanded percentile interval of a bootstrap over slices.
+def share(part: pd.DataFrame, whole: pd.DataFrame) -> pd.DataFrame:
+    """The sums of a figure as a share of another one of the same objects: what the other adds up to is its count."""
+    return part.assign(n=whole["sum"])
 
-    The interval is NaN for a single slice, the standard deviation (n − 1) for a single seed.
+
+def estimate(sums: pd.DataFrame) -> Estimate:
+    """The figure of the means over seeds, with the expanded percentile interval of a bootstrap over slices.
+
+    The interval is NaN for a single slice, and for a share where a slice has nothing to be a share of; the standard
+    deviation (n − 1) for a single seed.
     """
-    by_seed = sums["sum"].unstack("slice").to_numpy()  # (seeds, slices)
-    counts = sums["n"].unstack("slice").to_numpy(np.float64)[0]  # (slices,)
-    totals, figures = by_seed.mean(axis=0), _ratio(by_seed, counts)
+    by_seed, counts_by_seed = (sums[column].unstack("slice").to_numpy(np.float64) for column in ("sum", "n"))
+    figures = _ratio(by_seed, counts_by_seed)  # (seeds,) of (seeds, slices)
+    totals, counts = by_seed.mean(axis=0), counts_by_seed.mean(axis=0)
     low = high = np.nan
-    if len(counts) > 1:
+    if len(counts) > 1 and counts.all():
         low, high = stats.bootstrap(
             (totals, counts),
             _ratio,
@@ -89,7 +95,8 @@ def estimate(sums: pd.DataFrame) -> Estimate:
 
 
 def _ratio(totals: NDArray[np.float64], counts: NDArray[np.float64], axis: int = -1) -> Any:
-    return totals.sum(axis) / counts.sum(axis)
+    count = counts.sum(axis)
+    return np.divide(totals.sum(axis), count, out=np.full_like(count, np.nan), where=count != 0)
 
 
 def expanded(slices: int) -> float:

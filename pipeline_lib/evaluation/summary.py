@@ -17,7 +17,7 @@ from pipeline_lib.errors import DataError
 from pipeline_lib.evaluation.claims import CLAIMS, UNSEEN, decide
 from pipeline_lib.evaluation.published import PAPER_MODELS, PK, Row
 from pipeline_lib.evaluation.scores import KEYS
-from pipeline_lib.evaluation.statistics import Estimate, estimate, p_value, sums_of, weighted_sum
+from pipeline_lib.evaluation.statistics import Estimate, estimate, p_value, share, sums_of, weighted_sum
 
 NO_ESTIMATE = Estimate(*[math.nan] * 4)
 
@@ -128,12 +128,14 @@ def table_lines(
         size = {"objects": len(tested), "tiles": tested["tile"].nunique(), "slices": tested["slice"].nunique()}
         size["seeds"] = len(experiment["seeds"])
         for model, level, iterated in product(experiment["models"], experiment["levels"], (False, True)):
-            miou = estimate(sums_of(sums, dataset, "miou", model, iterated, level))
+            levels = sums_of(sums, dataset, "miou", model, iterated)
+            miou = estimate(sums_of(levels, level))
+            kept = estimate(share(sums_of(levels, level), sums_of(levels, min(experiment["levels"]))))
             count = NO_ESTIMATE
             if iterated:
                 count = estimate(sums_of(sums, dataset, "iterations", model, True, level))
             row = {"dataset": dataset, "model": model, "iterated": iterated, "level": level}
-            yield row | columns("miou", miou) | columns("mean_iterations", count) | size
+            yield row | columns("miou", miou) | columns("kept", kept) | columns("mean_iterations", count) | size
 
 
 def difference_lines(sums: pd.DataFrame, experiment: Experiment) -> Iterator[dict[str, object]]:

@@ -13,6 +13,7 @@ from pipeline_lib.evaluation.statistics import FEW_SLICES
 from pipeline_lib.evaluation.summary import Experiment
 
 SMALLEST_P = 0.001  # that is printed
+EMPTY = dict.fromkeys(("value", "sd", "interval", "paper"), "")  # a figure that there is none of
 AVERAGES = {  # by the config's `miou`
     "object": "mean over the {split} objects",
     "tile": "mean over the {split} tiles of their objects' mean",
@@ -23,7 +24,8 @@ LEGEND = """\
 
 mIoU: {average} of the IoU of predicted and true mask, by the deviation of the boxes in per cent.
 P: prompt tuning. K: iterated inference. Iterations: mean number of repeated predictions with K, at least 1 for each
-object, of the proposed model unless another is named.
+object, of the proposed model unless another is named. Kept: mIoU at the highest deviation as a share of that at the
+lowest.
 Rows marked (ours) are not in the paper.
 
 Figures are {seeds}. In square brackets: 95 % intervals by a bootstrap over slices,
@@ -49,13 +51,14 @@ def section(
 ) -> str:
     """Heading, sizes, table, differences and claims of one data set, from its lines of the CSV files."""
     heading, levels = experiment["datasets"][dataset], list(map(str, experiment["levels"]))
+    kept = ["kept"] * has_kept(experiment)
     size = size_words(tables, experiment) + "."
     compared = ([pair, *texts] for pair, texts in paired(experiment, differences))
     return "\n\n".join(
         [
             f"## {plain(heading['title'])}",
             f"{size} In brackets: the paper's figures." if heading["published"] else size,
-            grid([["", "P", "K", *levels], *map(markdown_row, table_rows(dataset, experiment, tables))]),
+            grid([["", "P", "K", *levels, *kept], *map(markdown_row, table_rows(dataset, experiment, tables))]),
             "Paired differences in mIoU, with interval and p:",
             grid([["", *levels], *compared]),
             grid([("Claim", "Verdict", "Because"), *claims[["claim", "verdict", "because"]].to_numpy().tolist()]),
@@ -73,8 +76,9 @@ def size_words(tables: pd.DataFrame, experiment: Experiment) -> str:
 
 
 def table_rows(dataset: str, experiment: Experiment, tables: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """The rows of a data set's table in their order, then iterations: title, prompt_tuned, iterated, figures by level.
+    """The rows of a data set's table in their order, then iterations: title, prompt_tuned, iterated, figures.
 
+    Figures are by level, and of an mIoU, where there are two levels, what of it is kept at the highest one.
     Rows of the paper's models that it does not have stand behind the others.
     """
     published, models = experiment["datasets"][dataset]["published"], experiment["models"]
@@ -83,12 +87,18 @@ def table_rows(dataset: str, experiment: Experiment, tables: pd.DataFrame) -> It
     def figures(row: Row, name: str, form: Callable[[float], str], paper: Mapping[int, float]) -> list[dict[str, str]]:
         return [texts(lines[row, level], name, form, paper.get(level)) for level in experiment["levels"]]
 
+    def kept(row: Row, paper: Mapping[int, float]) -> list[dict[str, str]]:
+        lowest, highest = min(experiment["levels"]), max(experiment["levels"])
+        printed = paper[highest] / paper[lowest] if {lowest, highest} <= paper.keys() else None
+        return [texts(lines[row, highest], "kept", percent, printed)] * has_kept(experiment)
+
     for row in sorted(dict.fromkeys(row for row, _ in lines), key=_added):
+        paper = MIOU.get(published, {}).get(row, {})
         yield {
             "title": models[row.model]["title"] + ("" if row in PAPER_ROWS else " (ours)"),
             "prompt_tuned": models[row.model]["prompt_tuned"],
             "iterated": row.iterated,
-            "figures": figures(row, "miou", three_digits, MIOU.get(published, {}).get(row, {})),
+            "figures": [*figures(row, "miou", three_digits, paper), *kept(row, paper)],
         }
     counted = [model for model in models if not _added(Row(model, True))]
     for model in counted:
@@ -98,8 +108,16 @@ def table_rows(dataset: str, experiment: Experiment, tables: pd.DataFrame) -> It
             "title": "iterations" if counted == [PK.model] else name,
             "prompt_tuned": False,
             "iterated": False,
-            "figures": figures(Row(model, True), "mean_iterations", two_digits, paper),
+            "figures": [
+                *figures(Row(model, True), "mean_iterations", two_digits, paper),
+                *[EMPTY] * has_kept(experiment),
+            ],
         }
+
+
+def has_kept(experiment: Experiment) -> bool:
+    """Whether there are two levels to compare."""
+    return len(experiment["levels"]) > 1
 
 
 def _added(row: Row) -> bool:
@@ -188,6 +206,11 @@ def three_digits(figure: float) -> str:
 def two_digits(count: float) -> str:
     """As the paper prints them: 2.42."""
     return f"{count:.2f}"
+
+
+def percent(share: float) -> str:
+    """Such as 97.9 %."""
+    return f"{100 * share:.1f} %"
 
 
 def seeds_words(seeds: Sequence[int]) -> str:

@@ -9,7 +9,7 @@ from helpers.figures import by_slice
 from scipy import stats
 
 from pipeline_lib.errors import DataError
-from pipeline_lib.evaluation.statistics import RESAMPLES, estimate, expanded, p_value, weighted_sum
+from pipeline_lib.evaluation.statistics import RESAMPLES, estimate, expanded, p_value, share, weighted_sum
 
 
 def test_seeds_are_averaged_and_their_spread_is_the_sample_standard_deviation() -> None:
@@ -108,6 +108,21 @@ def test_a_paired_difference_is_surer_than_its_rows() -> None:
     assert gain.value == pytest.approx(0.02)
     assert gain.low > 0.01
     assert estimate(new).low < estimate(old).high
+
+
+def test_a_share_is_of_each_seeds_own_whole() -> None:
+    """One seed keeps .5 and one .75; a slice of the means .5 and one .75."""
+    part, whole = by_slice([[1, 1], [1, 2]], [3, 5]), by_slice([[2, 2], [2, 2]], [3, 5])
+    kept = estimate(share(part, whole))
+    assert kept == pytest.approx((2.5 / 4, 0.5, 0.75, 0.25 / np.sqrt(2), 0.5, 0.75), abs=1e-6)
+
+
+def test_a_share_of_nothing_is_unknown() -> None:
+    nothing = by_slice([0.0, 0.0, 0.0])
+    assert np.isnan(estimate(share(nothing, nothing))).all()
+    kept = estimate(share(by_slice([0.4, 0.0]), by_slice([0.8, 0.0])))
+    assert kept.value == 0.5
+    assert np.isnan([kept.low, kept.high]).all()
 
 
 def test_a_weighted_sum_is_by_seed_and_slice() -> None:
