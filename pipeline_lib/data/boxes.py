@@ -56,7 +56,7 @@ def object_boxes(objects: NDArray[np.integer[Any]]) -> Iterator[tuple[int, int, 
 
 
 def box_iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Intersection over union (...) of boxes (..., 4) XYXY with boxes (..., 4), each with an area."""
+    """Intersection over union (...) of boxes (..., 4) XYXY and boxes (..., 4) pair by pair; all must have an area."""
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
     shared = np.prod(np.maximum(sides, 0), axis=-1)
     both = np.prod(a[..., 2:] - a[..., :2], axis=-1) + np.prod(b[..., 2:] - b[..., :2], axis=-1)
@@ -76,7 +76,7 @@ class Deviation:
     kind: Kind
     direction: Literal[
         "both", "grow", "shrink"
-    ]  # which of + and − are drawn; `config.py` lets a translation have both only
+    ]  # which of + and − are drawn; `config_checks.py` lets a translation have both only
 
 
 def deviate(boxes: ArrayLike, levels: ArrayLike, uniform: ArrayLike, deviation: Deviation) -> NDArray[np.float32]:

@@ -46,7 +46,7 @@ def sizes(areas: pd.Series) -> list[str]:
 
 
 def describe(score: str, history: str, exact: pd.DataFrame) -> pd.DataFrame:
-    """One cell's objects with the cell, their scores and the groups that they belong to.
+    """One cell's objects with the cell, their scores, the IoU of given and exact box, and the groups they belong to.
 
     Args:
         score: the cell's table of the stage score.

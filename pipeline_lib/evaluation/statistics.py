@@ -13,7 +13,7 @@ their border, so slices are what is resampled, with all of their objects. What t
   deviation and the range, as a few of them are too few to resample.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,21 +58,33 @@ def weighted_sum(sums: pd.DataFrame, weights: Mapping[tuple[Any, ...], float]) -
         DataError: the figures are not of the same objects or seeds.
     """
     first, *others = terms = [sums_of(sums, *key) for key in weights]
-    if any(not other["n"].equals(first["n"]) for other in others):
-        raise DataError(f"{', '.join(map(str, weights))}: figures of different objects or seeds cannot be compared")
+    _check_alike(first, others, ", ".join(map(str, weights)))
     return first.assign(sum=sum(weight * term["sum"] for weight, term in zip(weights.values(), terms, strict=True)))
 
 
 def share(part: pd.DataFrame, whole: pd.DataFrame) -> pd.DataFrame:
-    """The sums of a figure as a share of another one of the same objects: what the other adds up to is its count."""
+    """The sums of two figures of the same objects to those of the one's share of the other.
+
+    `sum` is what `part` adds up to, and `n`, that it is divided by, what `whole` does.
+
+    Raises:
+        DataError: the figures are not of the same objects or seeds.
+    """
+    _check_alike(part, [whole], "a share")
     return part.assign(n=whole["sum"])
 
 
-def estimate(sums: pd.DataFrame) -> Estimate:
-    """The figure of the means over seeds, with the expanded percentile interval of a bootstrap over slices.
+def _check_alike(first: pd.DataFrame, others: Iterable[pd.DataFrame], what: str) -> None:
+    if any(not other["n"].equals(first["n"]) for other in others):
+        raise DataError(f"{what}: figures of different objects or seeds cannot be compared")
 
-    The interval is NaN for a single slice, and for a share where a slice has nothing to be a share of; the standard
-    deviation (n − 1) for a single seed.
+
+def estimate(sums: pd.DataFrame) -> Estimate:
+    """The figure of the sums' means over seeds, with the expanded percentile interval of a bootstrap over slices.
+
+    So a share is one of means, not the mean of the seeds' shares. The interval is NaN for a single slice, and for a
+    share where a slice has nothing to be a share of. The standard deviation (n − 1) is of the seeds' own figures, and
+    NaN for a single seed.
     """
     by_seed, counts_by_seed = (sums[column].unstack("slice").to_numpy(np.float64) for column in ("sum", "n"))
     figures = _ratio(by_seed, counts_by_seed)  # (seeds,) of (seeds, slices)

@@ -127,11 +127,12 @@ def table_lines(
         tested = next(table for cell, table in scores.items() if cell.dataset == dataset)
         size = {"objects": len(tested), "tiles": tested["tile"].nunique(), "slices": tested["slice"].nunique()}
         size["seeds"] = len(experiment["seeds"])
+        lowest, highest = min(experiment["levels"]), max(experiment["levels"])
         for model, level, iterated in product(experiment["models"], experiment["levels"], (False, True)):
-            levels = sums_of(sums, dataset, "miou", model, iterated)
-            miou = estimate(sums_of(levels, level))
-            kept = estimate(share(sums_of(levels, level), sums_of(levels, min(experiment["levels"]))))
-            count = NO_ESTIMATE
+            mious = sums_of(sums, dataset, "miou", model, iterated)
+            miou, kept, count = estimate(sums_of(mious, level)), NO_ESTIMATE, NO_ESTIMATE
+            if lowest < level == highest:
+                kept = estimate(share(sums_of(mious, highest), sums_of(mious, lowest)))
             if iterated:
                 count = estimate(sums_of(sums, dataset, "iterations", model, True, level))
             row = {"dataset": dataset, "model": model, "iterated": iterated, "level": level}

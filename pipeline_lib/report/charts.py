@@ -204,9 +204,10 @@ def _models(results: Results, axes: Axes, iterated: bool) -> None:
 
 
 def _fits(results: Results, axes: Axes) -> None:
-    cells = results.groups[results.groups["by"] == "all"].sort_values("box_iou")
+    fits = results.groups.loc[results.groups["by"] == "all", ["model", "level", "box_iou"]]
+    cells = results.tables[~results.tables["iterated"]].merge(fits, on=["model", "level"]).sort_values("box_iou")
     for index, (model, title) in enumerate(results.models.items()):
-        _line(axes, index, title, cells[cells["model"] == model], "box_iou", "miou")
+        _line(axes, index, title, cells[cells["model"] == model], "box_iou", "miou", bare=len(results.models) > FEW)
     axes.set(xlabel="mean IoU of given and exact boxes", ylabel="mIoU")
 
 
@@ -282,13 +283,13 @@ CHARTS = (
     ),
     Chart(
         "miou",
-        "First masks of all models",
+        "First masks, by model",
         "mIoU of each model's first masks against the boxes' deviation",
         partial(_models, iterated=False),
     ),
     Chart(
         "miou_iterated",
-        "Iterated masks of all models",
+        "Iterated masks, by model",
         "mIoU of each model's iterated masks against the boxes' deviation",
         partial(_models, iterated=True),
     ),

@@ -13,7 +13,7 @@ from pipeline_lib.evaluation.statistics import FEW_SLICES
 from pipeline_lib.evaluation.summary import Experiment
 
 SMALLEST_P = 0.001  # that is printed
-EMPTY = dict.fromkeys(("value", "sd", "interval", "paper"), "")  # a figure that there is none of
+EMPTY = dict.fromkeys(("value", "sd", "interval", "paper"), "")  # of a row that has no such figure
 AVERAGES = {  # by the config's `miou`
     "object": "mean over the {split} objects",
     "tile": "mean over the {split} tiles of their objects' mean",
@@ -51,14 +51,18 @@ def section(
 ) -> str:
     """Heading, sizes, table, differences and claims of one data set, from its lines of the CSV files."""
     heading, levels = experiment["datasets"][dataset], list(map(str, experiment["levels"]))
-    kept = ["kept"] * has_kept(experiment)
     size = size_words(tables, experiment) + "."
     compared = ([pair, *texts] for pair, texts in paired(experiment, differences))
     return "\n\n".join(
         [
             f"## {plain(heading['title'])}",
             f"{size} In brackets: the paper's figures." if heading["published"] else size,
-            grid([["", "P", "K", *levels, *kept], *map(markdown_row, table_rows(dataset, experiment, tables))]),
+            grid(
+                [
+                    ["", "P", "K", *levels, *["kept"] * has_kept(experiment)],
+                    *map(markdown_row, table_rows(dataset, experiment, tables)),
+                ]
+            ),
             "Paired differences in mIoU, with interval and p:",
             grid([["", *levels], *compared]),
             grid([("Claim", "Verdict", "Because"), *claims[["claim", "verdict", "because"]].to_numpy().tolist()]),
@@ -78,7 +82,7 @@ def size_words(tables: pd.DataFrame, experiment: Experiment) -> str:
 def table_rows(dataset: str, experiment: Experiment, tables: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """The rows of a data set's table in their order, then iterations: title, prompt_tuned, iterated, figures.
 
-    Figures are by level, and of an mIoU, where there are two levels, what of it is kept at the highest one.
+    There is a figure for each level and, of several levels, one for the share kept, which is empty for iterations.
     Rows of the paper's models that it does not have stand behind the others.
     """
     published, models = experiment["datasets"][dataset]["published"], experiment["models"]
@@ -90,7 +94,7 @@ def table_rows(dataset: str, experiment: Experiment, tables: pd.DataFrame) -> It
     def kept(row: Row, paper: Mapping[int, float]) -> list[dict[str, str]]:
         lowest, highest = min(experiment["levels"]), max(experiment["levels"])
         printed = paper[highest] / paper[lowest] if {lowest, highest} <= paper.keys() else None
-        return [texts(lines[row, highest], "kept", percent, printed)] * has_kept(experiment)
+        return [texts(lines[row, highest], "kept", percent, printed)] if has_kept(experiment) else []
 
     for row in sorted(dict.fromkeys(row for row, _ in lines), key=_added):
         paper = MIOU.get(published, {}).get(row, {})
@@ -116,7 +120,7 @@ def table_rows(dataset: str, experiment: Experiment, tables: pd.DataFrame) -> It
 
 
 def has_kept(experiment: Experiment) -> bool:
-    """Whether there are two levels to compare."""
+    """Whether there is more than one level."""
     return len(experiment["levels"]) > 1
 
 
@@ -161,7 +165,7 @@ def texts(line: Mapping[Any, Any], name: str, form: Callable[[float], str], pape
     """A figure of tables.csv, ± its standard deviation, [its interval], and the paper's; empty where there is none."""
     sd = line[f"{name}_sd"]
     return {
-        "value": form(line[name]),
+        "value": "" if math.isnan(line[name]) else form(line[name]),
         "sd": "" if math.isnan(sd) else f"± {form(sd)}",
         "interval": interval(line, name, form),
         "paper": "" if paper is None else form(paper),

@@ -43,9 +43,9 @@ def tables(
         embed_timings: `…/{dataset}.json` of stage embed.
         made_from: all other results behind the scores. Not used here: one that is lost is made again.
         markdown: a table, its differences and its claims per data set; of one in folds for all folds together first.
-        csv: dataset, model, iterated, level, miou, kept (of the mIoU at the lowest level), mean_iterations,
-            objects, tiles, slices, seeds; `miou`, `kept` and `mean_iterations` with their interval (`_low`, `_high`)
-            and standard deviation over seeds (`_sd`).
+        csv: dataset, model, iterated, level, miou, kept (at the highest level: of the mIoU at the lowest),
+            mean_iterations, objects, tiles, slices, seeds; `miou`, `kept` and `mean_iterations` with their interval
+            (`_low`, `_high`) and standard deviation over seeds (`_sd`).
         differences: dataset, model, iterated, over_model, over_iterated, level, gain with interval and standard
             deviation, p; of every two rows that differ either in the model or in being iterated.
         claims: dataset, claim, verdict, because.

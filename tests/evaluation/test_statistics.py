@@ -117,6 +117,11 @@ def test_a_share_is_of_each_seeds_own_whole() -> None:
     assert kept == pytest.approx((2.5 / 4, 0.5, 0.75, 0.25 / np.sqrt(2), 0.5, 0.75), abs=1e-6)
 
 
+def test_a_share_is_of_the_same_objects() -> None:
+    with pytest.raises(DataError, match="different objects or seeds"):
+        share(by_slice([1, 1], [3, 5]), by_slice([1, 1], [3, 4]))
+
+
 def test_a_share_of_nothing_is_unknown() -> None:
     nothing = by_slice([0.0, 0.0, 0.0])
     assert np.isnan(estimate(share(nothing, nothing))).all()

@@ -121,7 +121,7 @@ def test_the_csvs_are_written_as_promised(tmp_path: Path) -> None:
     assert lines[:2] == [
         "dataset,model,iterated,level,miou,miou_low,miou_high,miou_sd,kept,kept_low,kept_high,kept_sd,mean_iterations,"
         "mean_iterations_low,mean_iterations_high,mean_iterations_sd,objects,tiles,slices,seeds",
-        "cells,sam,false,0,0.800000,0.770000,0.830000,,1.000000,1.000000,1.000000,,,,,,4,2,2,1",
+        "cells,sam,false,0,0.800000,0.770000,0.830000,,,,,,,,,,4,2,2,1",
     ]
     lines = (tmp_path / "differences.csv").read_text().split("\n")
     assert lines[0] == "dataset,model,iterated,over_model,over_iterated,level,gain,gain_low,gain_high,gain_sd,p"
@@ -209,6 +209,22 @@ def test_what_is_kept_shows_its_spread_and_the_papers(tmp_path: Path) -> None:
     assert sam[["kept_low", "kept_high"]].tolist() == pytest.approx([0.58 / 0.78, 0.64 / 0.84], abs=1e-6)
     assert sam["kept_sd"] == pytest.approx((0.62 / 0.82 - 0.60 / 0.80) / np.sqrt(2), abs=1e-6)
     assert table_of(markdown)[2].endswith("| 75.3 % ± 0.4 % [74.4 %, 76.2 %] (73.5 %) |")
+
+
+def test_nothing_is_kept_of_nothing(tmp_path: Path) -> None:
+    """A model whose masks are empty at the lowest level."""
+    sam = {"sam": EXPERIMENT["models"]["sam"]}
+    run(tmp_path, EXPERIMENT | {"models": sam, "levels": [0, 10]})
+    empty = tmp_path / "score/cells/sam/0/0.csv"
+    pd.read_csv(empty).assign(iou=0.0, iou_iterated=0.0).to_csv(empty, index=False)
+    scores, timings = (
+        [str(path) for path in sorted(tmp_path.glob(f"*/cells/sam/0/*.{end}"))] for end in ("csv", "json")
+    )
+    slots = {name: str(tmp_path / name) for name in ("markdown", "csv", "differences", "claims", "times_made")}
+    embed = [str(tmp_path / "embed/cells.json")]
+    experiment = EXPERIMENT | {"models": sam, "levels": [0, 10]}
+    tables(audit="passed", scores=scores, timings=timings, embed_timings=embed, experiment=experiment, **slots)
+    assert "| SAM |  |  | .000 | .790 |  |" in (tmp_path / "markdown").read_text(encoding="utf-8")
 
 
 def test_a_difference_shows_its_spread_over_seeds(tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ KNOWS["report"] = {*KNOWS["evaluation"], "evaluation"}
 KNOWS["stages"] = {*KNOWS["training"], "training", *KNOWS["report"], "report"}  # which no stage imports
 KNOWS["config_checks"] = KNOWS["defaults"] = {*KNOWS["config"], "config"}
 # beside Snakemake, what calls stages
-KNOWS["api"] = KNOWS["cli"] = {*KNOWS["stages"], "stages", "defaults", "config_checks"}
+KNOWS["api"] = {*KNOWS["stages"], "stages", "defaults"}
+KNOWS["cli"] = {*KNOWS["api"], "config_checks"}
 KNOWS["__init__"], KNOWS["__main__"] = {"api"}, {"cli"}
 
 NETWORKS = {"torch", "torchvision", "segment_anything", "safetensors"}
