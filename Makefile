@@ -14,8 +14,8 @@ report: venv # the same, and one page that shows it
 
 predict: venv # generated images and loose boxes, some of them bad: masks, a table and a page
 	@test -d results/example || $(BIN)/loosebox example results/example
-	$(BIN)/snakemake --configfile experiments/predict.yaml -- results/predict/example/predict.html
-	@echo "The page: $(CURDIR)/results/predict/example/predict.html (objects.csv, coco.json, labels.zarr beside it)"
+	$(BIN)/snakemake --configfile experiments/predict.yaml -- results/collect/example/predict.html
+	@echo "The page: $(CURDIR)/results/collect/example/predict.html (objects.csv, coco.json, labels.zarr beside it)"
 
 test: check system # every check and every test, by two processes of one thread: SLURM's tests mostly wait
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from benchmarks.report import table
+from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.data.boxes import Deviation, by_tile, clip, deviated, read_objects
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.masks import Mask, iou
-from pipeline_lib.data.records import Backbone
 from pipeline_lib.defaults import default_config
 from pipeline_lib.inference.iterate import IterationConfig, first_predictions, iterate, output_of
 from pipeline_lib.inference.predictor import Boxes, Predictor, TileFeatures

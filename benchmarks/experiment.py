@@ -27,10 +27,11 @@ from benchmarks.peers import Boxes
 from benchmarks.report import Seconds, interleaved, machine, table, write_section
 from benchmarks.start import start
 from benchmarks.train import Stages, ours, plain, recipe_of
+from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.data.boxes import XYXY, Deviation, by_tile, deviated, evenly_spaced, read_boxes
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.masks import Mask
-from pipeline_lib.data.records import Backbone, read_record
+from pipeline_lib.data.model_header import ModelHeader
 from pipeline_lib.inference.iterate import Inference, first_predictions, iterate
 from pipeline_lib.inference.predictor import Predictor
 from pipeline_lib.model.backbones import load_backbone
@@ -186,7 +187,7 @@ def inference_counts(iterations: Path) -> Counts:
 
 def training_counts(model: Path, boxes: pd.DataFrame) -> Counts:
     """Of a training: its epochs, and its validation at each level after each epoch and before the first."""
-    training = read_record(model)["training"]
+    training = ModelHeader.read(model).training
     settings, levels = training["settings"], len(training["levels"])
     sizes = boxes.query("split == 'train'").groupby("tile").size().clip(upper=settings["objects_per_tile"])
     held_out = evenly_spaced(boxes.query("split == 'validation'"), settings["validation_objects"])

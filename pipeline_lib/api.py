@@ -11,18 +11,20 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline_lib.config import merged
+from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.data.box_checks import checked_boxes
 from pipeline_lib.data.boxes import XYXY
 from pipeline_lib.data.images import ImageFile
 from pipeline_lib.data.instances import Instances
 from pipeline_lib.data.masks import Mask
+from pipeline_lib.data.model_header import ModelHeader, trained_side
+from pipeline_lib.data.objects_table import objects_table
+from pipeline_lib.data.predictions import WINDOWS
 from pipeline_lib.data.prompts import Prompts
-from pipeline_lib.data.records import SCHEMA, Backbone, read_record
+from pipeline_lib.data.windows import WindowConfig, with_windows
 from pipeline_lib.defaults import laid_over_defaults
 from pipeline_lib.errors import DataError
-from pipeline_lib.evaluation.objects import objects_table
-from pipeline_lib.inference.segmenter import Segmenter, alike, trained_side
-from pipeline_lib.inference.windows import WindowConfig, with_windows
+from pipeline_lib.inference.segmenter import Segmenter, batches_of_windows
 from pipeline_lib.runtime.device import choose_precision
 from pipeline_lib.stages.weights import weights
 
@@ -57,15 +59,15 @@ class LoadedSegmenter:
         table = checked_boxes(_as_given(boxes), {NAME: file.shape}, self.settings["on_bad_box"])
         given = Prompts((file,), *with_windows(table, [file], self.windows))
         rows = []
-        for windows in alike(range(len(given.windows)), given, self.settings["batch"]):
+        for windows in batches_of_windows(range(len(given.windows)), given, self.settings["batch"]):
             places = [given.place(number) for number in windows]
-            rows += self.segmenter.of(given, windows, [image[y, x] for _, _, y, x in places])["rows"]
-        history = pd.DataFrame(rows, columns=SCHEMA.names)
+            rows += self.segmenter.run(given, windows, [image[y, x] for _, _, y, x in places]).rows
+        history = pd.DataFrame(rows, columns=WINDOWS.names)
         instances = Instances.of(given, history)
         masks = np.zeros((len(table), height, width), bool)
         for number, each in instances.masks.items():
             masks[number - 1, each.y0 : each.y1, each.x0 : each.x1] = instances.crop(number)
-        return masks, objects_table(given, history, self.settings["flags"], self.segmenter.window)
+        return masks, objects_table(given, history, self.settings["flags"], self.segmenter.mask_extent)
 
 
 def load_segmenter(
@@ -87,7 +89,7 @@ def load_segmenter(
     """
     config = laid_over_defaults({"segment": settings})
     own = config["segment"]
-    name = backbone or (read_record(model)["backbone"] if model else config["backbone"]["name"])
+    name = backbone or (ModelHeader.read(model).backbone if model else config["backbone"]["name"])
     with TemporaryDirectory() as folder:
         manifest = f"{folder}/weights.json"
         found = {"name": name, "checkpoint": str(checkpoint) if checkpoint else None}

@@ -16,14 +16,16 @@ from pipeline_lib.config import merged
 from pipeline_lib.config_checks import check_files
 from pipeline_lib.data.box_files import FORMATS
 from pipeline_lib.data.example_set import write_example_set
-from pipeline_lib.data.records import read_record
+from pipeline_lib.data.model_header import ModelHeader
 from pipeline_lib.defaults import laid_over_defaults
 from pipeline_lib.errors import DataError
 from pipeline_lib.model.backbones import BACKBONES
+from pipeline_lib.runtime.atomic import atomic
 from pipeline_lib.runtime.code_digest import code_digest
+from pipeline_lib.runtime.hashing import files_digest, key_of
+from pipeline_lib.stages.collect import collect
 from pipeline_lib.stages.export import FORMS, export
 from pipeline_lib.stages.label_tiffs import label_tiffs
-from pipeline_lib.stages.predict import predict
 from pipeline_lib.stages.prompts import prompts
 from pipeline_lib.stages.segment import segment
 from pipeline_lib.stages.weights import weights
@@ -88,7 +90,7 @@ def predict_command(
     try:
         settings = laid_over_defaults(_read_config(config) if config else {})
         settings["segment"] |= {key: value for key, value in own.items() if value is not None}
-        name = backbone or (read_record(model)["backbone"] if model else "micro")
+        name = backbone or (ModelHeader.read(model).backbone if model else "micro")
         found = {"name": name, "checkpoint": str(checkpoint) if checkpoint else None}
         segment_set(images, list(boxes), out, str(model) if model else None, found, settings)
         shutil.rmtree(out / "label_tiffs", ignore_errors=True)  # of a run before
@@ -108,7 +110,7 @@ def predict_command(
 def export_command(model: Path, out: Path, forms: tuple[str, ...], checkpoint: Path | None, curve: Path | None) -> None:
     """Write MODEL, a trained one, as files that segment_anything, ONNX's runtime or transformers open."""
     try:
-        name = read_record(model)["backbone"]
+        name = ModelHeader.read(model).backbone
         with TemporaryDirectory() as folder:
             manifest = f"{folder}/weights.json"
             found = {"name": name, "checkpoint": str(checkpoint) if checkpoint else None}
@@ -151,19 +153,27 @@ def segment_set(
     refine = merged(settings["refine"], settings["segment"]["refine"])
     weights(manifest=manifest, backbone=backbone, folder="resources")
     prompts(weights=manifest, prompts=given, images=images, boxes=boxes, settings=settings["segment"], model=model)
-    segment(
-        prompts=given,
-        weights=manifest,
-        iterations=iterations,
-        timing=str(steps / "segment.json"),
-        shard=0,
-        shards=1,
-        settings=settings["segment"],
-        refine=refine,
-        model=model,
-        code=code_digest("pipeline_lib.stages.segment"),
-    )
-    predict(
+    code = code_digest("pipeline_lib.stages.segment")
+    files: list[str | Path] = [*sorted(Path(given).iterdir()), manifest, *([model] if model else [])]
+    key = key_of(files_digest(files), settings["segment"], refine, code)
+    finished = steps / "segment.key"  # of the call that has finished `segment`, which takes nearly all of the time
+    if not (finished.exists() and finished.read_text() == key and Path(iterations).exists()):
+        finished.unlink(missing_ok=True)
+        segment(
+            prompts=given,
+            weights=manifest,
+            iterations=iterations,
+            timing=str(steps / "segment.json"),
+            shard=0,
+            shards=1,
+            settings=settings["segment"],
+            refine=refine,
+            model=model,
+            code=code,
+        )
+        with atomic(finished) as partial:
+            partial.write_text(key)
+    collect(
         prompts=given,
         iterations=[iterations],
         weights=manifest,

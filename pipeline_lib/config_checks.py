@@ -14,30 +14,6 @@ from pipeline_lib.config import SPLITS, settings
 from pipeline_lib.errors import DataError
 
 MOST_ENTRIES = 100_000  # of a config file
-RENAMED = {  # keys of version 0.1
-    "tables": "experiment.datasets",
-    "rows": "experiment.models",
-    "seeds": "experiment.seeds",
-    "levels": "experiment.levels",
-    "deviation.law": "deviation.kind",
-    "deviation.sign": "deviation.direction",
-    "prompt_tuning": "nothing (it follows from trains)",
-    "train.images_per_step": "train.tiles_per_step",
-    "train.objects_per_image": "train.objects_per_tile",
-    "train.warm_up": "train.warmup_steps",
-    "train.clip": "train.grad_clip",
-    "train.passes": "train.unrolled_iterations (one less)",
-    "refine.passes": "refine.max_iterations",
-    "refine.output": "refine.select",
-    "refine.chunk": "refine.objects_per_batch",
-    "claims.slight_loss": "claims.max_loss",
-    "claims.far_more": "claims.min_gain_ratio",
-    "claims.little_time": "claims.max_time_ratio",
-}
-REPLACED = {  # values of version 0.1, and what to write in their place
-    ("token", None): "no `token`",
-    ("miou", "image"): "`miou: tile`",
-}
 
 
 def check_files(paths: Iterable[str | Path]) -> None:
@@ -106,34 +82,6 @@ def _odd_numbers(part: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[
     elif isinstance(part, dict | list):
         for key, value in part.items() if isinstance(part, dict) else enumerate(part):
             yield from _odd_numbers(value, (*path, key))
-
-
-def refuse_old_keys(config: dict[str, Any]) -> None:
-    """Raise DataError where a config of version 0.1 has a key or value that is written otherwise now; say how."""
-    models = config["models"] if isinstance(config.get("models"), dict) else {}
-    places = {"": config} | {f"models.{name}.": model for name, model in models.items()}
-    problems = [
-        f"{place}{old} is called {new} now"
-        for place, holder in places.items()
-        for old, new in RENAMED.items()
-        if _has(holder, old.split(".")) and not (place and "." not in old and old != "prompt_tuning")
-    ]
-    problems += [
-        f"in place of `{place}{key}: {'null' if old is None else old}` write {new}"
-        for place, holder in places.items()
-        for (key, old), new in REPLACED.items()
-        if _has(holder, [key]) and holder[key] == old
-    ]
-    if problems:
-        raise DataError("config: " + "; ".join(problems))
-
-
-def _has(holder: Any, path: list[str]) -> bool:
-    for key in path:
-        if not isinstance(holder, dict) or key not in holder:
-            return False
-        holder = holder[key]
-    return True
 
 
 def check_config(config: dict[str, Any]) -> None:

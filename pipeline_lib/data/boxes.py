@@ -16,6 +16,7 @@ from scipy.ndimage import find_objects
 
 from pipeline_lib.data.tables import read_table
 
+Boxes = NDArray[np.float32]  # (N, 4), XYXY half-open, pixels of their tile, window or slice
 XYXY = ["x0", "y0", "x1", "y1"]  # columns of a box, wherever boxes are stored
 COLUMNS = ("tile", "object", "split", *XYXY, "area")
 OUTWARD = np.array([-1, -1, 1, 1])  # the direction in which each edge of XYXY leaves the box

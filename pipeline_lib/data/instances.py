@@ -43,8 +43,8 @@ class Instances:
     @classmethod
     def of(cls, given: Prompts, iterations: pd.DataFrame) -> "Instances":
         """The output masks among the stage segment's rows."""
-        outputs = iterations[iterations["output"].astype(bool)].sort_values("object")
-        columns = (outputs[name].tolist() for name in ("object", "tile", "mask", "predicted_iou"))
+        outputs = iterations[iterations["output"].astype(bool)].sort_values("box")
+        columns = (outputs[name].tolist() for name in ("box", "window", "mask", "predicted_iou"))
         boxed = (
             (number, window, counts, iou, _box(given, window, counts))
             for number, window, counts, iou in zip(*columns, strict=True)

@@ -9,8 +9,9 @@ import pandas as pd
 
 from pipeline_lib.data.boxes import XYXY, Deviation, by_tile, deviated, object_boxes
 from pipeline_lib.data.dataset import Store
+from pipeline_lib.data.model_header import ModelHeader
 from pipeline_lib.data.paths import Cell, Training
-from pipeline_lib.data.records import read_record, record_of
+from pipeline_lib.data.predictions import read_record
 from pipeline_lib.data.tables import read_table
 from pipeline_lib.errors import AuditError
 from pipeline_lib.evaluation.scores import KEYS, score_tile
@@ -66,7 +67,7 @@ def own_models(
     for dataset, trained, seed, row in runs:
         path = models[Training(dataset, trained, seed)]
         expected = {"dataset": dataset, "seed": seed, **rows[row].training}
-        recorded = read_record(path)["training"]
+        recorded = ModelHeader.read(path).training
         differing = [key for key in expected if recorded.get(key) != expected[key]]
         if differing:
             key = differing[0]
@@ -80,7 +81,7 @@ def own_iterations(
     """Which file of weights the masks were made with."""
     for cell, path in cells:
         model = models[Training(cell.dataset, rows[cell.model].trained, cell.seed)]
-        made_with = record_of(path).get("model")
+        made_with = read_record(path).get("model")
         if made_with != file_digest(model):
             raise AuditError(f"{OWN_ITERATIONS}: {path} is to be of {model}, found weights {made_with}")
     yield OWN_ITERATIONS, f"{len(cells)} tables of iterations"
@@ -92,8 +93,8 @@ def one_precision(
     """What the stages' `precision` came to: rows made on unlike machines could differ by it alone."""
     files: dict[str, str] = {}
     for cell, path in cells:
-        training = read_record(models[Training(cell.dataset, rows[cell.model].trained, cell.seed)])["training"]
-        precision = record_of(path)["precision"] | {"train": training["precision"]}
+        training = ModelHeader.read(models[Training(cell.dataset, rows[cell.model].trained, cell.seed)]).training
+        precision = read_record(path)["precision"] | {"train": training["precision"]}
         files.setdefault(", ".join(f"{stage} {precision[stage]}" for stage in ("embed", "train", "refine")), path)
     if len(files) > 1:
         mixed = "; ".join(f"{precision} in {path}" for precision, path in files.items())

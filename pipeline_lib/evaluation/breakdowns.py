@@ -11,7 +11,7 @@ from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.paths import Cell
 from pipeline_lib.data.tables import read_table
 from pipeline_lib.evaluation.scores import KEYS
-from pipeline_lib.evaluation.statistics import estimate
+from pipeline_lib.evaluation.statistics import estimate, sums_by_group
 
 QUARTILES = (0.25, 0.5, 0.75)
 WORST = 10  # objects of a data set and model that are listed
@@ -79,8 +79,7 @@ def group_lines(objects: pd.DataFrame) -> Iterator[dict[str, object]]:
         for by in ("size", "direction", "border"):
             groups += [(by, str(group), members) for group, members in ordered.groupby(by, sort=False)]
         for by, group, members in groups:
-            by_slice = members.assign(seed="all").groupby(["seed", "slice"])["gain"]
-            gain = estimate(by_slice.agg(["sum", "size"]).rename(columns={"size": "n"}))
+            gain = estimate(sums_by_group(members.assign(seed="all").groupby(["seed", "slice"])["gain"]))
             yield {
                 "dataset": dataset,
                 "model": model,

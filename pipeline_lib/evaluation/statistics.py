@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pandas.api.typing import SeriesGroupBy
 from scipy import stats
 
 from pipeline_lib.errors import DataError
@@ -39,6 +40,11 @@ class Estimate(NamedTuple):
     sd: float
     least: float = np.nan
     most: float = np.nan
+
+
+def sums_by_group(values: "SeriesGroupBy[Any, Any]") -> pd.DataFrame:
+    """Return the columns `sum` and `n` of each group, of which `estimate` makes a mean with its interval."""
+    return values.agg(["sum", "size"]).rename(columns={"size": "n"})
 
 
 def sums_of(sums: pd.DataFrame, *key: Any) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from pipeline_lib.errors import DataError
 from pipeline_lib.evaluation.claims import CLAIMS, UNSEEN, decide
 from pipeline_lib.evaluation.published import PAPER_MODELS, PK, Row
 from pipeline_lib.evaluation.scores import KEYS
-from pipeline_lib.evaluation.statistics import Estimate, estimate, p_value, share, sums_of, weighted_sum
+from pipeline_lib.evaluation.statistics import Estimate, estimate, p_value, share, sums_by_group, sums_of, weighted_sum
 
 NO_ESTIMATE = Estimate(*[math.nan] * 4)
 
@@ -89,9 +89,9 @@ def sums_by_slice(scores: Mapping[Cell, pd.DataFrame], miou: str) -> pd.DataFram
     for (dataset, model, seed, level), table in scores.items():  # one by one: its digits are not to depend on others
         for figure, iterated, column, units in figures:
             by_slice = table.groupby(["slice", *units])[column].mean().groupby("slice")
-            sums[dataset, figure, model, iterated, level, seed] = by_slice.agg(["sum", "size"])
+            sums[dataset, figure, model, iterated, level, seed] = sums_by_group(by_slice)
     names = ["dataset", "figure", "model", "iterated", "level", "seed"]
-    return pd.concat(sums, names=names).rename(columns={"size": "n"}).sort_index()
+    return pd.concat(sums, names=names).sort_index()
 
 
 def seconds_per_tile(

@@ -13,10 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline_lib.data.boxes import XYXY
+from pipeline_lib.data.boxes import XYXY, Boxes
 from pipeline_lib.data.masks import Mask, to_rle
 from pipeline_lib.inference.next_box import next_box
-from pipeline_lib.inference.predictor import Boxes, Predictor
+from pipeline_lib.inference.predictor import Predictor
 from pipeline_lib.runtime.device import clock, device
 
 Ending = Literal["converged", "cycle", "empty", "cap"]
@@ -50,14 +50,17 @@ class Prediction:
     change_rate: float  # changed pixels per pixel of the box; NaN of the first
 
 
-@dataclass
+@dataclass(frozen=True)
 class Timing:
-    """What inference at one level took, in seconds of `clock`; the encoder's share is the stage embed's."""
+    """What inference took, in seconds of `clock`; the encoder's share is the stage embed's."""
 
     objects: int = 0
     first_seconds: float = 0.0
     repeated_seconds: float = 0.0
     repeated_predictions: int = 0
+
+    def __add__(self, other: "Timing") -> "Timing":
+        return Timing(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
 
 def first_predictions(predict: Predict, boxes: Boxes) -> list[Prediction]:
@@ -115,15 +118,16 @@ def output_of(history: Sequence[Prediction], config: IterationConfig) -> int:
 
 
 def rows_of(
-    objects: pd.DataFrame, histories: Sequence[Sequence[Prediction]], config: IterationConfig
+    keys: pd.DataFrame, histories: Sequence[Sequence[Prediction]], config: IterationConfig
 ) -> Iterator[dict[str, Any]]:
-    """The rows of the table of iterations, for some rows of the table of boxes."""
-    for tile, label, history in zip(objects["tile"], objects["object"], histories, strict=True):
+    """Yield the rows of the table of predictions: two columns of `keys`, and `COLUMNS` of `data/predictions.py`."""
+    place, name = keys.columns
+    for where, number, history in zip(keys[place], keys[name], histories, strict=True):
         output = output_of(history, config)
         for index, each in enumerate(history):
             yield {
-                "tile": tile,
-                "object": label,
+                place: where,
+                name: number,
                 "iteration": index,
                 **dict(zip(XYXY, each.box, strict=True)),
                 "change_rate": each.change_rate,
@@ -135,32 +139,46 @@ def rows_of(
 
 
 @dataclass(frozen=True)
+class Predictions:
+    """All predictions of some boxes."""
+
+    rows: list[dict[str, Any]]  # of `TILES` or `WINDOWS` in `data/predictions.py`, depending on the keys
+    timing: Timing
+
+    def piece(self) -> dict[str, Any]:
+        """Return both as a journal keeps them."""
+        return {"timing": asdict(self.timing), "rows": self.rows}
+
+
+@dataclass(frozen=True)
 class Inference:
     """A trained model on tiles whose embeddings are at hand."""
 
     decoder: Predictor
     config: IterationConfig
 
-    def of(
+    def run(
         self,
-        objects: pd.DataFrame,
+        keys: pd.DataFrame,
         boxes: Boxes,
         embedding: Callable[[int], Tensor],
         shape: Callable[[int], tuple[int, int]],
-    ) -> dict[str, Any]:
-        """All predictions for some objects, as rows of `SCHEMA`, and their `Timing`.
+    ) -> Predictions:
+        """Predict and iterate the masks of some boxes.
 
         Args:
-            objects: `tile` and `object` of each; those of a tile are neighbours.
+            keys: two columns, the number of each box's tile or window and the number of the box. Boxes of a tile are
+                neighbours.
             boxes: (N, 4), as prompted, XYXY pixels of the tile.
             embedding: of a tile by number, (1, 256, g, g) float32.
             shape: of a tile by number, (height, width).
         """
-        embeddings = {tile: embedding(tile).to(device()) for tile in objects["tile"].unique()}
+        tiles = keys.iloc[:, 0]
+        embeddings = {tile: embedding(tile).to(device()) for tile in tiles.unique()}
         started = clock()
-        seen = self.decoder.views(embeddings.values(), map(shape, embeddings))
-        by_tile = dict(zip(embeddings, seen, strict=True))
-        views = [by_tile[tile] for tile in objects["tile"]]
+        features = self.decoder.views(embeddings.values(), map(shape, embeddings))
+        by_tile = dict(zip(embeddings, features, strict=True))
+        views = [by_tile[tile] for tile in tiles]
 
         def predict(numbers: Sequence[int], boxes: Boxes) -> tuple[Sequence[Mask], NDArray[np.float32]]:
             return self.decoder.predict([views[number] for number in numbers], boxes)
@@ -169,5 +187,5 @@ class Inference:
         middle = clock()
         histories = iterate(predict, first, self.config)
         repeated = sum(len(history) - 1 for history in histories)
-        timing = Timing(len(objects), middle - started, clock() - middle, repeated)
-        return {"timing": asdict(timing), "rows": list(rows_of(objects, histories, self.config))}
+        timing = Timing(len(boxes), middle - started, clock() - middle, repeated)
+        return Predictions(list(rows_of(keys, histories, self.config)), timing)

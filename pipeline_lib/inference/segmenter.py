@@ -1,6 +1,5 @@
 """Windows of images and boxes within them to masks: encoder, prompts and iterations in one."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -11,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline_lib.data.backbone import Backbone
+from pipeline_lib.data.model_header import check_fits
 from pipeline_lib.data.prompts import Prompts
-from pipeline_lib.data.records import Backbone, read_record
-from pipeline_lib.errors import WeightsError
-from pipeline_lib.inference.iterate import Inference, IterationConfig
+from pipeline_lib.inference.iterate import Inference, IterationConfig, Predictions, Timing
 from pipeline_lib.inference.predictor import Predictor
 from pipeline_lib.model.backbones import load_backbone
 from pipeline_lib.model.box_model import BoxModel, ModelConfig, box_model, load_model
@@ -27,26 +26,6 @@ PIXELS = 64 * 1024**2  # of masks whose iterations are held at a time
 UNTRAINED = ModelConfig(trains=("mask_decoder",), token=None)  # the backbone as it is
 
 
-def check_fits(model: str | Path, backbone: Backbone) -> None:
-    """Compare what a model was trained on with the backbone at hand.
-
-    Raises:
-        WeightsError: it is of another backbone, or of another checkpoint of the same.
-    """
-    made = read_record(model)
-    if made["backbone"] != backbone.name:
-        raise WeightsError(f"{model}: trained on the backbone {made['backbone']}, but {backbone.name} is set")
-    checkpoint = made["training"].get("checkpoint", backbone.digest)  # version 0.2 did not record it
-    if checkpoint != backbone.digest:
-        raise WeightsError(f"{model}: trained on a checkpoint of digest {checkpoint}, but {backbone.checkpoint} is set")
-
-
-def trained_side(model: str | Path | None, backbone: Backbone) -> int:
-    """Pixels of the image that the network saw along a side in training; without any, those of its input."""
-    tile = read_record(model)["training"].get("tile") if model else None
-    return max(tile) if tile else backbone.image_size
-
-
 @dataclass(frozen=True)
 class Segmenter:
     """A backbone with its encoder, and the model that was trained on it or its own decoder."""
@@ -55,7 +34,7 @@ class Segmenter:
     model: BoxModel
     precision: Precision
     config: IterationConfig
-    window: float | None  # of masks, as of `Predictor`
+    mask_extent: float | None  # as in `Predictor`
     boxes_at_once: int
 
     @classmethod
@@ -74,25 +53,23 @@ class Segmenter:
         sam = load_backbone(weights).to(device())
         decoder = load_model(model).to(device()) if model else box_model(sam, UNTRAINED).eval()
         config = IterationConfig.of(settings)
-        return cls(sam, decoder, precision, config, settings["window"], settings["objects_per_batch"])
+        return cls(sam, decoder, precision, config, settings["mask_extent"], settings["objects_per_batch"])
 
-    def of(self, given: Prompts, windows: Sequence[int], pixels: Sequence[NDArray[np.uint8]]) -> dict[str, Any]:
-        """All predictions for the boxes of some windows of one side, as rows of `SCHEMA`, and their `Timing`.
-
-        In the rows a `tile` is a window's number, an `object` that of a box.
+    def run(self, prompts: Prompts, windows: Sequence[int], pixels: Sequence[NDArray[np.uint8]]) -> Predictions:
+        """Encode some windows of one side, and predict and iterate the masks of their boxes (rows of `WINDOWS`).
 
         Args:
-            given: boxes and windows.
+            prompts: boxes and windows.
             windows: numbers of windows, ascending.
             pixels: of each of them, YX.
         """
-        side, places = given.windows[windows[0]].side, {number: place for place, number in enumerate(windows)}
+        side, places = prompts.windows[windows[0]].side, {number: place for place, number in enumerate(windows)}
         frame = Frame((side, side), self.sam.image_encoder.img_size)
         embeddings = encode_tiles(self.sam, [to_network(part, frame) for part in pixels], self.precision)
-        inference = Inference(Predictor(self.model, frame, self.precision, self.window), self.config)
-        boxes = given.prompted(windows)
-        objects = boxes[["window"]].set_axis(["tile"], axis=1).assign(object=boxes.index)
-        prompts = given.in_window(boxes)
+        inference = Inference(Predictor(self.model, frame, self.precision, self.mask_extent), self.config)
+        boxes = prompts.prompted(windows)
+        keys = boxes[["window"]].assign(box=boxes.index)
+        corners = prompts.in_window(boxes)
 
         def embedding(number: int) -> Tensor:
             return embeddings[places[number] : places[number] + 1]
@@ -102,19 +79,19 @@ class Segmenter:
             return height, width
 
         rows: list[dict[str, Any]] = []
-        timing: Counter[str] = Counter()
+        timing = Timing()
         at_once = max(1, min(self.boxes_at_once, PIXELS // side**2))
         for start in range(0, len(boxes), at_once):
-            some = slice(start, start + at_once)
-            piece = inference.of(objects.iloc[some], prompts[some], embedding, shape)
-            rows += piece["rows"]
-            timing.update(piece["timing"])
-        return {"rows": rows, "timing": timing}
+            part = slice(start, start + at_once)
+            predictions = inference.run(keys.iloc[part], corners[part], embedding, shape)
+            rows += predictions.rows
+            timing += predictions.timing
+        return Predictions(rows, timing)
 
 
-def alike(windows: Sequence[int], given: Prompts, most: int) -> Iterator[list[int]]:
-    """Runs of windows, by number, that follow each other and have one side, of at most so many."""
-    for _, run in groupby(windows, key=lambda number: given.windows[number].side):
+def batches_of_windows(windows: Sequence[int], prompts: Prompts, most: int) -> Iterator[list[int]]:
+    """Yield runs of at most `most` windows, by number, that follow each other and have one side."""
+    for _, run in groupby(windows, key=lambda number: prompts.windows[number].side):
         numbers = list(run)
         for start in range(0, len(numbers), most):
             yield numbers[start : start + most]

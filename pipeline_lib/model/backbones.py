@@ -18,8 +18,8 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.data.download import fetch
-from pipeline_lib.data.records import Backbone
 from pipeline_lib.errors import DataError, WeightsError
 from pipeline_lib.model.checkpoints import load_weights, read_tensors
 from pipeline_lib.model.distilled import build_litemedsam, build_mobile_sam

@@ -11,7 +11,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline_lib.data.records import read_record
+from pipeline_lib.data.model_header import ENTRY, ModelHeader
 from pipeline_lib.errors import TrainingError
 from pipeline_lib.model.backbones import build, on_meta_device, shapes_of
 from pipeline_lib.model.checkpoints import load_weights, read_tensors
@@ -185,10 +185,9 @@ def save_model(
 ) -> None:
     """Write the model as safetensors that say of which backbone and config they are, and what decided the training."""
     tensors = {key: value.cpu().contiguous() for key, value in model.state_dict().items()}
+    header = {"backbone": backbone, "model_config": asdict(model_config), "training": training}
     # one entry, because safetensors writes several in an order that differs from run to run
-    metadata = {
-        "loosebox": json.dumps({"backbone": backbone, "model_config": asdict(model_config), "training": training})
-    }
+    metadata = {ENTRY: json.dumps(header)}
     with atomic(path) as partial:
         partial.write_bytes(save(tensors, metadata))  # `save_file` gives the file to nobody else, whatever the umask
 
@@ -200,8 +199,8 @@ def load_model(path: str | Path) -> BoxModel:
         WeightsError: the file is not such a model.
     """
     tensors = read_tensors(path)
-    made = read_record(path)
+    header = ModelHeader.read(path)
     with on_meta_device():
-        model = box_model(build(made["backbone"]), ModelConfig.of(made["model_config"]))
+        model = box_model(build(header.backbone), ModelConfig.of(header.model_config))
     load_weights(model, tensors, path)
     return model.eval()

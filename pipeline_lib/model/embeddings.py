@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.data.dataset import Store, read_whole
-from pipeline_lib.data.records import Backbone
 from pipeline_lib.errors import StaleEmbeddingsError, intact
 from pipeline_lib.model import image_encoder
 from pipeline_lib.model.frame import Frame

@@ -1,23 +1,23 @@
 """The card of an exported model: Markdown with the head that Hugging Face reads."""
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pipeline_lib.data.records import Backbone
+from pipeline_lib.data.backbone import Backbone
+from pipeline_lib.data.model_header import ModelHeader
 from pipeline_lib.report.provenance import versions
 
 TEMPLATE = "card.md.j2"
 
 
-def card(name: str, record: dict[str, Any], backbone: Backbone, forms: list[str], curve: pd.DataFrame | None) -> str:
+def card(name: str, header: ModelHeader, backbone: Backbone, forms: list[str], curve: pd.DataFrame | None) -> str:
     """The card as Markdown.
 
     Args:
         name: of the model's file.
-        record: what the model's file says of itself.
+        header: what the model's file says of itself.
         backbone: that it was trained on.
         forms: in which it was exported.
         curve: of its training; None leaves out how it was scored.
@@ -28,8 +28,8 @@ def card(name: str, record: dict[str, Any], backbone: Backbone, forms: list[str]
     )
     return environment.get_template(TEMPLATE).render(
         name=name,
-        record=record,
-        training=record["training"],
+        header=header,
+        training=header.training,
         backbone=backbone,
         forms=forms,
         kept=kept,

@@ -130,8 +130,11 @@ def svg(chart: Chart, results: Results, title: str = "") -> tuple[str, str]:
             figure.suptitle("\n".join(lines), x=0.02, ha="left", fontsize=11)
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    dashed = any(line.is_dashed() for line in axes.lines)
-    words = chart.says + chart.bands * bool(axes.collections) + "; the paper's dashed" * dashed
+    words = chart.says
+    if axes.collections:
+        words += chart.bands
+    if any(line.is_dashed() for line in axes.lines):
+        words += "; the paper's dashed"
     return words, themed(file.getvalue(), words)
 
 

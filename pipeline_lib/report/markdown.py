@@ -59,7 +59,7 @@ def section(
             f"{size} In brackets: the paper's figures." if heading["published"] else size,
             grid(
                 [
-                    ["", "P", "K", *levels, *["kept"] * has_kept(experiment)],
+                    ["", "P", "K", *levels, *(["kept"] if has_kept(experiment) else [])],
                     *map(markdown_row, table_rows(dataset, experiment, tables)),
                 ]
             ),
@@ -112,10 +112,8 @@ def table_rows(dataset: str, experiment: Experiment, tables: pd.DataFrame) -> It
             "title": "iterations" if counted == [PK.model] else name,
             "prompt_tuned": False,
             "iterated": False,
-            "figures": [
-                *figures(Row(model, True), "mean_iterations", two_digits, paper),
-                *[EMPTY] * has_kept(experiment),
-            ],
+            "figures": figures(Row(model, True), "mean_iterations", two_digits, paper)
+            + ([EMPTY] if has_kept(experiment) else []),
         }
 
 
@@ -143,7 +141,9 @@ def row_name(row: Row, experiment: Experiment) -> str:
     """The model's title with what the columns P and K say, as in "proposed P + K, τ 0.1"."""
     model = experiment["models"][row.model]
     method, comma, setting = str(model["title"]).partition(",")
-    return method + " P" * bool(model["prompt_tuned"]) + " + K" * row.iterated + comma + setting
+    tuned = " P" if model["prompt_tuned"] else ""
+    iterated = " + K" if row.iterated else ""
+    return f"{method}{tuned}{iterated}{comma}{setting}"
 
 
 def paired(experiment: Experiment, differences: pd.DataFrame) -> Iterator[tuple[str, list[str]]]:

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.data.boxes import XYXY
 from pipeline_lib.data.images import Pixels
 from pipeline_lib.data.masks import from_rle
+from pipeline_lib.data.model_header import ModelHeader
+from pipeline_lib.data.objects_table import FLAGS
 from pipeline_lib.data.prompts import Prompts
-from pipeline_lib.data.records import Backbone, read_record
-from pipeline_lib.evaluation.objects import FLAGS
 from pipeline_lib.report.examples import BROWSED, Example, crop_window, predictions
 from pipeline_lib.report.page import render, within_budget
 from pipeline_lib.report.provenance import versions
@@ -51,7 +52,7 @@ def predictions_page(
         browsed=list(within_budget(_examples(given, iterations, _spread(calm)))),
         backbone=Backbone.read(weights),
         model=model and str(Path(model)),
-        record=read_record(model) if model else None,
+        header=ModelHeader.read(model) if model else None,
         versions=versions(),
     )
 
@@ -72,11 +73,11 @@ def _spread(calm: pd.DataFrame) -> pd.Series:
 def _examples(given: Prompts, iterations: pd.DataFrame, shown: pd.Series) -> Iterator[Example]:
     """Objects by number, each with its flags and all its predictions; their pixels are read one after the other."""
     pixels, shown = Pixels(), shown.head(MOST)
-    own = iterations[iterations["object"].isin(shown.index)].groupby("object")
+    own = iterations[iterations["box"].isin(shown.index)].groupby("box")
     histories = {int(str(number)): rows for number, rows in own}
     for number, flags in zip(shown.index.astype(int), shown, strict=True):
         history, box = histories[number], given.boxes.loc[number]
-        image, z, rows, columns = given.place(int(history["tile"].iloc[0]))
+        image, z, rows, columns = given.place(int(history["window"].iloc[0]))
         part = pixels.part(image, z, rows, columns)
         masks = [from_rle(counts, part.shape[:2]) for counts in history["mask"]]
         boxes = history[XYXY].to_numpy(np.float64)
@@ -85,7 +86,7 @@ def _examples(given: Prompts, iterations: pd.DataFrame, shown: pd.Series) -> Ite
         yield Example(
             name=f"object-{number}",
             heading=f"{number} {box['label']}".strip(),
-            says=f"{flags and f'{flags}; '}{place}, at {columns.start + x.start}, {rows.start + y.start}",
+            says="; ".join(filter(None, [flags, f"{place}, at {columns.start + x.start}, {rows.start + y.start}"])),
             crop=part[y, x],
             panels=predictions(masks, boxes, history["predicted_iou"].tolist(), y, x),
         )

@@ -11,9 +11,9 @@ import zarr
 from tqdm import tqdm
 from zarr.codecs import Crc32cCodec
 
+from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.data.boxes import read_boxes
 from pipeline_lib.data.dataset import EACH_CHUNK, Store, chunk_path, read_whole
-from pipeline_lib.data.records import Backbone
 from pipeline_lib.errors import DataError, intact
 from pipeline_lib.model.backbones import load_backbone
 from pipeline_lib.model.embeddings import encode_tiles, origin, to_network

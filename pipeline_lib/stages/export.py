@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline_lib.data.records import Backbone, read_record
+from pipeline_lib.data.backbone import Backbone
+from pipeline_lib.data.model_header import ModelHeader, check_fits
 from pipeline_lib.data.tables import read_table
 from pipeline_lib.errors import DataError
-from pipeline_lib.inference.segmenter import check_fits
 from pipeline_lib.model.backbones import load_backbone
 from pipeline_lib.model.box_model import load_model
 from pipeline_lib.model.export import IN_TRANSFORMERS, write_onnx, write_segment_anything, write_transformers
@@ -45,5 +45,5 @@ def export(*, weights: str, model: str, export: str, forms: Sequence[str], curve
         if "transformers" in forms:
             write_transformers(folder / "transformers", sam, trained)
         scores = read_table(curve) if curve else None
-        text = card(Path(model).stem, read_record(model), backbone, list(forms), scores)
+        text = card(Path(model).stem, ModelHeader.read(model), backbone, list(forms), scores)
         (folder / "README.md").write_text(text, encoding="utf-8")

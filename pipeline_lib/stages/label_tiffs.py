@@ -23,7 +23,7 @@ def label_tiffs(*, labels: str, tiffs: str) -> None:
     """Write each image's label image as an ImageJ TIFF of its name, a page for each slice.
 
     Args:
-        labels: OME-Zarr of the stage predict.
+        labels: OME-Zarr of the stage collect.
         tiffs: folder to write.
 
     Raises:

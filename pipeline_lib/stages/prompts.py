@@ -7,15 +7,15 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.data.box_checks import checked_boxes
 from pipeline_lib.data.box_files import Images, read_given
 from pipeline_lib.data.images import open_images
+from pipeline_lib.data.model_header import check_fits, trained_side
 from pipeline_lib.data.prompts import Prompts
 from pipeline_lib.data.readers import check_whole
-from pipeline_lib.data.records import Backbone
+from pipeline_lib.data.windows import WindowConfig, with_windows
 from pipeline_lib.errors import DataError
-from pipeline_lib.inference.segmenter import check_fits, trained_side
-from pipeline_lib.inference.windows import WindowConfig, with_windows
 
 log = logging.getLogger(__name__)
 

@@ -7,22 +7,20 @@ from typing import Any
 
 from pipeline_lib.data.download import fetch, unpack
 from pipeline_lib.data.layouts import LAYOUTS
-from pipeline_lib.data.paths import files_of
 from pipeline_lib.data.volumes import check_size, check_split, check_volume
 from pipeline_lib.errors import DataError
 from pipeline_lib.runtime.atomic import atomic, naming
 
 
-def raw(*, manifest: str, dataset: dict[str, Any], times: int = 0, files: Sequence[str] = (), stamps: str = "") -> None:
+def raw(*, manifest: str, dataset: dict[str, Any], files: Sequence[str] = (), stamps: str = "") -> None:
     """Bring the data set's files and write down where its volumes are.
 
     Args:
         manifest: The JSON file to write: each volume with a digest of its files. Generated and downloaded files come to
             its folder, a downloaded `name.zip` that is to be unpacked into the folder `name` there, and their paths
-            are relative to it; `brought.json` lists them.
+            are relative to it.
         dataset: The data set's section of the configuration: `source`, `volumes` and `grey_range` are used. Paths of
             volumes are relative to the source's folder, ranges of slices half-open.
-        times: How often files were brought again because some were gone; kept in `brought.json`.
         files: A user's own files. Not used here: the rule lists them so that a changed file is noticed.
         stamps: Of their sizes and times. Not used here: by it a file is noticed that was replaced by an older one.
 
@@ -34,24 +32,13 @@ def raw(*, manifest: str, dataset: dict[str, Any], times: int = 0, files: Sequen
     volumes = [check_volume(folder, volume, dataset["grey_range"]) for volume in dataset["volumes"]]
     check_size(volumes)
     check_split(volumes)
-    brought = [] if dataset["source"]["kind"] == "path" else _files_within(volumes, folder)
-    if brought:  # so that a folder of results can be moved
+    if dataset["source"]["kind"] != "path":  # so that a folder of results can be moved
         volumes = [
             volume | {part: str(Path(volume[part]).relative_to(folder)) for part in ("images", "labels")}
             for volume in volumes
         ]
-    for path, content in (
-        (Path(manifest).with_name("brought.json"), {"times": times, "files": brought}),
-        (Path(manifest), {"volumes": volumes}),
-    ):
-        with atomic(path) as partial:
-            partial.write_text(json.dumps(content, indent=2) + "\n")
-
-
-def _files_within(volumes: list[dict[str, Any]], folder: Path) -> list[str]:
-    """The files of volumes, relative to the folder that they were brought to."""
-    stacks = [volume[part] for volume in volumes for part in ("images", "labels")]
-    return sorted({str(file.relative_to(folder)) for stack in stacks for file in files_of(stack)})
+    with atomic(manifest) as partial:
+        partial.write_text(json.dumps({"volumes": volumes}, indent=2) + "\n")
 
 
 def _bring(source: dict[str, Any], folder: Path) -> Path:

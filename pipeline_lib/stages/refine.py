@@ -4,9 +4,10 @@ from typing import Any
 
 from tqdm import tqdm
 
+from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.data.boxes import Deviation, deviated, read_objects
 from pipeline_lib.data.dataset import Store
-from pipeline_lib.data.records import Backbone, write_iterations
+from pipeline_lib.data.predictions import TILES, write_predictions
 from pipeline_lib.errors import DataError
 from pipeline_lib.inference.iterate import Inference, IterationConfig
 from pipeline_lib.inference.predictor import Predictor
@@ -36,7 +37,7 @@ def refine(
     settings: dict[str, Any],
     code: str = "",
 ) -> None:
-    """Write every prediction for every object of a split at one level of deviation (`SCHEMA`), and how long they took.
+    """Write every prediction for every object of a split at one level of deviation (`TILES`), and how long they took.
 
     Objects are iterated so many at a time as the settings' `objects_per_batch` says, tile after tile. Those that are
     finished are kept in a journal beside `iterations` until the end, and an interrupted run of the same `code`, a
@@ -53,8 +54,9 @@ def refine(
     frame = Frame(tiles.tile_shape, Backbone.read(weights).image_size)
     precision = choose_precision(settings["precision"])
     record = {"model": file_digest(model), "precision": {"embed": cache.precision, "refine": precision}}
-    decoder = Predictor(load_model(model).to(device()), frame, precision, settings["window"])
+    decoder = Predictor(load_model(model).to(device()), frame, precision, settings["mask_extent"])
     inference = Inference(decoder, IterationConfig.of(settings))
+    keys = table[["tile", "object"]]
     shapes = [tiles.shape(tile) for tile in table["tile"]]
     prompts = deviated(table, level, dataset, seed, Deviation(**deviation), shapes)
     chunks = [
@@ -64,7 +66,8 @@ def refine(
     key = key_of(dataset, level, seed, tested, deviation, settings, file_digest(boxes), record, cache.key, code)
     with Journal(f"{iterations}.unfinished", key) as journal:
         for some in tqdm(chunks[len(journal) :], "refine", len(chunks), initial=len(journal), mininterval=10):
-            journal.add(inference.of(table.iloc[some], prompts[some], cache.__getitem__, tiles.shape))
+            predictions = inference.run(keys.iloc[some], prompts[some], cache.__getitem__, tiles.shape)
+            journal.add(predictions.piece())
         if len(journal) != len(chunks):  # two processes at the same job, where there are no locks
             raise DataError(f"{journal.path}: expected {len(chunks)} pieces, found {len(journal)}; delete it")
-        write_iterations(journal, iterations, timing, record, tiles=table["tile"].nunique())
+        write_predictions(journal, iterations, timing, record, TILES)

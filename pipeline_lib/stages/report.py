@@ -5,8 +5,8 @@ from typing import Any
 
 import yaml
 
+from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.data.paths import Cell
-from pipeline_lib.data.records import Backbone
 from pipeline_lib.data.tables import read_table
 from pipeline_lib.evaluation.summary import Experiment
 from pipeline_lib.report.charts import CHARTS, svg

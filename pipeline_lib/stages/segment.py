@@ -1,6 +1,5 @@
 """Stage segment: the given boxes of a shard of a set's windows to masks, first and iterated."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,16 +9,15 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from pipeline_lib.data.images import Pixels
+from pipeline_lib.data.predictions import WINDOWS, write_predictions
 from pipeline_lib.data.prompts import Prompts
-from pipeline_lib.data.records import record_of, write_iterations
-from pipeline_lib.inference.segmenter import Segmenter, alike
+from pipeline_lib.inference.iterate import Predictions
+from pipeline_lib.inference.segmenter import Segmenter, batches_of_windows
 from pipeline_lib.runtime.device import choose_precision
 from pipeline_lib.runtime.hashing import file_digest, files_digest, key_of
 from pipeline_lib.runtime.journal import Journal
 from pipeline_lib.runtime.malloc import keep_freed_memory
 from pipeline_lib.runtime.overlapped import overlapped
-
-log = logging.getLogger(__name__)
 
 
 def segment(
@@ -35,12 +33,10 @@ def segment(
     model: str | None = None,
     code: str = "",
 ) -> None:
-    """Write every prediction for a shard's boxes: `SCHEMA`, a `tile` being a window and an `object` a box's number.
+    """Write every prediction for the boxes of a shard (`WINDOWS` of `data/predictions.py`).
 
-    Windows are encoded so many at a time as the settings' `batch` says, while the next ones are read and the last ones'
-    masks are written; what is finished is kept in a journal beside `iterations` until the end, and an interrupted run
-    of the same `code`, a digest, goes on after it. It does nothing where `iterations` is there and was made from the
-    same.
+    Windows are encoded in batches. Meanwhile one thread reads the next batch and another writes the finished masks to a
+    journal beside `iterations`. An interrupted run with the same inputs, settings and `code` resumes from the journal.
 
     Args:
         prompts: folder of the stage prompts.
@@ -59,26 +55,24 @@ def segment(
         WeightsError: the model is of another backbone.
     """
     keep_freed_memory()
-    given, pixels = Prompts.read(prompts), Pixels()
+    source, pixels = Prompts.read(prompts), Pixels()
     precision = choose_precision(settings["precision"])
-    own = np.array_split(np.arange(len(given.windows)), shards)[shard].tolist()
-    batches = list(alike(own, given, settings["batch"]))
-    files = sorted(Path(prompts).iterdir())
+    windows = np.array_split(np.arange(len(source.windows)), shards)[shard].tolist()
+    batches = list(batches_of_windows(windows, source, settings["batch"]))
     record = {"model": file_digest(model) if model else None, "precision": precision}
-    key = key_of(
-        files_digest(files), file_digest(weights), record, shard, shards, settings["batch"], dict(refine), code
-    )
-    if Path(iterations).exists() and record_of(iterations).get("key") == key:
-        log.info("%s is there already", iterations)
-        return
+    inputs = files_digest(sorted(Path(prompts).iterdir())), file_digest(weights), record
+    key = key_of(*inputs, shard, shards, settings["batch"], dict(refine), code)
     segmenter = Segmenter.load(weights, model, precision, refine)
 
     def read(numbers: Sequence[int]) -> tuple[Sequence[int], list[NDArray[np.uint8]]]:
-        return numbers, [pixels.part(*given.place(number)) for number in numbers]
+        return numbers, [pixels.part(*source.place(number)) for number in numbers]
+
+    def write(predictions: Predictions) -> None:
+        journal.add(predictions.piece())
 
     with Journal(f"{iterations}.unfinished", key) as journal:
         done = len(journal)
-        pieces = (segmenter.of(given, numbers, parts) for numbers, parts in overlapped(read, batches[done:]))
-        for _ in tqdm(overlapped(journal.add, pieces), "segment", len(batches), initial=done, mininterval=10):
+        batches_of_predictions = (segmenter.run(source, *batch) for batch in overlapped(read, batches[done:]))
+        for _ in tqdm(overlapped(write, batches_of_predictions), "segment", len(batches), initial=done, mininterval=10):
             pass
-        write_iterations(journal, iterations, timing, record | {"key": key}, tiles=len(own))
+        write_predictions(journal, iterations, timing, record, WINDOWS)

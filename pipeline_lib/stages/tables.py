@@ -1,8 +1,5 @@
 """Stage tables: the scores of all cells to the paper's tables and a verdict on each of its claims."""
 
-import json
-from collections.abc import Sequence
-
 from pipeline_lib.data.tables import read_table
 from pipeline_lib.evaluation.summary import (
     Experiment,
@@ -25,14 +22,11 @@ def tables(
     scores: list[str],
     timings: list[str],
     embed_timings: list[str],
-    made_from: Sequence[str] = (),
     markdown: str,
     csv: str,
     differences: str,
     claims: str,
-    times_made: str,
     experiment: Experiment,
-    times: int = 0,
 ) -> None:
     """Write the tables for people (`markdown`) and as figures.
 
@@ -41,7 +35,6 @@ def tables(
         scores: `…/{dataset}/{model}/{seed}/{level}.csv` of stage score, a row per test object.
         timings: `…/{dataset}/{model}/{seed}/{level}.json` of stage refine.
         embed_timings: `…/{dataset}.json` of stage embed.
-        made_from: all other results behind the scores. Not used here: one that is lost is made again.
         markdown: a table, its differences and its claims per data set; of one in folds for all folds together first.
         csv: dataset, model, iterated, level, miou, kept (at the highest level: of the mIoU at the lowest),
             mean_iterations, objects, tiles, slices, seeds; `miou`, `kept` and `mean_iterations` with their interval
@@ -49,9 +42,7 @@ def tables(
         differences: dataset, model, iterated, over_model, over_iterated, level, gain with interval and standard
             deviation, p; of every two rows that differ either in the model or in being iterated.
         claims: dataset, claim, verdict, because.
-        times_made: `times`, as JSON.
         experiment: titles, order and the claims' bars.
-        times: how often tables were made again because something behind them was gone.
 
     Raises:
         DataError: cells of a data set are of different objects.
@@ -70,5 +61,3 @@ def tables(
     with atomic(markdown) as partial:  # what people read is what the files say
         figures, gains, verdicts = (read_table(path) for path in (csv, differences, claims))
         partial.write_text(document(experiment, figures, gains, verdicts), encoding="utf-8")
-    with atomic(times_made) as partial:
-        partial.write_text(json.dumps({"times": times}) + "\n")

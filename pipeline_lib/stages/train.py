@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 import torch
 
+from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.data.boxes import Deviation, read_boxes, read_objects
 from pipeline_lib.data.dataset import Store
-from pipeline_lib.data.records import Backbone
 from pipeline_lib.inference.predictor import Predictor
 from pipeline_lib.model.box_model import ModelConfig, load_untrained, save_model
 from pipeline_lib.model.embeddings import Embeddings
@@ -70,7 +70,7 @@ def train(
     training |= {"model_config": model_config, "settings": settings, "deviation": deviation, "levels": levels}
     key = key_of(training, file_digest(boxes), source.embeddings.key, code)
     trainer = Trainer(network, made, train_config, Path(f"{model}.checkpoint"), key)
-    decoder = Predictor(network, source.frame, precision, train_config.window)
+    decoder = Predictor(network, source.frame, precision, train_config.mask_extent)
     fit(
         trainer, source, table.query("split == 'train'"), train_config, partial(validation.miou, decoder, trainer.pause)
     )

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.data.records import Backbone
+from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.model.backbones import RELEASED, build, find_checkpoint, on_meta_device
 from pipeline_lib.model.checkpoints import check_finite, check_tensors, read_tensors
 from pipeline_lib.runtime.atomic import atomic

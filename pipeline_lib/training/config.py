@@ -21,7 +21,7 @@ class TrainConfig:
     warmup_steps: int
     grad_clip: float
     unrolled_iterations: int  # of a step, after its first prediction, that have a loss as well
-    window: float | None  # of masks, as of `Predictor`: beyond it they are background, to the loss as well
+    mask_extent: float | None  # as in `Predictor`: beyond it masks are background, to the loss as well
     largest_component: bool  # what an unrolled iteration's box is drawn around; as in `IterationConfig`
     precision: Precision
     levels: tuple[int, ...]  # of deviation among the training boxes, percent

@@ -50,7 +50,7 @@ def step_loss(model: BoxModel, frame: Frame, batches: Sequence[Batch], train_con
     tiles = [side for side, batch in zip(sides, batches, strict=True) for _ in batch.prompts]
     for number in range(train_config.unrolled_iterations + 1):
         with autocast(train_config.precision):
-            logits, predicted_iou = forward(model, frame, tiles, prompts, train_config.window)
+            logits, predicted_iou = forward(model, frame, tiles, prompts, train_config.mask_extent)
         losses.append(LOSSES[train_config.loss](logits, predicted_iou, target, exact * (grid / frame.image_size))[0])
         if number < train_config.unrolled_iterations:
             prompts = next_prompts(frame, logits.detach(), batches, prompts, train_config)
@@ -62,7 +62,7 @@ def next_prompts(
 ) -> NDArray[np.float32]:
     """The next boxes (N, 4) of the masks of some batches, or the prompt that gave no mask."""
     shapes = [batch.masks.shape[1:] for batch in batches for _ in batch.masks]
-    tiles = masks_of(frame, logits, prompts, train_config.window)
+    tiles = masks_of(frame, logits, prompts, train_config.mask_extent)
     masks = [tile[:h, :w] for tile, (h, w) in zip(tiles, shapes, strict=True)]
     return next_boxes(masks, train_config.largest_component, prompts)
 

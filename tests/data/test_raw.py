@@ -79,7 +79,6 @@ def lab(tmp_path):
 def test_the_lab_layout_is_a_folder_of_grey_slices_and_one_of_instances(tmp_path):
     ((images, labels),) = generate(tmp_path, "lab")
     assert sorted(str(f.relative_to(tmp_path)) for f in tmp_path.rglob("*.*")) == [
-        "brought.json",
         *(f"images/{index:04}.png" for index in range(3)),
         *(f"labels/{index:04}.tif" for index in range(3)),
         "manifest.json",
@@ -147,7 +146,7 @@ def test_a_users_files_are_left_where_they_are(lab):
         "split": {"train": [0, 3], "test": [3, 6]},
         "every": 1,
     }
-    assert {file.name for file in lab.out.iterdir()} == {"manifest.json", "brought.json"}
+    assert {file.name for file in lab.out.iterdir()} == {"manifest.json"}
     (lab.folder / "labels.tif").touch()
     assert lab.run()[0]["files"] == files
     tifffile.imwrite(lab.folder / "labels.tif", LABELS[::-1])

@@ -14,7 +14,7 @@ from segment_anything.modeling import Sam
 
 from pipeline_lib.data.boxes import Deviation, deviated, read_boxes
 from pipeline_lib.data.masks import to_rle
-from pipeline_lib.data.records import RECORD
+from pipeline_lib.data.predictions import RECORD
 from pipeline_lib.errors import AuditError
 from pipeline_lib.evaluation import audit as checks
 from pipeline_lib.model.box_model import ModelConfig, Token, box_model, save_model
@@ -211,7 +211,7 @@ def test_training_never_looks_at_the_test_split(stages: dict[str, str], tmp_path
         "warmup_steps": 1,
         "grad_clip": 1.0,
         "unrolled_iterations": 0,
-        "window": None,
+        "mask_extent": None,
         "precision": "float32",
         "validation_objects": 2,
     }

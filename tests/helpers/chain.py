@@ -181,7 +181,6 @@ STAGES = {
                 "csv": "tables.csv",
                 "differences": "differences.csv",
                 "claims": "claims.csv",
-                "times_made": "tables.json",
             },
             {"experiment": EXPERIMENT},
         ),

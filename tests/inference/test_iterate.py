@@ -176,7 +176,7 @@ SETTINGS = {
     "largest_component": False,
     "select": "last",
     "lead": 0.0,
-    "window": None,
+    "mask_extent": None,
     "objects_per_batch": 4,
     "precision": "float32",
 }

@@ -15,7 +15,7 @@ from segment_anything.utils.transforms import ResizeLongestSide
 from torch import nn
 from torch.nn import functional as F
 
-from pipeline_lib.data.records import Backbone
+from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.errors import DataError, TrainingError, WeightsError
 from pipeline_lib.model.backbones import build, load_backbone
 from pipeline_lib.model.box_model import (

@@ -15,7 +15,7 @@ from segment_anything import sam_model_registry
 from segment_anything.modeling import Sam
 from torch import Tensor, nn
 
-from pipeline_lib.data.records import Backbone
+from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.errors import DataError
 from pipeline_lib.model.backbones import build, load_backbone
 from pipeline_lib.model.box_model import Adapter, BoxModel, ModelConfig, Token, box_model, save_model
@@ -35,7 +35,7 @@ TRAINING = {
     "levels": [0, 40],
     "deviation": {"kind": "scale"},
     "model_config": {"mix": {"levels": [0, 20], "shares": [0.5, 0.5]}},
-    "settings": {"epochs": 2, "loss": "sam", "learning_rate": 1e-4, "unrolled_iterations": 1, "window": 2.0},
+    "settings": {"epochs": 2, "loss": "sam", "learning_rate": 1e-4, "unrolled_iterations": 1, "mask_extent": 2.0},
 }
 Exported = tuple[Path, Sam, BoxModel]
 

@@ -223,7 +223,7 @@ def test_a_call_on_a_gpu_stays_there(monkeypatch):
             decoder = Predictor(box_model(build("vit_b"), PROPOSED), Frame((512, 512), 1024), "float32")
             embedding = torch.zeros(1, 256, 64, 64)
         with torch.inference_mode():
-            sides = [view.side for view in decoder.views([embedding], [(512, 512)])] * 3
+            sides = [view.features for view in decoder.views([embedding], [(512, 512)])] * 3
             logits, predicted_iou = forward(decoder.model, decoder.frame, sides, np.ones((3, 4), np.float32))
             masks = decoder.frame.mask(logits)
     assert (masks.shape, masks.device.type) == ((3, 512, 512), "cuda")

@@ -14,7 +14,7 @@ import torch
 import xxhash
 from safetensors.torch import save_file
 
-from pipeline_lib.data.records import Backbone
+from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.errors import DownloadError, WeightsError
 from pipeline_lib.model.backbones import PACKAGED, RELEASED, build, find_checkpoint, load_backbone
 from pipeline_lib.stages.weights import weights

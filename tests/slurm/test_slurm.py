@@ -74,7 +74,7 @@ def test_a_level_redone_is_one_job_and_then_the_tables(finished: Experiment, und
 
 
 def test_the_shards_of_a_set_are_jobs_of_their_own(finished: Experiment, undisturbed: Path) -> None:
-    before, target = len(finished.jobs()), "results/predict/example/objects.csv"
+    before, target = len(finished.jobs()), "results/collect/example/objects.csv"
     for folder in finished.folder, undisturbed:
         write_example_set(folder / "example")
     finished.run(target)
@@ -84,7 +84,7 @@ def test_the_shards_of_a_set_are_jobs_of_their_own(finished: Experiment, undistu
     assert local.returncode == 0, local.stderr[-2000:]
     assert (finished.folder / target).read_bytes() == (undisturbed / target).read_bytes()
     for folder in finished.folder, undisturbed:  # whose figures other tests compare
-        shutil.rmtree(folder / "results/predict")
+        shutil.rmtree(folder / "results/collect")
 
 
 def cancel(training: Training, experiment: Experiment) -> None:

@@ -18,9 +18,9 @@ import pandas as pd
 import pytest
 import torch
 
+from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.data.boxes import Deviation, by_tile, evenly_spaced, grown, read_boxes
 from pipeline_lib.data.dataset import Store
-from pipeline_lib.data.records import Backbone
 from pipeline_lib.errors import StaleEmbeddingsError, TrainingError
 from pipeline_lib.inference.next_box import next_box
 from pipeline_lib.inference.predictor import Predictor, forward
@@ -46,7 +46,7 @@ SETTINGS = {
     "warmup_steps": 1,
     "grad_clip": 1.0,
     "unrolled_iterations": 0,
-    "window": None,
+    "mask_extent": None,
     "precision": "float32",
     "validation_objects": 4,
 }
@@ -189,7 +189,7 @@ def test_an_unrolled_iteration_is_prompted_as_in_inference(run, source, table, o
 
 @pytest.mark.parametrize("unrolled", [0, 1])
 def test_the_loss_in_a_window_is_that_of_masks_which_end_there(run, source, table, monkeypatch, unrolled):
-    settings = {**SETTINGS, "unrolled_iterations": unrolled, "window": 1.5}
+    settings = {**SETTINGS, "unrolled_iterations": unrolled, "mask_extent": 1.5}
     train_config = TrainConfig.of(settings, MIX, LAW, seed=0)
     batch = draw_batch(source, *next(by_tile(table)), train_config, epoch=1)
     windowed = step_loss(run.model, source.frame, [batch], train_config)
@@ -202,7 +202,7 @@ def test_the_loss_in_a_window_is_that_of_masks_which_end_there(run, source, tabl
     monkeypatch.setattr("pipeline_lib.training.trainer.forward", cut)
     torch.testing.assert_close(step_loss(run.model, source.frame, [batch], train_config), windowed)
     monkeypatch.undo()
-    assert step_loss(run.model, source.frame, [batch], replace(train_config, window=None)) != windowed
+    assert step_loss(run.model, source.frame, [batch], replace(train_config, mask_extent=None)) != windowed
 
 
 @pytest.mark.parametrize("unrolled", [0, 1])

@@ -26,11 +26,11 @@ from pycocotools import mask as coco
 from pipeline_lib import load_segmenter
 from pipeline_lib.cli import main
 from pipeline_lib.config import merged
+from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.data.example_set import TRAPS, write_example_set
 from pipeline_lib.data.masks import iou
-from pipeline_lib.data.records import Backbone
+from pipeline_lib.data.objects_table import ends_with
 from pipeline_lib.errors import DataError, WeightsError
-from pipeline_lib.evaluation.objects import ends_with
 from pipeline_lib.inference.segmenter import check_fits
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -216,7 +216,7 @@ def test_a_box_that_goes_beyond_the_image_has_not_moved() -> None:
 def test_a_mask_that_is_cut_around_its_box_is_flagged(window: float | None, flagged: bool) -> None:
     image = np.full((128, 128), 200, np.uint8)
     image[30:100, 30:100] = 30
-    refine = {"window": window, "max_iterations": 0}
+    refine = {"mask_extent": window, "max_iterations": 0}
     masks, told = load_segmenter(refine=refine)(image, [(40, 40, 90, 90)])  # too small
     columns = np.flatnonzero(masks[0].any(axis=0))
     assert (columns[0] == 35) == flagged  # twenty per cent more than the box begin there
@@ -285,7 +285,7 @@ def test_snakemake_in_shards_makes_the_same(
     overlay: dict[str, Any], predicted: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("sharded")
-    target = "results/predict/mine/labels.zarr"
+    target = "results/collect/mine/labels.zarr"
     assert planned_jobs(snakemake(folder, overlay, "-n", target)) == {
         "weights": 1,
         "prompts": 1,
@@ -294,7 +294,7 @@ def test_snakemake_in_shards_makes_the_same(
     }
     done = snakemake(folder, overlay, "--cores", "2", target, "results/label_tiffs/mine")
     assert done.returncode == 0, done.stderr[-3000:]
-    ours = folder / "results/predict/mine"
+    ours = folder / "results/collect/mine"
     assert (ours / "objects.csv").read_bytes() == (predicted / "objects.csv").read_bytes()
     assert digest_of(ours / "labels.zarr") == digest_of(predicted / "labels.zarr")
     assert planned_jobs(snakemake(folder, overlay, "-n", target)) == {}
@@ -311,7 +311,7 @@ def digest_of(folder: Path) -> dict[str, bytes]:
 def test_a_model_of_the_experiment_is_trained_first(overlay: dict[str, Any], tmp_path: Path) -> None:
     own = overlay["predict"]["mine"] | {"model": {"dataset": "cells", "model": "proposed", "seed": 0}}
     planned = planned_jobs(
-        snakemake(tmp_path, overlay | {"predict": {"mine": own}}, "-n", "results/predict/mine/objects.csv")
+        snakemake(tmp_path, overlay | {"predict": {"mine": own}}, "-n", "results/collect/mine/objects.csv")
     )
     assert planned["train"] == 1
     wrong = own | {"model": {"dataset": "cells", "model": "none", "seed": 4}}

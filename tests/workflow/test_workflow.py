@@ -17,7 +17,7 @@ import yaml
 from helpers.running import ROOT, SMALL, planned_jobs, snakemake
 
 from pipeline_lib.config import merged
-from pipeline_lib.data.records import read_record
+from pipeline_lib.data.model_header import ModelHeader
 from pipeline_lib.data.volumes import read_volumes
 
 ONCE = {
@@ -113,9 +113,9 @@ def test_a_part_beyond_the_papers_is_trained_in_its_own_shape(finished: Path, tm
     shutil.copytree(finished, copy)
     run = snakemake(copy, merged(SMALL, {"models": {"adapted": adapted}}), "--cores", "2", trained)
     assert run.returncode == 0, run.stderr[-4000:]
-    made = read_record(copy / trained)
-    assert made["model_config"] == {"trains": ["image_adapter"], "token": None, "adapter": {"width": 8}}
-    assert made["training"]["model_config"]["adapter"] == {"width": 8}
+    header = ModelHeader.read(copy / trained)
+    assert header.model_config == {"trains": ["image_adapter"], "token": None, "adapter": {"width": 8}}
+    assert header.training["model_config"]["adapter"] == {"width": 8}
 
 
 def test_nothing_is_left_to_do_after_a_finished_run(finished: Path) -> None:
@@ -156,13 +156,6 @@ WHATEVER = [
 def test_whatever_is_lost_is_made_again(finished: Path, lost: str, rule: str) -> None:
     with without(finished / "results" / lost):
         assert planned(finished)[rule] == 1
-
-
-@pytest.mark.parametrize(("lost", "rule"), WHATEVER[:11])  # up to scores
-def test_whatever_tables_are_made_from_is_made_again_with_them(finished: Path, lost: str, rule: str) -> None:
-    with without(finished / "results" / lost):
-        assert planned(finished, {}, "results/tables.md")[rule] == 1
-    assert planned(finished, {}, "results/tables.md") == {}
 
 
 def test_results_that_were_moved_stay_finished_and_are_their_own(finished: Path, tmp_path: Path) -> None:
@@ -255,19 +248,6 @@ def test_a_line_of_training_redoes_trainings_and_what_follows(edited) -> None:
     assert redone == {"train": 6, "refine": 12, "score": 12, **TOLD}
 
 
-def test_a_generated_slice_that_was_deleted_is_made_again_once(finished: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(finished, copy)
-    gone = copy / "results/raw/cells/images/0001.png"
-    before = gone.read_bytes()
-    gone.unlink()
-    assert planned(copy)["raw"] == 1
-    run = snakemake(copy, SMALL, "--cores", "2", "results/raw/cells/manifest.json")
-    assert run.returncode == 0, run.stderr[-4000:]
-    assert gone.read_bytes() == before
-    assert "raw" not in planned(copy)
-
-
 @pytest.fixture
 def mine(finished: Path, tmp_path: Path) -> tuple[Path, dict]:
     """A folder with a user's own files, converted, and its overlay."""
@@ -334,11 +314,7 @@ def test_every_model_is_given_the_same_boxes(finished: Path) -> None:
         ({"models": {"sam": {"adapter": {"width": 8}}}}, "models.sam.adapter"),
         ({"models": {"mine": {"title": "m", "like": "nobody"}}}, "models.mine.like"),
         ({"models": {"sam": {"like": "sam_p"}, "sam_p": {"like": "sam"}}}, "leads back"),
-        ({"levels": [0, 40]}, "levels is called experiment.levels now"),
-        ({"refine": {"passes": 3}}, "refine.passes is called refine.max_iterations now"),
         ({"models": {"sam": {"prompt_tuning": True}}}, "models.sam.prompt_tuning"),
-        ({"models": {"sam": {"token": None}}}, "in place of `models.sam.token: null` write no `token`"),
-        ({"miou": "image"}, "in place of `miou: image` write `miou: tile`"),
         ({"models": {"sam": {"refine": {"precision": "float32"}}}}, "precision is one for all models"),
         ({"models": {"sam": {"train": {"precision": "float32"}}}}, "precision is one for all models"),
         ({"models": {"proposed": {"weights_off": "sam"}}}, "weights_off"),

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 from pipeline_lib.runtime.code_digest import code_digest
@@ -54,6 +53,21 @@ def every_training(pattern):
     run = config["experiment"]
     trained = dict.fromkeys(trained_by(config, model) for model in run["models"])
     return expand(pattern, dataset=run["datasets"], model=trained, seed=run["seeds"])
+
+
+def every_result():
+    """The results of all stages that the tables rest on."""
+    return [
+        *rules.weights.output,
+        *every_dataset(rules.raw.output),
+        *every_dataset(rules.convert.output),
+        *every_dataset(rules.boxes.output),
+        *every_dataset(rules.embed.output),
+        *every_training(rules.train.output),
+        *every_cell(rules.refine.output),
+        *every_cell(rules.score.output),
+        *rules.audit.output,
+    ]
 
 
 def shown_cells(pattern):
@@ -145,49 +159,6 @@ def stamps_of_files(wildcards):
     files = map(Path, users_files(DATASETS[wildcards.dataset]))
     known = [(file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()]
     return key_of(known)
-
-
-def made_from():
-    """The results of every stage that tables are made from; a lost one is made again with the tables."""
-    return [
-        *rules.weights.output,
-        *every_dataset(rules.raw.output),
-        *every_dataset(rules.convert.output),
-        *every_dataset(rules.boxes.output),
-        *every_dataset(rules.embed.output),
-        *every_training(rules.train.output),
-        *every_cell(rules.refine.output),
-        *every_cell(rules.score.output),
-    ]
-
-
-def times_tabulated(wildcards):
-    """How often tables are to have been made: once more than they were, where something they are made from is gone.
-
-    Snakemake alone looks for a lost file only among its targets. As `times_brought`, this changes once for each loss.
-    """
-    record = recorded(Path(config["results"]) / "tables.json")
-    return record["times"] + (not all(Path(file).exists() for file in made_from())) if record else 0
-
-
-def times_brought(wildcards):
-    """How often the stage raw is to have brought a data set's files: once more than it has, where one of them is gone.
-
-    Snakemake knows of the manifest alone. As a param this redoes the stage, and is then the same until the next loss:
-    test_a_generated_slice_that_was_deleted_is_made_again_once.
-    """
-    folder = Path(config["results"]) / "raw" / wildcards.dataset
-    record = recorded(folder / "brought.json")
-    return record["times"] + (not all((folder / name).exists() for name in record["files"])) if record else 0
-
-
-def recorded(path):
-    """What a stage wrote about how often it ran; nothing where it did not, or the file is damaged."""
-    try:
-        record = json.loads(path.read_text())
-        return record if isinstance(record, dict) and "times" in record else {}
-    except (OSError, ValueError):
-        return {}
 
 
 def of_set(key):

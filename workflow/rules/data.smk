@@ -13,7 +13,6 @@ rule raw:
         "../../envs/pipeline.yaml"
     params:
         code=code_of("raw"),
-        times=times_brought,
         stamps=stamps_of_files,
         dataset=dataset_keys("source", "volumes", "grey_range"),
     script:

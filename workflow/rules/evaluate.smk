@@ -88,13 +88,11 @@ rule tables:
         scores=every_cell(rules.score.output.scores),
         timings=every_cell(rules.refine.output.timing),
         embed_timings=every_dataset(rules.embed.output.timing),
-        made_from=made_from(),
     output:
         markdown="<results>/tables.md",
         csv=report("<results>/tables.csv", caption="../report/tables.rst", category="Tables"),
         differences=report("<results>/differences.csv", caption="../report/differences.rst", category="Tables"),
         claims=report("<results>/claims.csv", caption="../report/claims.rst", category="Tables"),
-        times_made="<results>/tables.json",
     log:
         "<logs>/tables.log",
     benchmark:
@@ -106,7 +104,6 @@ rule tables:
         runtime=growing(10),
     params:
         code=code_of("tables"),
-        times=times_tabulated,
         experiment=experiment(),
     script:
         "../scripts/stage.py"

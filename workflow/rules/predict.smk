@@ -53,7 +53,7 @@ rule segment:
         "../scripts/stage.py"
 
 
-rule predict:
+rule collect:
     input:
         unpack(model_of),
         prompts=rules.prompts.output.prompts,
@@ -62,31 +62,31 @@ rule predict:
         ),
         weights=rules.weights.output.manifest,
     output:
-        labels=directory("<results>/predict/{set}/labels.zarr"),
-        objects="<results>/predict/{set}/objects.csv",
-        coco="<results>/predict/{set}/coco.json",
-        page="<results>/predict/{set}/predict.html",
+        labels=directory("<results>/collect/{set}/labels.zarr"),
+        objects="<results>/collect/{set}/objects.csv",
+        coco="<results>/collect/{set}/coco.json",
+        page="<results>/collect/{set}/predict.html",
     log:
-        "<logs>/predict/{set}.log",
+        "<logs>/collect/{set}.log",
     benchmark:
-        "<benchmarks>/predict/{set}.tsv"
+        "<benchmarks>/collect/{set}.tsv"
     conda:
         "../../envs/pipeline.yaml"
     resources:
         mem_mb=growing(4000),
         runtime=growing(60),
     params:
-        code=code_of("predict"),
+        code=code_of("collect"),
         name=lambda wildcards: wildcards.set,
         settings=of_segment("pixel_size", "flags"),
-        refine=lambda wildcards: {"window": SETS[wildcards.set]["refine"]["window"]},
+        refine=lambda wildcards: {"mask_extent": SETS[wildcards.set]["refine"]["mask_extent"]},
     script:
         "../scripts/stage.py"
 
 
 rule label_tiffs:
     input:
-        labels=rules.predict.output.labels,
+        labels=rules.collect.output.labels,
     output:
         tiffs=directory("<results>/label_tiffs/{set}"),
     log:

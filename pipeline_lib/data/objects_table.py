@@ -26,7 +26,7 @@ FLAGS = {
 
 
 def objects_table(
-    given: Prompts, iterations: pd.DataFrame, thresholds: Mapping[str, float], window: float | None
+    given: Prompts, iterations: pd.DataFrame, thresholds: Mapping[str, float], mask_extent: float | None
 ) -> pd.DataFrame:
     """A row for each given box, in their order, by number.
 
@@ -34,7 +34,7 @@ def objects_table(
         given: boxes and windows.
         iterations: the stage segment's rows, of all shards.
         thresholds: `moved` and `disagree`, IoU up to which the flags of these names are raised.
-        window: so many times the prompted box of a mask count, `refine.window`; None: all of it.
+        mask_extent: `refine.mask_extent`.
 
     Returns:
         Of each box `image`, `slice`, `name`, `label`, `score`, `where`; the given box and that around the mask, XYXY
@@ -42,7 +42,7 @@ def objects_table(
         minus the IoU of the two boxes; `disagreement`, one minus that of first and iterated mask; `flags`, parted by
         "; ", of a box that was not prompted "skipped: " and why.
     """
-    made = pd.DataFrame(_rows(given, iterations, thresholds, window), columns=["id", *MADE]).set_index("id")
+    made = pd.DataFrame(_rows(given, iterations, thresholds, mask_extent), columns=["id", *MADE]).set_index("id")
     told = given.boxes[["image", "slice", "name", "label", "score", "where"]]
     table = pd.concat([told, given.boxes[XYXY].set_axis(GIVEN, axis=1), made], axis=1)
     skipped = given.boxes["reason"]
@@ -50,16 +50,16 @@ def objects_table(
 
 
 def _rows(
-    given: Prompts, iterations: pd.DataFrame, thresholds: Mapping[str, float], window: float | None
+    given: Prompts, iterations: pd.DataFrame, thresholds: Mapping[str, float], mask_extent: float | None
 ) -> Iterator[dict[str, Any]]:
-    for number, history in iterations.groupby("object", sort=False):
-        yield {"id": number, **_facts(given, int(str(number)), history, thresholds, window)}
+    for number, history in iterations.groupby("box", sort=False):
+        yield {"id": number, **_facts(given, int(str(number)), history, thresholds, mask_extent)}
 
 
 def _facts(
-    given: Prompts, number: int, history: pd.DataFrame, thresholds: Mapping[str, float], window: float | None
+    given: Prompts, number: int, history: pd.DataFrame, thresholds: Mapping[str, float], mask_extent: float | None
 ) -> dict[str, Any]:
-    image, _, y, x = given.place(int(history["tile"].iloc[0]))
+    image, _, y, x = given.place(int(history["window"].iloc[0]))
     shape = y.stop - y.start, x.stop - x.start
     output = history[history["output"]].iloc[0]
     first, mask = (from_rle(counts, shape) for counts in (history["mask"].iloc[0], output["mask"]))
@@ -85,7 +85,8 @@ def _facts(
         "empty": not mask.any(),
         "touches the border": (sides & ends & ~expected).any(),
         "cut by its window": (sides & ~ends).any(),
-        "cut around its box": window is not None and ends_with(mask, output[XYXY].to_numpy(np.float32), window),
+        "cut around its box": mask_extent is not None
+        and ends_with(mask, output[XYXY].to_numpy(np.float32), mask_extent),
     }
     return facts | {"flags": "; ".join(flag for flag, is_raised in raised.items() if is_raised)}
 
@@ -95,10 +96,10 @@ def touched(mask: Mask) -> NDArray[np.bool_]:
     return np.array([mask[0].any(), mask[:, 0].any(), mask[-1].any(), mask[:, -1].any()])
 
 
-def ends_with(mask: Mask, box: NDArray[np.float32], window: float) -> bool:
+def ends_with(mask: Mask, box: NDArray[np.float32], mask_extent: float) -> bool:
     """Whether a mask (h, w) reaches an end, within (h, w), of a box so many times as large as the one it is of."""
     if not mask.any():
         return False
-    low, high = np.ceil(grown(box[None], window)[0] - 0.5).reshape(2, 2)  # pixels' centres, as `Frame.pixels`
+    low, high = np.ceil(grown(box[None], mask_extent)[0] - 0.5).reshape(2, 2)  # pixels' centres, as `Frame.pixels`
     first, last = bounding_box(mask).reshape(2, 2)
     return bool(((first == low) & (low > 0) | (last == high) & (high < mask.shape[::-1])).any())

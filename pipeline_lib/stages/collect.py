@@ -1,4 +1,4 @@
-"""Stage predict: the masks of all shards become label images, a table, COCO's file and a page to look at."""
+"""Stage collect: the masks of all shards become label images, a table, COCO's file and a page to look at."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,15 +9,15 @@ import pandas as pd
 
 from pipeline_lib.data.images import Pixels
 from pipeline_lib.data.instances import Instances, coco_file
+from pipeline_lib.data.objects_table import objects_table
 from pipeline_lib.data.ome_zarr import write_collection, write_image
 from pipeline_lib.data.prompts import Prompts
 from pipeline_lib.data.tables import read_table
-from pipeline_lib.evaluation.objects import objects_table
 from pipeline_lib.report.predictions import predictions_page
 from pipeline_lib.runtime.atomic import atomic
 
 
-def predict(
+def collect(
     *,
     prompts: str,
     iterations: Sequence[str],
@@ -43,13 +43,13 @@ def predict(
         page: HTML to write.
         name: of the set.
         settings: of the config's section `segment` `pixel_size` and `flags`.
-        refine: of the section `refine`, as it holds for the model, `window`.
+        refine: of the section `refine`, as it holds for the model, `mask_extent`.
         model: that segmented; None is the backbone as it is.
     """
     given = Prompts.read(prompts)
     history = pd.concat([read_table(path) for path in iterations], ignore_index=True)
     instances, pixels = Instances.of(given, history), Pixels()
-    table = objects_table(given, history, settings["flags"], refine["window"])
+    table = objects_table(given, history, settings["flags"], refine["mask_extent"])
     with atomic(labels) as unfinished:
         write_collection(unfinished, [image.name for image in given.images])
         for image in given.images:

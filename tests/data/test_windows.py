@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline_lib.inference.windows import Window, WindowConfig, lay_windows
+from pipeline_lib.data.windows import Window, WindowConfig, lay_windows
 
 PLAIN = WindowConfig(side=64, object_share=None, margin=0.25)
 

@@ -12,10 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline_lib.data.boxes import XYXY, grown
+from pipeline_lib.data.boxes import XYXY, Boxes, grown
 from pipeline_lib.data.images import ImageFile
 from pipeline_lib.data.prompts import PlacedWindow
-from pipeline_lib.inference.predictor import Boxes
 
 SMALLEST = 16  # pixels of a window's side: less is nothing to see an object by
 STEP = 2**0.5  # between two sizes of windows: few sizes, so that boxes share windows

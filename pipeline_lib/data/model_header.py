@@ -1,0 +1,56 @@
+"""The header of a trained model's file: its backbone, its shape and how it was trained. Reading it needs no torch."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+from pipeline_lib.data.backbone import Backbone
+from pipeline_lib.errors import WeightsError, intact
+
+ENTRY = "loosebox"  # key of the header among the metadata of the safetensors file
+
+
+@dataclass(frozen=True)
+class ModelHeader:
+    """What the stage `train` wrote into a model's file."""
+
+    backbone: str  # its name
+    model_config: dict[str, Any]  # shape of the network, as of `ModelConfig.of`
+    training: dict[str, Any]  # everything that decided the training, as JSON
+
+    @classmethod
+    def read(cls, path: str | Path) -> "ModelHeader":
+        """Read the header of the model at `path`.
+
+        Raises:
+            WeightsError: the file is not a model of the stage `train`.
+        """
+        # "np", because "pt" would import torch
+        with intact(path), safe_open(path, "np") as file:
+            metadata = file.metadata() or {}
+        if ENTRY not in metadata:
+            raise WeightsError(f"{path}: expected a model of the stage train, which records its backbone and config")
+        return cls(**json.loads(metadata[ENTRY]))
+
+
+def check_fits(model: str | Path, backbone: Backbone) -> None:
+    """Compare the backbone that a model was trained on with the one in use.
+
+    Raises:
+        WeightsError: the model belongs to another backbone, or to another checkpoint of the same backbone.
+    """
+    header = ModelHeader.read(model)
+    if header.backbone != backbone.name:
+        raise WeightsError(f"{model}: trained on the backbone {header.backbone}, but {backbone.name} is set")
+    checkpoint = header.training.get("checkpoint", backbone.digest)  # version 0.2 did not record it
+    if checkpoint != backbone.digest:
+        raise WeightsError(f"{model}: trained on a checkpoint of digest {checkpoint}, but {backbone.checkpoint} is set")
+
+
+def trained_side(model: str | Path | None, backbone: Backbone) -> int:
+    """Return the side, in pixels, of the tiles that a model was trained on; without a model, of the network's input."""
+    tile = ModelHeader.read(model).training.get("tile") if model else None
+    return max(tile) if tile else backbone.image_size
