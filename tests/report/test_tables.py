@@ -219,7 +219,7 @@ def test_nothing_is_kept_of_nothing(tmp_path: Path) -> None:
     scores, timings = (
         [str(path) for path in sorted(tmp_path.glob(f"*/cells/sam/0/*.{end}"))] for end in ("csv", "json")
     )
-    slots = {name: str(tmp_path / name) for name in ("markdown", "csv", "differences", "claims", "times_made")}
+    slots = {name: str(tmp_path / name) for name in ("markdown", "csv", "differences", "claims")}
     embed = [str(tmp_path / "embed/cells.json")]
     experiment = EXPERIMENT | {"models": sam, "levels": [0, 10]}
     tables(audit="passed", scores=scores, timings=timings, embed_timings=embed, experiment=experiment, **slots)
@@ -249,7 +249,7 @@ def test_cells_of_other_objects_are_refused(tmp_path: Path) -> None:
     files = {kind: [str(path) for path in sorted(tmp_path.rglob(f"*/*/{kind}"))] for kind in ("*.csv", "*.json")}
     strange = tmp_path / "score/cells/sam_p/0/20.csv"
     pd.read_csv(strange).iloc[1:].to_csv(strange, index=False)
-    written = ("markdown", "csv", "differences", "claims", "times_made")
+    written = ("markdown", "csv", "differences", "claims")
     outputs = {name: str(tmp_path / "again" / name) for name in written}
     with pytest.raises(DataError, match=r"same objects in all cells of cells.*cells/sam_p/0/20 3"):
         tables(audit="", scores=files["*.csv"], timings=[], embed_timings=[], **outputs, experiment=EXPERIMENT)
