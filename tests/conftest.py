@@ -39,8 +39,9 @@ def make_store(tmp_path: Path) -> Callable[..., str]:
     ) -> str:
         objects = np.asarray(objects)
         path = str(tmp_path / f"{name}.zarr")
-        slices = [Slice(split, 0, index) for index, split in enumerate(splits)]
-        to_images, to_objects = create(path, objects.shape, tile or objects.shape[1:], slices, (50.0, 4.0, 4.0))
+        size = objects.shape[1:]
+        slices = [Slice(split, 0, index, size) for index, split in enumerate(splits)]
+        to_images, to_objects = create(path, tile or size, slices, (50.0, 4.0, 4.0))
         to_images[:] = np.broadcast_to(images, objects.shape).astype(np.uint8)
         to_objects[:] = objects.astype(np.uint32)
         record_digests(path)

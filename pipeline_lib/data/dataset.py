@@ -4,11 +4,13 @@
     labels/objects/0   objects, uint32 ZYX: 0 is background, ids are unique within a tile and start anew in each
 
 Both arrays have one resolution level. Their chunks are the tiles, which never overlap; a tile of a slice is what the
-encoder sees and what has boxes, embedding and masks of its own. Metadata: https://ngff.openmicroscopy.org/0.5/
+encoder sees and what has boxes, embedding and masks of its own. Slices can differ in size: the arrays are as large as
+the largest, and beyond a smaller one there are no tiles. Metadata: https://ngff.openmicroscopy.org/0.5/
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,24 +54,21 @@ class Slice:
     split: str
     volume: int  # position in the data set's list of volumes
     index: int  # position in that volume
+    size: tuple[int, int]  # (height, width) in the store, pixels
 
 
 def create(
-    path: str | Path,
-    shape: tuple[int, ...],
-    tile_shape: tuple[int, int],
-    slices: Sequence[Slice],
-    pixel_size: Sequence[float],
+    path: str | Path, tile_shape: tuple[int, int], slices: Sequence[Slice], pixel_size: Sequence[float]
 ) -> tuple[zarr.Array[Any], zarr.Array[Any]]:
     """Lay out an empty store and return its arrays of images and objects.
 
     Args:
         path: a folder that does not exist yet.
-        shape: of both arrays, ZYX.
-        tile_shape: (height, width) in pixels; tiles at the lower and right edges are smaller where the slice ends.
+        tile_shape: (height, width) in pixels; a tile is smaller where its slice ends.
         slices: one for each z.
         pixel_size: ZYX, nm.
     """
+    shape = (len(slices), max(origin.size[0] for origin in slices), max(origin.size[1] for origin in slices))
     own = {"tile": list(tile_shape), "slices": [vars(origin) for origin in slices], "digests": []}
     scene = zarr.create_group(
         path, zarr_format=3, attributes={"ome": multiscale("images", pixel_size), "loosebox": own}
@@ -94,7 +93,7 @@ def record_digests(path: str | Path) -> None:
 class Store:
     """A finished store, read tile by tile.
 
-    Tiles are numbered row-major over (z, tile row, tile column).
+    Tiles are numbered by slice, and within a slice row by row.
     """
 
     name: str  # of the data set
@@ -117,16 +116,15 @@ class Store:
             return cls(
                 name=Path(path).stem,
                 tile_shape=(own["tile"][0], own["tile"][1]),
-                slices=tuple(Slice(**origin) for origin in own["slices"]),
+                slices=tuple(Slice(**origin | {"size": tuple(origin["size"])}) for origin in own["slices"]),
                 digests=tuple(own["digests"]),
                 _images=zarr.open_array(path, path="0", mode="r"),
                 _objects=zarr.open_array(path, path="labels/objects/0", mode="r"),
             )
 
     def __len__(self) -> int:
-        """The number of tiles."""
-        rows, columns = self._grid
-        return len(self.slices) * rows * columns
+        """Return the number of tiles."""
+        return int(self._first_tiles[-1])
 
     def pixels(self, i: int) -> NDArray[np.uint8]:
         """The pixels of a tile, YX."""
@@ -141,9 +139,10 @@ class Store:
         return self.slices[self.origin(i)[0]].split
 
     def shape(self, i: int) -> tuple[int, int]:
-        """(height, width) of a tile, less than the full tile's at the lower and right edges."""
-        _, y, x = self.origin(i)
-        return min(self.tile_shape[0], self._images.shape[1] - y), min(self.tile_shape[1], self._images.shape[2] - x)
+        """Return (height, width) of a tile, which is less than the full tile's where the slice ends."""
+        z, y, x = self.origin(i)
+        height, width = self.slices[z].size
+        return min(self.tile_shape[0], height - y), min(self.tile_shape[1], width - x)
 
     def origin(self, i: int) -> tuple[int, int, int]:
         """Slice and upper left pixel (z, y, x) of a tile."""
@@ -151,14 +150,20 @@ class Store:
         return z, row * self.tile_shape[0], column * self.tile_shape[1]
 
     def _chunk(self, i: int) -> tuple[int, int, int]:
-        """Slice, row and column of a tile."""
-        z, row, column = np.unravel_index(i, (len(self.slices), *self._grid))
-        return int(z), int(row), int(column)
+        """Return slice, row and column of a tile."""
+        z = int(np.searchsorted(self._first_tiles, i, side="right")) - 1
+        row, column = divmod(i - int(self._first_tiles[z]), self._grid(z)[1])
+        return z, row, column
 
-    @property
-    def _grid(self) -> tuple[int, int]:
-        """Tile rows and columns of a slice."""
-        return -(-self._images.shape[1] // self.tile_shape[0]), -(-self._images.shape[2] // self.tile_shape[1])
+    @cached_property
+    def _first_tiles(self) -> NDArray[np.int64]:
+        """The number of each slice's first tile, and the number of all tiles (Z + 1)."""
+        return np.cumsum([0, *(rows * columns for rows, columns in map(self._grid, range(len(self.slices))))])
+
+    def _grid(self, z: int) -> tuple[int, int]:
+        """Return the tile rows and columns of a slice."""
+        height, width = self.slices[z].size
+        return -(-height // self.tile_shape[0]), -(-width // self.tile_shape[1])
 
     def _window(self, i: int) -> tuple[int, slice, slice]:
         (z, y, x), (height, width) = self.origin(i), self.shape(i)

@@ -60,6 +60,30 @@ def open_stack(path: str) -> da.Array:
     return stack
 
 
+def open_slices(path: str) -> list[da.Array]:
+    """Open the slices at `path`, which can differ in size if each is a file of a folder; only headers are read.
+
+    Args:
+        path: as in `open_stack`.
+
+    Returns:
+        Slices YX, a chunk each, of one dtype.
+
+    Raises:
+        DataError: as in `open_stack`, or slices of a folder differ in dtype.
+    """
+    folder = Path(path)
+    if not folder.is_dir() or is_zarr(folder):
+        return list(open_stack(path))
+    files = _files_of_slices(folder)
+    slices = [open_stack(str(file))[0] for file in files]
+    kinds = {each.dtype: file.name for each, file in zip(reversed(slices), reversed(files), strict=True)}
+    if len(kinds) > 1:
+        found = ", ".join(f"{dtype} in {name}" for dtype, name in kinds.items())
+        raise DataError(f"{path}: slices of one dtype are expected, found {found}")
+    return slices
+
+
 def check_whole(path: str) -> None:
     """Look for chunks that a Zarr array does not have: they would read as its fill value, black or no object.
 
@@ -116,7 +140,7 @@ def _open(path: str) -> da.Array:
         return _open_hdf5(_existing(match["file"]), match["dataset"])
     place = _existing(path)
     if place.is_dir():
-        return _open_zarr(place) if is_zarr(place) else _open_folder(place)
+        return _open_zarr(place) if is_zarr(place) else _open_slices(place, _files_of_slices(place))
     if place.suffix.lower() in TIFF:
         return _open_tiff(place)
     if place.suffix.lower() in PICTURES:
@@ -252,11 +276,11 @@ def slice_files(folder: Path) -> list[Path]:
     return sorted(slices, key=natural_order)
 
 
-def _open_folder(folder: Path) -> da.Array:
+def _files_of_slices(folder: Path) -> list[Path]:
     files = slice_files(folder)
     if not files:
         raise DataError(f"{folder}: holds no PNG, JPEG or TIFF slices; expected {UNDERSTOOD}")
-    return _open_slices(folder, files)
+    return files
 
 
 def _open_slices(path: Path, files: list[Path]) -> da.Array:

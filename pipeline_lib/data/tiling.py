@@ -1,61 +1,99 @@
 """Slices and labels of volumes as grey tiles and numbered objects."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import dask.array as da
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
+from PIL import Image
 from skimage.measure import label
 
 from pipeline_lib.data.dataset import Slice
-from pipeline_lib.data.readers import open_stack
+from pipeline_lib.data.readers import open_slices
 from pipeline_lib.errors import DataError
 
 
-def check_value(path: str, labels: da.Array, rule: Mapping[str, Any]) -> None:
-    """Look for the value that parts objects from the rest; without it a tile would be one object, or none."""
+def check_value(path: str, labels: Sequence[da.Array], rule: Mapping[str, Any]) -> None:
+    """Look for the value that parts objects from the rest; without it a tile would be one object, or none.
+
+    Raises:
+        DataError: the value is in none of the slices.
+    """
     value = rule.get("membrane", rule.get("foreground"))
     if value is None:
         return
-    for found in labels:  # slice by slice: as a rule the first one ends the search
-        if (found == value).any().compute():
+    for pixels in labels:  # as a rule the first slice ends the search
+        if (pixels == value).any().compute():
             return
     raise DataError(f"{path}: expected the value {value} that `labels` calls {rule['kind']}, but it never occurs")
 
 
-def slices_of(volumes: Sequence[Mapping[str, Any]]) -> list[Slice]:
-    """The slices that volumes give to a split, in the order of the volumes; of a range, each `every`-th."""
+def slices_of(volumes: Sequence[Mapping[str, Any]], magnification: float) -> list[Slice]:
+    """Return the slices that a manifest's volumes give to a split, in the order of the volumes."""
     return [
-        Slice(split, number, index)
+        Slice(split, number, index, magnified_size(volume["sizes"][index], magnification))
         for number, volume in enumerate(volumes)
-        for index, split in sorted(
-            (i, split)
-            for split, bounds in volume["split"].items()
-            for i in range(bounds[0], bounds[1], volume.get("every", 1))
-        )
+        for index, split in volume["slices"]
     ]
 
 
-def tiles_of(stacks: Sequence[da.Array], slices: Sequence[Slice], tile: tuple[int, int]) -> da.Array:
-    """The pixels of some slices, ZYX, a chunk per tile."""
-    chosen: da.Array = da.concatenate([stacks[s.volume][s.index : s.index + 1] for s in slices]).rechunk((1, *tile))
-    return chosen
+def magnified_size(size: Sequence[int], magnification: float) -> tuple[int, int]:
+    """Return the (height, width) that an image of `size` has after magnification."""
+    height, width = (max(1, round(side * magnification)) for side in size)
+    return height, width
 
 
-def open_grey(path: str, grey_range: Sequence[float] | None) -> da.Array:
-    """A stack of grey slices as uint8, ZYX; `grey_range` becomes 0 to 255."""
-    stack = open_stack(path)
-    if grey_range is not None:  # `raw` lets only uint8 go without
-        blank = np.empty((0, 0, 0), np.uint8)
-        stack = da.map_blocks(_to_grey, stack, path=path, grey_range=grey_range, dtype=np.uint8, meta=blank)
+def magnify(pixels: NDArray[np.uint8], magnification: float) -> NDArray[np.uint8]:
+    """Resize a grey image YX, bilinearly; when it shrinks, each pixel is a mean over those that it covers."""
+    height, width = magnified_size(pixels.shape, magnification)
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def magnify_labels(labels: NDArray[Any], magnification: float) -> NDArray[Any]:
+    """Resize a label image YX: each pixel takes the number of the nearest one."""
+    sizes = zip(labels.shape, magnified_size(labels.shape, magnification), strict=True)
+    rows, columns = (((np.arange(new) + 0.5) * old / new).astype(int) for old, new in sizes)
+    resized: NDArray[Any] = labels[rows][:, columns]
+    return resized
+
+
+def tiles_of(pixels: da.Array, tile: tuple[int, int]) -> da.Array:
+    """Return a slice YX as a stack 1YX with a chunk per tile."""
+    stack: da.Array = pixels[None].rechunk((1, *tile))
     return stack
 
 
-def _to_grey(
-    pixels: NDArray[Any], path: str, grey_range: Sequence[float], block_id: tuple[int, int, int]
-) -> NDArray[np.uint8]:
-    return as_grey(pixels, path, grey_range, block_id[0])
+def grey_slices(path: str, grey_range: Sequence[float] | None, magnification: float) -> list[da.Array]:
+    """Open slices of any size as uint8 YX; `grey_range` becomes 0 to 255."""
+    slices = open_slices(path)
+    if grey_range is not None:  # `raw` requires one unless images are uint8
+        slices = [
+            _each(pixels, partial(as_grey, path=path, grey_range=grey_range, index=index), np.uint8)
+            for index, pixels in enumerate(slices)
+        ]
+    return [_magnified(pixels, magnify, magnification) for pixels in slices]
+
+
+def label_slices(path: str, magnification: float) -> list[da.Array]:
+    """Open slices of labels of any size, YX."""
+    return [_magnified(labels, magnify_labels, magnification) for labels in open_slices(path)]
+
+
+def _magnified(pixels: da.Array, resize: Callable[..., NDArray[Any]], factor: float) -> da.Array:
+    if factor == 1:
+        return pixels
+    return _each(pixels, partial(resize, magnification=factor), pixels.dtype, magnified_size(pixels.shape, factor))
+
+
+def _each(
+    pixels: da.Array, function: Callable[..., NDArray[Any]], dtype: DTypeLike, size: tuple[int, int] | None = None
+) -> da.Array:
+    """Apply a function to a slice, which is one chunk."""
+    chunks = tuple((side,) for side in size or pixels.shape)
+    result: da.Array = da.map_blocks(function, pixels, dtype=dtype, chunks=chunks, meta=np.empty((0, 0), dtype))
+    return result
 
 
 def as_grey(pixels: NDArray[Any], path: str, grey_range: Sequence[float], index: int) -> NDArray[np.uint8]:

@@ -1,7 +1,6 @@
 """A data set's volumes, checked before anything is computed from them."""
 
 import re
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_lib.data.paths import HDF5, files_of
-from pipeline_lib.data.readers import check_whole, is_zarr, open_stack, slice_files
+from pipeline_lib.data.readers import check_whole, is_zarr, open_slices, slice_files
+from pipeline_lib.data.splits import split_slices
 from pipeline_lib.data.tables import read_json
 from pipeline_lib.errors import DataError, intact
 from pipeline_lib.runtime.hashing import file_digest, joined
@@ -20,29 +20,28 @@ LIKE_AN_IMAGE = 0.5  # of neighbouring pixels that differ: in labels at outlines
 def check_volume(folder: Path, volume: dict[str, Any], grey_range: list[float] | None) -> dict[str, Any]:
     """Open a volume's stacks and compare them; returns its entry in the manifest."""
     images_path, labels_path = str(folder / volume["images"]), str(folder / volume["labels"])
-    images, labels = open_stack(images_path), open_stack(labels_path)
+    images, labels = open_slices(images_path), open_slices(labels_path)
     for part, path in (("images", images_path), ("labels", labels_path)):
         if part not in volume.get("missing_chunks", []):
             check_whole(path)
-    if images.dtype != np.uint8 and grey_range is None:
-        raise DataError(f"{images_path}: {images.dtype} images need a `grey_range: [black, white]`; only uint8 do not")
-    if labels.dtype.kind not in "biu":
-        raise DataError(f"{labels_path}: labels are expected to be whole numbers, found {labels.dtype}")
-    if labels.shape != images.shape:
+    if images[0].dtype != np.uint8 and grey_range is None:
         raise DataError(
-            f"{labels_path}: labels of the shape of {images_path} are expected, {_size(images.shape)}; "
-            f"found {_size(labels.shape)}"
+            f"{images_path}: {images[0].dtype} images need a `grey_range: [black, white]`; only uint8 do not"
         )
+    if labels[0].dtype.kind not in "biu":
+        raise DataError(f"{labels_path}: labels are expected to be whole numbers, found {labels[0].dtype}")
+    names = slice_names(images_path, len(images))
+    check_sizes(images_path, labels_path, [each.shape for each in images], [each.shape for each in labels])
     if volume.get("pairing", "number") == "number":
         check_pairs(images_path, labels_path)
+    slices = split_slices(images_path, names, volume)
     images[-1].compute()  # headers often lie at the front: the last slice is what a truncated file lacks
     check_labels(labels_path, labels[-1].compute())
     return {
         "images": images_path,
         "labels": labels_path,
-        "shape": images.shape,
-        "split": volume["split"],
-        "every": volume.get("every", 1),
+        "sizes": [each.shape for each in images],
+        "slices": slices,
         "files": {part: _files(path) for part, path in (("images", images_path), ("labels", labels_path))},
     }
 
@@ -109,55 +108,73 @@ def _files(path: str) -> dict[str, Any]:
     }
 
 
-def _size(shape: tuple[int, ...]) -> str:
-    slices, height, width = shape
-    return f"{slices} slices of {height} × {width} pixels"
+def slice_names(path: str, count: int) -> list[str]:
+    """Return the names of a folder's slices; of another format, an empty name for each of `count` slices."""
+    folder = Path(path)
+    return [file.name for file in slice_files(folder)] if folder.is_dir() and not is_zarr(folder) else [""] * count
 
 
-def check_size(volumes: list[dict[str, Any]]) -> None:
-    """Slices of all volumes have one size."""
-    first = volumes[0]
+def check_sizes(images: str, labels: str, sizes: list[tuple[int, ...]], label_sizes: list[tuple[int, ...]]) -> None:
+    """Compare the numbers of slices and the size of each slice of images and labels.
+
+    Raises:
+        DataError: naming the first slice whose labels are of another size.
+    """
+    if len(sizes) != len(label_sizes) or (sizes != label_sizes and len(set(sizes)) == len(set(label_sizes)) == 1):
+        raise DataError(
+            f"{labels}: labels of the shape of {images} are expected, {_sizes(sizes)}; found {_sizes(label_sizes)}"
+        )
+    names = zip(slice_names(images, len(sizes)), slice_names(labels, len(sizes)), strict=True)
+    for size, label_size, (image, label) in zip(sizes, label_sizes, names, strict=True):
+        if size != label_size:
+            raise DataError(
+                f"{labels}: {label} has {_size(label_size)} pixels, but {image} of {images} has {_size(size)}; "
+                "labels are paired with images in the order of their names"
+            )
+
+
+def _sizes(sizes: list[tuple[int, ...]]) -> str:
+    distinct = list(dict.fromkeys(sizes))
+    more = f" and {len(distinct) - 1} other sizes" if len(distinct) > 1 else ""
+    return f"{len(sizes)} slices of {_size(distinct[0])} pixels{more}"
+
+
+def _size(size: tuple[int, ...]) -> str:
+    return f"{size[0]} × {size[1]}"
+
+
+def check_splits(volumes: list[dict[str, Any]]) -> None:
+    """Compare the slices of all volumes.
+
+    Raises:
+        DataError: a slice is in two splits, through two volumes of one file or as a copy of another file.
+    """
+    splits: dict[tuple[str, int], str] = {}
     for volume in volumes:
-        if volume["shape"][1:] != first["shape"][1:]:
-            raise DataError(
-                f"{volume['images']}: slices of the size of {first['images']} are expected, "
-                f"{_size(first['shape'])}; found {_size(volume['shape'])}"
-            )
-
-
-def check_split(volumes: list[dict[str, Any]]) -> None:
-    """Ranges lie within their stacks, and no slice is used twice, not even through two volumes of one file."""
-    parts = [(volume, name, range(*part)) for volume in volumes for name, part in volume["split"].items()]
-    for volume, name, part in parts:
-        if not 0 <= part.start < part.stop <= volume["shape"][0]:
-            raise DataError(
-                f"{volume['images']}: {name} is to be slices [{part.start}, {part.stop}), "
-                f"a range within its {volume['shape'][0]} slices is expected"
-            )
-    for (volume, name, part), (other, other_name, other_part) in combinations(parts, 2):
-        shared = range(max(part.start, other_part.start), min(part.stop, other_part.stop))
-        if volume["images"] == other["images"] and shared:
-            raise DataError(f"{volume['images']}: slice {shared.start} is both in {name} and in {other_name}")
-    _check_copies(parts)
+        for index, split in volume["slices"]:
+            other = splits.setdefault((volume["images"], index), split)
+            if other != split:
+                raise DataError(f"{volume['images']}: slice {index} is both in {other} and in {split}")
+    _check_copies(volumes)
 
 
 def _is_blank(images: str, index: int) -> bool:
     """Whether a slice is of one grey, as those at the ends of a stack may be."""
-    pixels = open_stack(images)[index].compute()
+    pixels = open_slices(images)[index].compute()
     return bool((pixels == pixels[0, 0]).all())
 
 
-def _check_copies(parts: list[tuple[dict[str, Any], str, range]]) -> None:
-    """No slice but blank ones is in two splits under two paths, as a copy or a link."""
-    seen: dict[tuple[str, str, int], tuple[str, str]] = {}
-    for volume, name, part in parts:
+def _check_copies(volumes: list[dict[str, Any]]) -> None:
+    """Refuse a slice that is in two splits under two paths, as a copy or a link; blank slices can be."""
+    places: dict[tuple[str, str, int], tuple[str, str]] = {}
+    for volume in volumes:
         files, match = volume["files"]["images"], HDF5.fullmatch(volume["images"])
         array = (match["dataset"] or "").strip("/") if match else ""  # a file may hold several
-        for index in part[:: volume["every"]]:
+        for index, split in volume["slices"]:
             same = (files["digests"][index], "", 0) if files["digests"] else (files["digest"], array, index)
-            place, split = seen.setdefault(same, (f"slice {index} of {volume['images']}", name))
-            if split != name and not _is_blank(volume["images"], index):
+            place, other = places.setdefault(same, (f"slice {index} of {volume['images']}", split))
+            if split != other and not _is_blank(volume["images"], index):
                 raise DataError(
-                    f"{volume['images']}: slice {index}, which is in {name}, has the bytes of {place}, "
-                    f"which is in {split}"
+                    f"{volume['images']}: slice {index}, which is in {split}, has the bytes of {place}, "
+                    f"which is in {other}"
                 )

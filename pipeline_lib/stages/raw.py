@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline_lib.data.download import fetch, unpack
 from pipeline_lib.data.layouts import LAYOUTS
-from pipeline_lib.data.volumes import check_size, check_split, check_volume
+from pipeline_lib.data.volumes import check_splits, check_volume
 from pipeline_lib.errors import DataError
 from pipeline_lib.runtime.atomic import atomic, naming
 
@@ -20,7 +20,7 @@ def raw(*, manifest: str, dataset: dict[str, Any], files: Sequence[str] = (), st
             its folder, a downloaded `name.zip` that is to be unpacked into the folder `name` there, and their paths
             are relative to it.
         dataset: The data set's section of the configuration: `source`, `volumes` and `grey_range` are used. Paths of
-            volumes are relative to the source's folder, ranges of slices half-open.
+            volumes are relative to the source's folder.
         files: A user's own files. Not used here: the rule lists them so that a changed file is noticed.
         stamps: Of their sizes and times. Not used here: by it a file is noticed that was replaced by an older one.
 
@@ -30,8 +30,7 @@ def raw(*, manifest: str, dataset: dict[str, Any], files: Sequence[str] = (), st
     """
     folder = _bring(dataset["source"], Path(manifest).parent).resolve()
     volumes = [check_volume(folder, volume, dataset["grey_range"]) for volume in dataset["volumes"]]
-    check_size(volumes)
-    check_split(volumes)
+    check_splits(volumes)
     if dataset["source"]["kind"] != "path":  # so that a folder of results can be moved
         volumes = [
             volume | {part: str(Path(volume[part]).relative_to(folder)) for part in ("images", "labels")}

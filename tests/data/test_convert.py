@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import dask.array as da
+import imageio.v3 as iio
 import numpy as np
 import pytest
 import zarr
 from numpy.typing import ArrayLike
 from ome_zarr_models.v05 import Image
 
-from pipeline_lib.data.dataset import Slice, Store
-from pipeline_lib.data.tiling import components, slices_of
+from pipeline_lib.data.dataset import Store
+from pipeline_lib.data.splits import split_slices
+from pipeline_lib.data.tiling import components, magnify, magnify_labels
 from pipeline_lib.errors import DataError
 from pipeline_lib.stages.convert import convert
+from pipeline_lib.stages.raw import raw
 
 INSTANCES = {"kind": "instances"}
 BINARY = {"kind": "binary", "foreground": 255}
@@ -35,7 +38,9 @@ def write_manifest(folder: Path, *volumes: tuple[ArrayLike, ArrayLike, dict[str,
         for path, data in zip(paths.values(), (images, labels), strict=True):
             stack = np.asarray(data)
             zarr.create_array(path, data=stack, chunks=(1, *stack.shape[1:]))
-        entries.append(paths | {"shape": np.shape(images), "split": split})
+        count, *size = np.shape(images)
+        slices = split_slices("a stack", [""] * count, {"split": split})
+        entries.append(paths | {"sizes": [size] * count, "slices": slices})
     manifest = folder / "manifest.json"
     manifest.write_text(json.dumps({"volumes": entries}))
     return str(manifest)
@@ -62,12 +67,100 @@ def test_a_store_gives_back_its_images(tmp_path: Path, images: np.ndarray) -> No
 
 
 def test_of_each_range_every_so_many_th_slice_is_taken() -> None:
-    volumes = [{"split": {"test": [5, 11], "train": [0, 5]}, "every": 2}, {"split": {"validation": [1, 3]}}]
-    assert slices_of(volumes) == [
-        *(Slice("train", 0, index) for index in (0, 2, 4)),
-        *(Slice("test", 0, index) for index in (5, 7, 9)),
-        *(Slice("validation", 1, index) for index in (1, 2)),
+    split = {"test": [5, 11], "train": [0, 5]}
+    assert split_slices("a stack", [""] * 11, {"split": split, "every": 2}) == [
+        *((index, "train") for index in (0, 2, 4)),
+        *((index, "test") for index in (5, 7, 9)),
     ]
+
+
+def write_micrographs(folder: Path, *sizes: tuple[int, int]) -> str:
+    """Files of these sizes, each with an object, and the manifest that `raw` writes of them."""
+    rng = np.random.default_rng(0)
+    for part in ("images", "labels"):
+        (folder / part).mkdir()
+    for number, (height, width) in enumerate(sizes):
+        labels = np.zeros((height, width), np.uint16)
+        labels[1:-1, 1:-1] = 300
+        iio.imwrite(folder / f"images/m{number}.png", rng.integers(0, 256, (height, width), np.uint8))
+        iio.imwrite(folder / f"labels/m{number}.png", labels)
+    split = {"test": ["m0*"], "validation": ["m1.png"], "train": "rest"}
+    volume = {"images": "images", "labels": "labels", "split": split}
+    dataset = {"source": {"kind": "path", "folder": str(folder)}, "volumes": [volume], "grey_range": None}
+    raw(manifest=str(folder / "manifest.json"), dataset=dataset)
+    return str(folder / "manifest.json")
+
+
+SIZES = [(20, 30), (9, 12), (40, 17), (16, 16)]
+
+
+def test_images_of_different_sizes_are_tiled_each_by_itself(tmp_path: Path) -> None:
+    manifest = write_micrographs(tmp_path, *SIZES)
+    convert(manifest=manifest, store=str(tmp_path / "lab.zarr"), dataset=DATASET | {"tile": 16})
+    store = Store.open(tmp_path / "lab.zarr")
+    assert [each.size for each in store.slices] == SIZES
+    assert [each.split for each in store.slices] == ["test", "validation", "train", "train"]
+    tiles = [4, 1, 6, 1]
+    assert len(store) == sum(tiles)
+    assert [store.origin(i)[0] for i in range(len(store))] == [z for z, count in enumerate(tiles) for _ in range(count)]
+    assert [store.shape(i) for i in range(5)] == [(16, 16), (16, 14), (4, 16), (4, 14), (9, 12)]
+    for z, size in enumerate(SIZES):
+        whole = np.zeros(size, np.uint8)
+        for i in range(len(store)):
+            where, y, x = store.origin(i)
+            if where == z:
+                whole[y : y + store.shape(i)[0], x : x + store.shape(i)[1]] = store.pixels(i)
+        np.testing.assert_array_equal(whole, iio.imread(tmp_path / f"images/m{z}.png"))
+    areas = [np.count_nonzero(store.objects(i)) for i in range(len(store))]
+    assert sum(areas) == sum((height - 2) * (width - 2) for height, width in SIZES)
+
+
+def test_whole_slices_of_different_sizes_are_in_the_frame_of_the_largest_sides(tmp_path: Path) -> None:
+    manifest = write_micrographs(tmp_path, *SIZES)
+    convert(manifest=manifest, store=str(tmp_path / "lab.zarr"), dataset=DATASET)
+    store = Store.open(tmp_path / "lab.zarr")
+    assert store.tile_shape == (40, 30)
+    assert [store.shape(i) for i in range(len(store))] == SIZES
+
+
+def test_a_magnified_data_set_has_larger_images_smaller_pixels_and_the_same_objects(tmp_path: Path) -> None:
+    manifest = write_micrographs(tmp_path, *SIZES)
+    convert(manifest=manifest, store=str(tmp_path / "lab.zarr"), dataset=DATASET | {"magnification": 2.0})
+    store = Store.open(tmp_path / "lab.zarr")
+    assert [each.size for each in store.slices] == [(2 * height, 2 * width) for height, width in SIZES]
+    np.testing.assert_array_equal(store.pixels(1), magnify(iio.imread(tmp_path / "images/m1.png"), 2.0))
+    assert np.count_nonzero(store.objects(1)) == 4 * 7 * 10
+    record = zarr.open_group(tmp_path / "lab.zarr", mode="r").attrs["ome"]
+    assert record["multiscales"][0]["datasets"][0]["coordinateTransformations"][0]["scale"] == [50, 2, 2]
+
+
+def test_magnified_labels_lie_on_their_magnified_image() -> None:
+    labels = np.zeros((11, 7), np.uint32)
+    labels[3:6, 2:5] = 2**32 - 1
+    for factor in (0.5, 1.5, 3.0):
+        grey = magnify(np.where(labels > 0, 255, 0).astype(np.uint8), factor)
+        larger = magnify_labels(labels, factor)
+        assert larger.shape == grey.shape
+        assert set(np.unique(larger)) == {0, 2**32 - 1}
+        assert np.mean((larger > 0) == (grey > 127)) > 0.85
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        ({"test": ["n*"]}, r"no file matches 'n\*' of split test; it has m0\.png, m1\.png"),
+        ({"test": ["m0", "m1"], "train": ["m1"]}, r"slice 1 \(m1\.png\) is both in test and in train"),
+        ({"test": ["m*"], "train": "rest"}, "train is `rest`, but the other splits name all 2 files"),
+    ],
+)
+def test_a_split_by_names_says_what_is_wrong(split: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=f"^folder: {message}"):
+        split_slices("folder", ["m0.png", "m1.png"], {"split": split})
+
+
+def test_a_stack_in_one_file_has_no_names(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="test names files, but this is one file; expected a range of slices"):
+        split_slices("stack.tif", ["", ""], {"split": {"test": ["m0"]}})
 
 
 def test_slices_of_no_split_are_left_out_and_the_others_keep_their_order(tmp_path: Path, images: np.ndarray) -> None:
@@ -93,11 +186,10 @@ def test_tiles_cut_slices_without_overlap_and_are_smaller_at_the_edges(tmp_path:
     assert store.objects(7).shape == store.shape(7)
 
 
-def test_a_slice_may_be_smaller_than_a_tile_along_one_side_alone(tmp_path: Path, images: np.ndarray) -> None:
-    store = converted(tmp_path, (images, np.ones_like(images), {"test": [0, 1]}), tile=14)
-    assert (len(store), store.tile_shape, store.pixels(0).shape) == (1, (14, 14), (10, 14))
-    with pytest.raises(DataError, match="tiles of 15 pixels are larger than its slices, 10 × 14; set `tile` to 14"):
-        converted(tmp_path / "other", (images, np.ones_like(images), {"test": [0, 1]}), tile=15)
+def test_a_slice_can_be_smaller_than_a_tile(tmp_path: Path, images: np.ndarray) -> None:
+    store = converted(tmp_path, (images, np.ones_like(images), {"test": [0, 1]}), tile=64)
+    assert (len(store), store.tile_shape, store.pixels(0).shape) == (1, (64, 64), (10, 14))
+    np.testing.assert_array_equal(store.pixels(0), images[0])
 
 
 def test_an_object_that_crosses_a_tile_border_is_an_object_in_each_tile(tmp_path: Path) -> None:
@@ -248,6 +340,7 @@ def test_a_failed_run_keeps_the_store_of_the_run_before(nan_manifest: str, tmp_p
 RUN = """
 import json, sys
 from pipeline_lib.stages.convert import convert
+from pipeline_lib.stages.raw import raw
 manifest, store, dataset = sys.argv[1:]
 convert(manifest=manifest, store=store, dataset=json.loads(dataset))
 print(open("/proc/self/status").read())

@@ -14,7 +14,7 @@ import zarr
 from PIL import Image
 
 from pipeline_lib.data.readers import check_whole, open_stack
-from pipeline_lib.data.volumes import check_split, check_volume
+from pipeline_lib.data.volumes import check_splits, check_volume
 from pipeline_lib.errors import DataError
 
 STACK = np.random.default_rng(0).integers(0, 256, (6, 20, 30), np.uint8)
@@ -216,15 +216,15 @@ def test_a_copy_of_a_training_slice_is_not_tested(tmp_path: Path) -> None:
         for number, image in enumerate(STACK[:3]):
             iio.imwrite(tmp_path / f"{name}/{number}.png", image if number else np.zeros_like(image))
     shutil.copy(tmp_path / "train/1.png", tmp_path / "test/2.png")
-    check_split(split_of(("train", "train", [0, 1]), ("test", "test", [0, 2]), folder=tmp_path))
+    check_splits(split_of(("train", "train", [0, 1]), ("test", "test", [0, 2]), folder=tmp_path))
     shutil.rmtree(tmp_path / "l")
     volumes = split_of(("train", "train", [0, 2]), ("test", "test", [1, 3]), folder=tmp_path)
     with pytest.raises(DataError, match=r"test: slice 1, which is in test, has the bytes of slice 1 of .*train"):
-        check_split(volumes)
+        check_splits(volumes)
 
 
 def test_data_sets_of_one_hdf5_file_are_not_copies(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "both.h5", "w") as file:
         file["train/raw"], file["test/raw"] = STACK, STACK[::-1]
     parts = (("both.h5:train/raw", "train", [0, 4]), ("both.h5:test/raw", "test", [0, 4]))
-    check_split(split_of(*parts, folder=tmp_path))
+    check_splits(split_of(*parts, folder=tmp_path))
