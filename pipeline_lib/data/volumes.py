@@ -47,10 +47,10 @@ def check_volume(folder: Path, volume: dict[str, Any], grey_range: list[float] |
 
 
 def read_volumes(manifest: str | Path) -> list[dict[str, Any]]:
-    """The volumes of the manifest that the stage raw wrote, with paths from here.
+    """Read the volumes of the manifest that the stage raw wrote, with paths from here.
 
     Raises:
-        DataError: a file that is behind one of them has changed since.
+        DataError: a file that is behind one of them was changed or lost since.
     """
     with intact(manifest):
         volumes: list[dict[str, Any]] = read_json(manifest)["volumes"]
@@ -58,10 +58,19 @@ def read_volumes(manifest: str | Path) -> list[dict[str, Any]]:
     for volume in volumes:
         for part in ("images", "labels"):
             volume[part] = str(Path(manifest).parent / volume[part])
-            files = files_of(volume[part])
-            newer = any(not file.exists() or file.stat().st_mtime_ns > written for file in files)
-            if newer and _files(volume[part])["digest"] != volume["files"][part]["digest"]:
-                raise DataError(f"{volume[part]}: changed since {manifest} was written for it; run raw again")
+            files, recorded = files_of(volume[part]), volume["files"][part]
+            lost = sorted(set(recorded["names"]) - {file.name for file in files if file.exists()})
+            if lost:
+                raise DataError(
+                    f"{volume[part]}: {lost[0]} is missing since {manifest} was written; put it back, or bring "
+                    "downloaded and generated files again with `snakemake --forcerun raw`"
+                )
+            newer = len(files) != recorded["count"] or any(file.stat().st_mtime_ns > written for file in files)
+            if newer and _files(volume[part])["digest"] != recorded["digest"]:
+                raise DataError(
+                    f"{volume[part]}: changed since {manifest} was written for it; "
+                    "check the new files with `snakemake --forcerun raw`"
+                )
     return volumes
 
 
@@ -94,7 +103,7 @@ def check_pairs(images: str, labels: str) -> None:
 
 
 def _files(path: str) -> dict[str, Any]:
-    """How many files are behind a stack, and digests of their bytes, by which a changed file is noticed.
+    """Return number and names of the files behind a stack, and digests of their bytes.
 
     `digests` are those of a folder's slices in their order, by which a slice is known under another path.
     """
@@ -103,6 +112,7 @@ def _files(path: str) -> dict[str, Any]:
     slices = slice_files(folder) if folder.is_dir() and not is_zarr(folder) else []
     return {
         "count": len(files),
+        "names": sorted({file.name for file in files}),
         "digest": joined(list(digests.values())),
         "digests": [digests[file] for file in slices],
     }

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from ome_zarr_models.v05 import Image
 
 from pipeline_lib.data.dataset import Store
+from pipeline_lib.data.paths import files_of
 from pipeline_lib.data.splits import split_slices
 from pipeline_lib.data.tiling import components, magnify, magnify_labels
 from pipeline_lib.errors import DataError
@@ -40,7 +41,8 @@ def write_manifest(folder: Path, *volumes: tuple[ArrayLike, ArrayLike, dict[str,
             zarr.create_array(path, data=stack, chunks=(1, *stack.shape[1:]))
         count, *size = np.shape(images)
         slices = split_slices("a stack", [""] * count, {"split": split})
-        entries.append(paths | {"sizes": [size] * count, "slices": slices})
+        files = {name: {"count": len(files_of(path)), "names": []} for name, path in paths.items()}
+        entries.append(paths | {"files": files, "sizes": [size] * count, "slices": slices})
     manifest = folder / "manifest.json"
     manifest.write_text(json.dumps({"volumes": entries}))
     return str(manifest)

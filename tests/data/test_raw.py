@@ -13,6 +13,7 @@ import tifffile
 
 from pipeline_lib.data import download
 from pipeline_lib.data.readers import open_stack
+from pipeline_lib.data.volumes import read_volumes
 from pipeline_lib.errors import DataError, DownloadError
 from pipeline_lib.stages.raw import raw
 
@@ -278,6 +279,13 @@ def test_a_refused_run_leaves_the_former_manifest_alone(lab):
     with pytest.raises(DataError):
         lab.run()
     assert (lab.out / "manifest.json").read_bytes() == before
+
+
+def test_a_lost_file_is_named_with_the_command_that_brings_it_back(tmp_path):
+    generate(tmp_path, "lab")
+    (tmp_path / "labels/0001.tif").unlink()
+    with pytest.raises(DataError, match=r"labels: 0001\.tif is missing since .* `snakemake --forcerun raw`"):
+        read_volumes(tmp_path / "manifest.json")
 
 
 # Real slices
