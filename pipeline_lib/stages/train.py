@@ -19,7 +19,7 @@ from pipeline_lib.runtime.device import choose_precision, device
 from pipeline_lib.runtime.hashing import file_digest, key_of
 from pipeline_lib.runtime.malloc import keep_freed_memory
 from pipeline_lib.training.config import TrainConfig
-from pipeline_lib.training.sampling import LabelledTiles
+from pipeline_lib.training.sampling import LabelledTiles, TrainingSet
 from pipeline_lib.training.trainer import Trainer, fit
 from pipeline_lib.training.validation import Validation
 
@@ -71,9 +71,8 @@ def train(
     key = key_of(training, file_digest(boxes), source.embeddings.key, code)
     trainer = Trainer(network, made, train_config, Path(f"{model}.checkpoint"), key)
     decoder = Predictor(network, source.frame, precision, train_config.mask_extent)
-    fit(
-        trainer, source, table.query("split == 'train'"), train_config, partial(validation.miou, decoder, trainer.pause)
-    )
+    sets = [TrainingSet(source, table.query("split == 'train'"), 1.0)]
+    fit(trainer, sets, train_config, partial(validation.miou, decoder, trainer.pause))
 
     save_model(network, model, backbone.name, made, training)
     with atomic(curve) as unfinished:

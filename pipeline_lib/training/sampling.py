@@ -1,5 +1,6 @@
-"""What a training step is made from: objects of tiles, with boxes of their own looseness."""
+"""What a training step is made from: tiles of one or several data sets, and objects with loose boxes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline_lib.data.boxes import XYXY, clip, deviate
+from pipeline_lib.data.boxes import XYXY, by_tile, clip, deviate
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.masks import Mask
 from pipeline_lib.model.embeddings import Embeddings
@@ -17,7 +18,9 @@ from pipeline_lib.model.frame import Frame
 from pipeline_lib.runtime.device import device
 from pipeline_lib.training.config import TrainConfig
 
-ORDER, OBJECTS = 1, 2  # what a seed is for: NumPy takes [s, e] and [s, e, 0] for the same
+# What a seed is for. NumPy takes [s, e] and [s, e, 0] for the same, so the first of several data sets draws as one alone.
+ORDER, OBJECTS, MIXING = 1, 2, 3
+FAR = 2**32  # more tiles than there are: between the numbers of two turns of a tile
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,52 @@ class LabelledTiles:
         """The objects (N, h, w) of a tile that are in some rows of its table of boxes."""
         masks: Mask = self.tiles.objects(tile) == rows["object"].to_numpy()[:, None, None]
         return masks
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """A data set that a model is trained on."""
+
+    source: LabelledTiles
+    objects: pd.DataFrame  # rows of its table of boxes that are of the training split
+    share: float  # of the tiles of an epoch; only shares relative to each other count
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A tile's turn in an epoch."""
+
+    source: LabelledTiles
+    tile: int
+    objects: pd.DataFrame  # of the tile
+    number: int  # that seeds the turn; the tile's own number, if there is one data set
+
+
+def draw_epoch(sets: Sequence[TrainingSet], train_config: TrainConfig, epoch: int) -> list[Draw]:
+    """Return the tiles of an epoch in random order.
+
+    `tiles_per_epoch` tiles, by default as many as there are, are divided between the data sets by their shares. A data
+    set with fewer tiles than its part is gone through again; another turn of a tile draws other objects and boxes.
+    """
+    tiles = [list(by_tile(each.objects)) for each in sets]
+    total = sum(map(len, tiles))
+    wanted = train_config.tiles_per_epoch or total
+    if len(sets) == 1:
+        wanted = min(wanted, total)
+    edges = np.cumsum([0.0, *(each.share for each in sets)])
+    counts = np.diff(np.round(edges / edges[-1] * wanted)).astype(int)
+    draws, first = [], 0  # number of the data set's first tile
+    for number, (each, choices, count) in enumerate(zip(sets, tiles, counts, strict=True)):
+        rng = np.random.default_rng([train_config.seed, ORDER, epoch, number])
+        turns = -(-count // len(choices))
+        order = np.concatenate([rng.permutation(len(choices)) + turn * len(choices) for turn in range(turns)])[:count]
+        for turn, index in (divmod(int(place), len(choices)) for place in order):
+            tile, objects = choices[index]
+            draws.append(Draw(each.source, tile, objects, first + tile + turn * FAR))
+        first += len(each.source.tiles)
+    if len(sets) > 1:
+        np.random.default_rng([train_config.seed, MIXING, epoch]).shuffle(draws)  # type: ignore[arg-type]
+    return draws
 
 
 @dataclass(frozen=True)
@@ -54,10 +103,11 @@ def draw_boxes(rng: Generator, exact: NDArray[np.float32], train_config: TrainCo
     return by_kind[rng.integers(len(by_kind), size=len(exact)), np.arange(len(exact))]
 
 
-def draw_batch(source: LabelledTiles, tile: int, rows: pd.DataFrame, train_config: TrainConfig, epoch: int) -> Batch:
-    """What a tile contributes to an epoch: all of its objects, or a random choice of them."""
-    rng = np.random.default_rng([train_config.seed, OBJECTS, epoch, tile])
-    chosen = rows.iloc[rng.permutation(len(rows))[: train_config.objects_per_tile]]
+def draw_batch(draw: Draw, train_config: TrainConfig, epoch: int) -> Batch:
+    """Draw objects of a tile, at most `objects_per_tile`, and a loose box for each."""
+    source, tile = draw.source, draw.tile
+    rng = np.random.default_rng([train_config.seed, OBJECTS, epoch, draw.number])
+    chosen = draw.objects.iloc[rng.permutation(len(draw.objects))[: train_config.objects_per_tile]]
     exact = chosen[XYXY].to_numpy(np.float32)
     prompts = clip(draw_boxes(rng, exact, train_config), source.tiles.shape(tile))
     masks = torch.from_numpy(source.masks(tile, chosen)).to(device())

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -20,7 +19,6 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 from tqdm import tqdm
 
-from pipeline_lib.data.boxes import by_tile
 from pipeline_lib.errors import TrainingError
 from pipeline_lib.inference.next_box import next_boxes
 from pipeline_lib.inference.predictor import forward, masks_of
@@ -31,7 +29,7 @@ from pipeline_lib.runtime.device import autocast
 from pipeline_lib.runtime.interrupt import StopRequest
 from pipeline_lib.training.config import TrainConfig
 from pipeline_lib.training.losses import LOSSES, soft_target
-from pipeline_lib.training.sampling import ORDER, Batch, LabelledTiles, draw_batch
+from pipeline_lib.training.sampling import Batch, TrainingSet, draw_batch, draw_epoch
 
 log = logging.getLogger(__name__)
 
@@ -142,27 +140,20 @@ class Trainer:
         log.info("resumed after epoch %d and %d steps", len(self.curve) - 1, len(self.losses))
 
 
-def train_epoch(
-    trainer: Trainer, source: LabelledTiles, table: pd.DataFrame, train_config: TrainConfig, epoch: int
-) -> float:
-    """Tiles of the training split, `table`, in random order, some in a step; the mean loss of the steps.
+def train_epoch(trainer: Trainer, sets: Sequence[TrainingSet], train_config: TrainConfig, epoch: int) -> float:
+    """Train on the tiles of an epoch, `tiles_per_step` in a step, and return the mean loss of the steps.
 
     Steps that the run has already made in this epoch are left out.
     """
-    tiles = list(by_tile(table))
-    order = np.random.default_rng([train_config.seed, ORDER, epoch]).permutation(len(tiles))
-    order = order[: train_config.tiles_per_epoch]
-    steps = [
-        order[start : start + train_config.tiles_per_step]
-        for start in range(0, len(order), train_config.tiles_per_step)
-    ]
+    frame, draws = sets[0].source.frame, draw_epoch(sets, train_config, epoch)
+    size = train_config.tiles_per_step
+    steps = [draws[start : start + size] for start in range(0, len(draws), size)]
     done = len(trainer.losses)
     progress = tqdm(steps[done:], f"epoch {epoch} of {train_config.epochs}", len(steps), initial=done, mininterval=10)
     for step, chosen in enumerate(progress, (epoch - 1) * len(steps) + done):
-        drawn = [tiles[index] for index in chosen]
-        batches = [draw_batch(source, tile, rows, train_config, epoch) for tile, rows in drawn]
+        batches = [draw_batch(draw, train_config, epoch) for draw in chosen]
         trainer.optimizer.param_groups[0]["lr"] = learning_rate(step, train_config.epochs * len(steps), train_config)
-        loss = step_loss(trainer.model, source.frame, batches, train_config)
+        loss = step_loss(trainer.model, frame, batches, train_config)
         trainer.optimizer.zero_grad()
         loss.backward()
         norm = clip_grad_norm_(trainer.trained, train_config.grad_clip)
@@ -180,17 +171,20 @@ def train_epoch(
 
 
 def fit(
-    trainer: Trainer,
-    source: LabelledTiles,
-    table: pd.DataFrame,
-    train_config: TrainConfig,
-    validate: Callable[[], float],
+    trainer: Trainer, sets: Sequence[TrainingSet], train_config: TrainConfig, validate: Callable[[], float]
 ) -> None:
-    """Train epoch by epoch from where the run stands, then give the model the weights of its best epoch."""
+    """Train epoch by epoch from where the run stands, then give the model the weights of its best epoch.
+
+    Args:
+        trainer: what training changes.
+        sets: data sets of one frame.
+        train_config: how to train.
+        validate: returns the figure by which the best epoch is chosen.
+    """
     trainer.resume()
     with trainer.stop:
         for epoch in range(len(trainer.curve), train_config.epochs + 1):
-            loss = train_epoch(trainer, source, table, train_config, epoch) if epoch else math.nan
+            loss = train_epoch(trainer, sets, train_config, epoch) if epoch else math.nan
             trainer.record(epoch, loss, validate())
             trainer.save()
     trainer.model.load_state_dict(trainer.best)

@@ -1,7 +1,8 @@
 """Objects that pick the best epoch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import mean
 
 import numpy as np
 import pandas as pd
@@ -27,7 +28,7 @@ class Validation:
     deviation: Deviation
 
     def miou(self, decoder: Predictor, pause: Callable[[], None]) -> float:
-        """Mean IoU over objects and levels, at the tiles' own resolution; `pause` is called after each tile."""
+        """Return the mean IoU over objects and levels, at the tiles' own resolution; call `pause` after each tile."""
         ious = []
         for tile, rows in by_tile(self.table):
             ious.append(self.ious(decoder, tile, rows))
@@ -46,3 +47,8 @@ class Validation:
             masks, _ = decoder.predict([view] * len(boxes[part]), boxes[part])
             ious.append(iou(np.stack(masks), truths[owners[part]]))
         return np.concatenate(ious).reshape(len(self.levels), len(rows))
+
+
+def mean_miou(validations: Sequence[Validation], decoder: Predictor, pause: Callable[[], None]) -> float:
+    """Return the mean over data sets of their mean IoU, whatever their sizes."""
+    return mean(validation.miou(decoder, pause) for validation in validations)

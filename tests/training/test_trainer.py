@@ -30,7 +30,7 @@ from pipeline_lib.model.frame import Frame
 from pipeline_lib.model.mask_decoder import OUTSIDE
 from pipeline_lib.stages.train import train
 from pipeline_lib.training.config import TrainConfig
-from pipeline_lib.training.sampling import LabelledTiles, draw_batch, draw_boxes
+from pipeline_lib.training.sampling import Draw, LabelledTiles, TrainingSet, draw_batch, draw_boxes, draw_epoch
 from pipeline_lib.training.trainer import Trainer, fit, learning_rate, step_loss, train_epoch
 from pipeline_lib.training.validation import Validation
 
@@ -94,6 +94,16 @@ def table(stages):
     return read_boxes(stages["boxes"])
 
 
+def alone(source, objects):
+    """The data sets of a training on one."""
+    return [TrainingSet(source, objects, 1.0)]
+
+
+def draw_of(source, tile, objects):
+    """A tile's first turn in an epoch."""
+    return Draw(source, tile, objects, tile)
+
+
 def new_run(sam, name, folder):
     torch.manual_seed(0)
     return Trainer(box_model(sam, made(name)), made(name), RECIPE, folder / "checkpoint", "key")
@@ -106,7 +116,7 @@ def run(micro, tmp_path):
 
 def fit_scripted(run, source, table, mious):
     """Fit with a validation that returns these values, one for each epoch."""
-    fit(run, source, table.query("split == 'train'"), RECIPE, iter(mious).__next__)
+    fit(run, alone(source, table.query("split == 'train'")), RECIPE, iter(mious).__next__)
 
 
 # What is trained, and what is not
@@ -157,7 +167,7 @@ def test_the_adapter_is_trained_if_there_is_one(trained):
 def test_loss_falls_on_one_batch(micro, tmp_path, source, table, name, loss, precision):
     run = new_run(deepcopy(micro), name, tmp_path)
     train_config = TrainConfig.of({**SETTINGS, "loss": loss, "precision": precision}, MIX, LAW, seed=0)
-    batch = draw_batch(source, *next(by_tile(table)), train_config, epoch=1)
+    batch = draw_batch(draw_of(source, *next(by_tile(table))), train_config, epoch=1)
     losses = []
     for _ in range(8):
         losses.append(step_loss(run.model, source.frame, [batch], train_config))
@@ -173,7 +183,7 @@ def test_an_unrolled_iteration_is_prompted_as_in_inference(run, source, table, o
         TrainConfig.of({**SETTINGS, "unrolled_iterations": count, "largest_component": only_largest}, MIX, LAW, seed=0)
         for count in (0, 1)
     )
-    batch = draw_batch(source, *next(by_tile(table)), once, epoch=1)
+    batch = draw_batch(draw_of(source, *next(by_tile(table))), once, epoch=1)
     first = step_loss(run.model, source.frame, [batch], once)
     decoder = Predictor(run.model, source.frame, "float32")
     views = decoder.views([batch.embedding], [batch.masks.shape[1:]]) * len(batch.prompts)
@@ -191,7 +201,7 @@ def test_an_unrolled_iteration_is_prompted_as_in_inference(run, source, table, o
 def test_the_loss_in_a_window_is_that_of_masks_which_end_there(run, source, table, monkeypatch, unrolled):
     settings = {**SETTINGS, "unrolled_iterations": unrolled, "mask_extent": 1.5}
     train_config = TrainConfig.of(settings, MIX, LAW, seed=0)
-    batch = draw_batch(source, *next(by_tile(table)), train_config, epoch=1)
+    batch = draw_batch(draw_of(source, *next(by_tile(table))), train_config, epoch=1)
     windowed = step_loss(run.model, source.frame, [batch], train_config)
 
     def cut(model, frame, tiles, boxes, window):
@@ -210,8 +220,8 @@ def test_a_step_of_several_images_has_the_mean_loss_of_all_their_objects(run, so
     train_config = TrainConfig.of({**SETTINGS, "unrolled_iterations": unrolled}, MIX, LAW, seed=0)
     (first, rows), (second, others) = list(by_tile(table))[:2]
     batches = [
-        draw_batch(source, first, rows, train_config, 1),
-        draw_batch(source, second, others.iloc[:2], train_config, 1),
+        draw_batch(draw_of(source, first, rows), train_config, 1),
+        draw_batch(draw_of(source, second, others.iloc[:2]), train_config, 1),
     ]
     alone = [step_loss(run.model, source.frame, [batch], train_config).item() for batch in batches]
     assert [len(batch.prompts) for batch in batches] == [4, 2]
@@ -223,13 +233,13 @@ def test_a_step_of_several_images_has_the_mean_loss_of_all_their_objects(run, so
 def test_an_epoch_of_mixed_steps_shows_each_image_once(run, source, table, monkeypatch):
     drawn = []
 
-    def draw(source, image, *rest):
-        drawn.append(image)
-        return draw_batch(source, image, *rest)
+    def draw(tile, *rest):
+        drawn.append(tile.tile)
+        return draw_batch(tile, *rest)
 
     monkeypatch.setattr("pipeline_lib.training.trainer.draw_batch", draw)
     train_config = TrainConfig.of({**SETTINGS, "tiles_per_step": 3}, MIX, LAW, seed=0)
-    train_epoch(run, source, table, train_config, epoch=1)
+    train_epoch(run, alone(source, table), train_config, epoch=1)
     assert sorted(drawn) == table["tile"].unique().tolist()
     assert len(run.losses) == -(-len(drawn) // 3)
 
@@ -240,11 +250,28 @@ def test_an_epoch_takes_at_most_so_many_tiles_and_others_the_next_time(run, sour
     assert count > 1
     for epoch in 1, 2:
         run.losses = []
-        train_epoch(run, source, table, train_config, epoch)
+        train_epoch(run, alone(source, table), train_config, epoch)
         assert len(run.losses) == 1
 
 
 # What it is trained on
+
+
+def test_data_sets_share_an_epoch_by_their_shares_and_not_by_their_sizes(source, table):
+    small = table[table["tile"] == table["tile"].iloc[0]]
+    sets = [TrainingSet(source, table, 1.0), TrainingSet(replace(source), small, 3.0)]
+    train_config = replace(RECIPE, tiles_per_epoch=12)
+    draws, again, other = (draw_epoch(sets, train_config, epoch) for epoch in (1, 1, 2))
+    assert [draw.source is source for draw in draws].count(False) == 9
+    assert len({draw.number for draw in draws}) == 12  # no two turns draw the same objects and boxes
+    assert [draw.number for draw in draws] == [draw.number for draw in again]
+    assert [draw.number for draw in draws] != [draw.number for draw in other]
+
+
+def test_one_data_set_is_drawn_as_the_first_of_several(source, table):
+    one = draw_epoch(alone(source, table), RECIPE, 1)
+    two = draw_epoch([*alone(source, table), TrainingSet(replace(source), table, 1.0)], RECIPE, 1)
+    assert {draw.number for draw in one} == {draw.number for draw in two if draw.source is source}
 
 
 def test_training_boxes_have_the_shares_of_the_mix():
@@ -269,14 +296,14 @@ def test_training_boxes_of_a_mix_with_kinds_are_of_each_alike_often():
 def test_a_batch_is_a_choice_of_its_image_s_objects_that_changes_with_the_epoch(source, table):
     image, rows = next(by_tile(table))
     assert len(rows) > RECIPE.objects_per_tile
-    first, again, other = (draw_batch(source, image, rows, RECIPE, epoch) for epoch in (1, 1, 2))
+    first, again, other = (draw_batch(draw_of(source, image, rows), RECIPE, epoch) for epoch in (1, 1, 2))
     assert len(first.exact) == len(first.prompts) == len(first.masks) == RECIPE.objects_per_tile
     np.testing.assert_array_equal(first.prompts, again.prompts)
     assert not np.array_equal(first.exact, other.exact)
 
 
 def test_masks_of_a_batch_lie_in_their_boxes(source, table):
-    batch = draw_batch(source, *next(by_tile(table)), RECIPE, epoch=1)
+    batch = draw_batch(draw_of(source, *next(by_tile(table))), RECIPE, epoch=1)
     for mask, box in zip(batch.masks, batch.exact, strict=True):
         y, x = np.nonzero(mask.numpy())
         assert [x.min(), y.min(), x.max() + 1, y.max() + 1] == box.tolist()
@@ -294,7 +321,7 @@ def test_the_learning_rate_warms_up_and_falls_to_nothing():
 def test_what_goes_wrong_while_a_batch_is_read_ends_the_training(run, source, table):
     emptied = replace(source, embeddings=replace(source.embeddings, content={}))
     with pytest.raises(StaleEmbeddingsError, match="not among the embedded ones"):
-        train_epoch(run, emptied, table.query("split == 'train'"), RECIPE, epoch=1)
+        train_epoch(run, alone(emptied, table.query("split == 'train'")), RECIPE, epoch=1)
 
 
 # Which epoch is kept
@@ -476,6 +503,6 @@ def test_a_checkpoint_that_does_not_fit_on_the_disk_is_named(run):
 @pytest.mark.parametrize("rate", [1e30, math.inf])
 def test_a_training_that_diverges_stops_with_advice(run, source, table, rate):
     train_config = replace(RECIPE, learning_rate=rate, grad_clip=1e30, warmup_steps=0, epochs=9)
-    epochs = (train_epoch(run, source, table, train_config, epoch) for epoch in range(1, 9))
+    epochs = (train_epoch(run, alone(source, table), train_config, epoch) for epoch in range(1, 9))
     with pytest.raises(TrainingError, match=r"at step \d+ of epoch \d.*lower `train.learning_rate`, now"):
         list(epochs)
