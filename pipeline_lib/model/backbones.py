@@ -48,7 +48,6 @@ def build(name: str) -> Sam:
     return BACKBONES[name]().eval()
 
 
-# saves 1.4 of 3.8 CPU s of a job that loads a model (AMD EPYC, AVX-512: `python -m benchmarks.spots draws`)
 class _WithoutDraws(TorchFunctionMode):
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function is torch.randn:

@@ -22,8 +22,8 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     try:
         if Path(path).suffix == ".safetensors":
             return load_file(path)
-        # As PyTorch has written since 1.6: tensors are then read when they are copied. A training on a pickled vit_b
-        # begins with 0.61 in place of 0.96 GB of memory (`python -m benchmarks.memory`).
+        # PyTorch has written zip files since 1.6. From a mapped file, only tensors that are copied are read, so that a
+        # training does not hold the encoder's.
         mapped = is_zipfile(path)
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # whatever a damaged pickle comes to

@@ -71,8 +71,7 @@ class Frame:
         """
         (h, w), (tile_h, tile_w) = self.input_shape, self.tile_shape
         if (h, w) == (2 * tile_h, 2 * tile_w) and self.image_size == 4 * logits.shape[-1]:
-            # four times as large and then half of it is twice as large: 0.5 in place of 2.1 CPU ms a mask, of 12 for a
-            # box in bfloat16 (vit_b, tiles of 512 pixels; AMD EPYC, AVX-512; `python -m benchmarks.spots halved`)
+            # Four times as large and then half of it is twice as large: one cheaper resizing in place of two.
             side = self.image_size // 2
             return _resize(logits, (side, side))[:, :tile_h, :tile_w] > 0
         enlarged = _resize(logits, (self.image_size, self.image_size))[:, :h, :w]

@@ -2,7 +2,7 @@
 
 Wu et al. 2022, "TinyViT: Fast Pretraining Distillation for Small Vision Transformers", in the form of MobileSAM (Zhang
 et al. 2023): the last reduction keeps its stride, so that a grid of 64 × 64 cells comes out. To take less time and
-memory than LiteMedSAM's own package (`python -m benchmarks.backbones`), each image goes through by itself, batch norms,
+memory than LiteMedSAM's own package (`python -m benchmarks.encode`), each image goes through by itself, batch norms,
 whose statistics are fixed, are folded into the convolutions before them, and all features keep their channels last, so
 that convolutions and layer norms take them as they lie.
 

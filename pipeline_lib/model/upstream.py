@@ -34,7 +34,6 @@ def put_off(name: str) -> None:
     sys.modules[name] = package
 
 
-# saves 1.4 of 3.7 CPU s at each start of embed and refine (AMD EPYC, AVX-512: `python -m benchmarks.spots put_off`)
 put_off("segment_anything")
 
 from segment_anything.build_sam import sam_model_registry  # noqa: E402

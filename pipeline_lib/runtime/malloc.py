@@ -12,9 +12,6 @@ def keep_freed_memory() -> None:
     Elsewhere than with glibc, do nothing. By itself it maps large tensors anew each time, and the system clears them
     page by page as they are first written, which takes longer than many an operation on them. What the process holds at
     its peak it then holds to its end, and the peak is higher by holes that no tensor fits.
-
-    What it saves: vit_b's decoder is × 2.2 as fast, its encoder × 1.12 to × 1.17, iterating `micro` × 1.3 to × 1.5 (AMD
-    EPYC, AVX-512; `python -m benchmarks.spots malloc`).
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if set_option:

@@ -18,7 +18,7 @@ from pipeline_lib.model.frame import Frame
 from pipeline_lib.runtime.device import device
 from pipeline_lib.training.config import TrainConfig
 
-# What a seed is for. NumPy takes [s, e] and [s, e, 0] for the same, so the first of several data sets draws as one alone.
+# What a seed is for. NumPy takes [s, e] and [s, e, 0] for the same: the first of several data sets draws as one alone.
 ORDER, OBJECTS, MIXING = 1, 2, 3
 FAR = 2**32  # more tiles than there are: between the numbers of two turns of a tile
 
@@ -79,7 +79,7 @@ def draw_epoch(sets: Sequence[TrainingSet], train_config: TrainConfig, epoch: in
             draws.append(Draw(each.source, tile, objects, first + tile + turn * FAR))
         first += len(each.source.tiles)
     if len(sets) > 1:
-        np.random.default_rng([train_config.seed, MIXING, epoch]).shuffle(draws)  # type: ignore[arg-type]
+        np.random.default_rng([train_config.seed, MIXING, epoch]).shuffle(draws)
     return draws
 
 
