@@ -44,7 +44,7 @@ def make_store(tmp_path: Path) -> Callable[..., str]:
         to_images, to_objects = create(path, tile or size, slices, (50.0, 4.0, 4.0))
         to_images[:] = np.broadcast_to(images, objects.shape).astype(np.uint8)
         to_objects[:] = objects.astype(np.uint32)
-        record_digests(path)
+        record_digests(path, [f"{name}{index}" for index in range(len(objects))])
         return path
 
     return make

@@ -47,6 +47,11 @@ def read_whole(array: zarr.Array[Any], chunk: tuple[int, ...], where: Any) -> ND
         return np.asarray(array[where])
 
 
+def image_digest(pixels: NDArray[np.uint8]) -> str:
+    """Return a digest of an image YX, by which it is known in other data sets; empty if all its pixels are alike."""
+    return "" if (pixels == pixels[0, 0]).all() else array_digest(pixels)
+
+
 @dataclass(frozen=True)
 class Slice:
     """Where a slice of the store comes from."""
@@ -69,7 +74,7 @@ def create(
         pixel_size: ZYX, nm.
     """
     shape = (len(slices), max(origin.size[0] for origin in slices), max(origin.size[1] for origin in slices))
-    own = {"tile": list(tile_shape), "slices": [vars(origin) for origin in slices], "digests": []}
+    own = {"tile": list(tile_shape), "slices": [vars(origin) for origin in slices], "digests": [], "images": []}
     scene = zarr.create_group(
         path, zarr_format=3, attributes={"ome": multiscale("images", pixel_size), "loosebox": own}
     )
@@ -81,12 +86,17 @@ def create(
     return scene.create_array("0", dtype=np.uint8, **both), objects.create_array("0", dtype=np.uint32, **both)
 
 
-def record_digests(path: str | Path) -> None:
-    """Write down a digest of each tile of a store that is complete, so that a later stage need not read the tile."""
+def record_digests(path: str | Path, images: Sequence[str]) -> None:
+    """Write down digests of each tile of a complete store, so that a later stage need not read the tile, and of images.
+
+    Args:
+        path: of the store.
+        images: a digest of each slice as it was before magnification, as `image_digest`.
+    """
     store, scene = Store.open(path), zarr.open_group(path, mode="r+")
     own: Any = scene.attrs["loosebox"]
     digests = [array_digest(store.pixels(tile)) for tile in tqdm(range(len(store)), "digests", mininterval=10)]
-    scene.attrs["loosebox"] = own | {"digests": digests}
+    scene.attrs["loosebox"] = own | {"digests": digests, "images": list(images)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +110,7 @@ class Store:
     tile_shape: tuple[int, int]  # (height, width) of a full tile
     slices: tuple[Slice, ...]
     digests: tuple[str, ...]  # of each tile's pixels, as `convert` wrote them
+    images: tuple[str, ...]  # of each slice, as `image_digest` of it before magnification
     _images: zarr.Array[Any]
     _objects: zarr.Array[Any]
 
@@ -118,6 +129,7 @@ class Store:
                 tile_shape=(own["tile"][0], own["tile"][1]),
                 slices=tuple(Slice(**origin | {"size": tuple(origin["size"])}) for origin in own["slices"]),
                 digests=tuple(own["digests"]),
+                images=tuple(own["images"]),
                 _images=zarr.open_array(path, path="0", mode="r"),
                 _objects=zarr.open_array(path, path="labels/objects/0", mode="r"),
             )
@@ -137,6 +149,11 @@ class Store:
     def split(self, i: int) -> str:
         """The split that a tile belongs to: that of its slice."""
         return self.slices[self.origin(i)[0]].split
+
+    def images_of(self, *splits: str) -> list[str]:
+        """Return the digests of the slices of some splits that are not blank, sorted."""
+        pairs = zip(self.slices, self.images, strict=True)
+        return sorted({digest for origin, digest in pairs if digest and origin.split in splits})
 
     def shape(self, i: int) -> tuple[int, int]:
         """Return (height, width) of a tile, which is less than the full tile's where the slice ends."""

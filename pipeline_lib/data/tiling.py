@@ -65,7 +65,7 @@ def tiles_of(pixels: da.Array, tile: tuple[int, int]) -> da.Array:
     return stack
 
 
-def grey_slices(path: str, grey_range: Sequence[float] | None, magnification: float) -> list[da.Array]:
+def grey_slices(path: str, grey_range: Sequence[float] | None) -> list[da.Array]:
     """Open slices of any size as uint8 YX; `grey_range` becomes 0 to 255."""
     slices = open_slices(path)
     if grey_range is not None:  # `raw` requires one unless images are uint8
@@ -73,15 +73,11 @@ def grey_slices(path: str, grey_range: Sequence[float] | None, magnification: fl
             _each(pixels, partial(as_grey, path=path, grey_range=grey_range, index=index), np.uint8)
             for index, pixels in enumerate(slices)
         ]
-    return [_magnified(pixels, magnify, magnification) for pixels in slices]
+    return slices
 
 
-def label_slices(path: str, magnification: float) -> list[da.Array]:
-    """Open slices of labels of any size, YX."""
-    return [_magnified(labels, magnify_labels, magnification) for labels in open_slices(path)]
-
-
-def _magnified(pixels: da.Array, resize: Callable[..., NDArray[Any]], factor: float) -> da.Array:
+def magnified(pixels: da.Array, resize: Callable[..., NDArray[Any]], factor: float) -> da.Array:
+    """Return a slice YX that is resized, by `magnify` or `magnify_labels`, when it is computed."""
     if factor == 1:
         return pixels
     return _each(pixels, partial(resize, magnification=factor), pixels.dtype, magnified_size(pixels.shape, factor))

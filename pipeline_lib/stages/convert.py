@@ -8,8 +8,18 @@ import dask.array as da
 from dask.system import CPU_COUNT
 from tqdm import tqdm
 
-from pipeline_lib.data.dataset import create, record_digests
-from pipeline_lib.data.tiling import check_value, grey_slices, label_slices, objects_of, slices_of, tiles_of
+from pipeline_lib.data.dataset import create, image_digest, record_digests
+from pipeline_lib.data.readers import open_slices
+from pipeline_lib.data.tiling import (
+    check_value,
+    grey_slices,
+    magnified,
+    magnify,
+    magnify_labels,
+    objects_of,
+    slices_of,
+    tiles_of,
+)
 from pipeline_lib.data.volumes import read_volumes
 from pipeline_lib.runtime.atomic import atomic
 
@@ -25,8 +35,8 @@ def convert(*, manifest: str, store: str, dataset: Mapping[str, Any]) -> None:
         OSError: the disk is full; nothing of the store is left then.
     """
     volumes, magnification = read_volumes(manifest), dataset.get("magnification", 1.0)
-    images = [grey_slices(volume["images"], dataset["grey_range"], magnification) for volume in volumes]
-    labels = [label_slices(volume["labels"], magnification) for volume in volumes]
+    images = [grey_slices(volume["images"], dataset["grey_range"]) for volume in volumes]
+    labels = [open_slices(volume["labels"]) for volume in volumes]
     for volume, stack in zip(volumes, labels, strict=True):
         check_value(volume["labels"], stack, dataset["labels"])
     slices = slices_of(volumes, magnification)
@@ -39,13 +49,17 @@ def convert(*, manifest: str, store: str, dataset: Mapping[str, Any]) -> None:
     # reason a task writes one chunk.
     with atomic(store) as partial, ThreadPoolExecutor(CPU_COUNT) as pool:
         targets: list[Any] = [*create(partial, tile, slices, pixel_size)]
+        digests: list[str] = []
         # One dask graph for all slices would hold 70 KB for each of them, as much as its pixels may take.
         for start in tqdm(range(0, len(slices), CPU_COUNT), "convert", mininterval=10):
+            batch = slices[start : start + CPU_COUNT]
+            digests += pool.map(image_digest, (images[each.volume][each.index].compute() for each in batch))
             sources, arrays, regions = [], [], []
-            for z, origin in enumerate(slices[start : start + CPU_COUNT], start):
-                pixels, numbers = (stacks[origin.volume][origin.index] for stacks in (images, labels))
+            for z, origin in enumerate(batch, start):
+                pixels = magnified(images[origin.volume][origin.index], magnify, magnification)
+                numbers = magnified(labels[origin.volume][origin.index], magnify_labels, magnification)
                 sources += [tiles_of(pixels, tile), objects_of(tiles_of(numbers, tile), dataset)]
                 arrays += targets
                 regions += [(slice(z, z + 1), *map(slice, origin.size))] * 2
             da.store(sources, arrays, regions=regions, lock=False, scheduler="threads", pool=pool)
-        record_digests(partial)
+        record_digests(partial, digests)

@@ -285,7 +285,7 @@ def test_timing_tells_the_number_of_images_and_the_seconds(run, tmp_path):
 def test_a_changed_image_makes_embeddings_stale(run, files):
     path = run()
     zarr.open_array(files["store"], path="0", mode="r+")[1, 0, 199] ^= 1
-    record_digests(files["store"])
+    record_digests(files["store"], Store.open(files["store"]).images)
     opened = Embeddings.open(path, files["store"], files["weights"])
     with pytest.raises(StaleEmbeddingsError, match=r"embeddings\.zarr: tile 3 has changed"):
         opened[3]
