@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline_lib.data.box_files import Shape
 from pipeline_lib.data.boxes import XYXY
+from pipeline_lib.data.images import Shape
 from pipeline_lib.errors import DataError
 
 OnBadBox = Literal["stop", "skip"]

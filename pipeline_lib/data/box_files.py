@@ -22,10 +22,9 @@ import pandas as pd
 import roifile
 
 from pipeline_lib.data.boxes import XYXY
+from pipeline_lib.data.images import Shape
 from pipeline_lib.data.readers import PICTURES, TIFF
 from pipeline_lib.errors import DataError
-
-Shape = tuple[int, int, int]  # of an image, ZYX
 
 IMAGE_SUFFIXES = {*PICTURES, *TIFF, ".zarr", ".h5", ".hdf5", ".bmp", ".gif", ".webp"}  # what names of images end in
 CSV_XYXY = [("x0", "y0", "x1", "y1"), ("xmin", "ymin", "xmax", "ymax"), ("left", "top", "right", "bottom")]
