@@ -14,7 +14,7 @@ import yaml
 
 from pipeline_lib.config import merged
 from pipeline_lib.config_checks import check_files
-from pipeline_lib.data.box_files import FORMATS
+from pipeline_lib.data.box_formats.table import NAMES, names_help
 from pipeline_lib.data.example_set import write_example_set
 from pipeline_lib.data.records import read_record
 from pipeline_lib.defaults import laid_over_defaults
@@ -53,7 +53,12 @@ def example_command(folder: Path) -> None:
 @click.option("--model", type=FILE, help="Trained model; without one, the backbone as it is.")
 @click.option("--backbone", type=click.Choice(list(BACKBONES)), help="Default: that of the model, else micro.")
 @click.option("--checkpoint", type=FILE, help="File of the backbone's weights, if not the released ones.")
-@click.option("--format", "form", type=click.Choice(list(FORMATS)), help="Of the boxes; default: by suffix.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(NAMES),
+    help=f"Format of the boxes: {names_help()}. Default: the suffix and the content of each file decide.",
+)
 @click.option("--on-bad-box", type=click.Choice(["stop", "skip"]), help="Default: stop.")
 @click.option("--range", "grey_range", type=(float, float), help="Black and white of images that are not 8-bit.")
 @click.option(
@@ -79,8 +84,8 @@ def predict_command(
 ) -> None:
     """Segment the objects in IMAGES that BOXES enclose.
 
-    IMAGES is a folder of TIFF, PNG or JPEG files, or one stack (TIFF, file.h5:dataset, Zarr); BOXES are files or
-    folders of COCO, YOLO, Pascal VOC, CSV, Fiji, napari or QuPath. An interrupted call goes on where it was.
+    IMAGES is a folder of TIFF, PNG or JPEG files, or one stack (TIFF, file.h5:dataset, Zarr); BOXES are files of
+    boxes, or folders of them, in one of the formats that --format lists. An interrupted call goes on where it was.
     """
     own = {"format": form, "on_bad_box": on_bad_box, "grey": _grey(grey_range, percentiles)}
     if Path(images).resolve() == out.resolve():

@@ -22,7 +22,7 @@ OUTSIDE, DUPLICATE = "lies outside the image", "the same as another box"
 
 
 def checked_boxes(given: pd.DataFrame, shapes: Mapping[str, Shape], on_bad_box: OnBadBox) -> pd.DataFrame:
-    """The table of `read_given` with the column `reason`: why a box is skipped, empty for a good one.
+    """The table of `read_box_files` with the column `reason`: why a box is skipped, empty for a good one.
 
     Args:
         given: the boxes, XYXY in pixels of their images.
