@@ -16,6 +16,9 @@ from pipeline_lib.config import merged
 from pipeline_lib.config_checks import check_files
 from pipeline_lib.data.box_formats.table import NAMES, names_help
 from pipeline_lib.data.example_set import write_example_set
+from pipeline_lib.data.mask_formats.coco import COCO
+from pipeline_lib.data.mask_formats.fiji import LABEL_TIFFS
+from pipeline_lib.data.mask_formats.ome_zarr import OME_ZARR
 from pipeline_lib.data.records import read_record
 from pipeline_lib.defaults import laid_over_defaults
 from pipeline_lib.errors import DataError
@@ -96,12 +99,12 @@ def predict_command(
         name = backbone or (read_record(model)["backbone"] if model else "micro")
         found = {"name": name, "checkpoint": str(checkpoint) if checkpoint else None}
         segment_set(images, list(boxes), out, str(model) if model else None, found, settings)
-        shutil.rmtree(out / "label_tiffs", ignore_errors=True)  # of a run before
+        shutil.rmtree(out / LABEL_TIFFS.file, ignore_errors=True)  # of a run before
         if tiff:
-            label_tiffs(labels=str(out / "labels.zarr"), tiffs=str(out / "label_tiffs"))
+            label_tiffs(labels=str(out / OME_ZARR.file), tiffs=str(out / LABEL_TIFFS.file))
     except DataError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"{out}/predict.html, objects.csv, coco.json, labels.zarr")
+    click.echo(f"{out}/predict.html, objects.csv, {COCO.file}, {OME_ZARR.file}")
 
 
 @main.command("export")
@@ -172,9 +175,9 @@ def segment_set(
         prompts=given,
         iterations=[iterations],
         weights=manifest,
-        labels=str(out / "labels.zarr"),
+        labels=str(out / OME_ZARR.file),
         objects=str(out / "objects.csv"),
-        coco=str(out / "coco.json"),
+        coco=str(out / COCO.file),
         page=str(out / "predict.html"),
         name=out.name,
         settings=settings["segment"],
