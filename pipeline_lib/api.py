@@ -101,7 +101,7 @@ def load_segmenter(
 
 
 def _as_given(boxes: ArrayLike | pd.DataFrame) -> pd.DataFrame:
-    """Boxes as `read_given` gives those of files, numbered from 1."""
+    """Return boxes as `read_box_files` returns those of files, numbered from 1."""
     if isinstance(boxes, pd.DataFrame):
         table = boxes.copy()
     else:

@@ -14,8 +14,11 @@ import yaml
 
 from pipeline_lib.config import merged
 from pipeline_lib.config_checks import check_files
-from pipeline_lib.data.box_files import FORMATS
+from pipeline_lib.data.box_formats.table import NAMES, names_help
 from pipeline_lib.data.example_set import write_example_set
+from pipeline_lib.data.mask_formats.coco import COCO
+from pipeline_lib.data.mask_formats.fiji import LABEL_TIFFS
+from pipeline_lib.data.mask_formats.ome_zarr import OME_ZARR
 from pipeline_lib.data.model_header import ModelHeader
 from pipeline_lib.defaults import laid_over_defaults
 from pipeline_lib.errors import DataError
@@ -55,7 +58,12 @@ def example_command(folder: Path) -> None:
 @click.option("--model", type=FILE, help="Trained model; without one, the backbone as it is.")
 @click.option("--backbone", type=click.Choice(list(BACKBONES)), help="Default: that of the model, else micro.")
 @click.option("--checkpoint", type=FILE, help="File of the backbone's weights, if not the released ones.")
-@click.option("--format", "form", type=click.Choice(list(FORMATS)), help="Of the boxes; default: by suffix.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(NAMES),
+    help=f"Format of the boxes: {names_help()}. Default: the suffix and the content of each file decide.",
+)
 @click.option("--on-bad-box", type=click.Choice(["stop", "skip"]), help="Default: stop.")
 @click.option("--range", "grey_range", type=(float, float), help="Black and white of images that are not 8-bit.")
 @click.option(
@@ -81,8 +89,8 @@ def predict_command(
 ) -> None:
     """Segment the objects in IMAGES that BOXES enclose.
 
-    IMAGES is a folder of TIFF, PNG or JPEG files, or one stack (TIFF, file.h5:dataset, Zarr); BOXES are files or
-    folders of COCO, YOLO, Pascal VOC, CSV, Fiji, napari or QuPath. An interrupted call goes on where it was.
+    IMAGES is a folder of TIFF, PNG or JPEG files, or one stack (TIFF, file.h5:dataset, Zarr); BOXES are files of
+    boxes, or folders of them, in one of the formats that --format lists. An interrupted call goes on where it was.
     """
     own = {"format": form, "on_bad_box": on_bad_box, "grey": _grey(grey_range, percentiles)}
     if Path(images).resolve() == out.resolve():
@@ -93,12 +101,12 @@ def predict_command(
         name = backbone or (ModelHeader.read(model).backbone if model else "micro")
         found = {"name": name, "checkpoint": str(checkpoint) if checkpoint else None}
         segment_set(images, list(boxes), out, str(model) if model else None, found, settings)
-        shutil.rmtree(out / "label_tiffs", ignore_errors=True)  # of a run before
+        shutil.rmtree(out / LABEL_TIFFS.file, ignore_errors=True)  # of a run before
         if tiff:
-            label_tiffs(labels=str(out / "labels.zarr"), tiffs=str(out / "label_tiffs"))
+            label_tiffs(labels=str(out / OME_ZARR.file), tiffs=str(out / LABEL_TIFFS.file))
     except DataError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"{out}/predict.html, objects.csv, coco.json, labels.zarr")
+    click.echo(f"{out}/predict.html, objects.csv, {COCO.file}, {OME_ZARR.file}")
 
 
 @main.command("export")
@@ -177,9 +185,9 @@ def segment_set(
         prompts=given,
         iterations=[iterations],
         weights=manifest,
-        labels=str(out / "labels.zarr"),
+        labels=str(out / OME_ZARR.file),
         objects=str(out / "objects.csv"),
-        coco=str(out / "coco.json"),
+        coco=str(out / COCO.file),
         page=str(out / "predict.html"),
         name=out.name,
         settings=settings["segment"],

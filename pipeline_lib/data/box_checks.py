@@ -1,4 +1,4 @@
-"""Which given boxes cannot be prompts, and why: looked at before any network runs."""
+"""Find the boxes that cannot be prompts, and say why, before any network runs."""
 
 from collections.abc import Callable, Mapping
 from typing import Literal
@@ -7,36 +7,36 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline_lib.data.box_files import Shape
 from pipeline_lib.data.boxes import XYXY
+from pipeline_lib.data.images import Shape
 from pipeline_lib.errors import DataError
 
 OnBadBox = Literal["stop", "skip"]
-MANY = 0.2  # of a file's boxes: so many that are wrong in one way are no slips but a misread file
-FEW = 3  # fewer boxes with such a fault are slips, whatever their share
-LISTED = 5  # bad boxes in an error
+MANY = 0.2  # of a file's boxes: if at least this share is wrong in one way, the file means something else
+FEW = 3  # boxes: fewer with a fault are slips, whatever their share
+LISTED = 5  # bad boxes that an error names
 
 NO_IMAGE, NO_SLICE = "of an image that is not there", "of a slice that is not there"
 NO_NUMBER, INVERTED, EMPTY = "a coordinate is not a number", "ends before it begins", "has no area"
 OUTSIDE, DUPLICATE = "lies outside the image", "the same as another box"
 
 
-def checked_boxes(given: pd.DataFrame, shapes: Mapping[str, Shape], on_bad_box: OnBadBox) -> pd.DataFrame:
-    """The table of `read_given` with the column `reason`: why a box is skipped, empty for a good one.
+def checked_boxes(boxes: pd.DataFrame, shapes: Mapping[str, Shape], on_bad_box: OnBadBox) -> pd.DataFrame:
+    """Add the column `reason` to the table of `read_box_files`: why a box is skipped, empty for a good one.
 
     Args:
-        given: the boxes, XYXY in pixels of their images.
-        shapes: of the images by name, ZYX.
-        on_bad_box: whether one bad box is an error. That many boxes of a file are bad in one way is an error at any
-            rate, as the file's numbers then mean something else.
+        boxes: The table, with boxes as XYXY, half-open, in pixels of their images.
+        shapes: Shape of each image (ZYX, pixels) by its name.
+        on_bad_box: "stop" raises an error for a single bad box. "skip" raises one only if so many boxes of a file are
+            bad in one way that its numbers must mean something else.
 
     Raises:
-        DataError: naming files and lines, and what to do.
+        DataError: A box is bad, or a file is misread. The message names files and lines, and says what to do.
     """
-    for file, boxes in given.groupby(given["where"].map(file_of), sort=False):
-        if advice := misread(boxes, shapes):
+    for file, of_file in boxes.groupby(boxes["where"].map(file_of), sort=False):
+        if advice := misread(of_file, shapes):
             raise DataError(f"{file}: {advice}")
-    table = given.assign(reason=reasons(given, shapes))
+    table = boxes.assign(reason=reasons(boxes, shapes))
     bad = table[table["reason"] != ""]
     if len(bad) and on_bad_box == "stop":
         raise DataError(_listing(bad))
@@ -44,47 +44,47 @@ def checked_boxes(given: pd.DataFrame, shapes: Mapping[str, Shape], on_bad_box: 
 
 
 def _listing(bad: pd.DataFrame) -> str:
-    told = "; ".join(
+    first = "; ".join(
         f"{where} {reason}" for where, reason in bad[["where", "reason"]].head(LISTED).itertuples(index=False)
     )
     more = f"; and {len(bad) - LISTED} more" if len(bad) > LISTED else ""
-    return f"{len(bad)} bad boxes: {told}{more}. Mend them, or leave them out with `on_bad_box: skip`"
+    return f"{len(bad)} bad boxes: {first}{more}. Mend them, or leave them out with `on_bad_box: skip`"
 
 
 def file_of(where: str) -> str:
-    """The file of a box's place, without line or number."""
+    """Return the file in a box's `where`, without line or number."""
     return where.rpartition(":")[0]
 
 
-def reasons(given: pd.DataFrame, shapes: Mapping[str, Shape]) -> pd.Series:
-    """Why each box is bad, the first reason that holds; empty for a good one."""
-    sizes = sizes_of(given, shapes)
+def reasons(boxes: pd.DataFrame, shapes: Mapping[str, Shape]) -> pd.Series:
+    """Return why each box is bad, the first reason that holds; empty for a good one."""
+    sizes = sizes_of(boxes, shapes)
     checks: list[tuple[str, Callable[[], NDArray[np.bool_]]]] = [
         (NO_IMAGE, lambda: np.isnan(sizes[:, 0])),
-        (NO_SLICE, lambda: ~((given["slice"] >= 0) & (given["slice"] < sizes[:, 0])).to_numpy()),
-        (NO_NUMBER, lambda: ~np.isfinite(given[XYXY].to_numpy()).all(axis=1)),
-        (INVERTED, lambda: ((given["x1"] < given["x0"]) | (given["y1"] < given["y0"])).to_numpy()),
-        (EMPTY, lambda: ((given["x1"] == given["x0"]) | (given["y1"] == given["y0"])).to_numpy()),
-        (OUTSIDE, lambda: _outside(given, sizes)),
-        (DUPLICATE, lambda: given.duplicated(["image", "slice", *XYXY]).to_numpy()),
+        (NO_SLICE, lambda: ~((boxes["slice"] >= 0) & (boxes["slice"] < sizes[:, 0])).to_numpy()),
+        (NO_NUMBER, lambda: ~np.isfinite(boxes[XYXY].to_numpy()).all(axis=1)),
+        (INVERTED, lambda: ((boxes["x1"] < boxes["x0"]) | (boxes["y1"] < boxes["y0"])).to_numpy()),
+        (EMPTY, lambda: ((boxes["x1"] == boxes["x0"]) | (boxes["y1"] == boxes["y0"])).to_numpy()),
+        (OUTSIDE, lambda: _outside(boxes, sizes)),
+        (DUPLICATE, lambda: boxes.duplicated(["image", "slice", *XYXY]).to_numpy()),
     ]
     conditions = [check() for _, check in checks]
-    return pd.Series(np.select(conditions, [reason for reason, _ in checks], ""), given.index)
+    return pd.Series(np.select(conditions, [reason for reason, _ in checks], ""), boxes.index)
 
 
-def sizes_of(given: pd.DataFrame, shapes: Mapping[str, Shape]) -> NDArray[np.float64]:
-    """The shape (N, 3), ZYX, of each box's image; NaN where there is none."""
+def sizes_of(boxes: pd.DataFrame, shapes: Mapping[str, Shape]) -> NDArray[np.float64]:
+    """Return the shape of each box's image: (N, 3), ZYX, in pixels; NaN if there is no such image."""
     nothing = (np.nan, np.nan, np.nan)
-    return np.array([shapes.get(name, nothing) for name in given["image"]], float).reshape(-1, 3)
+    return np.array([shapes.get(name, nothing) for name in boxes["image"]], float).reshape(-1, 3)
 
 
-def _outside(given: pd.DataFrame, sizes: NDArray[np.float64]) -> NDArray[np.bool_]:
-    beyond = (given["x0"] >= sizes[:, 2]) | (given["y0"] >= sizes[:, 1]) | (given["x1"] <= 0) | (given["y1"] <= 0)
+def _outside(boxes: pd.DataFrame, sizes: NDArray[np.float64]) -> NDArray[np.bool_]:
+    beyond = (boxes["x0"] >= sizes[:, 2]) | (boxes["y0"] >= sizes[:, 1]) | (boxes["x1"] <= 0) | (boxes["y1"] <= 0)
     return beyond.to_numpy()
 
 
 def misread(boxes: pd.DataFrame, shapes: Mapping[str, Shape]) -> str:
-    """What is wrong with the boxes of a file as a whole, and what to do; empty where nothing is."""
+    """Say what is wrong with the boxes of a file as a whole, and what to do; return an empty text if nothing is."""
     sizes, corners = sizes_of(boxes, shapes), boxes[XYXY].to_numpy()
     known = np.isfinite(sizes[:, 0]) & np.isfinite(corners).all(axis=1)
     sizes, corners = sizes[known], corners[known]

@@ -9,12 +9,13 @@ import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline_lib.data.box_files import Shape
 from pipeline_lib.data.paths import HDF5, files_of
 from pipeline_lib.data.readers import PICTURES, TIFF, is_zarr, natural_order, open_stack
 from pipeline_lib.data.tiling import as_grey
 from pipeline_lib.errors import DataError
 from pipeline_lib.runtime.hashing import files_digest
+
+Shape = tuple[int, int, int]  # of an image: slices, height and width (ZYX), in pixels
 
 SAMPLES, SAMPLE = 64, 256  # of an image, whose percentiles are wanted: so many squares of so many pixels' side at most
 HELD = 64_000_000  # pixels of a slice that is read whole and kept for its next part; of a larger one, parts are read

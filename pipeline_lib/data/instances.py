@@ -1,24 +1,20 @@
-"""Masks of single objects as files that other tools read: label images, and COCO's annotations.
+"""The masks of single objects in a set of images, whole and as label images.
 
-In a label image an object is its number; where objects overlap, the one of the highest predicted IoU has the pixel, of
-equal ones that with the lower number. In COCO's file every mask is whole.
+In a label image, the pixels of an object have its number as value. If objects overlap, the pixel belongs to the object
+with the highest predicted IoU; if these are equal, to the one with the lowest number.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pycocotools import mask as coco
 
 from pipeline_lib.data.masks import Mask, bounding_box, from_rle
 from pipeline_lib.data.prompts import Prompts
-
-UNNAMED = "object"  # the category of boxes without a class
-LONGEST = 2**32  # pixels of a slice: beyond, the run lengths of pycocotools overflow
 
 
 class Instance(NamedTuple):
@@ -100,62 +96,3 @@ def _box(given: Prompts, window: int, counts: str) -> tuple[int, int, int, int] 
         return None
     x0, y0, x1, y1 = map(int, bounding_box(mask))
     return x0 + x.start, y0 + y.start, x1 + x.start, y1 + y.start
-
-
-def coco_file(instances: Instances) -> dict[str, Any]:
-    """COCO's data set of the masks: images (of a stack each slice), categories, annotations with run lengths and score.
-
-    The score is the given one, or where there is none the predicted IoU. `pycocotools.COCO` reads it, and its `loadRes`
-    the list of annotations. Images of 2³² pixels or more are left out: pycocotools cannot count so far.
-    """
-    given = instances.given
-    slices = [(image, z) for image in given.images for z in range(image.shape[0])]
-    ids = {(image.name, z): number for number, (image, z) in enumerate(slices, start=1)}
-    labels = sorted({label or UNNAMED for label in given.boxes["label"]})
-    images = [
-        {
-            "id": ids[image.name, z],
-            "file_name": image.name,
-            "slice": z,
-            "height": image.shape[1],
-            "width": image.shape[2],
-        }
-        for image, z in slices
-        if image.shape[1] * image.shape[2] < LONGEST
-    ]
-    categories = [{"id": number, "name": label} for number, label in enumerate(labels, start=1)]
-    return {"images": images, "categories": categories, "annotations": list(_annotations(instances, ids, labels))}
-
-
-def _annotations(instances: Instances, ids: dict[tuple[str, int], int], labels: list[str]) -> Iterator[dict[str, Any]]:
-    given = instances.given
-    for number, mask in instances.masks.items():
-        (image, z, *_), crop = given.place(mask.window), instances.crop(number)
-        _, height, width = image.shape
-        if height * width >= LONGEST:
-            continue
-        label, score = str(given.boxes.at[number, "label"]) or UNNAMED, float(str(given.boxes.at[number, "score"]))
-        yield {
-            "id": number,
-            "image_id": ids[image.name, z],
-            "category_id": labels.index(label) + 1,
-            "bbox": [mask.x0, mask.y0, mask.x1 - mask.x0, mask.y1 - mask.y0],
-            "area": int(crop.sum()),
-            "iscrowd": 0,
-            "segmentation": run_lengths(crop, mask.y0, mask.x0, (height, width)),
-            "score": mask.predicted_iou if np.isnan(score) else score,
-        }
-
-
-def run_lengths(mask: Mask, y: int, x: int, shape: tuple[int, int]) -> dict[str, Any]:
-    """COCO's compressed run lengths of a mask that lies at (y, x) of a slice, which is never held itself."""
-    height, width = shape
-    columns, rows = np.nonzero(mask.T)  # column by column, as COCO counts
-    at = (columns + x) * height + rows + y
-    starts = at[np.diff(at, prepend=-2) > 1]
-    ends = at[np.diff(at, append=height * width + 1) > 1] + 1
-    edges = np.stack([starts, ends], axis=1).ravel()
-    last = [height * width] if edges[-1] < height * width else []  # COCO writes no run of length 0 but a first one
-    counts = np.diff(edges, prepend=0, append=last)
-    made = coco.frPyObjects({"counts": counts.tolist(), "size": [height, width]}, height, width)
-    return {"size": [height, width], "counts": made["counts"].decode("ascii")}

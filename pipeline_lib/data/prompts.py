@@ -1,8 +1,8 @@
 """What a set of images is to be prompted with, on disk: images, boxes and the windows that these lie in.
 
 images.json      name, path, shape, grey range and digest of each image
-boxes.parquet    a row for each given box, numbered from 1: the fields of `Given` (`data/box_files.py`), `reason`,
-                 why it is skipped, and `window`, -1 of a skipped one
+boxes.parquet    a row for each box, numbered from 1: the fields of `BoxRecord` (`data/box_formats/record.py`),
+                 `reason`, why it is skipped, and `window`, -1 of a skipped one
 windows.parquet  `image`, `slice`, `y`, `x`, `side` of each window, by image, slice and size; shards are runs of them
 """
 

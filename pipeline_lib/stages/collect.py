@@ -1,16 +1,15 @@
-"""Stage collect: the masks of all shards become label images, a table, COCO's file and a page to look at."""
+"""Stage collect: write the masks of all shards as label images, COCO's file, a table and a page to look at."""
 
-import json
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from pipeline_lib.data.images import Pixels
-from pipeline_lib.data.instances import Instances, coco_file
+from pipeline_lib.data.instances import Instances
+from pipeline_lib.data.mask_formats.mask_format import MaskSet
+from pipeline_lib.data.mask_formats.table import FROM_MASKS
 from pipeline_lib.data.objects_table import objects_table
-from pipeline_lib.data.ome_zarr import write_collection, write_image
 from pipeline_lib.data.prompts import Prompts
 from pipeline_lib.data.tables import read_table
 from pipeline_lib.report.predictions import predictions_page
@@ -31,35 +30,30 @@ def collect(
     refine: Mapping[str, Any],
     model: str | None = None,
 ) -> None:
-    """Write what people use.
+    """Write the outputs that people use: every format of `mask_formats/table.py`, the table and the page.
 
     Args:
-        prompts: folder of the stage prompts.
-        iterations: parquet files of the stage segment, of all shards.
-        weights: manifest of the backbone.
-        labels: OME-Zarr to write, an image of the name of each one in the set with its label image `objects`.
-        objects: CSV to write, a row for each given box (`objects_table`).
+        prompts: Folder of the stage prompts.
+        iterations: Parquet files of the stage segment, of all shards.
+        weights: Manifest of the backbone.
+        labels: OME-Zarr to write, which holds each image under its name, with its label image `objects`.
+        objects: CSV to write, with a row for each box (`objects_table`).
         coco: JSON to write (`coco_file`).
         page: HTML to write.
-        name: of the set.
-        settings: of the config's section `segment` `pixel_size` and `flags`.
-        refine: of the section `refine`, as it holds for the model, `mask_extent`.
-        model: that segmented; None is the backbone as it is.
+        name: Name of the set.
+        settings: `pixel_size` and `flags` of the config's section `segment`.
+        refine: `mask_extent` of the section `refine`, as it holds for the model.
+        model: Model that made the masks; None is the backbone without training.
     """
-    given = Prompts.read(prompts)
+    boxes = Prompts.read(prompts)
     history = pd.concat([read_table(path) for path in iterations], ignore_index=True)
-    instances, pixels = Instances.of(given, history), Pixels()
-    table = objects_table(given, history, settings["flags"], refine["mask_extent"])
-    with atomic(labels) as unfinished:
-        write_collection(unfinished, [image.name for image in given.images])
-        for image in given.images:
-            numbers = partial(instances.numbers, image.name)
-            write_image(
-                unfinished / image.name, image.shape, partial(pixels.part, image), numbers, settings["pixel_size"]
-            )
+    masks = MaskSet(Instances.of(boxes, history), Pixels(), settings["pixel_size"])
+    table = objects_table(boxes, history, settings["flags"], refine["mask_extent"])
+    paths = {"labels": labels, "coco": coco}
+    for each in FROM_MASKS:
+        with atomic(paths[each.name]) as unfinished:
+            each.write(masks, unfinished)
     with atomic(objects) as unfinished:
         table.to_csv(unfinished, float_format="%.6g")
-    with atomic(coco) as unfinished:
-        unfinished.write_text(json.dumps(coco_file(instances)) + "\n", encoding="utf-8")
     with atomic(page) as unfinished:
-        unfinished.write_text(predictions_page(name, given, history, table, weights, model), encoding="utf-8")
+        unfinished.write_text(predictions_page(name, boxes, history, table, weights, model), encoding="utf-8")

@@ -9,7 +9,8 @@ import pandas as pd
 
 from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.data.box_checks import checked_boxes
-from pipeline_lib.data.box_files import Images, read_given
+from pipeline_lib.data.box_formats.images_by_name import Images
+from pipeline_lib.data.box_formats.table import read_box_files
 from pipeline_lib.data.images import open_images
 from pipeline_lib.data.model_header import check_fits, trained_side
 from pipeline_lib.data.prompts import Prompts
@@ -36,7 +37,7 @@ def prompts(
         weights: manifest of the backbone.
         prompts: folder to write.
         images: as of `open_images`.
-        boxes: files or folders of boxes, as of `read_given`.
+        boxes: files or folders of boxes, as of `read_box_files`.
         settings: of the config's section `segment` what is about boxes, greys, missing chunks and windows.
         model: that will segment; None is the backbone as it is.
         files: the set's files. Not used here: the rule lists them so that a changed file is noticed.
@@ -53,7 +54,7 @@ def prompts(
         for image in found:
             check_whole(image.path)
     shapes = {image.name: image.shape for image in found}
-    given = read_given([Path(path) for path in boxes], Images(shapes), settings["format"])
+    given = read_box_files([Path(path) for path in boxes], Images(shapes), settings["format"])
     table = checked_boxes(given, shapes, settings["on_bad_box"])
     if (table["reason"] != "").all():
         raise DataError(

@@ -11,7 +11,8 @@ from pycocotools import mask as coco
 from pycocotools.coco import COCO
 
 from pipeline_lib.data.images import ImageFile
-from pipeline_lib.data.instances import Instances, coco_file, run_lengths
+from pipeline_lib.data.instances import Instances
+from pipeline_lib.data.mask_formats.coco import coco_file, run_lengths
 from pipeline_lib.data.masks import to_rle
 from pipeline_lib.data.prompts import PlacedWindow, Prompts
 

@@ -10,8 +10,8 @@ from helpers.napari import in_napari
 from ome_zarr_models.v05.image import Image
 from ome_zarr_models.v05.image_label import ImageLabel
 
-from pipeline_lib.data import ome_zarr
-from pipeline_lib.data.ome_zarr import level_count, write_collection, write_image
+from pipeline_lib.data.mask_formats import ome_zarr
+from pipeline_lib.data.mask_formats.ome_zarr import level_count, write_collection, write_image
 from pipeline_lib.stages.label_tiffs import label_tiffs
 
 SHAPE = (2, 70, 101)

@@ -31,7 +31,8 @@ from pipeline_lib.config import (
 )
 from pipeline_lib.config_checks import check_config, check_files, check_numbers, refuse_old_keys
 from pipeline_lib.data.box_checks import checked_boxes
-from pipeline_lib.data.box_files import Images, read_given
+from pipeline_lib.data.box_formats.images_by_name import Images
+from pipeline_lib.data.box_formats.table import read_box_files
 from pipeline_lib.data.readers import check_whole, open_stack
 from pipeline_lib.defaults import default_config
 from pipeline_lib.errors import DataError
@@ -202,8 +203,8 @@ def test_boxes_with_any_damage(box_file: tuple[str, Path], damage: Callable[[byt
     good = files[0].read_bytes()
     files[0].write_bytes(damage(good))
     try:
-        if accepted(lambda: read_given([path], Images(SHAPES), None)):
-            table = read_given([path], Images(SHAPES), None)
+        if accepted(lambda: read_box_files([path], Images(SHAPES), None)):
+            table = read_box_files([path], Images(SHAPES), None)
             if accepted(lambda: checked_boxes(table, SHAPES, "skip")):
                 kept = checked_boxes(table, SHAPES, "skip").query("reason == ''")
                 corners = kept[["x0", "y0", "x1", "y1"]].to_numpy()

@@ -1,4 +1,4 @@
-"""Files of boxes: what each tool's numbers mean, and what is said of files that mean nothing."""
+"""Files of boxes: what the numbers of each tool mean, how formats are recognised, and what the errors say."""
 
 import json
 from collections.abc import Sequence
@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from helpers.box_writers import WRITERS, write, write_rows
 
-from pipeline_lib.data.box_files import Images, read_given
+from pipeline_lib.data.box_formats.box_file import BoxFile
+from pipeline_lib.data.box_formats.images_by_name import Images
+from pipeline_lib.data.box_formats.table import FORMATS, read_box_files
 from pipeline_lib.data.boxes import XYXY
 from pipeline_lib.errors import DataError
 
@@ -17,13 +19,67 @@ BOXES = [(0, 0, 1, 1), (3, 5, 20, 60), (70, 2, 90, 59)]
 
 
 def read(*paths: Path, images: Images = IMAGES, form: str | None = None) -> Sequence[Sequence[float]]:
-    return read_given(paths, images, form)[XYXY].to_numpy().tolist()
+    return read_box_files(paths, images, form)[XYXY].to_numpy().tolist()
+
+
+LABELME = {"version": "5.5.0", "flags": {}, "shapes": [], "imagePath": "a.png", "imageData": None, "imageHeight": 60}
+VIA_IMAGE = {"a.png123": {"filename": "a.png", "size": 123, "regions": [], "file_attributes": {}}}
+TASK = {"id": 1, "data": {"image": "a.png"}, "annotations": [{"result": []}], "predictions": []}
+FLAT = {"image": "a.png", "id": 1, "label": [], "annotator": 1, "annotation_id": 1, "lead_time": 4.3}
+RECOGNISED = [  # files that LooseBox cannot read: name, content and title of the format
+    ("a.json", json.dumps(LABELME), "LabelMe"),
+    ("a.json", json.dumps([TASK]), "Label Studio"),
+    ("a.json", json.dumps(TASK), "Label Studio"),
+    ("a.json", json.dumps([FLAT]), "Label Studio"),
+    ("a.csv", "image,id,label,annotator,annotation_id,created_at,updated_at,lead_time\n", "Label Studio"),
+    ("a.json", json.dumps({"_via_settings": {}, "_via_img_metadata": VIA_IMAGE, "_via_attributes": {}}), "VIA"),
+    ("a.json", json.dumps(VIA_IMAGE), "VIA"),
+    ("a.json", json.dumps({key: {} for key in ("project", "config", "attribute", "file", "metadata", "view")}), "VIA"),
+    ("a.csv", "#filename,file_size,region_count,region_id,region_shape_attributes,region_attributes\n", "VIA"),
+    ("a.xml", '<annotations><version>1.1</version><image name="a.png"><box xtl="1"/></image></annotations>', "CVAT"),
+]
+
+
+def formats_that_match(path: Path) -> list[str]:
+    """The titles of all formats of a file's suffix that match it."""
+    file = BoxFile(path)
+    return [each.title for each in FORMATS if path.suffix in each.suffixes and each.matches(file)]
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_a_file_of_each_tool_matches_one_format_only(tmp_path: Path, form: str) -> None:
+    path = WRITERS[form](tmp_path / form, "a.png", (60, 90), BOXES)
+    for file in [path] if path.is_file() else path.glob("a.*"):
+        assert len(formats_that_match(file)) == 1
+
+
+@pytest.mark.parametrize(("name", "text", "title"), RECOGNISED)
+def test_a_format_that_cannot_be_read_is_recognised(tmp_path: Path, name: str, text: str, title: str) -> None:
+    path = write(tmp_path / name, text)
+    assert formats_that_match(path) == [title]
+    with pytest.raises(DataError, match=rf"a\.\w+: this is a {title} file, which LooseBox cannot read yet; \w+ .*COCO"):
+        read(path)
+
+
+def test_every_format_has_a_sample_here(tmp_path: Path) -> None:
+    paths = [WRITERS[form](tmp_path / form, "a.png", (60, 90), BOXES) for form in WRITERS]
+    files = [file for path in paths for file in ([path] if path.is_file() else path.glob("a.*"))]
+    titles = {title for file in files for title in formats_that_match(file)} | {title for _, _, title in RECOGNISED}
+    assert titles == {each.title for each in FORMATS}
+
+
+def test_a_format_can_be_chosen_for_any_suffix_but_not_for_other_content(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.boxes", '[{"image_id": "a", "bbox": [1, 2, 3, 4]}]')
+    assert read(path, form="coco") == [[1, 2, 4, 6]]
+    labelme = write(tmp_path / "a.json", json.dumps(LABELME))
+    with pytest.raises(DataError, match=r"not of the format coco.*found.*keys version, flags.*Leave out --format coco"):
+        read(labelme, form="coco")
 
 
 @pytest.mark.parametrize("form", WRITERS)
 def test_a_box_is_the_same_from_each_tool(tmp_path: Path, form: str) -> None:
     path = WRITERS[form](tmp_path / form, "a.png", (60, 90), BOXES)
-    table = read_given([path], IMAGES, None)
+    table = read_box_files([path], IMAGES, None)
     np.testing.assert_allclose(table[XYXY].to_numpy(), BOXES, atol=1e-9)
     assert set(table["image"]) == {"a.png"}
     assert table["where"].is_unique
@@ -33,12 +89,12 @@ def test_a_box_is_the_same_from_each_tool(tmp_path: Path, form: str) -> None:
 @pytest.mark.parametrize("form", ["coco", "yolo", "voc", "geojson"])
 def test_class_names_are_kept(tmp_path: Path, form: str) -> None:
     path = WRITERS[form](tmp_path, "a.png", (60, 90), BOXES)
-    assert set(read_given([path], IMAGES, None)["label"]) == {"cell"}
+    assert set(read_box_files([path], IMAGES, None)["label"]) == {"cell"}
 
 
 def test_scores_are_kept(tmp_path: Path) -> None:
     yolo = write(tmp_path / "yolo/a.txt", "7 0.5 0.5 0.1 0.1 0.75\n\n2 0.5 0.5 0.2 0.2\n")
-    table = read_given([yolo], IMAGES, None)
+    table = read_box_files([yolo], IMAGES, None)
     assert table["score"].tolist() == [0.75, pytest.approx(np.nan, nan_ok=True)]
     assert table["label"].tolist() == ["7", "2"]
     assert table["where"].tolist() == [f"{yolo}:1", f"{yolo}:3"]
@@ -50,13 +106,13 @@ def test_scores_are_kept(tmp_path: Path) -> None:
 )
 def test_a_detectors_result_finds_its_image(tmp_path: Path, called: object, name: str) -> None:
     path = write(tmp_path / "results.json", json.dumps([{"image_id": called, "bbox": [1, 2, 3, 4]}]))
-    assert read_given([path], Images({name: (1, 9, 9), "0.png": (1, 9, 9)}), None)["image"].tolist() == [name]
+    assert read_box_files([path], Images({name: (1, 9, 9), "0.png": (1, 9, 9)}), None)["image"].tolist() == [name]
 
 
 def test_a_file_without_a_name_for_its_image_is_of_the_only_one(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "anything.csv", ["x0", "y0", "x1", "y1"], [(1, 2, 3, 4)])
-    assert read_given([path], Images({"whole.tif": (1, 9, 9)}), None)["image"].tolist() == ["whole.tif"]
-    assert read_given([path], IMAGES, None)["image"].tolist() == ["anything"]  # which the checks then refuse
+    assert read_box_files([path], Images({"whole.tif": (1, 9, 9)}), None)["image"].tolist() == ["whole.tif"]
+    assert read_box_files([path], IMAGES, None)["image"].tolist() == ["anything"]  # which the checks then refuse
 
 
 def test_a_name_that_two_images_have_is_an_error(tmp_path: Path) -> None:
@@ -68,7 +124,7 @@ def test_a_name_that_two_images_have_is_an_error(tmp_path: Path) -> None:
 def test_slices_of_a_stack_are_counted_from_0(tmp_path: Path) -> None:
     columns = ["file", "z", "left", "top", "width", "height", "category", "confidence", "id"]
     path = write_rows(tmp_path / "boxes.csv", columns, [("b", 2, 1, 2, 3, 4, "axon", 0.25, "first")])
-    (row,) = read_given([path], IMAGES, None).to_dict("records")
+    (row,) = read_box_files([path], IMAGES, None).to_dict("records")
     assert row == {
         "image": "b.tif",
         "slice": 2,
@@ -84,28 +140,33 @@ def test_a_folder_is_read_in_the_order_of_its_names(tmp_path: Path) -> None:
     for name in "b", "a":
         write(tmp_path / f"{name}.txt", "0 0.5 0.5 0.5 0.5\n")
     write(tmp_path / "classes.txt", "cell")
-    table = read_given([tmp_path], IMAGES, None)
+    table = read_box_files([tmp_path], IMAGES, None)
     assert table["image"].tolist() == ["a.png", "b.tif"]
 
 
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
-        ("a.json", "{", "cannot be read as boxes"),
-        ("a.json", '{"images": []}', "expected the key 'annotations'"),
+        ("a.json", "{", r"cannot be read as JSON \(Expecting .* Export it again"),
+        ("a.json", '{"images": []}', r"COCO data set \(.*COCO results \(.*found a JSON object with the keys images\. "),
+        ("a.json", '[{"a": 1}]', "found a JSON list whose first entry has the keys a"),
+        ("a.json", "3", "found the JSON value 3"),
         ("a.json", '[{"image_id": 1}]', "expected the key 'bbox'"),
         ("a.json", '[{"image_id": 1, "bbox": [1, 2, 3]}]', "cannot be read as boxes"),
         ("a.json", "[]", "expected at least one box"),
         ("a.txt", "0 0.1 0.2 0.3", r"a\.txt:1: expected class, centre"),
         ("a.txt", "0 10 20 30 40", r"a\.txt:1: expected shares of the image's sides"),
-        ("a.xml", "<annotation>", "cannot be read as boxes"),
-        ("a.csv", "image,a,b,c,d\n", r"a\.csv:1: expected columns x0,y0,x1,y1 or"),
+        ("a.txt", "no boxes", "found a first line 'no boxes'"),
+        ("a.xml", "<annotation>", "cannot be read as XML"),
+        ("a.xml", "<a/>", "Expected Pascal VOC .*found the XML element <a>"),
+        ("a.csv", "image,a,b,c,d\n", r"columns x0,y0,x1,y1 or .*found the columns image, a, b, c, d in line 1"),
         ("a.csv", "x0,y0,x1,y1,slice\n1,2,3,4,first\n", r"a\.csv:2: expected a slice's number, found 'first'"),
-        ("a.zip", "no archive", "cannot be read as boxes"),
-        ("a.roi", "no region", "cannot be read as boxes"),
+        ("a.zip", "no archive", "found a file that begins with the bytes b'no a'"),
+        ("a.zip", "PK, but no archive", "cannot be read as boxes"),
+        ("a.roi", "no region", "Expected Fiji regions"),
         ("a.geojson", '{"type": "Feature"}', "expected the key 'geometry'"),
         ("a.geojson", '{"geometry": {"coordinates": []}}', "cannot be read as boxes"),
-        ("a.docx", "", r"expected boxes in one of \.csv"),
+        ("a.docx", "", r"no format of boxes has the suffix '\.docx'; expected one of \.csv"),
     ],
 )
 def test_a_file_that_is_no_file_of_boxes_is_named(tmp_path: Path, name: str, text: str, says: str) -> None:
@@ -154,14 +215,14 @@ def test_numbers_of_images_mean_one_image(tmp_path: Path) -> None:
         read(results, images=Images({"17.png": (1, 9, 9), "017.tif": (1, 9, 9)}))
     dataset = '{"images": [{"id": 1, "file_name": "a.png"}], "annotations": [{"image_id": 3, "bbox": [1, 2, 3, 4]}]}'
     path = write(tmp_path / "dataset.json", dataset)
-    table = read_given([path], Images({"a.png": (1, 9, 9), "3.png": (1, 9, 9), "\u00b2.png": (1, 9, 9)}), None)
+    table = read_box_files([path], Images({"a.png": (1, 9, 9), "3.png": (1, 9, 9), "\u00b2.png": (1, 9, 9)}), None)
     assert table["image"].tolist() == ["3"]  # which is not there
 
 
 def test_two_files_are_not_both_of_the_only_image(tmp_path: Path) -> None:
     for name in "a", "b":
         write(tmp_path / f"{name}.txt", "\ufeff0 0.5 0.5 0.5 0.5\n")
-    table = read_given([tmp_path], Images({"a.png": (1, 9, 9)}), None)
+    table = read_box_files([tmp_path], Images({"a.png": (1, 9, 9)}), None)
     assert table["image"].tolist() == ["a.png", "b"]
     assert set(table["label"]) == {"0"}
 
@@ -173,4 +234,4 @@ def test_voc_is_read_in_its_own_encoding(tmp_path: Path) -> None:
         "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>5</xmax><ymax>5</ymax></bndbox></object></annotation>"
     )
     (tmp_path / "a.xml").write_bytes(text.encode("iso-8859-1"))
-    assert read_given([tmp_path / "a.xml"], IMAGES, None)["label"].tolist() == ["Z\u00e4hne"]
+    assert read_box_files([tmp_path / "a.xml"], IMAGES, None)["label"].tolist() == ["Z\u00e4hne"]

@@ -1,0 +1,1 @@
+"""Readers of box files: one module for each format, and the table that lists them (`table.py`)."""

@@ -1,0 +1,44 @@
+"""Regions of Fiji and ImageJ: a `.roi` file, or the `.zip` of a ROI manager, with the name of the image."""
+
+from collections.abc import Iterator
+
+import roifile
+
+from pipeline_lib.data.box_formats.box_file import BoxFile
+from pipeline_lib.data.box_formats.box_format import BoxFormat
+from pipeline_lib.data.box_formats.images_by_name import Images
+from pipeline_lib.data.box_formats.record import BoxRecord, corners
+
+STARTS = (b"Iout", b"PK", b"II*\0", b"MM\0*")  # first bytes of a region, an archive, and a TIFF that holds regions
+
+
+def _matches(file: BoxFile) -> bool:
+    return file.start.startswith(STARTS)
+
+
+def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
+    """Read the bounds of each region. Its position in the stack, counted from 1 in Fiji, is the slice."""
+    image, content = images.of_file(file.path), roifile.roiread(file.path)
+    for index, roi in enumerate(content if isinstance(content, list) else [content]):
+        box = corners(roi.left, roi.top, roi.right, roi.bottom)
+        if roi.subpixelrect:
+            box = corners(roi.xd, roi.yd, roi.xd + roi.widthd, roi.yd + roi.heightd)
+        yield BoxRecord(
+            image=image,
+            **box,
+            where=f"{file.path}: region {index}",
+            slice=max(roi.z_position, roi.position, 1) - 1,
+            name=roi.name or "",
+        )
+
+
+FIJI = BoxFormat(
+    name="fiji",
+    title="Fiji regions",
+    program="Fiji, ImageJ",
+    suffixes=(".roi", ".zip"),
+    content="a region, or an archive of regions",
+    matches=_matches,
+    outline=BoxFile.bytes_outline,
+    read=_read,
+)

@@ -1,0 +1,58 @@
+"""GeoJSON of QuPath: the box around each annotation, in a file with the name of the image."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline_lib.data.box_formats.box_file import BoxFile
+from pipeline_lib.data.box_formats.box_format import BoxFormat
+from pipeline_lib.data.box_formats.images_by_name import Images
+from pipeline_lib.data.box_formats.record import BoxRecord, corners
+
+FEATURE_KEYS = {"geometry", "properties"}  # of a feature
+
+
+def _matches(file: BoxFile) -> bool:
+    if isinstance(file.json, list):
+        return file.json == [] or bool(FEATURE_KEYS & file.entry_keys)
+    kind = file.json.get("type") if isinstance(file.json, dict) else None
+    return kind in ("Feature", "FeatureCollection") or bool({"features", *FEATURE_KEYS} & file.json_keys)
+
+
+def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
+    """Read the bounding box of each feature: of a collection, a list, or one feature alone."""
+    content, image = file.json, images.of_file(file.path)
+    features = content if isinstance(content, list) else content.get("features", [content])
+    for index, feature in enumerate(features):
+        geometry, properties = feature["geometry"], feature.get("properties") or {}
+        points = np.array(list(_points(geometry["coordinates"])), float)
+        yield BoxRecord(
+            image=image,
+            **corners(*points.min(axis=0), *points.max(axis=0)),
+            where=f"{file.path}: feature {index}",
+            slice=int(geometry.get("plane", {}).get("z", 0)),
+            name=str(properties.get("name", "")),
+            label=str((properties.get("classification") or {}).get("name", "")),
+        )
+
+
+def _points(coordinates: Any) -> Iterator[Sequence[float]]:
+    """Yield the points (x, y) of nested lists."""
+    if coordinates and not isinstance(coordinates[0], list):
+        yield coordinates[:2]
+        return
+    for part in coordinates:
+        yield from _points(part)
+
+
+GEOJSON = BoxFormat(
+    name="geojson",
+    title="GeoJSON",
+    program="QuPath",
+    suffixes=(".geojson",),
+    content="a GeoJSON feature, a FeatureCollection, or a list of features",
+    matches=_matches,
+    outline=BoxFile.json_outline,
+    read=_read,
+)

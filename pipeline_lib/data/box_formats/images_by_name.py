@@ -1,0 +1,64 @@
+"""The images of a set, looked up by the texts that box files use for them."""
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pipeline_lib.data.images import Shape
+from pipeline_lib.data.readers import PICTURES, TIFF
+from pipeline_lib.errors import DataError
+
+IMAGE_SUFFIXES = {*PICTURES, *TIFF, ".zarr", ".h5", ".hdf5", ".bmp", ".gif", ".webp"}  # that names of images end in
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images that boxes can belong to."""
+
+    shapes: Mapping[str, Shape]
+    """Shape of each image (ZYX, pixels) by its name."""
+    one_file: bool = True
+    """Whether a single file holds all boxes. Its name then need not be that of the only image."""
+
+    @cached_property
+    def by_text(self) -> dict[str, list[str]]:
+        """Names of the images that a text can mean: a name, or a name without its suffix."""
+        names: dict[str, list[str]] = {}
+        for name in self.shapes:
+            for text in {_composed(name), _composed(Path(name).stem)}:
+                names.setdefault(text, []).append(name)
+        return names
+
+    def find(self, text: str) -> str:
+        """Return the name of the image that a file calls `text`: a name, with or without folders and suffix.
+
+        Returns `text` itself if there is no such image.
+
+        Raises:
+            DataError: several images have that name.
+        """
+        base = re.split(r"[/\\]", _composed(text))[-1]
+        exact = [name for name in self.by_text.get(base, []) if _composed(name) == base]
+        if exact:
+            return exact[0]
+        stem = Path(base).stem if Path(base).suffix.lower() in IMAGE_SUFFIXES else base
+        names = self.by_text.get(stem, [])
+        if len(names) > 1:
+            raise DataError(f"{text!r} may be any of the images {', '.join(sorted(names))}; name it with its suffix")
+        return names[0] if names else text
+
+    def of_file(self, path: Path) -> str:
+        """Return the image of a box file that names none: the only image, or the one with the name of the file.
+
+        Raises:
+            DataError: several images have that name.
+        """
+        return next(iter(self.shapes)) if self.one_file and len(self.shapes) == 1 else self.find(path.stem)
+
+
+def _composed(text: str) -> str:
+    """Return a text in composed letters (NFC); macOS writes file names in decomposed ones."""
+    return unicodedata.normalize("NFC", text)

@@ -1,0 +1,52 @@
+"""The CSV file that napari saves for a layer of shapes: a row for each vertex.
+
+In napari, a pixel reaches from half before its number to half after it.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from pipeline_lib.data.box_formats.box_file import BoxFile
+from pipeline_lib.data.box_formats.box_format import BoxFormat
+from pipeline_lib.data.box_formats.images_by_name import Images
+from pipeline_lib.data.box_formats.record import BoxRecord, corners, number, slice_number
+
+
+def _matches(file: BoxFile) -> bool:
+    return "shape-type" in file.table.columns
+
+
+def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
+    """Read the bounding box of each shape; the last axis before y and x is the slice.
+
+    Raises:
+        DataError: the slice of a shape is not a number.
+    """
+    image, (columns, rows) = images.of_file(file.path), file.table
+    axes = sorted((name for name in columns if name.startswith("axis-")), key=lambda name: int(name[5:]))
+    shapes: dict[str, list[tuple[int, Mapping[str, str | None]]]] = {}
+    for line, row in rows:
+        shapes.setdefault(str(row["index"]), []).append((line, row))
+    for index, vertices in shapes.items():
+        *z, y, x = np.array([[number(row[axis]) for axis in axes] for _, row in vertices]).T + 0.5
+        where = f"{file.path}:{vertices[0][0]}"
+        yield BoxRecord(
+            image=image,
+            **corners(x.min(), y.min(), x.max(), y.max()),
+            where=where,
+            slice=slice_number(np.floor(z[-1][0]), where) if z else 0,
+            name=index,
+        )
+
+
+NAPARI = BoxFormat(
+    name="csv",
+    title="napari shapes",
+    program="napari",
+    suffixes=(".csv",),
+    content="the column shape-type",
+    matches=_matches,
+    outline=BoxFile.table_outline,
+    read=_read,
+)

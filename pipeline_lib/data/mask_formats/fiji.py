@@ -1,0 +1,48 @@
+"""Label images as TIFF files that Fiji and ImageJ open, from the OME-Zarr of label images."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from tifffile import TiffWriter
+from tqdm import tqdm
+
+from pipeline_lib.data.mask_formats.mask_format import MaskFormat
+from pipeline_lib.data.mask_formats.ome_zarr import OBJECTS
+from pipeline_lib.errors import DataError
+
+COUNTS = {16: 2**16, 32: 2**24}  # bits of a pixel, and how many numbers ImageJ keeps apart: 32 bits are a float
+
+
+def write_label_tiffs(labels: Path, path: Path) -> None:
+    """Write each label image as an ImageJ TIFF with the name of its image, a page for each slice.
+
+    Args:
+        labels: OME-Zarr that `write_label_images` wrote.
+        path: A folder that does not exist yet.
+
+    Raises:
+        DataError: An image has 2²⁴ objects or more, which ImageJ cannot keep apart.
+    """
+    record: Any = zarr.open_group(labels, path="OME", mode="r").attrs["ome"]
+    stems = Counter(Path(name).stem for name in record["series"])
+    path.mkdir(parents=True)
+    for name in tqdm(record["series"], "label_tiffs", mininterval=10):
+        array = zarr.open_array(labels / name / "labels" / OBJECTS / "0", mode="r")
+        stem = Path(name).stem if stems[Path(name).stem] == 1 else name  # two images of one stem keep their suffixes
+        _write(path / f"{stem}.tif", array, f"{labels}/{name}")
+
+
+def _write(path: Path, array: zarr.Array[Any], name: str) -> None:
+    largest = max(int(np.asarray(array[z]).max()) for z in range(array.shape[0]))
+    if largest >= COUNTS[32]:
+        raise DataError(f"{name}: {largest} objects, but ImageJ can tell only {COUNTS[32]} apart; use labels.zarr")
+    dtype = np.uint16 if largest < COUNTS[16] else np.float32
+    with TiffWriter(path, imagej=True) as file:
+        pages = (np.asarray(array[z], dtype) for z in range(array.shape[0]))
+        file.write(pages, shape=array.shape, dtype=dtype, metadata={"axes": "ZYX"})
+
+
+LABEL_TIFFS = MaskFormat(name="tiffs", file="label_tiffs", program="Fiji", write=write_label_tiffs)

@@ -1,0 +1,40 @@
+"""What LooseBox knows about an output of masks."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from pipeline_lib.data.images import Pixels
+from pipeline_lib.data.instances import Instances
+
+Source = TypeVar("Source")
+
+
+@dataclass(frozen=True)
+class MaskSet:
+    """The masks of a set of images, with what a writer can need beside them."""
+
+    instances: Instances
+    """The masks, their boxes, and the images that they lie in."""
+    pixels: Pixels
+    """Reads the pixels of the images."""
+    pixel_size: Sequence[float] | None
+    """Size of a pixel in nanometres, ZYX; None if it is not known."""
+
+
+@dataclass(frozen=True)
+class MaskFormat(Generic[Source]):
+    """An output: what it is called, and how to write it from a source.
+
+    The source is a `MaskSet`, or the path of the OME-Zarr that was written from one.
+    """
+
+    name: str
+    """Keyword argument of the stage that writes it, and output of the stage's rule."""
+    file: str
+    """Name of the file or folder in the folder of results."""
+    program: str
+    """The program that opens it, as docs/predict.md names it."""
+    write: Callable[[Source, Path], None]
+    """Write the source to a path that does not exist yet."""

@@ -1,0 +1,110 @@
+"""Label images as OME-Zarr 0.5 with a resolution pyramid, written block by block (https://ngff.openmicroscopy.org/0.5/)."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import DTypeLike, NDArray
+from tqdm import tqdm
+
+from pipeline_lib.data.images import Shape
+from pipeline_lib.data.mask_formats.mask_format import MaskFormat, MaskSet
+from pipeline_lib.data.ome_zarr import AXES, VERSION, multiscale
+
+CHUNK = 1024  # pixels: side of a chunk, and of the part that is in memory at a time
+SMALLEST = 512  # pixels: a level whose longer side is at most this is the last one
+OBJECTS = "objects"  # name of the label image
+
+Block = Callable[[int, slice, slice], NDArray[Any]]  # from slice, rows and columns to pixels YX
+Halve = Callable[[NDArray[Any]], NDArray[Any]]
+
+
+def write_label_images(masks: MaskSet, path: Path) -> None:
+    """Write a collection of all images of the set, each with its label image."""
+    images = masks.instances.given.images
+    write_collection(path, [image.name for image in images])
+    for image in images:
+        numbers = partial(masks.instances.numbers, image.name)
+        write_image(path / image.name, image.shape, partial(masks.pixels.part, image), numbers, masks.pixel_size)
+
+
+def write_collection(path: Path, names: Sequence[str]) -> None:
+    """Write the group that lists the names of all images, so that readers of bioformats2raw's layout find them.
+
+    Args:
+        path: A folder that does not exist yet.
+        names: Names of the images, which `write_image` writes afterwards.
+    """
+    root = zarr.create_group(path, zarr_format=3, attributes={"ome": {"version": VERSION, "bioformats2raw.layout": 3}})
+    root.create_group("OME", attributes={"ome": {"version": VERSION, "series": list(names)}})
+
+
+def write_image(path: Path, shape: Shape, image: Block, objects: Block, pixel_size: Sequence[float] | None) -> None:
+    """Write an image (uint8) and the label image `objects` (uint32) in its folder `labels`, each with its pyramid.
+
+    Args:
+        path: A folder that does not exist yet.
+        shape: Shape of both, ZYX.
+        image: Returns the pixels of a block.
+        objects: Returns the numbers of the objects in a block; 0 is background.
+        pixel_size: ZYX, in nanometres, or None.
+    """
+    levels = level_count(shape)
+    scene = zarr.create_group(path, zarr_format=3, attributes={"ome": multiscale(path.name, pixel_size, levels)})
+    labels = scene.create_group("labels", attributes={"ome": {"version": VERSION, "labels": [OBJECTS]}})
+    record = multiscale(OBJECTS, pixel_size, levels) | {"image-label": {"source": {"image": "../../"}}}
+    numbers = labels.create_group(OBJECTS, attributes={"ome": record})
+    _write_levels(scene, shape, levels, np.uint8, image, _mean)
+    _write_levels(numbers, shape, levels, np.uint32, objects, _every_second)
+
+
+def level_count(shape: Shape) -> int:
+    """Return the number of levels in an image's pyramid, including the full resolution."""
+    return 1 + max(0, int(np.ceil(np.log2(max(shape[1:]) / SMALLEST))))
+
+
+def blocks(shape: tuple[int, ...]) -> Iterator[tuple[int, slice, slice]]:
+    """Yield slice, rows and columns of each chunk of an image, in reading order."""
+    slices, height, width = shape
+    for z, y, x in product(range(slices), range(0, height, CHUNK), range(0, width, CHUNK)):
+        yield z, slice(y, min(y + CHUNK, height)), slice(x, min(x + CHUNK, width))
+
+
+def _write_levels(
+    group: zarr.Group, shape: tuple[int, ...], levels: int, dtype: DTypeLike, block: Block, halve: Halve
+) -> None:
+    for level in range(levels):
+        array = group.create_array(
+            str(level), shape=shape, chunks=(1, CHUNK, CHUNK), dtype=dtype, dimension_names=AXES, fill_value=0
+        )
+        for z, y, x in tqdm(list(blocks(shape)), f"{group.basename} {level}", mininterval=10):
+            array[z, y, x] = block(z, y, x)
+        block, shape = _halved(array, halve), (shape[0], *(max(1, side // 2) for side in shape[1:]))
+
+
+def _halved(array: zarr.Array[Any], halve: Halve) -> Block:
+    """Return the blocks of an array at half its resolution; an odd last row or column is left out."""
+
+    def block(z: int, y: slice, x: slice) -> NDArray[Any]:
+        return halve(np.asarray(array[z, 2 * y.start : 2 * y.stop, 2 * x.start : 2 * x.stop]))
+
+    return block
+
+
+def _mean(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Average each square of four pixels, or each pair if the image has a single row or column."""
+    height, width = (max(1, side // 2) for side in pixels.shape)
+    parts = pixels.reshape(height, -1, width, pixels.shape[1] // width)
+    return np.asarray(parts.mean(axis=(1, 3)).round(), pixels.dtype)
+
+
+def _every_second(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Keep one pixel of four, because numbers of objects have no mean."""
+    return pixels[::2, ::2]
+
+
+OME_ZARR = MaskFormat(name="labels", file="labels.zarr", program="napari", write=write_label_images)

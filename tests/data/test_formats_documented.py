@@ -1,0 +1,83 @@
+"""The schema, the help of the command, the rules and the documents name the formats that the tables list."""
+
+import inspect
+import re
+
+import yaml
+from click.testing import CliRunner
+from helpers.running import ROOT
+from pipeline_lib.stages.collect import collect
+
+from pipeline_lib.cli import main, predict_command
+from pipeline_lib.data.box_formats.box_format import BoxFormat
+from pipeline_lib.data.box_formats.table import FORMATS, NAMES, READABLE
+from pipeline_lib.data.mask_formats import table as mask_formats
+
+PAGE = (ROOT / "docs/predict.md").read_text(encoding="utf-8")
+NO_MASKS = {"objects.csv", "predict.html"}  # outputs that are no masks
+
+
+def section(title: str) -> str:
+    """The text of a section of the page."""
+    return PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of all rows of the tables in a text, without their headings."""
+    tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    lines = [line for table in tables for line in table.splitlines()[2:]]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+
+
+def suffixes(cell: str) -> tuple[str, ...]:
+    """The suffixes that a cell names."""
+    return tuple(re.findall(r"`(\.\w+)`", cell))
+
+
+def test_the_schema_lists_the_names_of_the_formats() -> None:
+    schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+    assert schema["$defs"]["segment"]["properties"]["format"]["enum"] == [*NAMES, None]
+
+
+def test_the_comment_on_the_key_lists_the_names_of_the_formats() -> None:
+    assert f"format: null # of the boxes: {', '.join(NAMES)}; null" in (ROOT / "config.yaml").read_text()
+
+
+def test_the_command_offers_the_formats_and_its_help_explains_them() -> None:
+    (option,) = (each for each in predict_command.params if each.name == "form")
+    assert list(getattr(option.type, "choices", ())) == list(NAMES)
+    shown = " ".join(CliRunner().invoke(main, ["predict", "--help"], terminal_width=10_000).output.split())
+    assert [each.title for each in READABLE if each.title not in shown] == []
+
+
+def test_the_page_lists_the_formats_that_can_be_read() -> None:
+    documented = [row for row in rows(section("Boxes")) if len(row) == 6]
+    table = [(each.title, each.program, f"`{each.name}`", each.suffixes) for each in READABLE]
+    assert [(title, program, name, suffixes(files)) for title, program, name, files, *_ in documented] == table
+
+
+def test_the_page_lists_the_formats_that_are_only_recognised() -> None:
+    documented = [row for row in rows(section("Boxes")) if len(row) == 3]
+    table = [(each.title, each.suffixes, each.instead) for each in FORMATS if each.read is None]
+    assert [(title, suffixes(files), instead) for title, files, instead in documented] == table
+
+
+def test_the_page_lists_the_outputs_of_predict() -> None:
+    documented = dict(re.findall(r"^- `([^`/]+)/?`(.*(?:\n  .*)*)", section("What comes out"), re.MULTILINE))
+    assert set(documented) == {each.file for each in mask_formats.FORMATS} | NO_MASKS
+    assert [each.name for each in mask_formats.FORMATS if each.program not in documented[each.file]] == []
+
+
+def test_stage_and_rule_write_each_output_of_the_table() -> None:
+    rules = (ROOT / "workflow/rules/predict.smk").read_text()
+    for each in mask_formats.FROM_MASKS:
+        assert each.name in inspect.signature(collect).parameters
+        assert re.search(rf'\b{each.name}=\S*"<results>/collect/{{set}}/{re.escape(each.file)}"', rules)
+
+
+def test_a_format_says_what_can_be_done_with_it() -> None:
+    def complete(each: BoxFormat) -> bool:
+        return (each.read is None) == bool(each.instead) and bool(each.content and each.program and each.suffixes)
+
+    assert [each.title for each in FORMATS if not complete(each)] == []
+    assert len({each.title for each in FORMATS}) == len(FORMATS)
