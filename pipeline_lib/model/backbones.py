@@ -49,6 +49,8 @@ def build(name: str) -> Sam:
 
 
 class _WithoutDraws(TorchFunctionMode):
+    # Building a network takes 2.9 CPU s with its imports, and 4.9 without this (AMD EPYC, AVX-512, median of 3):
+    # 110 of the 580 CPU s of `make tables`.
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function is torch.randn:
             return torch.zeros(*args, device="cpu")
