@@ -6,12 +6,12 @@ import re
 import yaml
 from click.testing import CliRunner
 from helpers.running import ROOT
-from pipeline_lib.stages.collect import collect
 
 from pipeline_lib.cli import main, predict_command
 from pipeline_lib.data.box_formats.box_format import BoxFormat
 from pipeline_lib.data.box_formats.table import FORMATS, NAMES, READABLE
 from pipeline_lib.data.mask_formats import table as mask_formats
+from pipeline_lib.stages.collect import collect
 
 PAGE = (ROOT / "docs/predict.md").read_text(encoding="utf-8")
 NO_MASKS = {"objects.csv", "predict.html"}  # outputs that are no masks
