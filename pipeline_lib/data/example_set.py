@@ -9,9 +9,10 @@ import numpy as np
 import tifffile
 from numpy.random import Generator
 
-from pipeline_lib.data.boxes import XYXY, Deviation, Kind, clip, deviate, object_boxes
+from pipeline_lib.data.boxes import XYXY, clip, deviate, object_boxes
 from pipeline_lib.data.synthetic import Look, generate_slice
 from pipeline_lib.runtime.atomic import atomic
+from pipeline_lib.settings.boxes import Deviation, Kind
 
 SIZES = [(300, 420), (256, 256), (512, 380)]  # of the images, pixels
 OBJECTS = 20  # boxes of an image
