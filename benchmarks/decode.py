@@ -40,7 +40,7 @@ from pipeline_lib.stages.weights import weights
 from pipeline_lib.training.pretraining import UNSEEN_SEED, draw_slice, objects_of
 
 Network = Callable[[Sequence[ImageFeatures], torch.Tensor], object]  # `BoxModel`, as it is or compiled
-PLAIN = ModelConfig(("mask_decoder",), None)
+PLAIN = ModelConfig(trains=("mask_decoder",), token=None)
 SIZE = 512  # of the image, pixels
 CHUNKS = (1, 4, 32)  # of which a peer is given its best
 CALLS = (1, 4, 8, 16, 32, 64)  # boxes per call that ours is measured with
@@ -280,7 +280,7 @@ def iterating(name: str, rounds: int) -> str:
     predictor = look_at(released_sam(name), source)
     exact = np.array([box for _, box in objects_of(source.cells)], np.float32)
     uniform = np.random.default_rng(0).random((len(exact), 4))
-    boxes = clip(deviate(exact, LEVEL, uniform, Deviation("scale", "both")), predictor.original_size)
+    boxes = clip(deviate(exact, LEVEL, uniform, Deviation(kind="scale", direction="both")), predictor.original_size)
     ways = {"a loop on `SamPredictor.predict`": partial(users_loop, predictor, boxes)}
     for precision, window in product(PRECISIONS, (None, WINDOW)):
         decoder = decoder_of(predictor, precision, window)

@@ -87,7 +87,10 @@ def main() -> None:
     weights = given.results / "weights/manifest.json"
     trained = given.results / f"train/{given.dataset}/{given.model}/0.safetensors"
     tiles, cache = Store.open(store), Embeddings.open(embeddings, store, weights)
-    frame, deviation = Frame(tiles.tile_shape, Backbone.read(weights).image_size), Deviation("scale", "both")
+    frame, deviation = (
+        Frame(tiles.tile_shape, Backbone.read(weights).image_size),
+        Deviation(kind="scale", direction="both"),
+    )
     predictor = Predictor(load_model(trained).to(device()), frame, choose_precision("auto"))
     objects, found = read_objects(boxes, "validation", given.objects), Found()
     for number, rows in tqdm(list(by_tile(objects)), "tiles"):

@@ -43,7 +43,7 @@ from pipeline_lib.runtime.device import device
 from pipeline_lib.runtime.malloc import keep_freed_memory
 from pipeline_lib.training.sampling import LabelledTiles
 
-LAW = Deviation("scale", "both")
+LAW = Deviation(kind="scale", direction="both")
 LEVELS = (0, 40)  # of the part that is run
 MODELS = ("sam", "sam_p")  # of it: those that segment_anything can run, as they have no token
 OBJECTS = 8  # of it, in a tile

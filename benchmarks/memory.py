@@ -37,9 +37,12 @@ from pipeline_lib.model.backbones import load_backbone
 kept = {load}
 print(time.process_time())
 """
-LOADS = {"embed": "load_backbone(sys.argv[1])", "train": "load_untrained(sys.argv[1], ModelConfig((), None))"}
+LOADS = {
+    "embed": "load_backbone(sys.argv[1])",
+    "train": "load_untrained(sys.argv[1], ModelConfig(trains=(), token=None))",
+}
 OBJECTS = 16, 32  # of a tile; the first is config.yaml's objects_per_tile
-PROPOSED = ModelConfig(("mask_decoder", "deviation_token"), Token(128, 1))
+PROPOSED = ModelConfig(trains=("mask_decoder", "deviation_token"), token=Token(width=128, count=1))
 
 
 class Accountant(TorchDispatchMode):

@@ -226,7 +226,9 @@ def slices(results: Path, dataset: str, model: str) -> None:
             # of an object that no tile cuts, the tables' own draw of a box
             own = zip(whole, found["object"], strict=True)
             drawn = pd.DataFrame([key or (place.index, number) for key, number in own], columns=["tile", "object"])
-            boxes = deviated(drawn.join(found[XYXY]), level, dataset, 0, Deviation("scale", "both"), image.shape)
+            boxes = deviated(
+                drawn.join(found[XYXY]), level, dataset, 0, Deviation(kind="scale", direction="both"), image.shape
+            )
             masks, _ = segmenter(image, boxes)
             for key, number, mask in zip(whole, found["object"], masks, strict=True):
                 ious.append(float(iou(mask, objects == number)))

@@ -77,7 +77,7 @@ class Sizes:
 
 
 BACKBONES = ("vit_b", "vit_l", "vit_h")  # all with the same decoder
-PROPOSED = ModelConfig(("mask_decoder", "deviation_token"), Token(width=128, count=1))
+PROPOSED = ModelConfig(trains=("mask_decoder", "deviation_token"), token=Token(width=128, count=1))
 EMBEDDING = 256 * 64 * 64 * 2  # bytes of a tile, float16
 
 

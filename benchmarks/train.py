@@ -41,7 +41,7 @@ from pipeline_lib.training.pretraining import UNSEEN_SEED, draw_slice
 from pipeline_lib.training.sampling import Batch, LabelledTiles, draw_batch
 from pipeline_lib.training.trainer import Trainer, step_loss, train_epoch
 
-DECODER = ModelConfig(("mask_decoder",), None)
+DECODER = ModelConfig(trains=("mask_decoder",), token=None)
 SUB_ITERATIONS = (1, 8)  # of a step of micro_sam; the latter is its default
 
 
@@ -81,7 +81,7 @@ class Stages:
 
 def recipe_of(objects: int, precision: Precision) -> TrainConfig:
     """config.yaml's, as far as a step's time depends on it."""
-    law = Deviation("scale", "both")
+    law = Deviation(kind="scale", direction="both")
     return TrainConfig(
         loss="sam",
         epochs=1,

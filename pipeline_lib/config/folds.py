@@ -50,9 +50,11 @@ def fold(dataset: str, volume: Volume, number: int, count: int) -> list[Volume]:
     last one. Slices to train on can lie on both sides of the two blocks; then there are two volumes of the same files.
     """
     ranges, every = sorted(volume.split.ranges().values()), volume.every
+    where = f"config: datasets.{dataset} ({volume.images})"
+    if len(ranges) < len(volume.split.parts()):
+        raise DataError(f"{where}: folds take ranges of slices, but a split names files")
     (first, _), (_, last) = ranges[0], ranges[-1]
     slices = len(range(first, last, every))
-    where = f"config: datasets.{dataset} ({volume.images})"
     if any(stop != start for (_, stop), (start, _) in pairwise(ranges)):
         splits = [list(bounds) for bounds in ranges]
         raise DataError(f"{where}: folds take slices in one run, but the splits are {splits}")
@@ -64,8 +66,8 @@ def fold(dataset: str, volume: Volume, number: int, count: int) -> list[Volume]:
     low, high = sorted([test, validation])
     sides = [(first, low[0]), (low[1], high[0]), (high[1], last)]
     train, *others = ((start, stop) for start, stop in sides if start < stop)
-    splits = [Split(train=train, validation=validation, test=test), *(Split(train=side) for side in others)]
-    return [volume.model_copy(update={"split": split}) for split in splits]
+    parts = [Split(train=train, validation=validation, test=test), *(Split(train=side) for side in others)]
+    return [volume.model_copy(update={"split": split}) for split in parts]
 
 
 def parts_of_datasets(config: Config) -> dict[str, list[str]]:

@@ -64,6 +64,6 @@ def _boxes(rng: Generator, cells: Any, size: tuple[int, int]) -> list[tuple[int,
     chosen = [found[index] for index in rng.permutation(len(found))[:OBJECTS]]
     exact, uniform = np.array([box for _, box in chosen]), rng.random((len(chosen), 4))
     kinds: list[Kind] = ["scale", "translate"]
-    loose = [deviate(exact, LOOSE, uniform, Deviation(kind, "both")) for kind in kinds]
+    loose = [deviate(exact, LOOSE, uniform, Deviation(kind=kind, direction="both")) for kind in kinds]
     boxes = clip(np.choose(np.arange(len(chosen))[:, None] % 3, [*loose, exact.astype(np.float32)]), size)
     return [(number, tuple(box.tolist())) for (number, _), box in zip(chosen, boxes, strict=True)]

@@ -5,6 +5,7 @@ from typing import Literal
 from pipeline_lib.settings.base import Count, PrecisionChoice, Settings
 
 BackboneName = Literal["micro", "litemedsam", "mobile_sam", "vit_b", "vit_b_em", "vit_l", "vit_h"]
+StoredType = Literal["float32", "float16"]
 
 
 class BackboneChoice(Settings):
@@ -22,7 +23,7 @@ class EmbedConfig(Settings):
     precision: PrecisionChoice
     """Precision of the encoder's matrix products. `auto` takes bfloat16 if the processor or GPU has units for it, and
     float32 otherwise."""
-    dtype: Literal["float32", "float16"]
+    dtype: StoredType
     """Type of the stored embeddings. `float16` halves their size on disk."""
     batch: Count
     """Number of tiles in a call of the encoder."""

@@ -64,10 +64,6 @@ Name = Annotated[
     Field(pattern=r"^[a-z][a-z0-9_]*$"),
     Words("a name of lower-case letters, digits and `_` that begins with a letter"),
 ]
-PixelSize = Annotated[
-    tuple[Positive, Positive, Positive], List, Words("[z, y, x], three numbers above 0")
-]
-GreyRange = Annotated[
-    tuple[float, float], List, Ascending, Words("[black, white], two numbers, black below white")
-]
+PixelSize = Annotated[tuple[Positive, Positive, Positive], List, Words("[z, y, x], three numbers above 0")]
+GreyRange = Annotated[tuple[float, float], List, Ascending, Words("[black, white], two numbers, black below white")]
 PrecisionChoice = Literal["auto", "float32", "bfloat16"]

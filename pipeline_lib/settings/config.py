@@ -1,6 +1,6 @@
 """All sections of a configuration."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag
 
@@ -9,12 +9,12 @@ from pipeline_lib.settings.base import Different, List, Name, Settings, Title, W
 from pipeline_lib.settings.boxes import Deviation
 from pipeline_lib.settings.datasets import Dataset
 from pipeline_lib.settings.experiment import Average, Claims, Experiment
+from pipeline_lib.settings.export import ExportForm
 from pipeline_lib.settings.inference import RefineConfig
 from pipeline_lib.settings.model import Adapter, Part, Token
 from pipeline_lib.settings.segment import Overlay, PredictSet, SegmentConfig, Text
 from pipeline_lib.settings.training import TrainSection
 
-ExportForm = Literal["segment_anything", "onnx", "transformers"]
 Results = Annotated[
     str,
     Field(pattern=r"^[^~{}<>\x00-\x1f][^{}<>\x00-\x1f]{0,199}$"),
@@ -30,9 +30,9 @@ class BorrowedModel(Settings):
     """Title of its row."""
     weights_of: str
     """Model whose weights it has. That model must be trained itself."""
-    deviation: Overlay = {}
+    deviation: Overlay = Field(default_factory=dict)
     """Keys of `deviation` that differ for this model."""
-    refine: Overlay = {}
+    refine: Overlay = Field(default_factory=dict)
     """Keys of `refine` that differ for this model. `precision` is one for all models."""
 
 
@@ -45,16 +45,16 @@ class Model(Settings):
     """Parts of the network that are trained. The tables tick P if corner embeddings or a token are among them."""
     mix: str
     """Mix of training boxes, by its name in `train.mixes`."""
-    token: Overlay = {}
+    token: Overlay = Field(default_factory=dict)
     """Keys of `token` that differ for this model."""
-    adapter: Overlay = {}
+    adapter: Overlay = Field(default_factory=dict)
     """Keys of `adapter` that differ for this model."""
-    deviation: Overlay = {}
+    deviation: Overlay = Field(default_factory=dict)
     """Keys of `deviation` that differ for this model."""
-    train: Overlay = {}
+    train: Overlay = Field(default_factory=dict)
     """Keys of `train` that differ for this model. `mixes`, `precision` and the two `validation_` keys are one for all
     models."""
-    refine: Overlay = {}
+    refine: Overlay = Field(default_factory=dict)
     """Keys of `refine` that differ for this model. `precision` is one for all models."""
 
 

@@ -1,16 +1,20 @@
 """Data sets: where slices come from, what their labels mean, and how they are split and tiled."""
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
+from typing_extensions import TypeIs
 
 from pipeline_lib.settings.base import (
+    Ascending,
     Count,
     Different,
     GreyRange,
     List,
     PixelSize,
+    Positive,
     Settings,
     Title,
     Whole,
@@ -19,8 +23,21 @@ from pipeline_lib.settings.base import (
 from pipeline_lib.settings.experiment import Published
 
 SliceRange = Annotated[
-    tuple[Whole, Whole], List, Words("[start, stop], two integers of at least 0, start below stop")
+    tuple[Whole, Whole], List, Ascending, Words("[start, stop], two integers of at least 0, start below stop")
 ]
+Patterns = Annotated[
+    tuple[Annotated[str, Field(min_length=1)], ...],
+    List,
+    Field(min_length=1),
+    Words("a list of patterns of file names"),
+]
+Rest = Literal["rest"]
+SplitPart = SliceRange | Patterns | Rest
+
+
+def is_range(part: "SplitPart") -> TypeIs[tuple[int, int]]:
+    """Say whether the slices of a split are a range, and neither patterns nor `rest`."""
+    return isinstance(part[0], int)
 
 
 class SyntheticSource(Settings):
@@ -104,31 +121,38 @@ ReadSource = Annotated[Source, BeforeValidator(_without_keys_of_other_kinds)]
 
 
 class Split(Settings):
-    """Half-open ranges of slices. A slice can be in one split only."""
+    """The slices of each split: [start, stop], patterns of file names, or `rest`.
 
-    train: SliceRange | None = None
+    A range is half-open. A pattern has `*`, `?` and `[…]`, and matches a file's name with or without its suffix. `rest`
+    takes all files that no other split names. A slice can be in one split only.
+    """
+
+    train: SplitPart | None = None
     """Slices to train on."""
-    validation: SliceRange | None = None
+    validation: SplitPart | None = None
     """Slices that pick the best epoch, and on which settings can be chosen."""
-    test: SliceRange | None = None
+    test: SplitPart | None = None
     """Slices to test."""
 
-    def ranges(self) -> dict[str, tuple[int, int]]:
-        """Return the ranges of the splits that have slices, by name."""
+    def parts(self) -> dict[str, SplitPart]:
+        """Return the ranges, patterns or `rest` of the splits that have slices, by name."""
         splits = {"train": self.train, "validation": self.validation, "test": self.test}
-        return {name: bounds for name, bounds in splits.items() if bounds is not None}
+        return {name: part for name, part in splits.items() if part is not None}
+
+    def ranges(self) -> dict[str, tuple[int, int]]:
+        """Return the ranges of the splits that are ranges, by name."""
+        return {name: part for name, part in self.parts().items() if is_range(part)}
 
     @model_validator(mode="after")
     def _check(self) -> "Split":
+        if not self.parts():
+            raise ValueError("expected slices for at least one split")
+        if sum(part == "rest" for part in self.parts().values()) > 1:
+            raise ValueError("but only one split can be `rest`")
         ranges = sorted((start, stop, name) for name, (start, stop) in self.ranges().items())
-        if not ranges:
-            raise ValueError("expected a range of slices for at least one split")
-        for start, stop, name in ranges:
-            if stop <= start:
-                raise ValueError(f"but {name} [{start}, {stop}] is empty; expected [start, stop] with start below stop")
-        for (_, stop, name), (start, _, following) in zip(ranges, ranges[1:], strict=False):
+        for (_, stop, name), (start, _, following) in pairwise(ranges):
             if start < stop:
-                raise ValueError(f"but slices {start} to {min(stop, stop)} are in both {name} and {following}")
+                raise ValueError(f"but slices {start} to {stop} are in both {name} and {following}")
         return self
 
 
@@ -196,6 +220,8 @@ class Dataset(Settings):
     """What the values of the labels mean."""
     minimum_area: Count
     """Smallest object, pixels. Smaller connected components are no objects."""
+    magnification: Positive = 1.0
+    """Factor by which slices and labels are resized before they are cut into tiles."""
     pixel_size: PixelSize
     """Size of a pixel, nm."""
     grey_range: GreyRange | None
@@ -209,4 +235,4 @@ class Dataset(Settings):
 
 def splits_of(volumes: Iterable[Volume]) -> set[str]:
     """Return the names of the splits that volumes have slices of."""
-    return {name for volume in volumes for name in volume.split.ranges()}
+    return {name for volume in volumes for name in volume.split.parts()}

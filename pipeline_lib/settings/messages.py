@@ -112,7 +112,8 @@ def _place(kind: Any, location: Sequence[Any]) -> tuple[list[Any], Any, Sequence
         last key. Of a union whose members pydantic cannot tell apart it is the place of the union.
     """
     keys: list[Any] = []
-    hint, annotations, holder = kind, (), None
+    hint, holder = kind, None
+    annotations: Sequence[Any] = ()
     for item in location:
         parts = members(hint)
         if len(parts) > 1:  # pydantic names the member that it has tried

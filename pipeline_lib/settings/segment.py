@@ -47,9 +47,7 @@ def _grey(value: Any) -> str:
     return "percentiles" if measured else "range"
 
 
-Grey = Annotated[
-    Annotated[FixedGrey, Tag("range")] | Annotated[MeasuredGrey, Tag("percentiles")], Discriminator(_grey)
-]
+Grey = Annotated[Annotated[FixedGrey, Tag("range")] | Annotated[MeasuredGrey, Tag("percentiles")], Discriminator(_grey)]
 
 
 class Flags(Settings):
@@ -123,5 +121,5 @@ class PredictSet(Settings):
     """Path of the boxes, or a list of paths: files or folders."""
     model: TrainedModel | str | None
     """A model of this experiment, or the file of a model. Null is the backbone as it is."""
-    segment: Overlay = {}
+    segment: Overlay = Field(default_factory=dict)
     """Keys of `segment` that differ for this set."""

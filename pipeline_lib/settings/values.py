@@ -21,9 +21,7 @@ def unwrapped(hint: Any) -> tuple[Any, list[Any]]:
 
 
 def _flat(annotations: Iterable[Any]) -> list[Any]:
-    return [
-        part for each in annotations for part in (each.metadata if isinstance(each, FieldInfo) else [each])
-    ]
+    return [part for each in annotations for part in (each.metadata if isinstance(each, FieldInfo) else [each])]
 
 
 def members(hint: Any) -> list[Any]:

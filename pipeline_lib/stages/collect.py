@@ -1,9 +1,8 @@
 """Stage collect: the masks of all shards become label images, a table, COCO's file and a page to look at."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import pandas as pd
 
@@ -15,6 +14,8 @@ from pipeline_lib.data.prompts import Prompts
 from pipeline_lib.data.tables import read_table
 from pipeline_lib.report.predictions import predictions_page
 from pipeline_lib.runtime.atomic import atomic
+from pipeline_lib.settings.base import PixelSize
+from pipeline_lib.settings.segment import Flags
 
 
 def collect(
@@ -27,8 +28,9 @@ def collect(
     coco: str,
     page: str,
     name: str,
-    settings: Mapping[str, Any],
-    refine: Mapping[str, Any],
+    pixel_size: PixelSize | None,
+    flags: Flags,
+    mask_extent: float | None,
     model: str | None = None,
 ) -> None:
     """Write what people use.
@@ -42,21 +44,20 @@ def collect(
         coco: JSON to write (`coco_file`).
         page: HTML to write.
         name: of the set.
-        settings: of the config's section `segment` `pixel_size` and `flags`.
-        refine: of the section `refine`, as it holds for the model, `mask_extent`.
+        pixel_size: ZYX, nm; None writes none.
+        flags: thresholds of the flags.
+        mask_extent: of `refine`, as it holds for the model.
         model: that segmented; None is the backbone as it is.
     """
     given = Prompts.read(prompts)
     history = pd.concat([read_table(path) for path in iterations], ignore_index=True)
     instances, pixels = Instances.of(given, history), Pixels()
-    table = objects_table(given, history, settings["flags"], refine["mask_extent"])
+    table = objects_table(given, history, flags, mask_extent)
     with atomic(labels) as unfinished:
         write_collection(unfinished, [image.name for image in given.images])
         for image in given.images:
             numbers = partial(instances.numbers, image.name)
-            write_image(
-                unfinished / image.name, image.shape, partial(pixels.part, image), numbers, settings["pixel_size"]
-            )
+            write_image(unfinished / image.name, image.shape, partial(pixels.part, image), numbers, pixel_size)
     with atomic(objects) as unfinished:
         table.to_csv(unfinished, float_format="%.6g")
     with atomic(coco) as unfinished:

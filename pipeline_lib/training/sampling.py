@@ -1,6 +1,6 @@
 """What a training step is made from: objects of tiles, with boxes of their own looseness."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from pipeline_lib.data.masks import Mask
 from pipeline_lib.model.embeddings import Embeddings
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.runtime.device import device
-from pipeline_lib.training.config import TrainConfig
+from pipeline_lib.settings.training import TrainingConfig
 
 ORDER, OBJECTS = 1, 2  # what a seed is for: NumPy takes [s, e] and [s, e, 0] for the same
 
@@ -44,21 +44,23 @@ class Batch:
     masks: Tensor  # (N, h, w) bool
 
 
-def draw_boxes(rng: Generator, exact: NDArray[np.float32], train_config: TrainConfig) -> NDArray[np.float32]:
+def draw_boxes(rng: Generator, exact: NDArray[np.float32], config: TrainingConfig) -> NDArray[np.float32]:
     """Boxes (N, 4) of the training's looseness, not yet cut at the tile's border."""
-    shares = np.divide(train_config.shares, np.sum(train_config.shares))
-    levels, uniform = rng.choice(train_config.levels, len(exact), p=shares), rng.random((len(exact), 4))
-    by_kind = np.stack(
-        [deviate(exact, levels, uniform, replace(train_config.deviation, kind=kind)) for kind in train_config.kinds]
-    )
+    mix, deviation = config.mix, config.deviation
+    shares = np.divide(mix.shares, np.sum(mix.shares))
+    levels, uniform = rng.choice(mix.levels, len(exact), p=shares), rng.random((len(exact), 4))
+    deviations = [deviation.model_copy(update={"kind": kind}) for kind in mix.kinds or (deviation.kind,)]
+    by_kind = np.stack([deviate(exact, levels, uniform, each) for each in deviations])
     return by_kind[rng.integers(len(by_kind), size=len(exact)), np.arange(len(exact))]
 
 
-def draw_batch(source: LabelledTiles, tile: int, rows: pd.DataFrame, train_config: TrainConfig, epoch: int) -> Batch:
-    """What a tile contributes to an epoch: all of its objects, or a random choice of them."""
-    rng = np.random.default_rng([train_config.seed, OBJECTS, epoch, tile])
-    chosen = rows.iloc[rng.permutation(len(rows))[: train_config.objects_per_tile]]
+def draw_batch(
+    source: LabelledTiles, tile: int, rows: pd.DataFrame, config: TrainingConfig, seed: int, epoch: int
+) -> Batch:
+    """Return what a tile contributes to an epoch: all of its objects, or a random choice of them."""
+    rng = np.random.default_rng([seed, OBJECTS, epoch, tile])
+    chosen = rows.iloc[rng.permutation(len(rows))[: config.train.objects_per_tile]]
     exact = chosen[XYXY].to_numpy(np.float32)
-    prompts = clip(draw_boxes(rng, exact, train_config), source.tiles.shape(tile))
+    prompts = clip(draw_boxes(rng, exact, config), source.tiles.shape(tile))
     masks = torch.from_numpy(source.masks(tile, chosen)).to(device())
     return Batch(source.embeddings[tile].to(device()), prompts, exact, masks)

@@ -46,9 +46,9 @@ def world(tmp_path: Path, make_store, micro: Sam) -> dict:
     table = str(tmp_path / "boxes" / "toy.csv")
     boxes(store=store, boxes=table)
     slots = {"stores": [store], "boxes": [table], "models": [], "iterations": [], "scores": [], "rows": ROWS}
-    tokens = {"sam": None, "proposed": Token(8, 1)}
+    tokens = {"sam": None, "proposed": Token(width=8, count=1)}
     for name, training in TRAININGS.items():
-        model_config = ModelConfig(tuple(training["model_config"]["trains"]), tokens[name])
+        model_config = ModelConfig(trains=tuple(training["model_config"]["trains"]), token=tokens[name])
         path = tmp_path / "train" / "toy" / name / "0.safetensors"
         save_model(
             box_model(micro, model_config),
@@ -175,7 +175,7 @@ def test_masks_of_another_precision_than_the_others_are_found(world: dict) -> No
 
 
 def test_a_model_that_was_trained_in_another_precision_is_found(world: dict, micro: Sam) -> None:
-    path, model_config = world["models"][0], ModelConfig(("mask_decoder",), None)
+    path, model_config = world["models"][0], ModelConfig(trains=("mask_decoder",), token=None)
     record = {"dataset": "toy", "seed": 0, "precision": "bfloat16", **TRAININGS["sam"]}
     save_model(box_model(micro, model_config), path, "micro", model_config, record)
     for level, cell in zip((0, 40), world["iterations"], strict=False):
@@ -190,7 +190,7 @@ def test_masks_of_another_level_are_found(world: dict) -> None:
 
 
 def test_a_model_of_another_seed_is_found(world: dict, micro: Sam) -> None:
-    model_config = ModelConfig(("mask_decoder",), None)
+    model_config = ModelConfig(trains=("mask_decoder",), token=None)
     record = {"dataset": "toy", "seed": 1, **TRAININGS["sam"]}
     save_model(box_model(micro, model_config), world["models"][0], "micro", model_config, record)
     expect_red(world, checks.OWN_MODELS)

@@ -73,19 +73,19 @@ def test_repeated_boxes_are_rectangles_of_the_mask_before():
 
 
 def test_change_rates_are_pixels_per_area_of_the_box_around_the_mask_before():
-    (history,), _ = run(grow, (0, 0, 2, 10), config=IterationConfig(0.05, 3, False, "last", 0.0))
+    (history,), _ = run(grow, (0, 0, 2, 10), config=iterating(tau=0.05, max_iterations=3, largest_component=False))
     assert [each.change_rate for each in history[1:]] == pytest.approx([10 / 30, 10 / 40, 10 / 50])
 
 
 def test_a_mask_that_grows_forever_stops_at_the_cap():
-    (history,), calls = run(grow, (0, 0, 2, 10), config=IterationConfig(0.05, 10, False, "last", 0.0))
+    (history,), calls = run(grow, (0, 0, 2, 10), config=iterating(tau=0.05, max_iterations=10, largest_component=False))
     assert calls == [[0]] * 11
     assert ending(history, CONFIG) == "cap"
     np.testing.assert_array_equal(history[output_of(history, CONFIG)].mask, block(0, 0, 13, 10))
 
 
 def test_a_rate_of_exactly_tau_has_converged():
-    (history,), _ = run(grow, (0, 0, 2, 10), config=IterationConfig(10 / 40, 10, False, "last", 0.0))
+    (history,), _ = run(grow, (0, 0, 2, 10), config=iterating(tau=10 / 40, max_iterations=10, largest_component=False))
     assert len(history) == 3
     assert ending(history, replace(CONFIG, tau=10 / 40)) == "converged"
 
@@ -119,7 +119,11 @@ def test_only_objects_that_have_not_settled_are_predicted_again():
         return grow(x0, y0, x1, y1) if y1 <= 10 else block(x0, y0, x1, y1)
 
     histories, calls = run(
-        rule, (0, 11, 5, 20), (0, 0, 2, 10), (3, 12, 9, 20), config=IterationConfig(0.05, 4, False, "last", 0.0)
+        rule,
+        (0, 11, 5, 20),
+        (0, 0, 2, 10),
+        (3, 12, 9, 20),
+        config=iterating(tau=0.05, max_iterations=4, largest_component=False),
     )
     assert calls == [[0, 1, 2], [0, 1, 2], [1], [1], [1]]
     assert [len(history) for history in histories] == [2, 5, 2]
@@ -165,7 +169,7 @@ def test_a_stray_component_inflates_the_box_unless_only_the_largest_counts(large
     (history,), _ = run(
         lambda *_: block(0, 0, 4, 4) | block(11, 11, 12, 12),
         (0, 0, 4, 4),
-        config=IterationConfig(0, 2, largest, "last", 0.0),
+        config=iterating(tau=0, max_iterations=2, largest_component=largest),
     )
     assert history[1].box.tolist() == box
 
@@ -187,7 +191,7 @@ CELL = {"dataset": "toy", "level": 20, "seed": 1, "tested": {"split": "test"}, "
 @pytest.fixture(scope="module")
 def refined(stages, tmp_path_factory):
     """The slots of a run of the stage."""
-    folder, made = tmp_path_factory.mktemp("refined"), ModelConfig(("mask_decoder",), None)
+    folder, made = tmp_path_factory.mktemp("refined"), ModelConfig(trains=("mask_decoder",), token=None)
     slots = {
         **stages,
         **{name.split(".")[0]: str(folder / name) for name in ("model.safetensors", "iterations", "timing")},

@@ -20,8 +20,8 @@ from pipeline_lib.stages.weights import weights
 from pipeline_lib.training.pretraining import FRAME, draw_slice, objects_of
 from pipeline_lib.training.pretraining import encode_crops as embed
 
-PLAIN = ModelConfig(("mask_decoder",), None)
-PROPOSED = ModelConfig(("mask_decoder", "deviation_token"), Token(width=128, count=1))
+PLAIN = ModelConfig(trains=("mask_decoder",), token=None)
+PROPOSED = ModelConfig(trains=("mask_decoder", "deviation_token"), token=Token(width=128, count=1))
 BOXES = 10  # of a slice: where bfloat16 is emulated each takes seconds
 SPREAD = 5.0  # standard deviation of logits that SAM's released weights come to
 
@@ -157,7 +157,7 @@ def gradients(forward, backbone, model_config, cells):
 
 @pytest.mark.parametrize(
     "model_config",
-    [ModelConfig(("mask_decoder", "corner_embeddings"), None), PROPOSED],
+    [ModelConfig(trains=("mask_decoder", "corner_embeddings"), token=None), PROPOSED],
     ids=["corners", "token"],
 )
 @pytest.mark.parametrize("everywhere", [True, False])

@@ -56,7 +56,7 @@ VARIANTS = {
     "proposed": {"trains": ["mask_decoder", "deviation_token"], "token": {"width": 128, "count": 1}, "mix": MIX},
     "adapted": {"trains": ["mask_decoder", "image_adapter"], "token": None, "adapter": {"width": 8}, "mix": MIX},
 }
-LAW = Deviation("scale", "both")
+LAW = Deviation(kind="scale", direction="both")
 RECIPE = TrainConfig.of(SETTINGS, MIX, LAW, seed=0)
 
 

@@ -96,7 +96,7 @@ import json, sys
 from pipeline_lib.model.box_model import Token, ModelConfig, box_model
 from pipeline_lib.model.backbones import build, on_meta_device
 with on_meta_device():
-    box_model(build({backbone!r}), ModelConfig((), Token(128, 1)))
+    box_model(build({backbone!r}), ModelConfig(trains=(), token=Token(width=128, count=1)))
 print(json.dumps(list(sys.modules)))
 """
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

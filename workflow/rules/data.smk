@@ -43,6 +43,7 @@ rule convert:
         pixel_size=of_dataset("pixel_size"),
         grey_range=of_dataset("grey_range"),
         tile=of_dataset("tile"),
+        magnification=of_dataset("magnification"),
     script:
         "../scripts/stage.py"
 

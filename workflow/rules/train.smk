@@ -40,7 +40,9 @@ rule embed:
         runtime=growing(60),
     params:
         code=code_of("embed"),
-        settings=CONFIG.embed.plain(),
+        precision=CONFIG.embed.precision,
+        dtype=CONFIG.embed.dtype,
+        batch=CONFIG.embed.batch,
     script:
         "../scripts/stage.py"
 
