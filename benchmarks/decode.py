@@ -24,18 +24,20 @@ from benchmarks import peers
 from benchmarks.limit import PRECISIONS, decoder_flops, peaks, products
 from benchmarks.peers import Boxes, Masks, Way
 from benchmarks.report import Seconds, by_operator, interleaved, machine, table, timed, write_section
-from pipeline_lib.data.boxes import Deviation, clip, deviate, grown
+from pipeline_lib.data.boxes import clip, deviate, grown
 from pipeline_lib.data.masks import Mask, iou
 from pipeline_lib.data.synthetic import GeneratedSlice
 from pipeline_lib.inference.iterate import IterationConfig, first_predictions, iterate, output_of
 from pipeline_lib.inference.next_box import next_box
 from pipeline_lib.inference.predictor import Predictor
 from pipeline_lib.model.backbones import build, load_backbone
-from pipeline_lib.model.box_model import BoxModel, ModelConfig, box_model
+from pipeline_lib.model.box_model import BoxModel, box_model
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.model.mask_decoder import ImageFeatures
 from pipeline_lib.runtime.device import Precision, autocast, device
 from pipeline_lib.runtime.malloc import keep_freed_memory
+from pipeline_lib.settings.boxes import Deviation
+from pipeline_lib.settings.model import ModelConfig
 from pipeline_lib.stages.weights import weights
 from pipeline_lib.training.pretraining import UNSEEN_SEED, draw_slice, objects_of
 

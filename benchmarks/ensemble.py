@@ -16,17 +16,18 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from benchmarks.report import table
+from pipeline_lib.config.defaults import default_config
 from pipeline_lib.data.backbone import Backbone
-from pipeline_lib.data.boxes import Deviation, by_tile, clip, deviated, read_objects
+from pipeline_lib.data.boxes import by_tile, clip, deviated, read_objects
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.masks import Mask, iou
-from pipeline_lib.defaults import default_config
 from pipeline_lib.inference.iterate import IterationConfig, first_predictions, iterate, output_of
 from pipeline_lib.inference.predictor import Boxes, Predictor, TileFeatures
 from pipeline_lib.model.box_model import load_model
 from pipeline_lib.model.embeddings import Embeddings
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.runtime.device import choose_precision, device
+from pipeline_lib.settings.boxes import Deviation
 
 LEVELS = (0, 20, 40)
 JITTERS = (0.1, 0.2, 0.4)  # of a side

@@ -28,7 +28,7 @@ from benchmarks.report import Seconds, interleaved, machine, table, write_sectio
 from benchmarks.start import start
 from benchmarks.train import Stages, ours, plain, recipe_of
 from pipeline_lib.data.backbone import Backbone
-from pipeline_lib.data.boxes import XYXY, Deviation, by_tile, deviated, evenly_spaced, read_boxes
+from pipeline_lib.data.boxes import XYXY, by_tile, deviated, evenly_spaced, read_boxes
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.masks import Mask
 from pipeline_lib.data.model_header import ModelHeader
@@ -41,6 +41,7 @@ from pipeline_lib.model.frame import Frame
 from pipeline_lib.model.upstream import Sam
 from pipeline_lib.runtime.device import device
 from pipeline_lib.runtime.malloc import keep_freed_memory
+from pipeline_lib.settings.boxes import Deviation
 from pipeline_lib.training.sampling import LabelledTiles
 
 LAW = Deviation(kind="scale", direction="both")

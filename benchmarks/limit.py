@@ -10,8 +10,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.report import Seconds
 from pipeline_lib.model.backbones import build
-from pipeline_lib.model.box_model import ModelConfig, box_model
+from pipeline_lib.model.box_model import box_model
 from pipeline_lib.runtime.device import Precision, device
+from pipeline_lib.settings.model import ModelConfig
 
 SIDE = 2048  # of the matrices
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")

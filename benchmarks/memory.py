@@ -22,8 +22,9 @@ from benchmarks.report import in_process, table, write_section
 from benchmarks.train import recipe_of, step
 from pipeline_lib.model import image_encoder
 from pipeline_lib.model.backbones import build
-from pipeline_lib.model.box_model import ModelConfig, Token, box_model
+from pipeline_lib.model.box_model import box_model
 from pipeline_lib.model.frame import Frame
+from pipeline_lib.settings.model import ModelConfig, Token
 from pipeline_lib.stages.weights import weights
 from pipeline_lib.training.sampling import Batch
 from pipeline_lib.training.trainer import Trainer
@@ -32,7 +33,8 @@ SIDE = 1024  # of a tile, pixels
 LOAD = """
 import sys, time
 import pipeline_lib.stages.{job}
-from pipeline_lib.model.box_model import ModelConfig, load_untrained
+from pipeline_lib.model.box_model import load_untrained
+from pipeline_lib.settings.model import ModelConfig
 from pipeline_lib.model.backbones import load_backbone
 kept = {load}
 print(time.process_time())

@@ -44,17 +44,18 @@ from benchmarks.report import interleaved, machine, write_section
 from pipeline_lib import load_segmenter
 from pipeline_lib.api import LoadedSegmenter
 from pipeline_lib.cli import segment_set
-from pipeline_lib.config import merged
+from pipeline_lib.config.defaults import default_config
+from pipeline_lib.config.overlays import merged
 from pipeline_lib.data.backbone import Backbone
-from pipeline_lib.data.boxes import XYXY, Deviation, deviated, object_boxes
+from pipeline_lib.data.boxes import XYXY, deviated, object_boxes
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.masks import Mask, iou
 from pipeline_lib.data.readers import open_stack
 from pipeline_lib.data.synthetic import Look, generate_slice
 from pipeline_lib.data.tiling import components
 from pipeline_lib.data.windows import WindowConfig, lay_windows
-from pipeline_lib.defaults import default_config
 from pipeline_lib.runtime.malloc import keep_freed_memory
+from pipeline_lib.settings.boxes import Deviation
 
 BLOCK, SIDE, LARGE_BOXES = 1024, 62, 10_000  # pixels, blocks along a side, boxes
 PICTURES = 20  # that many images are made from

@@ -16,7 +16,7 @@ import pandas as pd
 from benchmarks.limit import decoder_flops, encoder_flops
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.model.backbones import build, on_meta_device
-from pipeline_lib.model.box_model import ModelConfig, Token
+from pipeline_lib.settings.model import ModelConfig, Token
 
 GB, MB, KB = 1e9, 1e6, 1e3
 STAGES = ("raw", "convert", "boxes", "embed", "train", "refine", "score")

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
+from pipeline_lib.training.config import TrainConfig
 from safetensors.torch import save_file
 from segment_anything import SamPredictor
 from torch import Tensor
@@ -23,19 +24,20 @@ from torch.nn.utils import clip_grad_norm_
 from benchmarks.decode import random_sam
 from benchmarks.peers import micro_sam_step
 from benchmarks.report import interleaved, machine, table, write_section
-from pipeline_lib.data.boxes import Deviation, by_tile, read_boxes
+from pipeline_lib.data.boxes import by_tile, read_boxes
 from pipeline_lib.data.dataset import Slice, Store, create, record_digests
 from pipeline_lib.model.backbones import load_backbone
-from pipeline_lib.model.box_model import ModelConfig, box_model
+from pipeline_lib.model.box_model import box_model
 from pipeline_lib.model.embeddings import Embeddings
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.model.upstream import Sam
 from pipeline_lib.runtime.device import Precision, autocast, device
 from pipeline_lib.runtime.malloc import keep_freed_memory
+from pipeline_lib.settings.boxes import Deviation
+from pipeline_lib.settings.model import ModelConfig
 from pipeline_lib.stages.boxes import boxes
 from pipeline_lib.stages.embed import embed
 from pipeline_lib.stages.weights import weights
-from pipeline_lib.training.config import TrainConfig
 from pipeline_lib.training.losses import LOSSES, soft_target
 from pipeline_lib.training.pretraining import UNSEEN_SEED, draw_slice
 from pipeline_lib.training.sampling import Batch, LabelledTiles, draw_batch

@@ -94,7 +94,9 @@ def predict_command(
         raise click.UsageError("--out is the folder of the images; name another")
     try:
         overlay = {"segment": {key: value for key, value in options.items() if value is not None}}
-        settings, refine = segmentation(merged(_read_config(config), overlay) if config else overlay)
+        written = _read_config(config) if config else {}
+        segmentation(written)  # so that a section which is none is not hidden beneath an option
+        settings, refine = segmentation(merged(written, overlay))
         choice = backbone_choice(backbone, model, checkpoint)
         segment_set(images, list(boxes), out, str(model) if model else None, choice, settings, refine)
         shutil.rmtree(out / "label_tiffs", ignore_errors=True)  # of a run before

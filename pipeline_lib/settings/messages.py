@@ -5,10 +5,10 @@ from difflib import get_close_matches
 from reprlib import Repr
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, Tag, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from pipeline_lib.errors import DataError
-from pipeline_lib.settings.values import choice, in_words, members, unwrapped
+from pipeline_lib.settings.values import choice, in_words, members, tags_of, unwrapped
 
 S = TypeVar("S", bound=BaseModel)
 SHORT = Repr()
@@ -78,7 +78,7 @@ def _problem(kind: Any, value: object, details: Any, path: str) -> str:
     if hint is None:
         return f"{where} is no key; {_suggestion(where, str(keys[-1]), list(holder.model_fields))}"
     if details["type"] in ("union_tag_not_found", "union_tag_invalid"):
-        tags = [tag for member in members(hint) for tag in _tags(member)]
+        tags = [tag for member in members(hint) for tag in tags_of(member)]
         kind_of = details["ctx"].get("tag")
         return f"{where}.kind is {'missing' if kind_of is None else repr(kind_of)}, expected {choice(tags)}"
     expected = f"expected {in_words(hint, annotations)}"
@@ -117,7 +117,7 @@ def _place(kind: Any, location: Sequence[Any]) -> tuple[list[Any], Any, Sequence
     for item in location:
         parts = members(hint)
         if len(parts) > 1:  # pydantic names the member that it has tried
-            parts = [each for each in parts if item in _tags(each)]
+            parts = [each for each in parts if item in tags_of(each)]
             if not parts:
                 break
             hint, annotations = parts[0], ()
@@ -139,12 +139,3 @@ def _place(kind: Any, location: Sequence[Any]) -> tuple[list[Any], Any, Sequence
         else:
             break
     return keys, hint, annotations, holder
-
-
-def _tags(member: Any) -> list[str]:
-    """Return the tags by which pydantic names a member of a union."""
-    bare, annotations = unwrapped(member)
-    tags = [each.tag for each in annotations if isinstance(each, Tag)]
-    if isinstance(bare, type) and issubclass(bare, BaseModel) and "kind" in bare.model_fields:
-        tags += get_args(bare.model_fields["kind"].annotation)
-    return tags

@@ -5,7 +5,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, MinLen
-from pydantic import BaseModel
+from pydantic import BaseModel, Tag
 from pydantic.fields import FieldInfo
 
 from pipeline_lib.settings.base import Different, Words
@@ -30,6 +30,15 @@ def members(hint: Any) -> list[Any]:
     if get_origin(bare) not in (Union, UnionType):
         return [] if bare is NoneType else [hint]
     return [each for member in get_args(bare) for each in members(member)]
+
+
+def tags_of(member: Any) -> list[str]:
+    """Return the tags by which pydantic names a member of a union: its kind, or its `Tag`."""
+    bare, annotations = unwrapped(member)
+    tags = [each.tag for each in annotations if isinstance(each, Tag)]
+    if _has_kind(bare) and len(kinds := get_args(bare.model_fields["kind"].annotation)) == 1:
+        tags += kinds
+    return tags
 
 
 def in_words(hint: Any, annotations: Sequence[Any] = ()) -> str:
@@ -60,13 +69,14 @@ def choice(values: Sequence[Any]) -> str:
 
 def _union(arguments: Sequence[Any]) -> str:
     parts = [each for each in arguments if unwrapped(each)[0] is not NoneType]
-    models = [bare for bare, _ in map(unwrapped, parts) if isinstance(bare, type) and issubclass(bare, BaseModel)]
-    if len(models) == len(parts) > 1:
-        kinds = [get_args(model.model_fields["kind"].annotation)[0] for model in models if "kind" in model.model_fields]
-        words = [f"a section whose kind is {choice(kinds)}" if kinds else " or ".join(map(in_words, models))]
-    else:
-        words = [in_words(each) for each in parts]
-    return " or ".join([*(["null"] if len(parts) < len(arguments) else []), *words])
+    words = ["null"] if len(parts) < len(arguments) else []
+    kinds = [get_args(part.model_fields["kind"].annotation)[0] for part in parts if _has_kind(part)]
+    words += [f"a section whose kind is {choice(kinds)}"] if kinds else [in_words(each) for each in parts]
+    return (", or " if any("," in each for each in words[:-1]) else " or ").join(words)
+
+
+def _has_kind(part: Any) -> bool:
+    return isinstance(part, type) and issubclass(part, BaseModel) and "kind" in part.model_fields
 
 
 def _list(arguments: Sequence[Any], annotations: Sequence[Any]) -> str:

@@ -10,7 +10,6 @@ import torch
 from torchvision.ops import box_iou as iou_of_all_pairs
 
 from pipeline_lib.data.boxes import (
-    Deviation,
     box_iou,
     clip,
     deviate,
@@ -22,6 +21,7 @@ from pipeline_lib.data.boxes import (
     read_objects,
 )
 from pipeline_lib.errors import DataError
+from pipeline_lib.settings.boxes import Deviation
 from pipeline_lib.stages.boxes import boxes
 
 SCALE = Deviation(kind="scale", direction="both")

@@ -18,19 +18,10 @@ from torch.nn import functional as F
 from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.errors import DataError, TrainingError, WeightsError
 from pipeline_lib.model.backbones import build, load_backbone
-from pipeline_lib.model.box_model import (
-    Adapter,
-    BoxModel,
-    DeviationToken,
-    ModelConfig,
-    Token,
-    box_model,
-    load_model,
-    load_untrained,
-    save_model,
-)
+from pipeline_lib.model.box_model import BoxModel, DeviationToken, box_model, load_model, load_untrained, save_model
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.model.mask_decoder import OUTSIDE
+from pipeline_lib.settings.model import Adapter, ModelConfig, Token
 
 SAM = ModelConfig(trains=("mask_decoder",), token=None)
 SAM_P = ModelConfig(trains=("mask_decoder", "corner_embeddings"), token=None)

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from helpers.networks import random_backbone
+from helpers.stages import run_stage
 from safetensors.torch import save_file
 from segment_anything import sam_model_registry
 from segment_anything.modeling import Sam
@@ -18,9 +19,10 @@ from torch import Tensor, nn
 from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.errors import DataError
 from pipeline_lib.model.backbones import build, load_backbone
-from pipeline_lib.model.box_model import Adapter, BoxModel, ModelConfig, Token, box_model, save_model
+from pipeline_lib.model.box_model import BoxModel, box_model, save_model
 from pipeline_lib.model.embeddings import to_network
 from pipeline_lib.model.frame import Frame
+from pipeline_lib.settings.model import Adapter, ModelConfig, Token
 from pipeline_lib.stages.export import export
 from pipeline_lib.stages.weights import weights
 
@@ -32,10 +34,16 @@ TRAINING = {
     "seed": 0,
     "precision": "float32",
     "tile": [256, 256],
-    "levels": [0, 40],
-    "deviation": {"kind": "scale"},
-    "model_config": {"mix": {"levels": [0, 20], "shares": [0.5, 0.5]}},
-    "settings": {"epochs": 2, "loss": "sam", "learning_rate": 1e-4, "unrolled_iterations": 1, "mask_extent": 2.0},
+    "deviation": {"kind": "scale", "direction": "both"},
+    "mix": {"levels": [0, 20], "shares": [0.5, 0.5], "kinds": None},
+    "train": {
+        "epochs": 2,
+        "loss": "sam",
+        "learning_rate": 1e-4,
+        "unrolled_iterations": 1,
+        "mask_extent": 2.0,
+        "validation_levels": [0, 40],
+    },
 }
 Exported = tuple[Path, Sam, BoxModel]
 
@@ -49,7 +57,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported
     ) -> Exported:
         folder = tmp_path_factory.mktemp(name)
         manifest = str(folder / "weights.json")
-        weights(manifest=manifest, backbone={"name": name, "checkpoint": checkpoint}, folder=str(folder))
+        run_stage(weights, manifest=manifest, backbone={"name": name, "checkpoint": checkpoint}, folder=str(folder))
         torch.manual_seed(0)
         sam = load_backbone(manifest)
         made = ModelConfig(trains=PROPOSED.trains, token=Token(width=128, count=count), adapter=adapter)
