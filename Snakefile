@@ -1,11 +1,8 @@
-from snakemake.utils import min_version, validate
+from snakemake.utils import min_version
 
-from pipeline_lib.config import ordered, with_folds, with_likes
-from pipeline_lib.config_checks import (
-    check_config,
-    check_files,
-    check_numbers,
-)
+from pipeline_lib.config.files import check_files
+from pipeline_lib.config.folds import with_folds
+from pipeline_lib.config.read import read_config
 
 min_version("9.27")
 
@@ -14,17 +11,12 @@ configfile: "config.yaml"
 
 
 check_files(workflow.configfiles)
-config["models"] = with_likes(config["models"])
-validate(config, "workflow/schemas/config.schema.yaml")
-check_numbers(config, workflow.source_path("workflow/schemas/config.schema.yaml"))
-config["datasets"] = ordered(config["datasets"])
-PRINTED = dict(config)  # what a reader of the report can run again
-config.update(with_folds(config))
-check_config(config)
+WRITTEN = read_config(config)
+CONFIG = with_folds(WRITTEN)  # what is run
 
 
 pathvars:
-    results=config["results"],
+    results=CONFIG.results,
     logs="<results>/logs",
     benchmarks="<results>/benchmarks",
 

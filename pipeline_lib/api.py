@@ -1,6 +1,5 @@
 """Segmentation of images that are in memory: what notebooks call."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline_lib.config import merged
+from pipeline_lib.config.defaults import default_config, segmentation
 from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.data.box_checks import checked_boxes
 from pipeline_lib.data.boxes import XYXY
@@ -22,10 +21,12 @@ from pipeline_lib.data.objects_table import objects_table
 from pipeline_lib.data.predictions import WINDOWS
 from pipeline_lib.data.prompts import Prompts
 from pipeline_lib.data.windows import WindowConfig, with_windows
-from pipeline_lib.defaults import laid_over_defaults
 from pipeline_lib.errors import DataError
 from pipeline_lib.inference.segmenter import Segmenter, batches_of_windows
 from pipeline_lib.runtime.device import choose_precision
+from pipeline_lib.settings.backbone import BackboneChoice
+from pipeline_lib.settings.messages import parsed
+from pipeline_lib.settings.segment import SegmentConfig
 from pipeline_lib.stages.weights import weights
 
 NAME = "image"  # of the one image of a call
@@ -37,7 +38,7 @@ class LoadedSegmenter:
 
     segmenter: Segmenter
     windows: WindowConfig
-    settings: Mapping[str, Any]  # the config's section `segment`
+    settings: SegmentConfig
 
     def __call__(self, image: NDArray[np.uint8], boxes: ArrayLike | pd.DataFrame) -> tuple[Mask, pd.DataFrame]:
         """Segment what boxes enclose.
@@ -56,10 +57,10 @@ class LoadedSegmenter:
             raise DataError(f"image: expected uint8 of shape (height, width), found {image.dtype} {image.shape}")
         height, width = image.shape
         file = ImageFile(NAME, NAME, (1, height, width), None, "")
-        table = checked_boxes(_as_given(boxes), {NAME: file.shape}, self.settings["on_bad_box"])
+        table = checked_boxes(_as_given(boxes), {NAME: file.shape}, self.settings.on_bad_box)
         given = Prompts((file,), *with_windows(table, [file], self.windows))
         rows = []
-        for windows in batches_of_windows(range(len(given.windows)), given, self.settings["batch"]):
+        for windows in batches_of_windows(range(len(given.windows)), given, self.settings.batch):
             places = [given.place(number) for number in windows]
             rows += self.segmenter.run(given, windows, [image[y, x] for _, _, y, x in places]).rows
         history = pd.DataFrame(rows, columns=WINDOWS.names)
@@ -67,7 +68,7 @@ class LoadedSegmenter:
         masks = np.zeros((len(table), height, width), bool)
         for number, each in instances.masks.items():
             masks[number - 1, each.y0 : each.y1, each.x0 : each.x1] = instances.crop(number)
-        return masks, objects_table(given, history, self.settings["flags"], self.segmenter.mask_extent)
+        return masks, objects_table(given, history, self.settings.flags, self.segmenter.refine.mask_extent)
 
 
 def load_segmenter(
@@ -82,22 +83,32 @@ def load_segmenter(
         model: a model that the experiment trained; None is the backbone as it is.
         backbone: its name; by default that of the model, or micro.
         checkpoint: a file of the backbone's weights, if not the shipped or released ones.
-        settings: laid over the config's section `segment`.
+        settings: keys of the section `segment`, laid over the defaults (docs/keys.md).
 
     Raises:
+        DataError: a setting is unknown or has a wrong value.
         WeightsError: the weights are missing, damaged or of another backbone.
     """
-    config = laid_over_defaults({"segment": settings})
-    own = config["segment"]
-    name = backbone or (ModelHeader.read(model).backbone if model else config["backbone"]["name"])
+    segment, refine = segmentation({"segment": settings})
+    choice = backbone_choice(backbone, model, checkpoint)
     with TemporaryDirectory() as folder:
         manifest = f"{folder}/weights.json"
-        found = {"name": name, "checkpoint": str(checkpoint) if checkpoint else None}
-        weights(manifest=manifest, backbone=found, folder="resources")
-        refine = merged(config["refine"], own["refine"])
-        segmenter = Segmenter.load(manifest, model, choose_precision(own["precision"]), refine)
-        side = own["window"] or trained_side(model, Backbone.read(manifest))
-    return LoadedSegmenter(segmenter, WindowConfig(side, own["object_share"], own["margin"]), own)
+        weights(manifest=manifest, backbone=choice, folder="resources")
+        segmenter = Segmenter.load(manifest, model, choose_precision(segment.precision), refine)
+        side = segment.window or trained_side(model, Backbone.read(manifest))
+    return LoadedSegmenter(segmenter, WindowConfig(side, segment.object_share, segment.margin), segment)
+
+
+def backbone_choice(
+    name: str | None, model: str | Path | None = None, checkpoint: str | Path | None = None
+) -> BackboneChoice:
+    """Return the backbone of a name, or else that of a model, or else the default one.
+
+    Raises:
+        DataError: there is no backbone of this name.
+    """
+    name = name or (ModelHeader.read(model).backbone if model else default_config()["backbone"]["name"])
+    return parsed(BackboneChoice, {"name": name, "checkpoint": str(checkpoint) if checkpoint else None}, "backbone")
 
 
 def _as_given(boxes: ArrayLike | pd.DataFrame) -> pd.DataFrame:

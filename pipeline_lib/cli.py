@@ -7,32 +7,37 @@ import logging
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, get_args
 
 import click
 import yaml
 
-from pipeline_lib.config import merged
-from pipeline_lib.config_checks import check_files
+from pipeline_lib.api import backbone_choice
+from pipeline_lib.config.defaults import segmentation
+from pipeline_lib.config.files import check_files
+from pipeline_lib.config.overlays import merged
 from pipeline_lib.data.box_formats.table import NAMES, names_help
 from pipeline_lib.data.example_set import write_example_set
 from pipeline_lib.data.mask_formats.coco import COCO
 from pipeline_lib.data.mask_formats.fiji import LABEL_TIFFS
 from pipeline_lib.data.mask_formats.ome_zarr import OME_ZARR
-from pipeline_lib.data.model_header import ModelHeader
-from pipeline_lib.defaults import laid_over_defaults
 from pipeline_lib.errors import DataError
 from pipeline_lib.model.backbones import BACKBONES
 from pipeline_lib.runtime.atomic import atomic
 from pipeline_lib.runtime.code_digest import code_digest
 from pipeline_lib.runtime.hashing import files_digest, key_of
+from pipeline_lib.settings.backbone import BackboneChoice
+from pipeline_lib.settings.export import ExportForm
+from pipeline_lib.settings.inference import RefineConfig
+from pipeline_lib.settings.segment import SegmentConfig
 from pipeline_lib.stages.collect import collect
-from pipeline_lib.stages.export import FORMS, export
+from pipeline_lib.stages.export import export
 from pipeline_lib.stages.label_tiffs import label_tiffs
 from pipeline_lib.stages.prompts import prompts
 from pipeline_lib.stages.segment import segment
 from pipeline_lib.stages.weights import weights
 
+FORMS = get_args(ExportForm)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -92,15 +97,16 @@ def predict_command(
     IMAGES is a folder of TIFF, PNG or JPEG files, or one stack (TIFF, file.h5:dataset, Zarr); BOXES are files of
     boxes, or folders of them, in one of the formats that --format lists. An interrupted call goes on where it was.
     """
-    own = {"format": form, "on_bad_box": on_bad_box, "grey": _grey(grey_range, percentiles)}
+    options = {"format": form, "on_bad_box": on_bad_box, "grey": _grey(grey_range, percentiles)}
     if Path(images).resolve() == out.resolve():
         raise click.UsageError("--out is the folder of the images; name another")
     try:
-        settings = laid_over_defaults(_read_config(config) if config else {})
-        settings["segment"] |= {key: value for key, value in own.items() if value is not None}
-        name = backbone or (ModelHeader.read(model).backbone if model else "micro")
-        found = {"name": name, "checkpoint": str(checkpoint) if checkpoint else None}
-        segment_set(images, list(boxes), out, str(model) if model else None, found, settings)
+        overlay = {"segment": {key: value for key, value in options.items() if value is not None}}
+        written = _read_config(config) if config else {}
+        segmentation(written)  # so that a section which is none is not hidden beneath an option
+        settings, refine = segmentation(merged(written, overlay))
+        choice = backbone_choice(backbone, model, checkpoint)
+        segment_set(images, list(boxes), out, str(model) if model else None, choice, settings, refine)
         shutil.rmtree(out / LABEL_TIFFS.file, ignore_errors=True)  # of a run before
         if tiff:
             label_tiffs(labels=str(out / OME_ZARR.file), tiffs=str(out / LABEL_TIFFS.file))
@@ -115,14 +121,15 @@ def predict_command(
 @click.option("--form", "forms", type=click.Choice(FORMS), multiple=True, default=FORMS[:1], show_default=True)
 @click.option("--checkpoint", type=FILE, help="File of the backbone's weights, if not the released ones.")
 @click.option("--curve", type=FILE, help="CSV beside the model, from which its card says how it was scored.")
-def export_command(model: Path, out: Path, forms: tuple[str, ...], checkpoint: Path | None, curve: Path | None) -> None:
+def export_command(
+    model: Path, out: Path, forms: tuple[ExportForm, ...], checkpoint: Path | None, curve: Path | None
+) -> None:
     """Write MODEL, a trained one, as files that segment_anything, ONNX's runtime or transformers open."""
     try:
-        name = ModelHeader.read(model).backbone
+        choice = backbone_choice(None, model, checkpoint)
         with TemporaryDirectory() as folder:
             manifest = f"{folder}/weights.json"
-            found = {"name": name, "checkpoint": str(checkpoint) if checkpoint else None}
-            weights(manifest=manifest, backbone=found, folder="resources")
+            weights(manifest=manifest, backbone=choice, folder="resources")
             export(
                 weights=manifest, model=str(model), export=str(out), forms=forms, curve=str(curve) if curve else None
             )
@@ -148,7 +155,13 @@ def _read_config(file: Path) -> dict[str, Any]:
 
 
 def segment_set(
-    images: str, boxes: list[str], out: Path, model: str | None, backbone: dict[str, Any], settings: dict[str, Any]
+    images: str,
+    boxes: list[str],
+    out: Path,
+    model: str | None,
+    backbone: BackboneChoice,
+    settings: SegmentConfig,
+    refine: RefineConfig,
 ) -> None:
     """Run the stages for one set, one after the other; what they hand on lies in the folder `steps` of `out`.
 
@@ -158,12 +171,11 @@ def segment_set(
     steps = out / "steps"
     steps.mkdir(parents=True, exist_ok=True)
     manifest, given, iterations = (str(steps / name) for name in ("weights.json", "prompts", "segment.parquet"))
-    refine = merged(settings["refine"], settings["segment"]["refine"])
     weights(manifest=manifest, backbone=backbone, folder="resources")
-    prompts(weights=manifest, prompts=given, images=images, boxes=boxes, settings=settings["segment"], model=model)
+    prompts(weights=manifest, prompts=given, images=images, boxes=boxes, settings=settings.prompts(), model=model)
     code = code_digest("pipeline_lib.stages.segment")
     files: list[str | Path] = [*sorted(Path(given).iterdir()), manifest, *([model] if model else [])]
-    key = key_of(files_digest(files), settings["segment"], refine, code)
+    key = key_of(files_digest(files), settings.plain(), refine.plain(), code)
     finished = steps / "segment.key"  # of the call that has finished `segment`, which takes nearly all of the time
     if not (finished.exists() and finished.read_text() == key and Path(iterations).exists()):
         finished.unlink(missing_ok=True)
@@ -174,7 +186,8 @@ def segment_set(
             timing=str(steps / "segment.json"),
             shard=0,
             shards=1,
-            settings=settings["segment"],
+            batch=settings.batch,
+            precision=settings.precision,
             refine=refine,
             model=model,
             code=code,
@@ -190,7 +203,8 @@ def segment_set(
         coco=str(out / COCO.file),
         page=str(out / "predict.html"),
         name=out.name,
-        settings=settings["segment"],
-        refine=refine,
+        pixel_size=settings.pixel_size,
+        flags=settings.flags,
+        mask_extent=refine.mask_extent,
         model=model,
     )

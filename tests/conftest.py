@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from helpers.networks import random_backbone
 from helpers.running import SMALL, finished_run
+from helpers.stages import run_stage
 from numpy.typing import ArrayLike, NDArray
 from safetensors.torch import save_file
 from segment_anything import SamPredictor
@@ -74,23 +75,24 @@ def stages(tmp_path_factory: pytest.TempPathFactory, micro: Sam) -> dict[str, st
     """What the stages up to `embed` make of four generated tiles (two to train on) and the random `micro`, by slot."""
     folder = tmp_path_factory.mktemp("stages")
     slots = {slot: str(folder / slot) for slot in ("manifest", "store", "boxes", "weights", "embeddings")}
-    dataset = {
-        "source": {"kind": "synthetic", "layout": "lab", "slices": 4, "size": [256, 256], "seed": 3},
-        "volumes": [
-            {"images": "images", "labels": "labels", "split": {"train": [0, 2], "validation": [2, 3], "test": [3, 4]}}
-        ],
-        "labels": {"kind": "instances"},
-        "minimum_area": 600,
-        "pixel_size": [50, 4, 4],
-        "grey_range": None,
-        "tile": 256,
-    }
-    raw(manifest=slots["manifest"], dataset=dataset)
-    convert(manifest=slots.pop("manifest"), store=slots["store"], dataset=dataset)
+    source = {"kind": "synthetic", "layout": "lab", "slices": 4, "size": [256, 256], "seed": 3}
+    split = {"train": [0, 2], "validation": [2, 3], "test": [3, 4]}
+    volume = {"images": "images", "labels": "labels", "split": split}
+    run_stage(raw, manifest=slots["manifest"], source=source, volumes=[volume], grey_range=None)
+    run_stage(
+        convert,
+        manifest=slots.pop("manifest"),
+        store=slots["store"],
+        labels={"kind": "instances"},
+        minimum_area=600,
+        pixel_size=[50, 4, 4],
+        grey_range=None,
+        tile=256,
+    )
     boxes(store=slots["store"], boxes=slots["boxes"])
     save_file(micro.state_dict(), folder / "micro.safetensors")
     checkpoint = {"name": "micro", "checkpoint": str(folder / "micro.safetensors")}
-    weights(manifest=slots["weights"], backbone=checkpoint, folder=str(folder))
+    run_stage(weights, manifest=slots["weights"], backbone=checkpoint, folder=str(folder))
     embed(**slots, timing=str(folder / "timing"), precision="float32", dtype="float32", batch=2)
     return slots
 

@@ -4,9 +4,8 @@ Boxes are XYXY, half-open, in pixels of their tile: an object of one pixel at x 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -15,12 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import find_objects
 
 from pipeline_lib.data.tables import read_table
+from pipeline_lib.settings.boxes import Deviation
 
 Boxes = NDArray[np.float32]  # (N, 4), XYXY half-open, pixels of their tile, window or slice
 XYXY = ["x0", "y0", "x1", "y1"]  # columns of a box, wherever boxes are stored
 COLUMNS = ("tile", "object", "split", *XYXY, "area")
 OUTWARD = np.array([-1, -1, 1, 1])  # the direction in which each edge of XYXY leaves the box
-Kind = Literal["scale", "edges", "translate"]
 NEGATIVE = {"both": 0.5, "grow": 0.0, "shrink": 1.0}  # the share of draws that mean −
 
 
@@ -62,22 +61,6 @@ def box_iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float6
     shared = np.prod(np.maximum(sides, 0), axis=-1)
     both = np.prod(a[..., 2:] - a[..., :2], axis=-1) + np.prod(b[..., 2:] - b[..., :2], axis=-1)
     return np.asarray(shared / (both - shared))
-
-
-@dataclass(frozen=True)
-class Deviation:
-    """What a deviation of s percent does to a box.
-
-    Kinds:
-        scale: both sides are scaled about the centre by 1 + s or 1 − s.
-        edges: each edge moves by s / 2 of the side it bounds, outward or inward on its own.
-        translate: the box moves by s of its width and s of its height, each to either side.
-    """
-
-    kind: Kind
-    direction: Literal[
-        "both", "grow", "shrink"
-    ]  # which of + and − are drawn; `config_checks.py` lets a translation have both only
 
 
 def deviate(boxes: ArrayLike, levels: ArrayLike, uniform: ArrayLike, deviation: Deviation) -> NDArray[np.float32]:

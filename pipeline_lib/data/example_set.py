@@ -9,9 +9,10 @@ import numpy as np
 import tifffile
 from numpy.random import Generator
 
-from pipeline_lib.data.boxes import XYXY, Deviation, Kind, clip, deviate, object_boxes
+from pipeline_lib.data.boxes import XYXY, clip, deviate, object_boxes
 from pipeline_lib.data.synthetic import Look, generate_slice
 from pipeline_lib.runtime.atomic import atomic
+from pipeline_lib.settings.boxes import Deviation, Kind
 
 SIZES = [(300, 420), (256, 256), (512, 380)]  # of the images, pixels
 OBJECTS = 20  # boxes of an image
@@ -63,6 +64,6 @@ def _boxes(rng: Generator, cells: Any, size: tuple[int, int]) -> list[tuple[int,
     chosen = [found[index] for index in rng.permutation(len(found))[:OBJECTS]]
     exact, uniform = np.array([box for _, box in chosen]), rng.random((len(chosen), 4))
     kinds: list[Kind] = ["scale", "translate"]
-    loose = [deviate(exact, LOOSE, uniform, Deviation(kind, "both")) for kind in kinds]
+    loose = [deviate(exact, LOOSE, uniform, Deviation(kind=kind, direction="both")) for kind in kinds]
     boxes = clip(np.choose(np.arange(len(chosen))[:, None] % 3, [*loose, exact.astype(np.float32)]), size)
     return [(number, tuple(box.tolist())) for (number, _), box in zip(chosen, boxes, strict=True)]

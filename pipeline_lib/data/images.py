@@ -1,6 +1,6 @@
 """A set of images to be segmented, of any and of different sizes, that need not fit into memory."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from pipeline_lib.data.readers import PICTURES, TIFF, is_zarr, natural_order, op
 from pipeline_lib.data.tiling import as_grey
 from pipeline_lib.errors import DataError
 from pipeline_lib.runtime.hashing import files_digest
+from pipeline_lib.settings.segment import FixedGrey, Grey, MeasuredGrey
 
 Shape = tuple[int, int, int]  # of an image: slices, height and width (ZYX), in pixels
 
@@ -32,12 +33,12 @@ class ImageFile:
     digest: str  # of its files, by which other pixels are noticed
 
 
-def open_images(path: str, grey: Mapping[str, Any] | None) -> list[ImageFile]:
+def open_images(path: str, grey: Grey | None) -> list[ImageFile]:
     """The images at `path`, in the order of their names; every file is read once for its digest, none is kept.
 
     Args:
         path: a folder of images, each a TIFF, PNG or JPEG file or a folder `*.zarr`; or one stack as of `open_stack`.
-        grey: `{"range": [black, white]}`, `{"percentiles": [low, high]}` of each image, or None if all are 8-bit.
+        grey: grey values that become black and white; None if all images are 8-bit.
 
     Raises:
         DataError: there is no image, one cannot be read, or one is not 8-bit and `grey` is None.
@@ -60,18 +61,18 @@ def _found(path: str) -> Iterator[tuple[str, str]]:
             yield file.name, str(file)
 
 
-def _image(name: str, path: str, grey: Mapping[str, Any] | None) -> ImageFile:
+def _image(name: str, path: str, grey: Grey | None) -> ImageFile:
     stack = open_stack(path)
     if Path(path).suffix.lower() in PICTURES:
         stack[0].compute()  # only their pixels tell whether they are in colour
     return ImageFile(name, path, stack.shape, _grey_range(path, stack, grey), files_digest(files_of(path)))
 
 
-def _grey_range(path: str, stack: da.Array, grey: Mapping[str, Any] | None) -> tuple[float, float] | None:
+def _grey_range(path: str, stack: da.Array, grey: Grey | None) -> tuple[float, float] | None:
     match grey:
-        case {"range": [black, white]}:
+        case FixedGrey(range=(black, white)):
             pass
-        case {"percentiles": [low, high]}:
+        case MeasuredGrey(percentiles=(low, high)):
             black, white = map(float, np.percentile(_sample(path, stack), [low, high]))
         case _:
             if stack.dtype != np.uint8:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
@@ -11,20 +10,21 @@ from tqdm import tqdm
 
 from pipeline_lib.data.synthetic import GeneratedSlice, Look, generate_slice
 from pipeline_lib.runtime.atomic import atomic
+from pipeline_lib.settings.datasets import SyntheticSource
 
 
-def _slices(source: dict[str, Any], first: int) -> Iterator[GeneratedSlice]:
+def _slices(source: SyntheticSource, first: int) -> Iterator[GeneratedSlice]:
     """The source's slices, numbered from `first`: a slice depends on nothing but the seed and its number.
 
     Numbers start at 1, as [seed, 0] seeds the look that all slices share.
     """
-    look = Look.draw(np.random.default_rng([source["seed"], 0]))
-    height, width = source["size"]
-    for number in tqdm(range(first, first + source["slices"]), desc="generating slices", mininterval=10):
-        yield generate_slice(np.random.default_rng([source["seed"], number]), (height, width), look)
+    look = Look.draw(np.random.default_rng([source.seed, 0]))
+    height, width = source.size
+    for number in tqdm(range(first, first + source.slices), desc="generating slices", mininterval=10):
+        yield generate_slice(np.random.default_rng([source.seed, number]), (height, width), look)
 
 
-def _write_lab(source: dict[str, Any], folder: Path) -> None:
+def _write_lab(source: SyntheticSource, folder: Path) -> None:
     """A folder of slices and a folder of instance labels, like a lab's own data."""
     with atomic(folder / "images") as images, atomic(folder / "labels") as labels:
         images.mkdir(parents=True)
@@ -34,14 +34,14 @@ def _write_lab(source: dict[str, Any], folder: Path) -> None:
             tifffile.imwrite(labels / f"{index:04}.tif", drawn.cells.astype(np.uint16))
 
 
-def _write_isbi2012(source: dict[str, Any], folder: Path) -> None:
+def _write_isbi2012(source: SyntheticSource, folder: Path) -> None:
     """The challenge's two stacks; labels are 0 on membranes, 255 in cells."""
     _write_stacks(folder / "train-volume.tif", folder / "train-labels.tif", "cells", _slices(source, first=1))
 
 
-def _write_epfl(source: dict[str, Any], folder: Path) -> None:
+def _write_epfl(source: SyntheticSource, folder: Path) -> None:
     """The data set's two volumes with their labels: 255 in mitochondria."""
-    for name, first in ("training", 1), ("testing", 1 + source["slices"]):
+    for name, first in ("training", 1), ("testing", 1 + source.slices):
         labels = folder / f"{name}_groundtruth.tif"
         _write_stacks(folder / f"{name}.tif", labels, "mitochondria", _slices(source, first))
 

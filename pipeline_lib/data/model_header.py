@@ -18,7 +18,7 @@ class ModelHeader:
     """What the stage `train` wrote into a model's file."""
 
     backbone: str  # its name
-    model_config: dict[str, Any]  # shape of the network, as of `ModelConfig.of`
+    model_config: dict[str, Any]  # shape of the network, as of `ModelConfig`
     training: dict[str, Any]  # everything that decided the training, as JSON
 
     @classmethod
@@ -33,7 +33,23 @@ class ModelHeader:
             metadata = file.metadata() or {}
         if ENTRY not in metadata:
             raise WeightsError(f"{path}: expected a model of the stage train, which records its backbone and config")
-        return cls(**json.loads(metadata[ENTRY]))
+        header = json.loads(metadata[ENTRY])
+        return cls(header["backbone"], header["model_config"], _renamed(header["training"]))
+
+
+def _renamed(training: dict[str, Any]) -> dict[str, Any]:
+    """Return what decided a training, with the keys of today for those of older files."""
+    if "model_config" not in training:
+        return training
+    shape, settings = training["model_config"], training["settings"]
+    others = {key: value for key, value in training.items() if key not in ("model_config", "settings", "levels")}
+    return others | {
+        "model": {"adapter": None} | {key: value for key, value in shape.items() if key != "mix"},
+        "mix": {"kinds": None} | shape["mix"],
+        "train": {key: value for key, value in settings.items() if key != "largest_component"}
+        | {"validation_levels": training["levels"]},
+        "largest_component": settings.get("largest_component", False),
+    }
 
 
 def check_fits(model: str | Path, backbone: Backbone) -> None:

@@ -1,6 +1,6 @@
 """What segmentation came to, box by box: a table with flags for what somebody should look at."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pipeline_lib.data.boxes import XYXY, box_iou, grown
 from pipeline_lib.data.masks import Mask, bounding_box, from_rle, iou
 from pipeline_lib.data.prompts import Prompts
+from pipeline_lib.settings.segment import Flags
 
 GIVEN, FINAL = [f"given_{edge}" for edge in XYXY], [f"final_{edge}" for edge in XYXY]
 MADE = [*FINAL, "area", "iterations", "ended", "predicted_iou", "moved", "disagreement", "flags"]
@@ -26,14 +27,14 @@ FLAGS = {
 
 
 def objects_table(
-    given: Prompts, iterations: pd.DataFrame, thresholds: Mapping[str, float], mask_extent: float | None
+    given: Prompts, iterations: pd.DataFrame, thresholds: Flags, mask_extent: float | None
 ) -> pd.DataFrame:
     """A row for each given box, in their order, by number.
 
     Args:
         given: boxes and windows.
         iterations: the stage segment's rows, of all shards.
-        thresholds: `moved` and `disagree`, IoU up to which the flags of these names are raised.
+        thresholds: of the flags `moved far` and `masks disagree`.
         mask_extent: `refine.mask_extent`.
 
     Returns:
@@ -50,14 +51,14 @@ def objects_table(
 
 
 def _rows(
-    given: Prompts, iterations: pd.DataFrame, thresholds: Mapping[str, float], mask_extent: float | None
+    given: Prompts, iterations: pd.DataFrame, thresholds: Flags, mask_extent: float | None
 ) -> Iterator[dict[str, Any]]:
     for number, history in iterations.groupby("box", sort=False):
         yield {"id": number, **_facts(given, int(str(number)), history, thresholds, mask_extent)}
 
 
 def _facts(
-    given: Prompts, number: int, history: pd.DataFrame, thresholds: Mapping[str, float], mask_extent: float | None
+    given: Prompts, number: int, history: pd.DataFrame, thresholds: Flags, mask_extent: float | None
 ) -> dict[str, Any]:
     image, _, y, x = given.place(int(history["window"].iloc[0]))
     shape = y.stop - y.start, x.stop - x.start
@@ -79,8 +80,8 @@ def _facts(
     ends = np.array([y.start == 0, x.start == 0, y.stop == image.shape[1], x.stop == image.shape[2]])
     expected = np.concatenate([asked[1::-1] <= 0, asked[:1:-1] >= image.shape[1:]])
     raised = {
-        "moved far": 1 - facts["moved"] <= thresholds["moved"],
-        "masks disagree": 1 - facts["disagreement"] <= thresholds["disagree"],
+        "moved far": 1 - facts["moved"] <= thresholds.moved,
+        "masks disagree": 1 - facts["disagreement"] <= thresholds.disagree,
         "unstable": facts["iterations"] > 0 and facts["ended"] in UNSTABLE,
         "empty": not mask.any(),
         "touches the border": (sides & ends & ~expected).any(),

@@ -1,46 +1,46 @@
 """Which slices of a volume belong to which split: by half-open ranges of slices, or by the names of their files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
 from pipeline_lib.errors import DataError
+from pipeline_lib.settings.datasets import Patterns, SliceRange, Split, is_range
 
-REST = "rest"  # of a split: all files that no other split of the volume names
 
-
-def split_slices(where: str, names: Sequence[str], volume: Mapping[str, Any]) -> list[tuple[int, str]]:
+def split_slices(where: str, names: Sequence[str], split: Split, every: int = 1) -> list[tuple[int, str]]:
     """Return the slices of a volume that are in a split, as (index, split), by index.
 
     Args:
         where: the path of the volume's images, for errors.
         names: of the slices' files, in order; of a stack in one file, one empty name for each slice.
-        volume: its `split`, and `every` to take every so many-th slice of each range.
+        split: ranges or patterns for each split.
+        every: distance of the slices that are taken of each range.
 
     Raises:
         DataError: a range leaves the volume, a pattern matches no file, or a slice is in two splits.
     """
     chosen: dict[int, str] = {}
-    for split, part in volume["split"].items():
-        if part == REST:
+    parts = split.parts()
+    for name, part in parts.items():
+        if part == "rest":
             continue
-        for index in _indices(where, split, part, names, volume.get("every", 1)):
-            other = chosen.setdefault(index, split)
-            if other != split:
+        for index in _indices(where, name, part, names, every):
+            other = chosen.setdefault(index, name)
+            if other != name:
                 called = f" ({names[index]})" if names[index] else ""
-                raise DataError(f"{where}: slice {index}{called} is both in {other} and in {split}")
-    for split, part in volume["split"].items():
-        if part == REST:
-            chosen |= dict.fromkeys(set(range(len(names))) - chosen.keys(), split)
-            if split not in chosen.values():
-                raise DataError(f"{where}: {split} is `rest`, but the other splits name all {len(names)} files")
+                raise DataError(f"{where}: slice {index}{called} is both in {other} and in {name}")
+    for name, part in parts.items():
+        if part == "rest":
+            chosen |= dict.fromkeys(set(range(len(names))) - chosen.keys(), name)
+            if name not in chosen.values():
+                raise DataError(f"{where}: {name} is `rest`, but the other splits name all {len(names)} files")
     return sorted(chosen.items())
 
 
-def _indices(where: str, split: str, part: Any, names: Sequence[str], every: int) -> Sequence[int]:
-    """Return the slices that a range [start, stop] or a list of patterns stands for."""
-    if all(isinstance(bound, int) for bound in part):
+def _indices(where: str, split: str, part: SliceRange | Patterns, names: Sequence[str], every: int) -> Sequence[int]:
+    """Return the slices that a range [start, stop] or some patterns stand for."""
+    if is_range(part):
         start, stop = part
         if not 0 <= start < stop <= len(names):
             raise DataError(

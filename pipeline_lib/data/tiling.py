@@ -13,21 +13,24 @@ from skimage.measure import label
 from pipeline_lib.data.dataset import Slice
 from pipeline_lib.data.readers import open_slices
 from pipeline_lib.errors import DataError
+from pipeline_lib.settings.datasets import BinaryLabels, Labels, MembraneLabels
 
 
-def check_value(path: str, labels: Sequence[da.Array], rule: Mapping[str, Any]) -> None:
+def check_value(path: str, labels: Sequence[da.Array], rule: Labels) -> None:
     """Look for the value that parts objects from the rest; without it a tile would be one object, or none.
 
     Raises:
         DataError: the value is in none of the slices.
     """
-    value = rule.get("membrane", rule.get("foreground"))
-    if value is None:
-        return
+    match rule:
+        case BinaryLabels(foreground=value) | MembraneLabels(membrane=value):
+            pass
+        case _:
+            return
     for pixels in labels:  # as a rule the first slice ends the search
         if (pixels == value).any().compute():
             return
-    raise DataError(f"{path}: expected the value {value} that `labels` calls {rule['kind']}, but it never occurs")
+    raise DataError(f"{path}: expected the value {value} that `labels` calls {rule.kind}, but it never occurs")
 
 
 def slices_of(volumes: Sequence[Mapping[str, Any]], magnification: float) -> list[Slice]:
@@ -103,23 +106,22 @@ def as_grey(pixels: NDArray[Any], path: str, grey_range: Sequence[float], index:
     return np.asarray(np.interp(pixels, grey_range, (0, 255)).round(), np.uint8)
 
 
-def objects_of(labels: da.Array, dataset: Mapping[str, Any]) -> da.Array:
-    """Numbered objects of label tiles, uint32."""
-    rule, minimum_area, blank = dataset["labels"], dataset["minimum_area"], np.empty((0, 0, 0), np.uint32)
+def objects_of(labels: da.Array, rule: Labels, minimum_area: int) -> da.Array:
+    """Number the objects of label tiles, uint32, as `components` does."""
+    blank = np.empty((0, 0, 0), np.uint32)
     objects: da.Array = da.map_blocks(
         components, labels, rule=rule, minimum_area=minimum_area, dtype=np.uint32, meta=blank
     )
     return objects
 
 
-def components(labels: NDArray[Any], rule: Mapping[str, Any], minimum_area: int) -> NDArray[np.uint32]:
+def components(labels: NDArray[Any], rule: Labels, minimum_area: int) -> NDArray[np.uint32]:
     """Number the objects of one tile: the 4-connected components of what `rule` says is inside an object.
 
     Args:
         labels: integers, 1YX or YX.
-        rule: what the values mean: {"kind": "instances"}, 0 being background and any other value the id of an object,
-            so that objects that touch stay apart and one that is in two pieces becomes two;
-            {"kind": "binary", "foreground": value}; or {"kind": "membrane", "membrane": value}.
+        rule: what the values mean. With `InstanceLabels`, objects that touch stay apart, and an object in two pieces
+            becomes two objects.
         minimum_area: pixels; smaller components are erased, and their numbers stay unused.
 
     Returns:
@@ -130,12 +132,12 @@ def components(labels: NDArray[Any], rule: Mapping[str, Any], minimum_area: int)
     return np.asarray(np.where(large[numbers], numbers, 0), np.uint32)
 
 
-def _regions(labels: NDArray[Any], rule: Mapping[str, Any]) -> NDArray[Any]:
+def _regions(labels: NDArray[Any], rule: Labels) -> NDArray[Any]:
     """An array whose equal, non-zero neighbours belong to the same object."""
     match rule:
-        case {"kind": "binary", "foreground": value}:
+        case BinaryLabels(foreground=value):
             return np.asarray(labels == value)
-        case {"kind": "membrane", "membrane": value}:
+        case MembraneLabels(membrane=value):
             return np.asarray(labels != value)
         case _:
             return labels

@@ -13,16 +13,18 @@ from pipeline_lib.data.splits import split_slices
 from pipeline_lib.data.tables import read_json
 from pipeline_lib.errors import DataError, intact
 from pipeline_lib.runtime.hashing import file_digest, joined
+from pipeline_lib.settings.base import GreyRange
+from pipeline_lib.settings.datasets import Volume
 
 LIKE_AN_IMAGE = 0.5  # of neighbouring pixels that differ: in labels at outlines alone, in an image nearly everywhere
 
 
-def check_volume(folder: Path, volume: dict[str, Any], grey_range: list[float] | None) -> dict[str, Any]:
-    """Open a volume's stacks and compare them; returns its entry in the manifest."""
-    images_path, labels_path = str(folder / volume["images"]), str(folder / volume["labels"])
+def check_volume(folder: Path, volume: Volume, grey_range: GreyRange | None) -> dict[str, Any]:
+    """Open the stacks of a volume, compare them, and return the entry of the volume in the manifest."""
+    images_path, labels_path = str(folder / volume.images), str(folder / volume.labels)
     images, labels = open_slices(images_path), open_slices(labels_path)
     for part, path in (("images", images_path), ("labels", labels_path)):
-        if part not in volume.get("missing_chunks", []):
+        if part not in volume.missing_chunks:
             check_whole(path)
     if images[0].dtype != np.uint8 and grey_range is None:
         raise DataError(
@@ -32,9 +34,9 @@ def check_volume(folder: Path, volume: dict[str, Any], grey_range: list[float] |
         raise DataError(f"{labels_path}: labels are expected to be whole numbers, found {labels[0].dtype}")
     names = slice_names(images_path, len(images))
     check_sizes(images_path, labels_path, [each.shape for each in images], [each.shape for each in labels])
-    if volume.get("pairing", "number") == "number":
+    if volume.pairing == "number":
         check_pairs(images_path, labels_path)
-    slices = split_slices(images_path, names, volume)
+    slices = split_slices(images_path, names, volume.split, volume.every)
     images[-1].compute()  # headers often lie at the front: the last slice is what a truncated file lacks
     check_labels(labels_path, labels[-1].compute())
     return {

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator
 from hashlib import blake2b
-from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from pipeline_lib.data.boxes import XYXY, Deviation, by_tile, deviated, object_boxes
+from pipeline_lib.data.boxes import XYXY, by_tile, deviated, object_boxes
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.model_header import ModelHeader
 from pipeline_lib.data.paths import Cell, Training
@@ -17,6 +16,7 @@ from pipeline_lib.errors import AuditError
 from pipeline_lib.evaluation.scores import KEYS, score_tile
 from pipeline_lib.evaluation.statistics import DECIMALS
 from pipeline_lib.runtime.hashing import file_digest
+from pipeline_lib.settings.audit import ExpectedRow
 
 BOXES_OF_LABELS = "boxes are those of the labels"
 SEPARATE_SPLITS = "no tile is in two splits"
@@ -25,14 +25,6 @@ OWN_ITERATIONS = "masks are of their row's model"
 OWN_PROMPTS = "prompts are those of their seed, level and deviation"
 ONE_PRECISION = "all rows and levels are of one precision"
 OWN_SCORES = "scores are those of their masks"
-
-
-class ExpectedRow(NamedTuple):
-    """What the config says of a row of the tables."""
-
-    trained: str  # the model whose weights it has
-    training: dict[str, Any]  # what decided these, but for data set and seed
-    deviation: dict[str, Any]  # of its prompts
 
 
 def boxes_of_labels(path: str, table: pd.DataFrame, store: Store) -> Iterator[tuple[str, str]]:
@@ -66,7 +58,7 @@ def own_models(
     runs = dict.fromkeys((cell.dataset, rows[cell.model].trained, cell.seed, cell.model) for cell in cells)
     for dataset, trained, seed, row in runs:
         path = models[Training(dataset, trained, seed)]
-        expected = {"dataset": dataset, "seed": seed, **rows[row].training}
+        expected = {"dataset": dataset, "seed": seed, **rows[row].training.plain()}
         recorded = ModelHeader.read(path).training
         differing = [key for key in expected if recorded.get(key) != expected[key]]
         if differing:
@@ -108,8 +100,7 @@ def own_prompts(
     """The first box of every object, drawn again."""
     shapes = np.array([store.shape(tile) for tile in tested["tile"]])
     for cell, path in cells:
-        deviation = Deviation(**rows[cell.model].deviation)
-        expected = deviated(tested, cell.level, cell.dataset, cell.seed, deviation, shapes)
+        expected = deviated(tested, cell.level, cell.dataset, cell.seed, rows[cell.model].deviation, shapes)
         first = read_table(path, columns=["tile", "object", "iteration", *XYXY]).query("iteration == 0")
         prompts = tested[["tile", "object"]].merge(first, on=["tile", "object"], how="left")[XYXY].to_numpy()
         if not np.array_equal(prompts, expected):

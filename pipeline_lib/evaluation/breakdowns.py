@@ -1,7 +1,6 @@
 """Which objects iteration helps and which it harms, and how fast their masks settle."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -12,6 +11,7 @@ from pipeline_lib.data.paths import Cell
 from pipeline_lib.data.tables import read_table
 from pipeline_lib.evaluation.scores import KEYS
 from pipeline_lib.evaluation.statistics import estimate, sums_by_group
+from pipeline_lib.settings.experiment import TestedObjects
 
 QUARTILES = (0.25, 0.5, 0.75)
 WORST = 10  # objects of a data set and model that are listed
@@ -22,9 +22,9 @@ CHANGES = [*ROW, "iteration", "objects", "change_rate", "change_rate_low", "chan
 HISTORY = [*KEYS, "iteration", *XYXY, "change_rate", "ended"]
 
 
-def exact_boxes(path: str, tested: Mapping[str, Any], store: Store) -> pd.DataFrame:
+def exact_boxes(path: str, tested: TestedObjects, store: Store) -> pd.DataFrame:
     """The objects of a data set's split: exact box, quartile of size, whether they touch their tile's border, place."""
-    table = read_objects(path, **tested)
+    table = read_objects(path, tested.split, tested.objects)
     shapes, origins = ([of(tile) for tile in table["tile"]] for of in (store.shape, store.origin))
     height, width = np.transpose(shapes)
     z, y, x = np.transpose(origins)

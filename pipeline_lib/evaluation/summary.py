@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations, product
 from pathlib import Path
-from typing import Any, Literal, TypedDict
 
 import pandas as pd
 
@@ -18,22 +17,9 @@ from pipeline_lib.evaluation.claims import CLAIMS, UNSEEN, decide
 from pipeline_lib.evaluation.published import PAPER_MODELS, PK, Row
 from pipeline_lib.evaluation.scores import KEYS
 from pipeline_lib.evaluation.statistics import Estimate, estimate, p_value, share, sums_by_group, sums_of, weighted_sum
+from pipeline_lib.settings.experiment import Average, TablesConfig
 
 NO_ESTIMATE = Estimate(*[math.nan] * 4)
-
-
-class Experiment(TypedDict):
-    """What the tables show, in their order; levels in per cent."""
-
-    # title; published: the paper's table of the same data, or None; parts: its folds, or itself
-    datasets: dict[str, dict[str, Any]]
-    models: dict[str, dict[str, Any]]  # title; prompt_tuned
-    levels: list[int]
-    seeds: list[int]
-    split: str
-    objects: int | None  # of the split at most, evenly spaced
-    claims: dict[str, float]
-    miou: Literal["object", "tile", "foreground"]
 
 
 def read_scores(paths: Iterable[str]) -> dict[Cell, pd.DataFrame]:
@@ -55,23 +41,23 @@ def read_scores(paths: Iterable[str]) -> dict[Cell, pd.DataFrame]:
     return scores
 
 
-def with_wholes(scores: Mapping[Cell, pd.DataFrame], experiment: Experiment) -> dict[Cell, pd.DataFrame]:
+def with_wholes(scores: Mapping[Cell, pd.DataFrame], experiment: TablesConfig) -> dict[Cell, pd.DataFrame]:
     """The scores, and as cells of a data set that was cut into folds those of its folds together.
 
     Its tiles and slices are numbered anew, as each fold has its own numbers.
     """
     made = dict(scores)
-    wholes = {name: own["parts"] for name, own in experiment["datasets"].items() if own["parts"] != [name]}
-    cells = product(wholes, experiment["models"], experiment["seeds"], experiment["levels"])
-    for whole, *combination in cells:
-        tables = {part: scores[Cell(part, *combination)] for part in wholes[whole]}
+    wholes = {name: list(each.parts) for name, each in experiment.datasets.items() if each.parts != (name,)}
+    cells = product(wholes, experiment.models, experiment.seeds, experiment.levels)
+    for whole, model, seed, level in cells:
+        tables = {part: scores[Cell(part, model, seed, level)] for part in wholes[whole]}
         table = pd.concat(tables, names=["part"]).reset_index("part")
         numbers = {column: table.groupby(["part", column]).ngroup() for column in ("tile", "slice")}
-        made[Cell(whole, *combination)] = table.assign(**numbers).reset_index(drop=True)
+        made[Cell(whole, model, seed, level)] = table.assign(**numbers).reset_index(drop=True)
     return made
 
 
-def sums_by_slice(scores: Mapping[Cell, pd.DataFrame], miou: str) -> pd.DataFrame:
+def sums_by_slice(scores: Mapping[Cell, pd.DataFrame], miou: Average) -> pd.DataFrame:
     """The sums of every figure, of which `statistics` makes estimates.
 
     Args:
@@ -120,15 +106,15 @@ def seconds_per_tile(
 
 
 def table_lines(
-    scores: Mapping[Cell, pd.DataFrame], sums: pd.DataFrame, experiment: Experiment
+    scores: Mapping[Cell, pd.DataFrame], sums: pd.DataFrame, experiment: TablesConfig
 ) -> Iterator[dict[str, object]]:
     """The lines of tables.csv."""
-    for dataset in experiment["datasets"]:
+    for dataset in experiment.datasets:
         tested = next(table for cell, table in scores.items() if cell.dataset == dataset)
         size = {"objects": len(tested), "tiles": tested["tile"].nunique(), "slices": tested["slice"].nunique()}
-        size["seeds"] = len(experiment["seeds"])
-        lowest, highest = min(experiment["levels"]), max(experiment["levels"])
-        for model, level, iterated in product(experiment["models"], experiment["levels"], (False, True)):
+        size["seeds"] = len(experiment.seeds)
+        lowest, highest = min(experiment.levels), max(experiment.levels)
+        for model, level, iterated in product(experiment.models, experiment.levels, (False, True)):
             mious = sums_of(sums, dataset, "miou", model, iterated)
             miou, kept, count = estimate(sums_of(mious, level)), NO_ESTIMATE, NO_ESTIMATE
             if lowest < level == highest:
@@ -139,19 +125,19 @@ def table_lines(
             yield row | columns("miou", miou) | columns("kept", kept) | columns("mean_iterations", count) | size
 
 
-def difference_lines(sums: pd.DataFrame, experiment: Experiment) -> Iterator[dict[str, object]]:
+def difference_lines(sums: pd.DataFrame, experiment: TablesConfig) -> Iterator[dict[str, object]]:
     """The lines of differences.csv: what a row gains over another, same objects and boxes.
 
     Of every two rows that differ in one thing, the later less the earlier, at every level; ours follow the paper's.
     """
-    models = sorted(experiment["models"], key=lambda model: model not in PAPER_MODELS)
+    models = sorted(experiment.models, key=lambda model: model not in PAPER_MODELS)
     rows = [Row(model, iterated) for iterated in (False, True) for model in models]
     pairs = [
         (over, row)
         for over, row in combinations(rows, 2)
         if (over.model == row.model) != (over.iterated == row.iterated)
     ]
-    for dataset, (over, row), level in product(experiment["datasets"], pairs, experiment["levels"]):
+    for dataset, (over, row), level in product(experiment.datasets, pairs, experiment.levels):
         gain = weighted_sum(sums_of(sums, dataset, "miou"), {(*row, level): 1, (*over, level): -1})
         yield {
             "dataset": dataset,
@@ -165,11 +151,11 @@ def difference_lines(sums: pd.DataFrame, experiment: Experiment) -> Iterator[dic
         }
 
 
-def claim_lines(sums: pd.DataFrame, seconds: pd.DataFrame, experiment: Experiment) -> Iterator[dict[str, object]]:
+def claim_lines(sums: pd.DataFrame, seconds: pd.DataFrame, experiment: TablesConfig) -> Iterator[dict[str, object]]:
     """The lines of claims.csv."""
-    bars = experiment["claims"]
-    for dataset, claim in product(experiment["datasets"], CLAIMS):
-        of_parts = seconds[seconds["dataset"].isin(experiment["datasets"][dataset]["parts"])]
+    bars = experiment.claims.model_dump()
+    for dataset, claim in product(experiment.datasets, CLAIMS):
+        of_parts = seconds[seconds["dataset"].isin(experiment.datasets[dataset].parts)]
         by_seed = of_parts.groupby("seed").mean(numeric_only=True)
         verdict, because = decide(claim, sums_of(sums, dataset), by_seed, bars)
         yield {"dataset": dataset, "claim": claim.format_map(bars), "verdict": verdict, "because": because}

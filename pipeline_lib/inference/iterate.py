@@ -4,7 +4,7 @@ The image encoder has no part in it: every prediction prompts the same embedding
 together, so that those few that need many iterations still fill the decoder's calls.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
@@ -18,26 +18,11 @@ from pipeline_lib.data.masks import Mask, to_rle
 from pipeline_lib.inference.next_box import next_box
 from pipeline_lib.inference.predictor import Predictor
 from pipeline_lib.runtime.device import clock, device
+from pipeline_lib.settings.inference import RefineConfig
 
 Ending = Literal["converged", "cycle", "empty", "cap"]
 # From boxes (N, 4), and the number of the object that each is of, ascending, to masks YX and predicted IoU (N).
 Predict = Callable[[Sequence[int], Boxes], tuple[Sequence[Mask], NDArray[np.float32]]]
-
-
-@dataclass(frozen=True)
-class IterationConfig:
-    """When an object's mask counts as final, and what its next box is drawn around."""
-
-    tau: float  # change rate up to which a mask has converged
-    max_iterations: int
-    largest_component: bool  # draw the box around the mask's largest component only
-    select: Literal["last", "best"]  # the prediction that counts: the last, or that of the highest predicted IoU
-    lead: float  # with `best`: by so much an iteration's predicted IoU must exceed the first prediction's to count
-
-    @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> "IterationConfig":
-        """What the config's section `refine` says of it."""
-        return cls(**{field.name: settings[field.name] for field in fields(cls)})
 
 
 @dataclass(frozen=True)
@@ -69,7 +54,7 @@ def first_predictions(predict: Predict, boxes: Boxes) -> list[Prediction]:
     return [Prediction(box, mask, float(iou), np.nan) for box, mask, iou in zip(boxes, *made, strict=True)]
 
 
-def iterate(predict: Predict, first: Sequence[Prediction], config: IterationConfig) -> list[list[Prediction]]:
+def iterate(predict: Predict, first: Sequence[Prediction], config: RefineConfig) -> list[list[Prediction]]:
     """Prompt with the next box of each object's last mask until its iteration ends.
 
     Returns each object's predictions in order, the first among them. Only objects that go on are predicted again.
@@ -91,7 +76,7 @@ def change_rate(mask: Mask, previous: Mask, box: NDArray[np.float32]) -> float:
     return float(np.count_nonzero(mask ^ previous) / ((x1 - x0) * (y1 - y0)))
 
 
-def ending(history: Sequence[Prediction], config: IterationConfig) -> Ending | None:
+def ending(history: Sequence[Prediction], config: RefineConfig) -> Ending | None:
     """Why an object's iteration ends with its last mask, or None if it goes on.
 
     `empty`: there is no box to go on with; `converged`: the mask hardly changed; `cycle`: it is the mask of two
@@ -107,7 +92,7 @@ def ending(history: Sequence[Prediction], config: IterationConfig) -> Ending | N
     return "cap" if len(history) > config.max_iterations else None
 
 
-def output_of(history: Sequence[Prediction], config: IterationConfig) -> int:
+def output_of(history: Sequence[Prediction], config: RefineConfig) -> int:
     """Whose mask is the output: the last or the best of the predictions with a mask; where none has one, the first."""
     present = [index for index, each in enumerate(history) if each.mask.any()]
     if config.select == "last":
@@ -118,7 +103,7 @@ def output_of(history: Sequence[Prediction], config: IterationConfig) -> int:
 
 
 def rows_of(
-    keys: pd.DataFrame, histories: Sequence[Sequence[Prediction]], config: IterationConfig
+    keys: pd.DataFrame, histories: Sequence[Sequence[Prediction]], config: RefineConfig
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of the table of predictions: two columns of `keys`, and `COLUMNS` of `data/predictions.py`."""
     place, name = keys.columns
@@ -155,7 +140,7 @@ class Inference:
     """A trained model on tiles whose embeddings are at hand."""
 
     decoder: Predictor
-    config: IterationConfig
+    config: RefineConfig
 
     def run(
         self,

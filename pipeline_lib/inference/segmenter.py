@@ -1,6 +1,6 @@
 """Windows of images and boxes within them to masks: encoder, prompts and iterations in one."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -13,14 +13,16 @@ from torch import Tensor
 from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.data.model_header import check_fits
 from pipeline_lib.data.prompts import Prompts
-from pipeline_lib.inference.iterate import Inference, IterationConfig, Predictions, Timing
+from pipeline_lib.inference.iterate import Inference, Predictions, Timing
 from pipeline_lib.inference.predictor import Predictor
 from pipeline_lib.model.backbones import load_backbone
-from pipeline_lib.model.box_model import BoxModel, ModelConfig, box_model, load_model
+from pipeline_lib.model.box_model import BoxModel, box_model, load_model
 from pipeline_lib.model.embeddings import encode_tiles, to_network
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.model.upstream import Sam
 from pipeline_lib.runtime.device import Precision, device
+from pipeline_lib.settings.inference import RefineConfig
+from pipeline_lib.settings.model import ModelConfig
 
 PIXELS = 64 * 1024**2  # of masks whose iterations are held at a time
 UNTRAINED = ModelConfig(trains=("mask_decoder",), token=None)  # the backbone as it is
@@ -33,17 +35,13 @@ class Segmenter:
     sam: Sam
     model: BoxModel
     precision: Precision
-    config: IterationConfig
-    mask_extent: float | None  # as in `Predictor`
-    boxes_at_once: int
+    refine: RefineConfig
 
     @classmethod
     def load(
-        cls, weights: str | Path, model: str | Path | None, precision: Precision, settings: Mapping[str, Any]
+        cls, weights: str | Path, model: str | Path | None, precision: Precision, refine: RefineConfig
     ) -> "Segmenter":
-        """The backbone of a manifest, with a model of the stage train, or None for the backbone as it is.
-
-        `settings` are those of the config's section `refine`.
+        """Load the backbone of a manifest, with a model of the stage train, or None for the backbone as it is.
 
         Raises:
             WeightsError: the model is not one, or of another backbone.
@@ -52,8 +50,7 @@ class Segmenter:
             check_fits(model, Backbone.read(weights))
         sam = load_backbone(weights).to(device())
         decoder = load_model(model).to(device()) if model else box_model(sam, UNTRAINED).eval()
-        config = IterationConfig.of(settings)
-        return cls(sam, decoder, precision, config, settings["mask_extent"], settings["objects_per_batch"])
+        return cls(sam, decoder, precision, refine)
 
     def run(self, prompts: Prompts, windows: Sequence[int], pixels: Sequence[NDArray[np.uint8]]) -> Predictions:
         """Encode some windows of one side, and predict and iterate the masks of their boxes (rows of `WINDOWS`).
@@ -66,7 +63,7 @@ class Segmenter:
         side, places = prompts.windows[windows[0]].side, {number: place for place, number in enumerate(windows)}
         frame = Frame((side, side), self.sam.image_encoder.img_size)
         embeddings = encode_tiles(self.sam, [to_network(part, frame) for part in pixels], self.precision)
-        inference = Inference(Predictor(self.model, frame, self.precision, self.mask_extent), self.config)
+        inference = Inference(Predictor(self.model, frame, self.precision, self.refine.mask_extent), self.refine)
         boxes = prompts.prompted(windows)
         keys = boxes[["window"]].assign(box=boxes.index)
         corners = prompts.in_window(boxes)
@@ -80,7 +77,7 @@ class Segmenter:
 
         rows: list[dict[str, Any]] = []
         timing = Timing()
-        at_once = max(1, min(self.boxes_at_once, PIXELS // side**2))
+        at_once = max(1, min(self.refine.objects_per_batch, PIXELS // side**2))
         for start in range(0, len(boxes), at_once):
             part = slice(start, start + at_once)
             predictions = inference.run(keys.iloc[part], corners[part], embedding, shape)

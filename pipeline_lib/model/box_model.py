@@ -1,8 +1,7 @@
 """Embedding and boxes to masks: SAM's prompt encoder and mask decoder, the deviation token and the image adapter."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,36 +17,8 @@ from pipeline_lib.model.checkpoints import load_weights, read_tensors
 from pipeline_lib.model.mask_decoder import ImageFeatures, decode, image_features, positions
 from pipeline_lib.model.upstream import MaskDecoder, PromptEncoder, Sam
 from pipeline_lib.runtime.atomic import atomic
-
-
-@dataclass(frozen=True)
-class Token:
-    """The shape of a deviation token."""
-
-    width: int  # of a vector, before the linear layer
-    count: int  # of vectors; one in the paper
-
-
-@dataclass(frozen=True)
-class Adapter:
-    """The shape of an image adapter."""
-
-    width: int  # channels between its convolutions
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """What of a BoxModel is trained, and its deviation token and image adapter (None: it has none)."""
-
-    trains: tuple[str, ...]  # of BoxModel.parts()
-    token: Token | None
-    adapter: Adapter | None = None
-
-    @classmethod
-    def of(cls, record: Mapping[str, Any]) -> "ModelConfig":
-        """What a config or the head of a saved model describes."""
-        token, adapter = record["token"], record.get("adapter")  # left out where there is none
-        return cls(tuple(record["trains"]), Token(**token) if token else None, Adapter(**adapter) if adapter else None)
+from pipeline_lib.settings.messages import parsed
+from pipeline_lib.settings.model import Adapter, ModelConfig, Token
 
 
 class DeviationToken(nn.Module):
@@ -181,11 +152,14 @@ def load_untrained(manifest: str | Path, model_config: ModelConfig) -> BoxModel:
 
 
 def save_model(
-    model: BoxModel, path: str | Path, backbone: str, model_config: ModelConfig, training: Mapping[str, Any]
+    model: BoxModel, path: str | Path, backbone: str, model_config: ModelConfig, training: dict[str, Any]
 ) -> None:
-    """Write the model as safetensors that say of which backbone and config they are, and what decided the training."""
+    """Write the model as safetensors whose header names its backbone, its shape and what decided its training.
+
+    `training` holds values that JSON can hold.
+    """
     tensors = {key: value.cpu().contiguous() for key, value in model.state_dict().items()}
-    header = {"backbone": backbone, "model_config": asdict(model_config), "training": training}
+    header = {"backbone": backbone, "model_config": model_config.plain(), "training": training}
     # one entry, because safetensors writes several in an order that differs from run to run
     metadata = {ENTRY: json.dumps(header)}
     with atomic(path) as partial:
@@ -201,6 +175,6 @@ def load_model(path: str | Path) -> BoxModel:
     tensors = read_tensors(path)
     header = ModelHeader.read(path)
     with on_meta_device():
-        model = box_model(build(header.backbone), ModelConfig.of(header.model_config))
+        model = box_model(build(header.backbone), parsed(ModelConfig, header.model_config, str(path)))
     load_weights(model, tensors, path)
     return model.eval()

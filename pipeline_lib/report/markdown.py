@@ -10,7 +10,7 @@ import pandas as pd
 from pipeline_lib.evaluation.claims import signed, with_spread
 from pipeline_lib.evaluation.published import ITERATIONS, MIOU, PAPER_MODELS, PAPER_ROWS, PK, Row
 from pipeline_lib.evaluation.statistics import FEW_SLICES
-from pipeline_lib.evaluation.summary import Experiment
+from pipeline_lib.settings.experiment import TablesConfig
 
 SMALLEST_P = 0.001  # that is printed
 EMPTY = dict.fromkeys(("value", "sd", "interval", "paper"), "")  # of a row that has no such figure
@@ -35,28 +35,28 @@ are ours stand in differences.csv alone. Intervals and p are about other slices 
 than ten slices they are an indication."""
 
 
-def document(experiment: Experiment, tables: pd.DataFrame, differences: pd.DataFrame, claims: pd.DataFrame) -> str:
+def document(experiment: TablesConfig, tables: pd.DataFrame, differences: pd.DataFrame, claims: pd.DataFrame) -> str:
     """The file tables.md, from what the stage tables wrote as CSV."""
-    average = AVERAGES[experiment["miou"]].format(split=experiment["split"])
-    legend = LEGEND.format(average=average, seeds=seeds_words(experiment["seeds"]))
+    average = AVERAGES[experiment.miou].format(split=experiment.split)
+    legend = LEGEND.format(average=average, seeds=seeds_words(experiment.seeds))
     sections = [
         section(dataset, experiment, *(table[table["dataset"] == dataset] for table in (tables, differences, claims)))
-        for dataset in experiment["datasets"]
+        for dataset in experiment.datasets
     ]
     return "\n\n".join([legend, *sections]) + "\n"
 
 
 def section(
-    dataset: str, experiment: Experiment, tables: pd.DataFrame, differences: pd.DataFrame, claims: pd.DataFrame
+    dataset: str, experiment: TablesConfig, tables: pd.DataFrame, differences: pd.DataFrame, claims: pd.DataFrame
 ) -> str:
     """Heading, sizes, table, differences and claims of one data set, from its lines of the CSV files."""
-    heading, levels = experiment["datasets"][dataset], list(map(str, experiment["levels"]))
+    heading, levels = experiment.datasets[dataset], list(map(str, experiment.levels))
     size = size_words(tables, experiment) + "."
     compared = ([pair, *texts] for pair, texts in paired(experiment, differences))
     return "\n\n".join(
         [
-            f"## {plain(heading['title'])}",
-            f"{size} In brackets: the paper's figures." if heading["published"] else size,
+            f"## {plain(heading.title)}",
+            f"{size} In brackets: the paper's figures." if heading.published else size,
             grid(
                 [
                     ["", "P", "K", *levels, *(["kept"] if has_kept(experiment) else [])],
@@ -70,44 +70,44 @@ def section(
     )
 
 
-def size_words(tables: pd.DataFrame, experiment: Experiment) -> str:
+def size_words(tables: pd.DataFrame, experiment: TablesConfig) -> str:
     """How much of a data set was tested, and whether that is too little for an interval."""
     dataset, objects, tiles, slices = tables.iloc[0][["dataset", "objects", "tiles", "slices"]]
     few = ", so few that intervals are an indication" if slices < FEW_SLICES else ""
-    most = (experiment["objects"] or 0) * len(experiment["datasets"][dataset]["parts"])
+    most = (experiment.objects or 0) * len(experiment.datasets[dataset].parts)
     drawn = " evenly spaced" if objects == most else ""
-    return f"{objects}{drawn} {experiment['split']} objects in {tiles} tiles of {slices} slices{few}"
+    return f"{objects}{drawn} {experiment.split} objects in {tiles} tiles of {slices} slices{few}"
 
 
-def table_rows(dataset: str, experiment: Experiment, tables: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def table_rows(dataset: str, experiment: TablesConfig, tables: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """The rows of a data set's table in their order, then iterations: title, prompt_tuned, iterated, figures.
 
     There is a figure for each level and, of several levels, one for the share kept, which is empty for iterations.
     Rows of the paper's models that it does not have stand behind the others.
     """
-    published, models = experiment["datasets"][dataset]["published"], experiment["models"]
+    published, models = experiment.datasets[dataset].published, experiment.models
     lines = {(Row(line["model"], line["iterated"]), line["level"]): line for line in tables.to_dict("records")}
 
     def figures(row: Row, name: str, form: Callable[[float], str], paper: Mapping[int, float]) -> list[dict[str, str]]:
-        return [texts(lines[row, level], name, form, paper.get(level)) for level in experiment["levels"]]
+        return [texts(lines[row, level], name, form, paper.get(level)) for level in experiment.levels]
 
     def kept(row: Row, paper: Mapping[int, float]) -> list[dict[str, str]]:
-        lowest, highest = min(experiment["levels"]), max(experiment["levels"])
+        lowest, highest = min(experiment.levels), max(experiment.levels)
         printed = paper[highest] / paper[lowest] if {lowest, highest} <= paper.keys() else None
         return [texts(lines[row, highest], "kept", percent, printed)] if has_kept(experiment) else []
 
     for row in sorted(dict.fromkeys(row for row, _ in lines), key=_added):
-        paper = MIOU.get(published, {}).get(row, {})
+        paper = MIOU.get(published or "", {}).get(row, {})
         yield {
-            "title": models[row.model]["title"] + ("" if row in PAPER_ROWS else " (ours)"),
-            "prompt_tuned": models[row.model]["prompt_tuned"],
+            "title": models[row.model].title + ("" if row in PAPER_ROWS else " (ours)"),
+            "prompt_tuned": models[row.model].prompt_tuned,
             "iterated": row.iterated,
             "figures": [*figures(row, "miou", three_digits, paper), *kept(row, paper)],
         }
     counted = [model for model in models if not _added(Row(model, True))]
     for model in counted:
         name = f"iterations, {row_name(Row(model, False), experiment)}"
-        paper = ITERATIONS.get(published, {}) if model == PK.model else {}
+        paper = ITERATIONS.get(published or "", {}) if model == PK.model else {}
         yield {
             "title": "iterations" if counted == [PK.model] else name,
             "prompt_tuned": False,
@@ -117,9 +117,9 @@ def table_rows(dataset: str, experiment: Experiment, tables: pd.DataFrame) -> It
         }
 
 
-def has_kept(experiment: Experiment) -> bool:
+def has_kept(experiment: TablesConfig) -> bool:
     """Whether there is more than one level."""
-    return len(experiment["levels"]) > 1
+    return len(experiment.levels) > 1
 
 
 def _added(row: Row) -> bool:
@@ -137,16 +137,16 @@ def markdown_row(row: dict[str, Any]) -> list[str]:
     return [row["title"], "✓" if row["prompt_tuned"] else "", "✓" if row["iterated"] else "", *cells]
 
 
-def row_name(row: Row, experiment: Experiment) -> str:
+def row_name(row: Row, experiment: TablesConfig) -> str:
     """The model's title with what the columns P and K say, as in "proposed P + K, τ 0.1"."""
-    model = experiment["models"][row.model]
-    method, comma, setting = str(model["title"]).partition(",")
-    tuned = " P" if model["prompt_tuned"] else ""
+    model = experiment.models[row.model]
+    method, comma, setting = model.title.partition(",")
+    tuned = " P" if model.prompt_tuned else ""
     iterated = " + K" if row.iterated else ""
     return f"{method}{tuned}{iterated}{comma}{setting}"
 
 
-def paired(experiment: Experiment, differences: pd.DataFrame) -> Iterator[tuple[str, list[str]]]:
+def paired(experiment: TablesConfig, differences: pd.DataFrame) -> Iterator[tuple[str, list[str]]]:
     """What is compared, with its differences by level, from a data set's lines of differences.csv.
 
     Models that are not the paper's are compared with those that are: with each other they would fill pages.
@@ -158,7 +158,7 @@ def paired(experiment: Experiment, differences: pd.DataFrame) -> Iterator[tuple[
             by_pair.setdefault((row, over), {})[line["level"]] = difference_text(line)
     for (row, over), by_level in by_pair.items():
         name = f"{row_name(row, experiment)} − {row_name(over, experiment)}"
-        yield name, [by_level[level] for level in experiment["levels"]]
+        yield name, [by_level[level] for level in experiment.levels]
 
 
 def texts(line: Mapping[Any, Any], name: str, form: Callable[[float], str], paper: float | None) -> dict[str, str]:

@@ -14,10 +14,10 @@ from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.paths import Cell, Training
 from pipeline_lib.data.tables import read_table
 from pipeline_lib.evaluation.published import ITERATIONS, MIOU, Row
-from pipeline_lib.evaluation.summary import Experiment
 from pipeline_lib.report.charts import CHARTS, Results, svg
 from pipeline_lib.report.examples import BUDGET, Example, browsed, example, telling
 from pipeline_lib.report.markdown import paired, row_name, size_words, table_rows
+from pipeline_lib.settings.experiment import TablesConfig
 
 REPORT = "report.html.j2"
 INCLUDED = ("macros.html.j2", "style.css")  # by templates; named, as a code digest counts the files that modules name
@@ -30,7 +30,7 @@ def render(template: str, **values: Any) -> str:
     return environment.get_template(template).render(**values)
 
 
-def results_of(cell: Cell, experiment: Experiment, csvs: Mapping[str, pd.DataFrame]) -> Results:
+def results_of(cell: Cell, experiment: TablesConfig, csvs: Mapping[str, pd.DataFrame]) -> Results:
     """What is known of one data set.
 
     Args:
@@ -38,17 +38,17 @@ def results_of(cell: Cell, experiment: Experiment, csvs: Mapping[str, pd.DataFra
         experiment: titles and order.
         csvs: of all data sets, by the names of the fields of `Results`, and the claims, which no chart shows.
     """
-    published = experiment["datasets"][cell.dataset]["published"]
+    published = experiment.datasets[cell.dataset].published
     return Results(
         cell,
-        models={name: row_name(Row(name, False), experiment) for name in experiment["models"]},
-        paper=MIOU.get(published, {}),
-        paper_iterations=ITERATIONS.get(published, {}),
+        models={name: row_name(Row(name, False), experiment) for name in experiment.models},
+        paper=MIOU.get(published or "", {}),
+        paper_iterations=ITERATIONS.get(published or "", {}),
         **{name: table[table["dataset"] == cell.dataset] for name, table in csvs.items() if name != "claims"},
     )
 
 
-def tables_section(dataset: str, experiment: Experiment, csvs: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+def tables_section(dataset: str, experiment: TablesConfig, csvs: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     """What the template prints of one data set of the tables, by the names that it has there.
 
     Args:
@@ -59,10 +59,10 @@ def tables_section(dataset: str, experiment: Experiment, csvs: Mapping[str, pd.D
     tables, differences, claims = (
         csvs[name][csvs[name]["dataset"] == dataset] for name in ("tables", "differences", "claims")
     )
-    seeds = len(experiment["seeds"])
+    seeds = len(experiment.seeds)
     return {
         "dataset": dataset,
-        "title": experiment["datasets"][dataset]["title"],
+        "title": experiment.datasets[dataset].title,
         "size": f"{size_words(tables, experiment)}; {seeds} seed{'s' if seeds > 1 else ''}",
         "rows": list(table_rows(dataset, experiment, tables)),
         "claims": claims.to_dict("records"),

@@ -8,6 +8,8 @@ from typing import Literal
 
 import torch
 
+from pipeline_lib.settings.base import PrecisionChoice
+
 Precision = Literal["float32", "bfloat16"]
 
 NATIVE = {"avx512_bf16", "amx_bf16", "bf16", "svebf16"}  # what Linux calls a processor's units for bfloat16
@@ -39,7 +41,7 @@ def autocast(precision: Precision) -> torch.autocast:
     return torch.autocast(device().type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
-def choose_precision(asked: Literal["auto", "float32", "bfloat16"]) -> Precision:
+def choose_precision(asked: PrecisionChoice) -> Precision:
     """The precision of this job's matrix products: as asked, or with `auto` the fastest that is not emulated.
 
     By what the processor says of itself and not by a measurement, so that all jobs on machines of a kind choose alike.

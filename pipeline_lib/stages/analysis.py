@@ -1,7 +1,6 @@
 """Stage analysis: which objects iteration helps and which it harms, and how fast their masks settle."""
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -10,6 +9,7 @@ from pipeline_lib.data.paths import Cell
 from pipeline_lib.evaluation.breakdowns import CHANGES, change_lines, describe, exact_boxes, group_lines, worst_lines
 from pipeline_lib.evaluation.summary import write_csv
 from pipeline_lib.runtime.atomic import atomic
+from pipeline_lib.settings.experiment import TestedObjects
 
 
 def analysis(
@@ -21,7 +21,7 @@ def analysis(
     groups: str,
     changes: str,
     worst: str,
-    tested: dict[str, Any],
+    tested: TestedObjects,
 ) -> None:
     """Write what becomes of groups of objects and of the change rate by iteration, and the worst objects.
 
@@ -38,7 +38,7 @@ def analysis(
         changes: CSV to write: dataset, model, level, iteration, objects that took it, quartiles of their change rate.
         worst: CSV to write: of each data set and model at its highest level, the objects with the lowest iterated IoU
             (mean over seeds), with the slice and the centre of their box in it.
-        tested: which objects these are: `split`, and at most so many `objects` of it or None.
+        tested: which objects these are.
     """
     exact = {
         Path(path).stem: exact_boxes(path, tested, Store.open(store)) for path, store in zip(boxes, stores, strict=True)

@@ -1,13 +1,11 @@
 """Stage audit: without a pass of each check there are no tables."""
 
 from itertools import chain
-from typing import Any
 
 from pipeline_lib.data.boxes import read_boxes, read_objects
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.paths import Cell, Training
 from pipeline_lib.evaluation.audit import (
-    ExpectedRow,
     boxes_of_labels,
     one_precision,
     own_iterations,
@@ -18,6 +16,8 @@ from pipeline_lib.evaluation.audit import (
 )
 from pipeline_lib.evaluation.summary import write_csv
 from pipeline_lib.runtime.atomic import atomic
+from pipeline_lib.settings.audit import ExpectedRow
+from pipeline_lib.settings.experiment import TestedObjects
 
 
 def audit(
@@ -28,8 +28,8 @@ def audit(
     iterations: list[str],
     scores: list[str],
     findings: str,
-    rows: dict[str, Any],
-    tested: dict[str, Any],
+    rows: dict[str, ExpectedRow],
+    tested: TestedObjects,
 ) -> None:
     """Check the experiment and write what was found.
 
@@ -40,13 +40,13 @@ def audit(
         iterations: `…/{dataset}/{model}/{seed}/{level}.parquet` of the stage refine.
         scores: `…/{dataset}/{model}/{seed}/{level}.csv` of the stage score, of the same cells.
         findings: CSV to write: check, dataset, found.
-        rows: of each row of the tables, the entries of `ExpectedRow`.
-        tested: which objects the cells are of: `split`, and at most so many `objects` of it or None.
+        rows: what the configuration says of each row of the tables, by model.
+        tested: which objects the cells are of.
 
     Raises:
         AuditError: a check failed; the message begins with its name.
     """
-    described = {name: ExpectedRow(**row) for name, row in rows.items()}
+    tested_split = tested.split, tested.objects
     by_place = {Training.of(path): path for path in models}
     lines = []
     for path, store in zip(boxes, map(Store.open, stores), strict=True):
@@ -56,11 +56,11 @@ def audit(
         passed = chain(
             boxes_of_labels(path, table, store),
             separate_splits(table, store),
-            own_models(by_place, [cell for cell, _ in cells], described),
-            own_iterations(by_place, cells, described),
-            one_precision(by_place, cells, described),
-            own_prompts(read_objects(path, **tested), store, cells, described),
-            own_scores(scored, read_objects(path, **tested), store),
+            own_models(by_place, [cell for cell, _ in cells], rows),
+            own_iterations(by_place, cells, rows),
+            one_precision(by_place, cells, rows),
+            own_prompts(read_objects(path, *tested_split), store, cells, rows),
+            own_scores(scored, read_objects(path, *tested_split), store),
         )
         lines += [{"check": check, "dataset": store.name, "found": what} for check, what in passed]
     with atomic(findings) as partial:

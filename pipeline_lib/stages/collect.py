@@ -1,7 +1,6 @@
 """Stage collect: write the masks of all shards as label images, COCO's file, a table and a page to look at."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -14,6 +13,8 @@ from pipeline_lib.data.prompts import Prompts
 from pipeline_lib.data.tables import read_table
 from pipeline_lib.report.predictions import predictions_page
 from pipeline_lib.runtime.atomic import atomic
+from pipeline_lib.settings.base import PixelSize
+from pipeline_lib.settings.segment import Flags
 
 
 def collect(
@@ -26,8 +27,9 @@ def collect(
     coco: str,
     page: str,
     name: str,
-    settings: Mapping[str, Any],
-    refine: Mapping[str, Any],
+    pixel_size: PixelSize | None,
+    flags: Flags,
+    mask_extent: float | None,
     model: str | None = None,
 ) -> None:
     """Write the outputs that people use: every format of `mask_formats/table.py`, the table and the page.
@@ -41,14 +43,15 @@ def collect(
         coco: JSON to write (`coco_file`).
         page: HTML to write.
         name: Name of the set.
-        settings: `pixel_size` and `flags` of the config's section `segment`.
-        refine: `mask_extent` of the section `refine`, as it holds for the model.
+        pixel_size: ZYX, nm; None writes none.
+        flags: Thresholds of the flags.
+        mask_extent: The key of `refine`, as it holds for the model.
         model: Model that made the masks; None is the backbone without training.
     """
     boxes = Prompts.read(prompts)
     history = pd.concat([read_table(path) for path in iterations], ignore_index=True)
-    masks = MaskSet(Instances.of(boxes, history), Pixels(), settings["pixel_size"])
-    table = objects_table(boxes, history, settings["flags"], refine["mask_extent"])
+    masks = MaskSet(Instances.of(boxes, history), Pixels(), pixel_size)
+    table = objects_table(boxes, history, flags, mask_extent)
     paths = {"labels": labels, "coco": coco}
     for each in FROM_MASKS:
         with atomic(paths[each.name]) as unfinished:

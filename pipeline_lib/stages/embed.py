@@ -5,7 +5,6 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import Literal
 
 import zarr
 from tqdm import tqdm
@@ -23,6 +22,8 @@ from pipeline_lib.runtime.device import choose_precision, clock, device
 from pipeline_lib.runtime.hashing import key_of
 from pipeline_lib.runtime.journal import Journal
 from pipeline_lib.runtime.malloc import keep_freed_memory
+from pipeline_lib.settings.backbone import StoredType
+from pipeline_lib.settings.base import PrecisionChoice
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +35,8 @@ def embed(
     weights: str,
     embeddings: str,
     timing: str,
-    precision: Literal["auto", "float32", "bfloat16"],
-    dtype: str,
+    precision: PrecisionChoice,
+    dtype: StoredType,
     batch: int,
     code: str = "",
 ) -> None:

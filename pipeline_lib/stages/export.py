@@ -12,18 +12,17 @@ from pipeline_lib.model.box_model import load_model
 from pipeline_lib.model.export import IN_TRANSFORMERS, write_onnx, write_segment_anything, write_transformers
 from pipeline_lib.report.card import card
 from pipeline_lib.runtime.atomic import atomic
+from pipeline_lib.settings.export import ExportForm
 
-FORMS = ("segment_anything", "onnx", "transformers")
 
-
-def export(*, weights: str, model: str, export: str, forms: Sequence[str], curve: str | None = None) -> None:
+def export(*, weights: str, model: str, export: str, forms: Sequence[ExportForm], curve: str | None = None) -> None:
     """Write a folder with what others need.
 
     Args:
         weights: manifest of the backbone.
         model: of the stage train.
         export: folder to write: `README.md`, the card; `sam.pth`, `encoder.onnx` and `decoder.onnx`, `transformers/`.
-        forms: some of `FORMS`.
+        forms: what to write.
         curve: CSV of the stage train, from which the card says how the model was scored.
 
     Raises:

@@ -1,9 +1,8 @@
 """Stage prompts: given boxes are checked, and windows laid around them, before any network runs."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -17,6 +16,7 @@ from pipeline_lib.data.prompts import Prompts
 from pipeline_lib.data.readers import check_whole
 from pipeline_lib.data.windows import WindowConfig, with_windows
 from pipeline_lib.errors import DataError
+from pipeline_lib.settings.segment import PromptsConfig
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ def prompts(
     prompts: str,
     images: str,
     boxes: Sequence[str],
-    settings: Mapping[str, Any],
+    settings: PromptsConfig,
     model: str | None = None,
     files: Sequence[str] = (),
 ) -> None:
@@ -38,7 +38,7 @@ def prompts(
         prompts: folder to write.
         images: as of `open_images`.
         boxes: files or folders of boxes, as of `read_box_files`.
-        settings: of the config's section `segment` what is about boxes, greys, missing chunks and windows.
+        settings: formats, grey values and windows.
         model: that will segment; None is the backbone as it is.
         files: the set's files. Not used here: the rule lists them so that a changed file is noticed.
 
@@ -49,19 +49,19 @@ def prompts(
     backbone = Backbone.read(weights)
     if model:
         check_fits(model, backbone)
-    found = open_images(images, settings["grey"])
-    if "images" not in settings["missing_chunks"]:
+    found = open_images(images, settings.grey)
+    if "images" not in settings.missing_chunks:
         for image in found:
             check_whole(image.path)
     shapes = {image.name: image.shape for image in found}
-    given = read_box_files([Path(path) for path in boxes], Images(shapes), settings["format"])
-    table = checked_boxes(given, shapes, settings["on_bad_box"])
+    given = read_box_files([Path(path) for path in boxes], Images(shapes), settings.format)
+    table = checked_boxes(given, shapes, settings.on_bad_box)
     if (table["reason"] != "").all():
         raise DataError(
             f"{', '.join(boxes)}: none of {len(table)} boxes can be used; the first {table['reason'].iloc[0]}"
         )
-    side = settings["window"] or trained_side(model, backbone)
-    config = WindowConfig(side, settings["object_share"], settings["margin"])
+    side = settings.window or trained_side(model, backbone)
+    config = WindowConfig(side, settings.object_share, settings.margin)
     numbered = table.set_index(pd.RangeIndex(1, len(table) + 1, name="id"))
     made = Prompts(tuple(found), *with_windows(numbered, found, config))
     skipped = int((table["reason"] != "").sum())

@@ -1,15 +1,13 @@
 """Stage refine: deviated boxes to masks, and masks to new boxes until the masks stop changing."""
 
-from typing import Any
-
 from tqdm import tqdm
 
 from pipeline_lib.data.backbone import Backbone
-from pipeline_lib.data.boxes import Deviation, deviated, read_objects
+from pipeline_lib.data.boxes import deviated, read_objects
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.predictions import TILES, write_predictions
 from pipeline_lib.errors import DataError
-from pipeline_lib.inference.iterate import Inference, IterationConfig
+from pipeline_lib.inference.iterate import Inference
 from pipeline_lib.inference.predictor import Predictor
 from pipeline_lib.model.box_model import load_model
 from pipeline_lib.model.embeddings import Embeddings
@@ -18,6 +16,9 @@ from pipeline_lib.runtime.device import choose_precision, device
 from pipeline_lib.runtime.hashing import file_digest, key_of
 from pipeline_lib.runtime.journal import Journal
 from pipeline_lib.runtime.malloc import keep_freed_memory
+from pipeline_lib.settings.boxes import Deviation
+from pipeline_lib.settings.experiment import TestedObjects
+from pipeline_lib.settings.inference import RefineConfig
 
 
 def refine(
@@ -32,14 +33,14 @@ def refine(
     dataset: str,
     level: int,
     seed: int,
-    tested: dict[str, Any],
-    deviation: dict[str, Any],
-    settings: dict[str, Any],
+    tested: TestedObjects,
+    deviation: Deviation,
+    refine: RefineConfig,
     code: str = "",
 ) -> None:
     """Write every prediction for every object of a split at one level of deviation (`TILES`), and how long they took.
 
-    Objects are iterated so many at a time as the settings' `objects_per_batch` says, tile after tile. Those that are
+    Objects are iterated so many at a time as `refine.objects_per_batch` says, tile after tile. Those that are
     finished are kept in a journal beside `iterations` until the end, and an interrupted run of the same `code`, a
     digest, goes on after the last.
 
@@ -49,21 +50,21 @@ def refine(
     """
     keep_freed_memory()
     tiles = Store.open(store)
-    table = read_objects(boxes, **tested)
+    table = read_objects(boxes, tested.split, tested.objects)
     cache = Embeddings.open(embeddings, store, weights)
     frame = Frame(tiles.tile_shape, Backbone.read(weights).image_size)
-    precision = choose_precision(settings["precision"])
+    precision = choose_precision(refine.precision)
     record = {"model": file_digest(model), "precision": {"embed": cache.precision, "refine": precision}}
-    decoder = Predictor(load_model(model).to(device()), frame, precision, settings["mask_extent"])
-    inference = Inference(decoder, IterationConfig.of(settings))
+    decoder = Predictor(load_model(model).to(device()), frame, precision, refine.mask_extent)
+    inference = Inference(decoder, refine)
     keys = table[["tile", "object"]]
     shapes = [tiles.shape(tile) for tile in table["tile"]]
-    prompts = deviated(table, level, dataset, seed, Deviation(**deviation), shapes)
+    prompts = deviated(table, level, dataset, seed, deviation, shapes)
     chunks = [
-        slice(start, start + settings["objects_per_batch"])
-        for start in range(0, len(table), settings["objects_per_batch"])
+        slice(start, start + refine.objects_per_batch) for start in range(0, len(table), refine.objects_per_batch)
     ]
-    key = key_of(dataset, level, seed, tested, deviation, settings, file_digest(boxes), record, cache.key, code)
+    settings = [each.plain() for each in (tested, deviation, refine)]
+    key = key_of(dataset, level, seed, settings, file_digest(boxes), record, cache.key, code)
     with Journal(f"{iterations}.unfinished", key) as journal:
         for some in tqdm(chunks[len(journal) :], "refine", len(chunks), initial=len(journal), mininterval=10):
             predictions = inference.run(keys.iloc[some], prompts[some], cache.__getitem__, tiles.shape)

@@ -1,19 +1,16 @@
 """Stage report: one page that holds everything the experiment has to say, and its charts as files."""
 
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.data.paths import Cell
 from pipeline_lib.data.tables import read_table
-from pipeline_lib.evaluation.summary import Experiment
 from pipeline_lib.report.charts import CHARTS, svg
 from pipeline_lib.report.examples import strip
 from pipeline_lib.report.page import REPORT, loss_curves, objects_section, render, results_of, tables_section
 from pipeline_lib.report.provenance import data_files, hardware, time_spent, versions
 from pipeline_lib.runtime.atomic import atomic
+from pipeline_lib.settings.experiment import TablesConfig
 
 
 def report(
@@ -33,8 +30,8 @@ def report(
     weights: str,
     html: str,
     figures: str,
-    experiment: Experiment,
-    config: dict[str, Any],
+    experiment: TablesConfig,
+    config: str,
 ) -> None:
     """Write the page and its charts.
 
@@ -55,7 +52,7 @@ def report(
         html: the page.
         figures: folder to write, `{dataset}_{chart}.svg` and `{dataset}_{why an object is shown}.png`.
         experiment: titles and order, as for the stage tables.
-        config: printed as the experiment's configuration.
+        config: the experiment's configuration as YAML, to be printed.
     """
     files = {"tables": tables, "differences": differences, "claims": claims}
     files |= {"groups": groups, "changes": changes, "worst": worst}
@@ -65,13 +62,11 @@ def report(
         results.cell.dataset: objects_section(results, *paths)
         for results, *paths in zip(datasets, scores, iterations, stores, strict=True)
     }
-    sections = [
-        tables_section(dataset, experiment, csvs) | objects.get(dataset, {}) for dataset in experiment["datasets"]
-    ]
+    sections = [tables_section(dataset, experiment, csvs) | objects.get(dataset, {}) for dataset in experiment.datasets]
     with atomic(figures) as folder:
         folder.mkdir(parents=True)
         for results in datasets:
-            whose = experiment["datasets"][results.cell.dataset]["title"]
+            whose = experiment.datasets[results.cell.dataset].title
             for chart in CHARTS:
                 title = f"{whose}: {chart.title[0].lower()}{chart.title[1:]}"
                 file = folder / f"{results.cell.dataset}_{chart.name}.svg"
@@ -82,10 +77,10 @@ def report(
         REPORT,
         sections=sections,
         audit=read_table(audit).to_dict("records"),
-        levels=experiment["levels"],
-        seeds=experiment["seeds"],
+        levels=experiment.levels,
+        seeds=experiment.seeds,
         backbone=Backbone.read(weights),
-        config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100),
+        config=config,
         data=list(data_files(manifests)),
         versions=versions(),
         hardware=hardware(),

@@ -1,7 +1,5 @@
 """Stage score: kept masks against the labels, one row for each object."""
 
-from typing import Any
-
 import pandas as pd
 
 from pipeline_lib.data.boxes import by_tile, read_objects
@@ -10,9 +8,10 @@ from pipeline_lib.data.tables import read_table
 from pipeline_lib.errors import DataError
 from pipeline_lib.evaluation.scores import COLUMNS, KEYS, score_tile
 from pipeline_lib.runtime.atomic import atomic
+from pipeline_lib.settings.experiment import TestedObjects
 
 
-def score(*, store: str, boxes: str, iterations: str, scores: str, tested: dict[str, Any]) -> None:
+def score(*, store: str, boxes: str, iterations: str, scores: str, tested: TestedObjects) -> None:
     """Write a CSV with one row for each object of a split (`COLUMNS`), sorted by tile and object.
 
     `iou` is of the deviated box's mask, `iou_iterated` of the iterated one, both at the tile's own resolution;
@@ -23,13 +22,12 @@ def score(*, store: str, boxes: str, iterations: str, scores: str, tested: dict[
         DataError: the iterations are of other objects than the split in `boxes`.
     """
     tiles = Store.open(store)
-    objects = read_objects(boxes, **tested)[[*KEYS, "area"]]
+    objects = read_objects(boxes, tested.split, tested.objects)[[*KEYS, "area"]]
     history = read_table(iterations).sort_values([*KEYS, "iteration"])
     strays = objects.set_index(KEYS).index.symmetric_difference(history.set_index(KEYS).index)
     if len(strays):
         raise DataError(
-            f"{iterations}: expected the {tested['split']} objects of {boxes}; (tile, object) {strays[0]} "
-            "is not in both"
+            f"{iterations}: expected the {tested.split} objects of {boxes}; (tile, object) {strays[0]} is not in both"
         )
     rows = pd.concat([score_tile(steps, tiles, tile) for tile, steps in by_tile(history)])
     with atomic(scores) as partial:

@@ -1,8 +1,7 @@
 """Stage segment: the given boxes of a shard of a set's windows to masks, first and iterated."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,8 @@ from pipeline_lib.runtime.hashing import file_digest, files_digest, key_of
 from pipeline_lib.runtime.journal import Journal
 from pipeline_lib.runtime.malloc import keep_freed_memory
 from pipeline_lib.runtime.overlapped import overlapped
+from pipeline_lib.settings.base import PrecisionChoice
+from pipeline_lib.settings.inference import RefineConfig
 
 
 def segment(
@@ -28,8 +29,9 @@ def segment(
     timing: str,
     shard: int,
     shards: int,
-    settings: Mapping[str, Any],
-    refine: Mapping[str, Any],
+    batch: int,
+    precision: PrecisionChoice,
+    refine: RefineConfig,
     model: str | None = None,
     code: str = "",
 ) -> None:
@@ -43,12 +45,13 @@ def segment(
         weights: manifest of the backbone.
         iterations: parquet to write.
         timing: JSON to write, the sums of `Timing`.
-        shard: number of the shard, from 0, of `shards` in all.
-        shards: see above.
-        settings: of the config's section `segment` `batch` and `precision`.
-        refine: the section `refine`, as it holds for the model.
+        shard: number of the shard, from 0.
+        shards: number of all shards.
+        batch: number of windows in a call of the encoder.
+        precision: of the matrix products of encoder and decoder.
+        refine: how masks are iterated, as it holds for the model.
         model: of the stage train; None is the backbone as it is.
-        code: see above.
+        code: digest of the code that runs.
 
     Raises:
         DataError: an image cannot be read any more.
@@ -56,13 +59,13 @@ def segment(
     """
     keep_freed_memory()
     source, pixels = Prompts.read(prompts), Pixels()
-    precision = choose_precision(settings["precision"])
+    chosen = choose_precision(precision)
     windows = np.array_split(np.arange(len(source.windows)), shards)[shard].tolist()
-    batches = list(batches_of_windows(windows, source, settings["batch"]))
-    record = {"model": file_digest(model) if model else None, "precision": precision}
+    batches = list(batches_of_windows(windows, source, batch))
+    record = {"model": file_digest(model) if model else None, "precision": chosen}
     inputs = files_digest(sorted(Path(prompts).iterdir())), file_digest(weights), record
-    key = key_of(*inputs, shard, shards, settings["batch"], dict(refine), code)
-    segmenter = Segmenter.load(weights, model, precision, refine)
+    key = key_of(*inputs, shard, shards, batch, refine.plain(), code)
+    segmenter = Segmenter.load(weights, model, chosen, refine)
 
     def read(numbers: Sequence[int]) -> tuple[Sequence[int], list[NDArray[np.uint8]]]:
         return numbers, [pixels.part(*source.place(number)) for number in numbers]
@@ -72,7 +75,7 @@ def segment(
 
     with Journal(f"{iterations}.unfinished", key) as journal:
         done = len(journal)
-        batches_of_predictions = (segmenter.run(source, *batch) for batch in overlapped(read, batches[done:]))
+        batches_of_predictions = (segmenter.run(source, *part) for part in overlapped(read, batches[done:]))
         for _ in tqdm(overlapped(write, batches_of_predictions), "segment", len(batches), initial=done, mininterval=10):
             pass
         write_predictions(journal, iterations, timing, record, WINDOWS)

@@ -2,7 +2,6 @@
 
 from pipeline_lib.data.tables import read_table
 from pipeline_lib.evaluation.summary import (
-    Experiment,
     claim_lines,
     difference_lines,
     read_scores,
@@ -14,6 +13,7 @@ from pipeline_lib.evaluation.summary import (
 )
 from pipeline_lib.report.markdown import document
 from pipeline_lib.runtime.atomic import atomic
+from pipeline_lib.settings.experiment import TablesConfig
 
 
 def tables(
@@ -26,7 +26,7 @@ def tables(
     csv: str,
     differences: str,
     claims: str,
-    experiment: Experiment,
+    experiment: TablesConfig,
 ) -> None:
     """Write the tables for people (`markdown`) and as figures.
 
@@ -48,7 +48,7 @@ def tables(
         DataError: cells of a data set are of different objects.
     """
     cells = with_wholes(read_scores(scores), experiment)
-    sums = sums_by_slice(cells, experiment["miou"])
+    sums = sums_by_slice(cells, experiment.miou)
     seconds = seconds_per_tile(cells, timings, embed_timings)
     files = {
         csv: table_lines(cells, sums, experiment),

@@ -4,18 +4,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.model.backbones import RELEASED, build, find_checkpoint, on_meta_device
 from pipeline_lib.model.checkpoints import check_finite, check_tensors, read_tensors
 from pipeline_lib.runtime.atomic import atomic
+from pipeline_lib.settings.backbone import BackboneChoice
 
 
 def weights(
     *,
     manifest: str,
-    backbone: Mapping[str, Any],
+    backbone: BackboneChoice,
     folder: str,
     released: Mapping[str, tuple[str, str]] = RELEASED,
 ) -> None:
@@ -23,7 +23,7 @@ def weights(
 
     Args:
         manifest: where to write the `Backbone` as JSON.
-        backbone: `name`, and `checkpoint`: a path, or None for the shipped or released weights.
+        backbone: the network, and the file of its weights.
         folder: where downloads go.
         released: URL and checksum of the weights that are downloaded; those of other backbones come with a package.
 
@@ -31,10 +31,10 @@ def weights(
         WeightsError: the checkpoint is not of this backbone, is damaged, or its package is not installed.
         DownloadError: it could not be fetched.
     """
-    name = backbone["name"]
+    name = backbone.name
     with on_meta_device():
         sam = build(name)
-    checkpoint = find_checkpoint(name, backbone["checkpoint"], Path(folder), released).resolve()
+    checkpoint = find_checkpoint(name, backbone.checkpoint, Path(folder), released).resolve()
     tensors = read_tensors(checkpoint)
     check_tensors(sam.state_dict(), tensors, f"{checkpoint} (for {name})")
     check_finite(tensors, checkpoint)

@@ -34,12 +34,13 @@ from tqdm import tqdm
 from pipeline_lib.data.masks import iou as mask_iou
 from pipeline_lib.data.synthetic import GeneratedSlice, Look, generate_slice
 from pipeline_lib.inference.predictor import Predictor, forward
-from pipeline_lib.model.box_model import ModelConfig, box_model
+from pipeline_lib.model.box_model import box_model
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.model.micro import EMBEDDING_WIDTH, IMAGE_SIZE, STRIDE, build_micro
 from pipeline_lib.model.upstream import Sam
 from pipeline_lib.runtime.atomic import atomic
 from pipeline_lib.runtime.device import Precision, autocast, choose_precision, device
+from pipeline_lib.settings.model import ModelConfig
 from pipeline_lib.training.losses import bce_dice_loss, soft_target
 
 log = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
 """What a training step is made from: tiles of one or several data sets, and objects with loose boxes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from pipeline_lib.data.masks import Mask
 from pipeline_lib.model.embeddings import Embeddings
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.runtime.device import device
-from pipeline_lib.training.config import TrainConfig
+from pipeline_lib.settings.training import TrainConfig, TrainingConfig
 
 # What a seed is for. NumPy takes [s, e] and [s, e, 0] for the same: the first of several data sets draws as one alone.
 ORDER, OBJECTS, MIXING = 1, 2, 3
@@ -56,7 +56,7 @@ class Draw:
     number: int  # that seeds the turn; the tile's own number, if there is one data set
 
 
-def draw_epoch(sets: Sequence[TrainingSet], train_config: TrainConfig, epoch: int) -> list[Draw]:
+def draw_epoch(sets: Sequence[TrainingSet], train: TrainConfig, seed: int, epoch: int) -> list[Draw]:
     """Return the tiles of an epoch in random order.
 
     `tiles_per_epoch` tiles, by default as many as there are, are divided between the data sets by their shares. A data
@@ -64,14 +64,14 @@ def draw_epoch(sets: Sequence[TrainingSet], train_config: TrainConfig, epoch: in
     """
     tiles = [list(by_tile(each.objects)) for each in sets]
     total = sum(map(len, tiles))
-    wanted = train_config.tiles_per_epoch or total
+    wanted = train.tiles_per_epoch or total
     if len(sets) == 1:
         wanted = min(wanted, total)
     edges = np.cumsum([0.0, *(each.share for each in sets)])
     counts = np.diff(np.round(edges / edges[-1] * wanted)).astype(int)
     draws, first = [], 0  # number of the data set's first tile
     for number, (each, choices, count) in enumerate(zip(sets, tiles, counts, strict=True)):
-        rng = np.random.default_rng([train_config.seed, ORDER, epoch, number])
+        rng = np.random.default_rng([seed, ORDER, epoch, number])
         turns = -(-count // len(choices))
         order = np.concatenate([rng.permutation(len(choices)) + turn * len(choices) for turn in range(turns)])[:count]
         for turn, index in (divmod(int(place), len(choices)) for place in order):
@@ -79,7 +79,7 @@ def draw_epoch(sets: Sequence[TrainingSet], train_config: TrainConfig, epoch: in
             draws.append(Draw(each.source, tile, objects, first + tile + turn * FAR))
         first += len(each.source.tiles)
     if len(sets) > 1:
-        np.random.default_rng([train_config.seed, MIXING, epoch]).shuffle(draws)
+        np.random.default_rng([seed, MIXING, epoch]).shuffle(draws)
     return draws
 
 
@@ -93,22 +93,22 @@ class Batch:
     masks: Tensor  # (N, h, w) bool
 
 
-def draw_boxes(rng: Generator, exact: NDArray[np.float32], train_config: TrainConfig) -> NDArray[np.float32]:
+def draw_boxes(rng: Generator, exact: NDArray[np.float32], config: TrainingConfig) -> NDArray[np.float32]:
     """Boxes (N, 4) of the training's looseness, not yet cut at the tile's border."""
-    shares = np.divide(train_config.shares, np.sum(train_config.shares))
-    levels, uniform = rng.choice(train_config.levels, len(exact), p=shares), rng.random((len(exact), 4))
-    by_kind = np.stack(
-        [deviate(exact, levels, uniform, replace(train_config.deviation, kind=kind)) for kind in train_config.kinds]
-    )
+    mix, deviation = config.mix, config.deviation
+    shares = np.divide(mix.shares, np.sum(mix.shares))
+    levels, uniform = rng.choice(mix.levels, len(exact), p=shares), rng.random((len(exact), 4))
+    deviations = [deviation.model_copy(update={"kind": kind}) for kind in mix.kinds or (deviation.kind,)]
+    by_kind = np.stack([deviate(exact, levels, uniform, each) for each in deviations])
     return by_kind[rng.integers(len(by_kind), size=len(exact)), np.arange(len(exact))]
 
 
-def draw_batch(draw: Draw, train_config: TrainConfig, epoch: int) -> Batch:
+def draw_batch(draw: Draw, config: TrainingConfig, seed: int, epoch: int) -> Batch:
     """Draw objects of a tile, at most `objects_per_tile`, and a loose box for each."""
     source, tile = draw.source, draw.tile
-    rng = np.random.default_rng([train_config.seed, OBJECTS, epoch, draw.number])
-    chosen = draw.objects.iloc[rng.permutation(len(draw.objects))[: train_config.objects_per_tile]]
+    rng = np.random.default_rng([seed, OBJECTS, epoch, draw.number])
+    chosen = draw.objects.iloc[rng.permutation(len(draw.objects))[: config.train.objects_per_tile]]
     exact = chosen[XYXY].to_numpy(np.float32)
-    prompts = clip(draw_boxes(rng, exact, train_config), source.tiles.shape(tile))
+    prompts = clip(draw_boxes(rng, exact, config), source.tiles.shape(tile))
     masks = torch.from_numpy(source.masks(tile, chosen)).to(device())
     return Batch(source.embeddings[tile].to(device()), prompts, exact, masks)

@@ -22,12 +22,12 @@ from tqdm import tqdm
 from pipeline_lib.errors import TrainingError
 from pipeline_lib.inference.next_box import next_boxes
 from pipeline_lib.inference.predictor import forward, masks_of
-from pipeline_lib.model.box_model import BoxModel, ModelConfig
+from pipeline_lib.model.box_model import BoxModel
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.runtime.atomic import atomic
-from pipeline_lib.runtime.device import autocast
+from pipeline_lib.runtime.device import Precision, autocast
 from pipeline_lib.runtime.interrupt import StopRequest
-from pipeline_lib.training.config import TrainConfig
+from pipeline_lib.settings.training import TrainConfig, TrainingConfig
 from pipeline_lib.training.losses import LOSSES, soft_target
 from pipeline_lib.training.sampling import Batch, TrainingSet, draw_batch, draw_epoch
 
@@ -37,38 +37,44 @@ log = logging.getLogger(__name__)
 CHECKPOINT_SECONDS = 300  # between two checkpoints, but for those at an epoch's end and on a request to stop
 
 
-def step_loss(model: BoxModel, frame: Frame, batches: Sequence[Batch], train_config: TrainConfig) -> Tensor:
-    """The loss of the model's masks, the mean over the first and the unrolled iterations, prompted as in inference."""
+def step_loss(
+    model: BoxModel, frame: Frame, batches: Sequence[Batch], config: TrainingConfig, precision: Precision
+) -> Tensor:
+    """Return the loss of the model's masks: the mean over the first prediction and the unrolled iterations.
+
+    Iterations are prompted as in inference.
+    """
+    train = config.train
     grid = 4 * batches[0].embedding.shape[-1]  # SAM's decoder upscales twice by two
     target = torch.cat([soft_target(batch.masks, frame, grid) for batch in batches])
     exact = frame.to_network(np.concatenate([batch.exact for batch in batches])).to(target.device)
     prompts, losses = np.concatenate([batch.prompts for batch in batches]), []
-    with autocast(train_config.precision):
+    with autocast(precision):
         sides = model.image_features(batch.embedding for batch in batches)
     tiles = [side for side, batch in zip(sides, batches, strict=True) for _ in batch.prompts]
-    for number in range(train_config.unrolled_iterations + 1):
-        with autocast(train_config.precision):
-            logits, predicted_iou = forward(model, frame, tiles, prompts, train_config.mask_extent)
-        losses.append(LOSSES[train_config.loss](logits, predicted_iou, target, exact * (grid / frame.image_size))[0])
-        if number < train_config.unrolled_iterations:
-            prompts = next_prompts(frame, logits.detach(), batches, prompts, train_config)
+    for number in range(train.unrolled_iterations + 1):
+        with autocast(precision):
+            logits, predicted_iou = forward(model, frame, tiles, prompts, train.mask_extent)
+        losses.append(LOSSES[train.loss](logits, predicted_iou, target, exact * (grid / frame.image_size))[0])
+        if number < train.unrolled_iterations:
+            prompts = next_prompts(frame, logits.detach(), batches, prompts, config)
     return torch.stack(losses).mean()
 
 
 def next_prompts(
-    frame: Frame, logits: Tensor, batches: Sequence[Batch], prompts: NDArray[np.float32], train_config: TrainConfig
+    frame: Frame, logits: Tensor, batches: Sequence[Batch], prompts: NDArray[np.float32], config: TrainingConfig
 ) -> NDArray[np.float32]:
     """The next boxes (N, 4) of the masks of some batches, or the prompt that gave no mask."""
     shapes = [batch.masks.shape[1:] for batch in batches for _ in batch.masks]
-    tiles = masks_of(frame, logits, prompts, train_config.mask_extent)
+    tiles = masks_of(frame, logits, prompts, config.train.mask_extent)
     masks = [tile[:h, :w] for tile, (h, w) in zip(tiles, shapes, strict=True)]
-    return next_boxes(masks, train_config.largest_component, prompts)
+    return next_boxes(masks, config.largest_component, prompts)
 
 
-def learning_rate(step: int, steps: int, train_config: TrainConfig) -> float:
+def learning_rate(step: int, steps: int, train: TrainConfig) -> float:
     """Cosine from the peak at step 0 to nothing after the last of `steps`, under a linear warm-up."""
-    warmth = min(1.0, (step + 1) / max(1, train_config.warmup_steps))
-    return train_config.learning_rate * warmth * (1 + math.cos(math.pi * step / steps)) / 2
+    warmth = min(1.0, (step + 1) / max(1, train.warmup_steps))
+    return train.learning_rate * warmth * (1 + math.cos(math.pi * step / steps)) / 2
 
 
 class Trainer:
@@ -78,11 +84,18 @@ class Trainer:
     """
 
     def __init__(
-        self, model: BoxModel, model_config: ModelConfig, train_config: TrainConfig, checkpoint: Path, key: str
+        self,
+        model: BoxModel,
+        config: TrainingConfig,
+        seed: int,
+        precision: Precision,
+        checkpoint: Path,
+        key: str,
     ) -> None:
         self.model = model
-        self.trained = model.set_trainable(model_config)
-        self.optimizer = AdamW(self.trained, lr=train_config.learning_rate, weight_decay=train_config.weight_decay)
+        self.config, self.seed, self.precision = config, seed, precision
+        self.trained = model.set_trainable(config.model)
+        self.optimizer = AdamW(self.trained, lr=config.train.learning_rate, weight_decay=config.train.weight_decay)
         self.curve: list[dict[str, float]] = []  # a row for each finished epoch; 0 is before training
         self.losses: list[float] = []  # of the steps of the epoch at hand
         self.best: dict[str, Tensor] = {}
@@ -140,29 +153,29 @@ class Trainer:
         log.info("resumed after epoch %d and %d steps", len(self.curve) - 1, len(self.losses))
 
 
-def train_epoch(trainer: Trainer, sets: Sequence[TrainingSet], train_config: TrainConfig, epoch: int) -> float:
+def train_epoch(trainer: Trainer, sets: Sequence[TrainingSet], epoch: int) -> float:
     """Train on the tiles of an epoch, `tiles_per_step` in a step, and return the mean loss of the steps.
 
     Steps that the run has already made in this epoch are left out.
     """
-    frame, draws = sets[0].source.frame, draw_epoch(sets, train_config, epoch)
-    size = train_config.tiles_per_step
-    steps = [draws[start : start + size] for start in range(0, len(draws), size)]
+    config, train = trainer.config, trainer.config.train
+    frame, draws = sets[0].source.frame, draw_epoch(sets, train, trainer.seed, epoch)
+    steps = [draws[start : start + train.tiles_per_step] for start in range(0, len(draws), train.tiles_per_step)]
     done = len(trainer.losses)
-    progress = tqdm(steps[done:], f"epoch {epoch} of {train_config.epochs}", len(steps), initial=done, mininterval=10)
+    progress = tqdm(steps[done:], f"epoch {epoch} of {train.epochs}", len(steps), initial=done, mininterval=10)
     for step, chosen in enumerate(progress, (epoch - 1) * len(steps) + done):
-        batches = [draw_batch(draw, train_config, epoch) for draw in chosen]
-        trainer.optimizer.param_groups[0]["lr"] = learning_rate(step, train_config.epochs * len(steps), train_config)
-        loss = step_loss(trainer.model, frame, batches, train_config)
+        batches = [draw_batch(draw, config, trainer.seed, epoch) for draw in chosen]
+        trainer.optimizer.param_groups[0]["lr"] = learning_rate(step, train.epochs * len(steps), train)
+        loss = step_loss(trainer.model, frame, batches, config, trainer.precision)
         trainer.optimizer.zero_grad()
         loss.backward()
-        norm = clip_grad_norm_(trainer.trained, train_config.grad_clip)
+        norm = clip_grad_norm_(trainer.trained, train.grad_clip)
         value, steepness = torch.stack([loss.detach(), norm]).tolist()  # in one wait for a GPU
         if not math.isfinite(value) or not math.isfinite(steepness):
             raise TrainingError(
                 f"{trainer.checkpoint}: the loss is {value:g} and its gradient {steepness:g} at step "
                 f"{len(trainer.losses) + 1} of epoch {epoch}; lower `train.learning_rate`, now "
-                f"{train_config.learning_rate:g}, or set `train.precision: float32`"
+                f"{train.learning_rate:g}, or set `train.precision: float32`"
             )
         trainer.optimizer.step()
         trainer.losses.append(value)
@@ -170,21 +183,18 @@ def train_epoch(trainer: Trainer, sets: Sequence[TrainingSet], train_config: Tra
     return float(np.mean(trainer.losses))
 
 
-def fit(
-    trainer: Trainer, sets: Sequence[TrainingSet], train_config: TrainConfig, validate: Callable[[], float]
-) -> None:
+def fit(trainer: Trainer, sets: Sequence[TrainingSet], validate: Callable[[], float]) -> None:
     """Train epoch by epoch from where the run stands, then give the model the weights of its best epoch.
 
     Args:
         trainer: what training changes.
         sets: data sets of one frame.
-        train_config: how to train.
         validate: returns the figure by which the best epoch is chosen.
     """
     trainer.resume()
     with trainer.stop:
-        for epoch in range(len(trainer.curve), train_config.epochs + 1):
-            loss = train_epoch(trainer, sets, train_config, epoch) if epoch else math.nan
+        for epoch in range(len(trainer.curve), trainer.config.train.epochs + 1):
+            loss = train_epoch(trainer, sets, epoch) if epoch else math.nan
             trainer.record(epoch, loss, validate())
             trainer.save()
     trainer.model.load_state_dict(trainer.best)

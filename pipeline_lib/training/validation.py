@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline_lib.data.boxes import Deviation, by_tile, deviated
+from pipeline_lib.data.boxes import by_tile, deviated
 from pipeline_lib.data.masks import iou
 from pipeline_lib.inference.predictor import Predictor
+from pipeline_lib.settings.boxes import Deviation
 from pipeline_lib.training.sampling import LabelledTiles
 
 MASKS = 64  # of a validation tile that are held at once, each as large as a tile

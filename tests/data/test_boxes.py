@@ -10,7 +10,6 @@ import torch
 from torchvision.ops import box_iou as iou_of_all_pairs
 
 from pipeline_lib.data.boxes import (
-    Deviation,
     box_iou,
     clip,
     deviate,
@@ -22,9 +21,10 @@ from pipeline_lib.data.boxes import (
     read_objects,
 )
 from pipeline_lib.errors import DataError
+from pipeline_lib.settings.boxes import Deviation
 from pipeline_lib.stages.boxes import boxes
 
-SCALE = Deviation("scale", "both")
+SCALE = Deviation(kind="scale", direction="both")
 BOX = [[10, 20, 30, 60]]  # 20 wide, 40 high
 LOW, HIGH = [[0.49] * 4], [[0.5] * 4]  # draws that mean − and +
 
@@ -90,16 +90,16 @@ def test_a_split_without_objects_is_an_error_that_names_it(make_store: Callable[
         (SCALE, HIGH, [8, 16, 32, 64]),  # 24 × 48 about (20, 40)
         (SCALE, LOW, [12, 24, 28, 56]),  # 16 × 32
         (SCALE, [[0.9, 0.1, 0.1, 0.1]], [8, 16, 32, 64]),  # one draw is enough
-        (Deviation("scale", "grow"), LOW, [8, 16, 32, 64]),
-        (Deviation("scale", "shrink"), HIGH, [12, 24, 28, 56]),
-        (Deviation("edges", "both"), HIGH, [8, 16, 32, 64]),
-        (Deviation("edges", "both"), LOW, [12, 24, 28, 56]),
-        (Deviation("edges", "both"), [[0.9, 0.1, 0.1, 0.9]], [8, 24, 28, 64]),
-        (Deviation("edges", "grow"), LOW, [8, 16, 32, 64]),
-        (Deviation("edges", "shrink"), HIGH, [12, 24, 28, 56]),
-        (Deviation("translate", "both"), HIGH, [14, 28, 34, 68]),  # by 4 and 8
-        (Deviation("translate", "both"), LOW, [6, 12, 26, 52]),
-        (Deviation("translate", "both"), [[0.9, 0.1, 0.1, 0.9]], [14, 12, 34, 52]),
+        (Deviation(kind="scale", direction="grow"), LOW, [8, 16, 32, 64]),
+        (Deviation(kind="scale", direction="shrink"), HIGH, [12, 24, 28, 56]),
+        (Deviation(kind="edges", direction="both"), HIGH, [8, 16, 32, 64]),
+        (Deviation(kind="edges", direction="both"), LOW, [12, 24, 28, 56]),
+        (Deviation(kind="edges", direction="both"), [[0.9, 0.1, 0.1, 0.9]], [8, 24, 28, 64]),
+        (Deviation(kind="edges", direction="grow"), LOW, [8, 16, 32, 64]),
+        (Deviation(kind="edges", direction="shrink"), HIGH, [12, 24, 28, 56]),
+        (Deviation(kind="translate", direction="both"), HIGH, [14, 28, 34, 68]),  # by 4 and 8
+        (Deviation(kind="translate", direction="both"), LOW, [6, 12, 26, 52]),
+        (Deviation(kind="translate", direction="both"), [[0.9, 0.1, 0.1, 0.9]], [14, 12, 34, 52]),
     ],
 )
 def test_20_percent_of_deviation_are_as_computed_by_hand(
@@ -117,7 +117,7 @@ def test_scaling_changes_both_sides_by_exactly_the_level(level: int, draws: list
 
 @pytest.mark.parametrize("kind", ["scale", "edges", "translate"])
 def test_without_deviation_a_box_stays_exact(kind: str) -> None:
-    np.testing.assert_array_equal(deviate(BOX, [0], LOW, Deviation(kind, "both")), BOX)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(deviate(BOX, [0], LOW, Deviation(kind=kind, direction="both")), BOX)  # type: ignore[arg-type]
 
 
 def test_each_box_deviates_by_its_own_level_and_draw() -> None:
@@ -135,7 +135,7 @@ def test_boxes_are_clipped_each_to_its_own_image() -> None:
 
 
 def test_a_loose_box_ends_at_the_border_of_its_image() -> None:
-    grown = deviated(table_of(1), 20, "isbi2012", 0, Deviation("scale", "grow"), [[62, 31]])
+    grown = deviated(table_of(1), 20, "isbi2012", 0, Deviation(kind="scale", direction="grow"), [[62, 31]])
     np.testing.assert_array_equal(grown, [[8, 16, 31, 62]])
 
 

@@ -14,6 +14,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import zarr
+from helpers.stages import run_stage
 from numpy.typing import ArrayLike
 from ome_zarr_models.v05 import Image
 
@@ -22,13 +23,20 @@ from pipeline_lib.data.paths import files_of
 from pipeline_lib.data.splits import split_slices
 from pipeline_lib.data.tiling import components, magnify, magnify_labels
 from pipeline_lib.errors import DataError
+from pipeline_lib.settings.datasets import BinaryLabels, InstanceLabels, MembraneLabels, Split
 from pipeline_lib.stages.convert import convert
 from pipeline_lib.stages.raw import raw
 
-INSTANCES = {"kind": "instances"}
-BINARY = {"kind": "binary", "foreground": 255}
-MEMBRANE = {"kind": "membrane", "membrane": 0}
-DATASET = {"labels": INSTANCES, "minimum_area": 1, "pixel_size": [50, 4, 4], "grey_range": None, "tile": None}
+INSTANCES = InstanceLabels(kind="instances")
+BINARY = BinaryLabels(kind="binary", foreground=255)
+MEMBRANE = MembraneLabels(kind="membrane", membrane=0)
+DATASET = {
+    "labels": {"kind": "instances"},
+    "minimum_area": 1,
+    "pixel_size": [50, 4, 4],
+    "grey_range": None,
+    "tile": None,
+}
 
 
 def write_manifest(folder: Path, *volumes: tuple[ArrayLike, ArrayLike, dict[str, Sequence[int]]]) -> str:
@@ -40,7 +48,7 @@ def write_manifest(folder: Path, *volumes: tuple[ArrayLike, ArrayLike, dict[str,
             stack = np.asarray(data)
             zarr.create_array(path, data=stack, chunks=(1, *stack.shape[1:]))
         count, *size = np.shape(images)
-        slices = split_slices("a stack", [""] * count, {"split": split})
+        slices = split_slices("a stack", [""] * count, Split.model_validate(split))
         files = {name: {"count": len(files_of(path)), "names": []} for name, path in paths.items()}
         entries.append(paths | {"files": files, "sizes": [size] * count, "slices": slices})
     manifest = folder / "manifest.json"
@@ -55,7 +63,7 @@ def images() -> np.ndarray:
 
 def converted(folder: Path, *volumes: Any, **dataset: Any) -> Store:
     path = folder / "lab.zarr"
-    convert(manifest=write_manifest(folder, *volumes), store=str(path), dataset=DATASET | dataset)
+    run_stage(convert, manifest=write_manifest(folder, *volumes), store=str(path), **(DATASET | dataset))
     return Store.open(path)
 
 
@@ -70,7 +78,7 @@ def test_a_store_gives_back_its_images(tmp_path: Path, images: np.ndarray) -> No
 
 def test_of_each_range_every_so_many_th_slice_is_taken() -> None:
     split = {"test": [5, 11], "train": [0, 5]}
-    assert split_slices("a stack", [""] * 11, {"split": split, "every": 2}) == [
+    assert split_slices("a stack", [""] * 11, Split.model_validate(split), every=2) == [
         *((index, "train") for index in (0, 2, 4)),
         *((index, "test") for index in (5, 7, 9)),
     ]
@@ -89,7 +97,7 @@ def write_micrographs(folder: Path, *sizes: tuple[int, int]) -> str:
     split = {"test": ["m0*"], "validation": ["m1.png"], "train": "rest"}
     volume = {"images": "images", "labels": "labels", "split": split}
     dataset = {"source": {"kind": "path", "folder": str(folder)}, "volumes": [volume], "grey_range": None}
-    raw(manifest=str(folder / "manifest.json"), dataset=dataset)
+    run_stage(raw, manifest=str(folder / "manifest.json"), **dataset)
     return str(folder / "manifest.json")
 
 
@@ -98,7 +106,7 @@ SIZES = [(20, 30), (9, 12), (40, 17), (16, 16)]
 
 def test_images_of_different_sizes_are_tiled_each_by_itself(tmp_path: Path) -> None:
     manifest = write_micrographs(tmp_path, *SIZES)
-    convert(manifest=manifest, store=str(tmp_path / "lab.zarr"), dataset=DATASET | {"tile": 16})
+    run_stage(convert, manifest=manifest, store=str(tmp_path / "lab.zarr"), **(DATASET | {"tile": 16}))
     store = Store.open(tmp_path / "lab.zarr")
     assert [each.size for each in store.slices] == SIZES
     assert [each.split for each in store.slices] == ["test", "validation", "train", "train"]
@@ -119,7 +127,7 @@ def test_images_of_different_sizes_are_tiled_each_by_itself(tmp_path: Path) -> N
 
 def test_whole_slices_of_different_sizes_are_in_the_frame_of_the_largest_sides(tmp_path: Path) -> None:
     manifest = write_micrographs(tmp_path, *SIZES)
-    convert(manifest=manifest, store=str(tmp_path / "lab.zarr"), dataset=DATASET)
+    run_stage(convert, manifest=manifest, store=str(tmp_path / "lab.zarr"), **DATASET)
     store = Store.open(tmp_path / "lab.zarr")
     assert store.tile_shape == (40, 30)
     assert [store.shape(i) for i in range(len(store))] == SIZES
@@ -127,7 +135,7 @@ def test_whole_slices_of_different_sizes_are_in_the_frame_of_the_largest_sides(t
 
 def test_a_magnified_data_set_has_larger_images_smaller_pixels_and_the_same_objects(tmp_path: Path) -> None:
     manifest = write_micrographs(tmp_path, *SIZES)
-    convert(manifest=manifest, store=str(tmp_path / "lab.zarr"), dataset=DATASET | {"magnification": 2.0})
+    run_stage(convert, manifest=manifest, store=str(tmp_path / "lab.zarr"), **(DATASET | {"magnification": 2.0}))
     store = Store.open(tmp_path / "lab.zarr")
     assert [each.size for each in store.slices] == [(2 * height, 2 * width) for height, width in SIZES]
     np.testing.assert_array_equal(store.pixels(1), magnify(iio.imread(tmp_path / "images/m1.png"), 2.0))
@@ -254,7 +262,7 @@ def test_two_runs_write_the_same_bytes(tmp_path: Path, images: np.ndarray) -> No
     written = []
     for name in ("one", "two"):
         folder = tmp_path / name / "lab.zarr"
-        convert(manifest=manifest, store=str(folder), dataset=DATASET | {"tile": 8})
+        run_stage(convert, manifest=manifest, store=str(folder), **(DATASET | {"tile": 8}))
         written.append({str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()})
     assert len(written[0]) > 50
     assert written[0] == written[1]
@@ -328,14 +336,18 @@ def nan_manifest(tmp_path: Path) -> str:
 
 def test_a_pixel_that_is_not_a_number_is_an_error_that_names_file_and_slice(nan_manifest: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"images0\.zarr: .* slice 4 holds NaN"):
-        convert(manifest=nan_manifest, store=str(tmp_path / "out/a.zarr"), dataset=DATASET | {"grey_range": [0, 1]})
+        run_stage(
+            convert, manifest=nan_manifest, store=str(tmp_path / "out/a.zarr"), **(DATASET | {"grey_range": [0, 1]})
+        )
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_failed_run_keeps_the_store_of_the_run_before(nan_manifest: str, tmp_path: Path) -> None:
     (tmp_path / "out/a.zarr").mkdir(parents=True)
     with pytest.raises(DataError):
-        convert(manifest=nan_manifest, store=str(tmp_path / "out/a.zarr"), dataset=DATASET | {"grey_range": [0, 1]})
+        run_stage(
+            convert, manifest=nan_manifest, store=str(tmp_path / "out/a.zarr"), **(DATASET | {"grey_range": [0, 1]})
+        )
     assert [entry.name for entry in (tmp_path / "out").iterdir()] == ["a.zarr"]
 
 
@@ -344,7 +356,7 @@ import json, sys
 from pipeline_lib.stages.convert import convert
 from pipeline_lib.stages.raw import raw
 manifest, store, dataset = sys.argv[1:]
-convert(manifest=manifest, store=store, dataset=json.loads(dataset))
+run_stage(convert, manifest=manifest, store=store, **json.loads(dataset))
 print(open("/proc/self/status").read())
 """
 
@@ -389,5 +401,5 @@ def test_a_label_value_that_never_occurs_is_an_error(tmp_path: Path, images: np.
     labels = np.where(images % 2, np.uint8(0), np.uint8(255))
     manifest = write_manifest(tmp_path, (images, labels, {"test": [0, len(images)]}))
     with pytest.raises(DataError, match=rf"labels0\.zarr: expected the value 1 .*{rule['kind']}"):
-        convert(manifest=manifest, store=str(tmp_path / "out.zarr"), dataset=DATASET | {"labels": rule})
+        run_stage(convert, manifest=manifest, store=str(tmp_path / "out.zarr"), **(DATASET | {"labels": rule}))
     assert not (tmp_path / "out.zarr").exists()

@@ -16,6 +16,7 @@ from PIL import Image
 from pipeline_lib.data.readers import check_whole, open_stack
 from pipeline_lib.data.volumes import check_splits, check_volume
 from pipeline_lib.errors import DataError
+from pipeline_lib.settings.datasets import Volume
 
 STACK = np.random.default_rng(0).integers(0, 256, (6, 20, 30), np.uint8)
 LABELS = np.arange(1, 7, dtype=np.uint16)[:, None, None].repeat(20, 1).repeat(30, 2)
@@ -160,7 +161,7 @@ class Volumes:
         self.volume = {"images": "images", "labels": "labels", "split": {"train": [0, 6]}}
 
     def check(self) -> dict:
-        return check_volume(self.folder, self.volume, None)
+        return check_volume(self.folder, Volume.model_validate(self.volume), None)
 
 
 @pytest.mark.parametrize("name", ["images", "labels"])
@@ -206,7 +207,7 @@ def split_of(*parts: tuple[str, str, list[int]], folder: Path) -> list[dict]:
     for volume in volumes:
         size = len(open_stack(str(folder / volume["images"])))
         zarr.create_array(folder / f"l/{len(checked)}", data=LABELS[:size], config={"write_empty_chunks": True})
-        checked.append(check_volume(folder, volume | {"labels": f"l/{len(checked)}"}, None))
+        checked.append(check_volume(folder, Volume.model_validate(volume | {"labels": f"l/{len(checked)}"}), None))
     return checked
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pipeline_lib.data import images as images_module
 from pipeline_lib.data.images import Pixels, open_images
 from pipeline_lib.errors import DataError
+from pipeline_lib.settings.segment import FixedGrey, MeasuredGrey
 
 RNG = np.random.default_rng(0)
 STACK = RNG.integers(0, 256, (3, 40, 50), dtype=np.uint8)
@@ -73,8 +74,8 @@ def test_grey_ranges_and_percentiles(tmp_path: Path) -> None:
     path = str(tmp_path / "a.tif")
     with pytest.raises(DataError, match=r"a\.tif: uint16 images need a grey range or percentiles"):
         open_images(path, None)
-    (given,) = open_images(path, {"range": [1000, 3000]})
-    (measured,) = open_images(path, {"percentiles": [0, 100]})
+    (given,) = open_images(path, FixedGrey(range=(1000, 3000)))
+    (measured,) = open_images(path, MeasuredGrey(percentiles=(0, 100)))
     assert given.grey_range == measured.grey_range == (1000, 3000)
     part = Pixels().part(given, 0, slice(0, 40), slice(0, 50))
     assert (part.dtype, part.min(), part.max()) == (np.uint8, 0, 255)
@@ -87,7 +88,7 @@ def test_percentiles_of_what_is_not_a_number_or_all_alike_are_errors(tmp_path: P
     ):
         tifffile.imwrite(tmp_path / name, pixels)
         with pytest.raises(DataError, match=rf"{name}.*{says}"):
-            open_images(str(tmp_path / name), {"percentiles": [1, 99]})
+            open_images(str(tmp_path / name), MeasuredGrey(percentiles=(1, 99)))
 
 
 def test_nothing_to_open(tmp_path: Path) -> None:
@@ -134,7 +135,7 @@ def test_an_image_that_has_changed_is_noticed(tmp_path: Path) -> None:
 def test_a_reversed_range_is_an_error(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", STACK[0])
     with pytest.raises(DataError, match="expected a black below white, found 255 and 0"):
-        open_images(str(tmp_path / "a.tif"), {"range": [255, 0]})
+        open_images(str(tmp_path / "a.tif"), FixedGrey(range=(255, 0)))
 
 
 def test_colour_is_refused_at_once_and_alpha_is_left_out(tmp_path: Path) -> None:

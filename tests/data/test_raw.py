@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from helpers.stages import run_stage
 
 from pipeline_lib.data import download
 from pipeline_lib.data.readers import open_stack
@@ -36,7 +37,7 @@ ISBI2012 = Path(os.environ.get("LOOSEBOX_DATA", Path(__file__).parents[3] / "sha
 def run(folder, source, volumes, grey_range=None):
     """The volumes of the manifest that the stage writes into `folder`."""
     manifest = folder / "manifest.json"
-    raw(manifest=str(manifest), dataset={"source": source, "volumes": volumes, "grey_range": grey_range})
+    run_stage(raw, manifest=str(manifest), source=source, volumes=volumes, grey_range=grey_range)
     return json.loads(manifest.read_text())["volumes"]
 
 

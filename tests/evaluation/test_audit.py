@@ -9,16 +9,20 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import zarr
+from helpers.stages import run_stage
 from pyarrow import parquet
 from segment_anything.modeling import Sam
 
-from pipeline_lib.data.boxes import Deviation, deviated, read_boxes
+from pipeline_lib.data.boxes import deviated, read_boxes
 from pipeline_lib.data.masks import to_rle
 from pipeline_lib.data.predictions import RECORD
 from pipeline_lib.errors import AuditError
 from pipeline_lib.evaluation import audit as checks
-from pipeline_lib.model.box_model import ModelConfig, Token, box_model, save_model
+from pipeline_lib.model.box_model import box_model, save_model
 from pipeline_lib.runtime.hashing import file_digest
+from pipeline_lib.settings.boxes import Deviation
+from pipeline_lib.settings.model import ModelConfig
+from pipeline_lib.settings.training import TrainingConfig
 from pipeline_lib.stages.audit import audit
 from pipeline_lib.stages.boxes import boxes
 from pipeline_lib.stages.score import score
@@ -26,10 +30,37 @@ from pipeline_lib.stages.train import train
 
 LAW = {"kind": "scale", "direction": "both"}
 TESTED = {"split": "test", "objects": None}
-TRAININGS = {
-    "sam": {"model_config": {"trains": ["mask_decoder"]}, "deviation": LAW},
-    "proposed": {"model_config": {"trains": ["mask_decoder", "deviation_token"]}, "deviation": LAW},
+SETTINGS = {
+    "loss": "sam",
+    "epochs": 1,
+    "tiles_per_epoch": None,
+    "tiles_per_step": 1,
+    "objects_per_tile": 2,
+    "learning_rate": 1e-3,
+    "weight_decay": 0.01,
+    "warmup_steps": 1,
+    "grad_clip": 1.0,
+    "unrolled_iterations": 0,
+    "mask_extent": None,
+    "precision": "float32",
+    "validation_levels": [0, 40],
+    "validation_objects": 2,
 }
+SHAPES = {
+    "sam": {"trains": ["mask_decoder"], "token": None},
+    "proposed": {"trains": ["mask_decoder", "deviation_token"], "token": {"width": 8, "count": 1}},
+}
+TRAININGS = {
+    name: {
+        "model": shape,
+        "mix": {"levels": [0], "shares": [1.0]},
+        "deviation": LAW,
+        "train": SETTINGS,
+        "largest_component": False,
+    }
+    for name, shape in SHAPES.items()
+}
+RECORDS = {name: TrainingConfig.model_validate(training).plain() for name, training in TRAININGS.items()}
 ROWS = {
     name: {"trained": name.removeprefix("eager_"), "training": TRAININGS[name.removeprefix("eager_")], "deviation": LAW}
     for name in ("sam", "proposed", "eager_proposed")
@@ -46,16 +77,15 @@ def world(tmp_path: Path, make_store, micro: Sam) -> dict:
     table = str(tmp_path / "boxes" / "toy.csv")
     boxes(store=store, boxes=table)
     slots = {"stores": [store], "boxes": [table], "models": [], "iterations": [], "scores": [], "rows": ROWS}
-    tokens = {"sam": None, "proposed": Token(8, 1)}
-    for name, training in TRAININGS.items():
-        model_config = ModelConfig(tuple(training["model_config"]["trains"]), tokens[name])
+    for name, record in RECORDS.items():
+        model_config = ModelConfig.model_validate(SHAPES[name])
         path = tmp_path / "train" / "toy" / name / "0.safetensors"
         save_model(
             box_model(micro, model_config),
             path,
             "micro",
             model_config,
-            {"dataset": "toy", "seed": 0, "precision": "float32", **training},
+            {"dataset": "toy", "seed": 0, "precision": "float32", **record},
         )
         slots["models"].append(str(path))
     for name, row in ROWS.items():
@@ -66,7 +96,7 @@ def world(tmp_path: Path, make_store, micro: Sam) -> dict:
             )
             scores = tmp_path / "score" / "toy" / name / "0" / f"{level}.csv"
             scores.parent.mkdir(parents=True, exist_ok=True)
-            score(store=store, boxes=table, iterations=str(path), scores=str(scores), tested=TESTED)
+            run_stage(score, store=store, boxes=table, iterations=str(path), scores=str(scores), tested=TESTED)
             slots["iterations"].append(str(path))
             slots["scores"].append(str(scores))
     return slots | {"findings": str(tmp_path / "audit.csv"), "tested": TESTED}
@@ -93,7 +123,7 @@ def full(x0: int, y0: int, x1: int, y1: int) -> str:
 
 def expect_red(world: dict, check: str) -> None:
     with pytest.raises(AuditError, match=f"^{check}: "):
-        audit(**world)
+        run_stage(audit, **world)
     assert not Path(world["findings"]).exists()
 
 
@@ -105,7 +135,7 @@ def exchange(one: str, other: str) -> None:
 
 
 def test_a_sound_experiment_passes_every_check(world: dict) -> None:
-    audit(**world)
+    run_stage(audit, **world)
     found = pd.read_csv(world["findings"])
     assert found["check"].tolist() == [
         checks.BOXES_OF_LABELS,
@@ -175,8 +205,8 @@ def test_masks_of_another_precision_than_the_others_are_found(world: dict) -> No
 
 
 def test_a_model_that_was_trained_in_another_precision_is_found(world: dict, micro: Sam) -> None:
-    path, model_config = world["models"][0], ModelConfig(("mask_decoder",), None)
-    record = {"dataset": "toy", "seed": 0, "precision": "bfloat16", **TRAININGS["sam"]}
+    path, model_config = world["models"][0], ModelConfig(trains=("mask_decoder",), token=None)
+    record = {"dataset": "toy", "seed": 0, "precision": "bfloat16", **RECORDS["sam"]}
     save_model(box_model(micro, model_config), path, "micro", model_config, record)
     for level, cell in zip((0, 40), world["iterations"], strict=False):
         write_iterations(Path(cell), read_boxes(world["boxes"][0]), level, Path(path))
@@ -190,39 +220,16 @@ def test_masks_of_another_level_are_found(world: dict) -> None:
 
 
 def test_a_model_of_another_seed_is_found(world: dict, micro: Sam) -> None:
-    model_config = ModelConfig(("mask_decoder",), None)
-    record = {"dataset": "toy", "seed": 1, **TRAININGS["sam"]}
+    model_config = ModelConfig(trains=("mask_decoder",), token=None)
+    record = {"dataset": "toy", "seed": 1, **RECORDS["sam"]}
     save_model(box_model(micro, model_config), world["models"][0], "micro", model_config, record)
     expect_red(world, checks.OWN_MODELS)
 
 
 def test_training_never_looks_at_the_test_split(stages: dict[str, str], tmp_path: Path) -> None:
     """With other test labels, training and the choice of the epoch end with the same bytes."""
-    settings = {
-        "loss": "sam",
-        "epochs": 1,
-        "tiles_per_epoch": None,
-        "tiles_per_step": 1,
-        "objects_per_tile": 2,
-        "learning_rate": 1e-3,
-        "weight_decay": 0.01,
-    }
-    settings |= {
-        "warmup_steps": 1,
-        "grad_clip": 1.0,
-        "unrolled_iterations": 0,
-        "mask_extent": None,
-        "precision": "float32",
-        "validation_objects": 2,
-    }
-    model_config = {"trains": ["mask_decoder"], "token": None, "mix": {"levels": [0], "shares": [1.0]}}
-    common = {
-        "embeddings": stages["embeddings"],
-        "weights": stages["weights"],
-        "dataset": "toy",
-        "model_config": model_config,
-    }
-    common |= {"settings": settings, "deviation": LAW, "levels": [0, 40], "seed": 0}
+    common = {"embeddings": stages["embeddings"], "weights": stages["weights"], "dataset": "toy", "seed": 0}
+    common["training"] = TRAININGS["sam"]
     ends = []
     for name in ("as it is", "other truth"):
         store = tmp_path / name / "store"
@@ -233,7 +240,7 @@ def test_training_never_looks_at_the_test_split(stages: dict[str, str], tmp_path
         table = tmp_path / name / "boxes.csv"
         boxes(store=str(store), boxes=str(table))
         model, curve = tmp_path / name / "model.safetensors", tmp_path / name / "curve.csv"
-        train(store=str(store), boxes=str(table), model=str(model), curve=str(curve), **common)
+        run_stage(train, store=str(store), boxes=str(table), model=str(model), curve=str(curve), **common)
         ends.append((model.read_bytes(), curve.read_bytes(), table.read_bytes()))
     (model, curve, table), (other_model, other_curve, other_table) = ends
     assert table != other_table

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.stages import run_stage
 
 from pipeline_lib.evaluation.breakdowns import CHANGES, change_lines, sizes
 from pipeline_lib.evaluation.summary import write_csv
@@ -53,7 +54,8 @@ def results(tmp_path: Path, make_store) -> dict[str, pd.DataFrame]:
     columns = ["tile", "object", "iteration", "x0", "y0", "x1", "y1", "change_rate", "ended"]
     pd.DataFrame(history, columns=columns).to_parquet(iterations)
     slots = {name: tmp_path / f"{name}.csv" for name in ("groups", "changes", "worst")}
-    analysis(
+    run_stage(
+        analysis,
         scores=[str(score)],
         iterations=[str(iterations)],
         boxes=[str(table)],

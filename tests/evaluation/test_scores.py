@@ -7,6 +7,7 @@ import tracemalloc
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.stages import run_stage
 
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.masks import to_rle
@@ -58,7 +59,7 @@ def write(world, iterations):
 
 def test_scores_are_hand_counted(world):
     write(world, PASSES)
-    score(**world)
+    run_stage(score, **world)
     with open(world["scores"]) as file:
         assert file.read() == (
             "tile,object,slice,area,iou,iou_iterated,iterations,foreground_iou,foreground_iou_iterated\n"
@@ -71,7 +72,7 @@ def test_scores_are_hand_counted(world):
 def test_passes_of_other_objects_are_refused_and_nothing_is_written(world, tmp_path, iterations):
     write(world, iterations)
     with pytest.raises(DataError, match=r"p\.parquet.*is not in both"):
-        score(**world)
+        run_stage(score, **world)
     assert {path.name for path in tmp_path.iterdir()} == {"tiny.zarr", "boxes.csv", "p.parquet"}
 
 

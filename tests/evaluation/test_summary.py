@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from pipeline_lib.errors import DataError
 from pipeline_lib.evaluation.statistics import estimate
 from pipeline_lib.evaluation.summary import read_scores, seconds_per_tile, sums_by_slice, table_lines, with_wholes
+from pipeline_lib.settings.experiment import Claims, TableDataset, TableModel, TablesConfig
 
 
 def write_scores(path: Path, *ious: float) -> str:
@@ -43,8 +43,17 @@ def test_sums_are_those_of_slices_and_seeds_in_order(tmp_path: Path) -> None:
 def test_folds_are_one_sample_of_all_their_slices(tmp_path: Path) -> None:
     ious = {"cells_1": (0.1, 0.2, 0.3, 0.8), "cells_2": (0.5, 0.6, 0.7, 0.4)}
     scores = read_scores([write_scores(tmp_path / f"{fold}/sam/0/40.csv", *own) for fold, own in ious.items()])
-    datasets = {"cells": {"parts": list(ious)}} | {fold: {"parts": [fold]} for fold in ious}
-    experiment: Any = {"datasets": datasets, "models": ["sam"], "seeds": [0], "levels": [40]}
+    parts = {"cells": tuple(ious)} | {fold: (fold,) for fold in ious}
+    experiment = TablesConfig(
+        datasets={name: TableDataset(title=name, published=None, parts=folds) for name, folds in parts.items()},
+        models={"sam": TableModel(title="SAM", prompt_tuned=False)},
+        seeds=(0,),
+        levels=(40,),
+        split="test",
+        objects=None,
+        miou="object",
+        claims=Claims(max_loss=0.01, min_gain_ratio=2.0, max_time_ratio=1.5),
+    )
     cells = with_wholes(scores, experiment)
     sums = sums_by_slice(cells, "object")
     assert sums.loc["cells", "miou", "sam", False, 40]["sum"].tolist() == pytest.approx([0.6, 0.8, 1.8, 0.4])

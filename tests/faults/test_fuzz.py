@@ -20,21 +20,17 @@ from helpers.box_writers import WRITERS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline_lib.config import (
-    image_sets,
-    merged,
-    ordered,
-    parts_of_datasets,
-    with_folds,
-    with_likes,
-    within_data,
-)
-from pipeline_lib.config_checks import check_config, check_files, check_numbers, refuse_old_keys
+from pipeline_lib.config.defaults import default_config
+from pipeline_lib.config.files import check_files
+from pipeline_lib.config.folds import with_folds
+from pipeline_lib.config.overlays import merged
+from pipeline_lib.config.read import read_config
+from pipeline_lib.config.rows import audited_rows, cell_axes, printed, shown_axes, tables_config, training_axes
+from pipeline_lib.config.sets import image_sets, within_data
 from pipeline_lib.data.box_checks import checked_boxes
 from pipeline_lib.data.box_formats.images_by_name import Images
 from pipeline_lib.data.box_formats.table import read_box_files
 from pipeline_lib.data.readers import check_whole, open_stack
-from pipeline_lib.defaults import default_config
 from pipeline_lib.errors import DataError
 from pipeline_lib.runtime.journal import Journal
 
@@ -42,7 +38,6 @@ EXAMPLES = int(os.environ.get("LOOSEBOX_EXAMPLES", "100"))  # of each test
 OFTEN = settings(
     max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
-SCHEMA = Path(__file__).parents[2] / "workflow/schemas/config.schema.yaml"
 STACK = np.random.default_rng(0).integers(0, 256, (3, 16, 24), np.uint8)
 SHAPES = {"a.png": (1, 60, 90)}
 
@@ -79,19 +74,32 @@ def places_of(part: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return found + [place for key in found for place in places_of(part[key[-1]], key)]
 
 
-CONFIG = merged(default_config(), {"datasets": {"cells": {"folds": 4}}})
+LAID = {
+    "datasets": {"cells": {"folds": 4}},
+    "segment": {"grey": {"range": [0, 9]}},
+    "models": {
+        "borrowed": {"title": "b", "weights_of": "sam", "refine": {"tau": 0.1}},
+        "wide": {"title": "w", "like": "proposed", "token": {"width": 512}, "train": {"epochs": 3}},
+    },
+    "predict": {
+        "mine": {
+            "images": "i",
+            "boxes": ["b"],
+            "model": {"dataset": "membranes", "model": "borrowed", "seed": 0},
+            "segment": {"margin": 1, "refine": {"lead": 0.1}},
+        }
+    },
+}
+CONFIG = merged(default_config(), LAID)
 PLACES = places_of(CONFIG)
 
 
-def checked(config: dict[str, Any]) -> None:
-    """What the Snakefile does with a config before it makes rules of it."""
-    refuse_old_keys(config)
-    config["models"] = with_likes(config["models"])
-    check_numbers(config, SCHEMA)
-    config["datasets"] = ordered(config["datasets"])
-    config.update(with_folds(config))
-    check_config(config)
-    within_data(config), image_sets(config), parts_of_datasets(config)
+def checked(plain: dict[str, Any]) -> None:
+    """What the workflow does with a config before it makes rules of it."""
+    written = read_config(plain)
+    config = with_folds(written)
+    within_data(config), image_sets(config), tables_config(written), audited_rows(config), printed(written)
+    cell_axes(config), training_axes(config), shown_axes(config)
 
 
 def test_the_default_config_is_accepted() -> None:

@@ -1,4 +1,4 @@
-"""Every stage of a tiny experiment as a call: what it reads, what it writes, what it is told."""
+"""Every stage of a tiny experiment as a call: what it reads, what it writes, its params."""
 
 import subprocess
 import sys
@@ -7,47 +7,43 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.config import merged
-from pipeline_lib.defaults import default_config
+from helpers.stages import run_stage
+from pipeline_lib.config.defaults import default_config
+from pipeline_lib.config.overlays import merged
+from pipeline_lib.config.read import read_config
+from pipeline_lib.config.rows import (
+    audited_rows,
+    deviation_of,
+    printed,
+    refine_of,
+    tables_config,
+    tested_objects,
+    training_of,
+)
 from pipeline_lib.runtime.digests import check, note
 
-CONFIG = merged(
-    default_config(),
-    {
-        "embed": {"precision": "float32", "batch": 1},
-        "refine": {"precision": "float32", "objects_per_batch": 2},
-        "train": {"precision": "float32", "epochs": 2, "objects_per_tile": 4, "validation_objects": 2},
-        "datasets": {
-            "cells": {
-                "source": {"slices": 3, "size": [256, 256]},
-                "volumes": [{"split": {"train": [0, 1], "validation": [1, 2], "test": [2, 3]}}],
-            }
-        },
-    },
-)
 VOLUME = {"images": "images", "labels": "labels", "split": {"train": [0, 1], "validation": [1, 2], "test": [2, 3]}}
-DATASET = CONFIG["datasets"]["cells"] | {"volumes": [VOLUME]}
-TESTED = {"split": "test", "objects": 6}
-MODEL = {
-    "trains": ["mask_decoder", "deviation_token"],
-    "token": CONFIG["token"],
-    "mix": CONFIG["train"]["mixes"]["paper"],
-}
-TRAINING = {
-    "model_config": MODEL,
-    "settings": {key: value for key, value in CONFIG["train"].items() if key not in ("mixes", "validation_levels")},
-    "deviation": CONFIG["deviation"],
-    "levels": [0, 40],
-}
-EXPERIMENT = {
-    "datasets": {"cells": {"title": "Cells", "published": None, "parts": ["cells"]}},
-    "models": {"proposed": {"title": "proposed", "prompt_tuned": True}},
-    "levels": [40],
-    "seeds": [0],
-    **TESTED,
-    "miou": CONFIG["miou"],
-    "claims": CONFIG["claims"],
-}
+CONFIG = read_config(
+    merged(
+        default_config(),
+        {
+            "embed": {"precision": "float32", "batch": 1},
+            "refine": {"precision": "float32", "objects_per_batch": 2},
+            "train": {
+                "precision": "float32",
+                "epochs": 2,
+                "objects_per_tile": 4,
+                "validation_levels": [0, 40],
+                "validation_objects": 2,
+            },
+            "datasets": {"cells": {"source": {"slices": 3, "size": [256, 256]}, "volumes": [VOLUME]}},
+            "experiment": {"datasets": ["cells"], "models": ["proposed"], "levels": [40], "objects": 6},
+        },
+    )
+)
+DATASET = CONFIG.datasets["cells"].plain()
+TESTED = tested_objects(CONFIG).plain()
+TABLES = tables_config(CONFIG).plain()
 CELL = "cells/proposed/0/40"
 
 
@@ -58,17 +54,17 @@ class Stage:
     name: str
     inputs: dict[str, Any]
     outputs: dict[str, str]
-    told: dict[str, Any]
+    params: dict[str, Any]
 
     def call(self, folder: Path) -> None:
         """Run the stage in this process, as the workflow's script does."""
         check(_each(folder, self.inputs), folder)
-        getattr(import_module(f"pipeline_lib.stages.{self.name}"), self.name)(**self.arguments(folder))
+        run_stage(getattr(import_module(f"pipeline_lib.stages.{self.name}"), self.name), **self.arguments(folder))
         note(_each(folder, self.outputs), folder)
 
     def arguments(self, folder: Path) -> dict[str, Any]:
         """What the stage's function is called with."""
-        return {name: _within(folder, value) for name, value in (self.inputs | self.outputs).items()} | self.told
+        return {name: _within(folder, value) for name, value in (self.inputs | self.outputs).items()} | self.params
 
     def run(self, folder: Path, first: str = "") -> subprocess.CompletedProcess[str]:
         """The stage in a process of its own, which begins with a line of code."""
@@ -107,6 +103,11 @@ def _within(folder: Path, value: Any) -> Any:
     return [str(folder / path) for path in value] if isinstance(value, list) else str(folder / value)
 
 
+def of_dataset(*keys: str) -> dict[str, Any]:
+    """The params of a stage that are keys of the data set."""
+    return {key: DATASET[key] for key in keys}
+
+
 STORE, TABLE, EMBEDDINGS, BACKBONE = (
     "convert/cells.zarr",
     "boxes/cells.csv",
@@ -115,30 +116,35 @@ STORE, TABLE, EMBEDDINGS, BACKBONE = (
 )
 WEIGHTS, CURVE = "train/cells/proposed/0.safetensors", "train/cells/proposed/0.csv"
 HISTORY, SCORES = f"refine/{CELL}.parquet", f"score/{CELL}.csv"
-TOLD_BY = ("groups", "changes", "worst")
+ANALYSIS = ("groups", "changes", "worst")
 STAGES = {
     stage.name: stage
     for stage in (
-        Stage("raw", {}, {"manifest": "raw/cells/manifest.json"}, {"dataset": DATASET}),
+        Stage("raw", {}, {"manifest": "raw/cells/manifest.json"}, of_dataset("source", "volumes", "grey_range")),
         Stage(
             "weights",
             {},
             {"manifest": BACKBONE},
             {"backbone": {"name": "micro", "checkpoint": None}, "folder": "resources"},
         ),
-        Stage("convert", {"manifest": "raw/cells/manifest.json"}, {"store": STORE}, {"dataset": DATASET}),
+        Stage(
+            "convert",
+            {"manifest": "raw/cells/manifest.json"},
+            {"store": STORE},
+            of_dataset("labels", "minimum_area", "pixel_size", "grey_range", "tile", "magnification"),
+        ),
         Stage("boxes", {"store": STORE}, {"boxes": TABLE}, {}),
         Stage(
             "embed",
             {"store": STORE, "boxes": TABLE, "weights": BACKBONE},
             {"embeddings": EMBEDDINGS, "timing": "embed/cells.json"},
-            CONFIG["embed"],
+            CONFIG.embed.plain(),
         ),
         Stage(
             "train",
             {"store": STORE, "boxes": TABLE, "embeddings": EMBEDDINGS, "weights": BACKBONE},
             {"model": WEIGHTS, "curve": CURVE},
-            {"dataset": "cells", "seed": 0, **TRAINING},
+            {"dataset": "cells", "seed": 0, "training": training_of(CONFIG, "proposed").plain()},
         ),
         Stage(
             "refine",
@@ -149,8 +155,8 @@ STAGES = {
                 "level": 40,
                 "seed": 0,
                 "tested": TESTED,
-                "deviation": CONFIG["deviation"],
-                "settings": CONFIG["refine"],
+                "deviation": deviation_of(CONFIG, "proposed").plain(),
+                "refine": refine_of(CONFIG, "proposed").plain(),
             },
         ),
         Stage(
@@ -165,7 +171,7 @@ STAGES = {
             {"findings": "audit.csv"},
             {
                 "tested": TESTED,
-                "rows": {"proposed": {"trained": "proposed", "training": TRAINING, "deviation": CONFIG["deviation"]}},
+                "rows": {name: row.plain() for name, row in audited_rows(CONFIG).items()},
             },
         ),
         Stage(
@@ -182,12 +188,12 @@ STAGES = {
                 "differences": "differences.csv",
                 "claims": "claims.csv",
             },
-            {"experiment": EXPERIMENT},
+            {"experiment": TABLES},
         ),
         Stage(
             "analysis",
             {"scores": [SCORES], "iterations": [HISTORY], "boxes": [TABLE], "stores": [STORE]},
-            {name: f"analysis/{name}.csv" for name in TOLD_BY},
+            {name: f"analysis/{name}.csv" for name in ANALYSIS},
             {"tested": TESTED},
         ),
         Stage(
@@ -197,7 +203,7 @@ STAGES = {
                 "tables": "tables.csv",
                 "differences": "differences.csv",
                 "claims": "claims.csv",
-                **{name: f"analysis/{name}.csv" for name in TOLD_BY},
+                **{name: f"analysis/{name}.csv" for name in ANALYSIS},
                 "curves": [CURVE],
                 "iterations": [HISTORY],
                 "scores": [SCORES],
@@ -206,7 +212,7 @@ STAGES = {
                 "weights": BACKBONE,
             },
             {"html": "report.html", "figures": "figures"},
-            {"experiment": EXPERIMENT, "config": {}},
+            {"experiment": TABLES, "config": printed(CONFIG)},
         ),
     )
 }

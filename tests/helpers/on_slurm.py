@@ -13,7 +13,7 @@ import psutil
 
 from helpers.one_node import ME, OneNode, wait_until
 from helpers.running import ROOT, SMALL, command
-from pipeline_lib.config import merged
+from pipeline_lib.config.overlays import merged
 
 SET = {
     "images": "example/images",  # in the folder of the run

@@ -1,22 +1,39 @@
 """Iteration with decoders made by hand, then the stage on a network with random weights."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.stages import run_stage
 
-from pipeline_lib.data.boxes import Deviation, deviated, read_boxes
+from pipeline_lib.data.boxes import deviated, read_boxes
 from pipeline_lib.data.masks import bounding_box, from_rle
-from pipeline_lib.inference.iterate import IterationConfig, Prediction, ending, first_predictions, iterate, output_of
+from pipeline_lib.inference.iterate import Prediction, ending, first_predictions, iterate, output_of
 from pipeline_lib.model.backbones import load_backbone
-from pipeline_lib.model.box_model import ModelConfig, box_model, save_model
+from pipeline_lib.model.box_model import box_model, save_model
 from pipeline_lib.runtime.journal import Journal
+from pipeline_lib.settings.boxes import Deviation
+from pipeline_lib.settings.inference import RefineConfig
+from pipeline_lib.settings.model import ModelConfig
 from pipeline_lib.stages.refine import refine
 
 SHAPE = (20, 20)
-CONFIG = IterationConfig(tau=0.05, max_iterations=10, largest_component=False, select="last", lead=0.0)
+SETTINGS = {
+    "tau": 0.05,
+    "max_iterations": 10,
+    "largest_component": False,
+    "select": "last",
+    "lead": 0.0,
+    "mask_extent": None,
+    "objects_per_batch": 4,
+    "precision": "float32",
+}
+CONFIG = RefineConfig.model_validate(SETTINGS)
+
+
+def changed(**keys):
+    return RefineConfig.model_validate(SETTINGS | keys)
 
 
 def block(x0, y0, x1, y1):
@@ -73,21 +90,21 @@ def test_repeated_boxes_are_rectangles_of_the_mask_before():
 
 
 def test_change_rates_are_pixels_per_area_of_the_box_around_the_mask_before():
-    (history,), _ = run(grow, (0, 0, 2, 10), config=IterationConfig(0.05, 3, False, "last", 0.0))
+    (history,), _ = run(grow, (0, 0, 2, 10), config=changed(tau=0.05, max_iterations=3, largest_component=False))
     assert [each.change_rate for each in history[1:]] == pytest.approx([10 / 30, 10 / 40, 10 / 50])
 
 
 def test_a_mask_that_grows_forever_stops_at_the_cap():
-    (history,), calls = run(grow, (0, 0, 2, 10), config=IterationConfig(0.05, 10, False, "last", 0.0))
+    (history,), calls = run(grow, (0, 0, 2, 10), config=changed(tau=0.05, max_iterations=10, largest_component=False))
     assert calls == [[0]] * 11
     assert ending(history, CONFIG) == "cap"
     np.testing.assert_array_equal(history[output_of(history, CONFIG)].mask, block(0, 0, 13, 10))
 
 
 def test_a_rate_of_exactly_tau_has_converged():
-    (history,), _ = run(grow, (0, 0, 2, 10), config=IterationConfig(10 / 40, 10, False, "last", 0.0))
+    (history,), _ = run(grow, (0, 0, 2, 10), config=changed(tau=10 / 40, max_iterations=10, largest_component=False))
     assert len(history) == 3
-    assert ending(history, replace(CONFIG, tau=10 / 40)) == "converged"
+    assert ending(history, changed(tau=10 / 40)) == "converged"
 
 
 def test_a_mask_that_returns_after_two_iterations_stops_there():
@@ -119,7 +136,11 @@ def test_only_objects_that_have_not_settled_are_predicted_again():
         return grow(x0, y0, x1, y1) if y1 <= 10 else block(x0, y0, x1, y1)
 
     histories, calls = run(
-        rule, (0, 11, 5, 20), (0, 0, 2, 10), (3, 12, 9, 20), config=IterationConfig(0.05, 4, False, "last", 0.0)
+        rule,
+        (0, 11, 5, 20),
+        (0, 0, 2, 10),
+        (3, 12, 9, 20),
+        config=changed(tau=0.05, max_iterations=4, largest_component=False),
     )
     assert calls == [[0, 1, 2], [0, 1, 2], [1], [1], [1]]
     assert [len(history) for history in histories] == [2, 5, 2]
@@ -132,24 +153,24 @@ def test_only_objects_that_have_not_settled_are_predicted_again():
 )
 def test_the_output_is_the_last_iteration_or_the_one_of_the_highest_predicted_iou(select, ious, expected):
     history = [Prediction(np.zeros(4), block(0, 0, 4, 4), iou, 0.0) for iou in ious]
-    assert output_of(history, replace(CONFIG, select=select)) == expected
+    assert output_of(history, changed(select=select)) == expected
 
 
 @pytest.mark.parametrize(("lead", "expected"), [(0.0, 2), (0.1, 2), (0.2, 0)])
 def test_with_a_lead_an_iteration_counts_only_if_it_is_clearly_better(lead, expected):
     history = [Prediction(np.zeros(4), block(0, 0, 4, 4), iou, 0.0) for iou in (0.5, 0.6, 0.65)]
-    assert output_of(history, replace(CONFIG, select="best", lead=lead)) == expected
+    assert output_of(history, changed(select="best", lead=lead)) == expected
 
 
 def test_without_a_first_mask_the_best_iteration_counts_whatever_its_lead():
     history = [
         Prediction(np.zeros(4), mask, iou, 0.0) for mask, iou in ((block(0, 0, 0, 0), 0.9), (block(0, 0, 4, 4), 0.2))
     ]
-    assert output_of(history, replace(CONFIG, select="best", lead=0.15)) == 1
+    assert output_of(history, changed(select="best", lead=0.15)) == 1
 
 
 def test_no_iterations_are_made_where_none_are_allowed():
-    (history,), calls = run(grow, (0, 0, 2, 10), config=replace(CONFIG, max_iterations=0))
+    (history,), calls = run(grow, (0, 0, 2, 10), config=changed(max_iterations=0))
     assert (len(history), calls) == (1, [[0]])
 
 
@@ -157,7 +178,7 @@ def test_an_empty_mask_is_never_the_best():
     history = [
         Prediction(np.zeros(4), mask, iou, 0.0) for mask, iou in ((block(0, 0, 4, 4), 0.2), (block(0, 0, 0, 0), 0.9))
     ]
-    assert output_of(history, replace(CONFIG, select="best")) == 0
+    assert output_of(history, changed(select="best")) == 0
 
 
 @pytest.mark.parametrize(("largest", "box"), [(False, [0, 0, 12, 12]), (True, [0, 0, 4, 4])])
@@ -165,35 +186,26 @@ def test_a_stray_component_inflates_the_box_unless_only_the_largest_counts(large
     (history,), _ = run(
         lambda *_: block(0, 0, 4, 4) | block(11, 11, 12, 12),
         (0, 0, 4, 4),
-        config=IterationConfig(0, 2, largest, "last", 0.0),
+        config=changed(tau=0, max_iterations=2, largest_component=largest),
     )
     assert history[1].box.tolist() == box
 
 
-SETTINGS = {
-    "tau": 0.05,
-    "max_iterations": 3,
-    "largest_component": False,
-    "select": "last",
-    "lead": 0.0,
-    "mask_extent": None,
-    "objects_per_batch": 4,
-    "precision": "float32",
-}
+SMALL = {**SETTINGS, "max_iterations": 3}
 LAW = {"kind": "scale", "direction": "both"}
-CELL = {"dataset": "toy", "level": 20, "seed": 1, "tested": {"split": "test"}, "deviation": LAW}
+CELL = {"dataset": "toy", "level": 20, "seed": 1, "tested": {"split": "test", "objects": None}, "deviation": LAW}
 
 
 @pytest.fixture(scope="module")
 def refined(stages, tmp_path_factory):
     """The slots of a run of the stage."""
-    folder, made = tmp_path_factory.mktemp("refined"), ModelConfig(("mask_decoder",), None)
+    folder, made = tmp_path_factory.mktemp("refined"), ModelConfig(trains=("mask_decoder",), token=None)
     slots = {
         **stages,
         **{name.split(".")[0]: str(folder / name) for name in ("model.safetensors", "iterations", "timing")},
     }
     save_model(box_model(load_backbone(stages["weights"]), made), slots["model"], "micro", made, {})
-    refine(**slots, **CELL, settings=SETTINGS)
+    run_stage(refine, **slots, **CELL, refine=SMALL)
     return slots
 
 
@@ -211,12 +223,12 @@ def test_every_test_object_has_its_iterations_in_order_and_one_output(iterations
     assert list(iterations.groupby(["tile", "object"]).groups) == list(zip(targets.tile, targets.object, strict=True))
     assert (iterations.groupby(["tile", "object"])["iteration"].diff().dropna() == 1).all()
     assert (iterations.groupby(["tile", "object"])["output"].sum() == 1).all()
-    assert iterations["iteration"].between(0, SETTINGS["max_iterations"]).all()
+    assert iterations["iteration"].between(0, SMALL["max_iterations"]).all()
     last = iterations.groupby(["tile", "object"])["iteration"].transform("max") == iterations["iteration"]
     assert iterations.loc[last, "ended"].isin(["converged", "cycle", "empty", "cap"]).all()
     assert iterations.loc[~last, "ended"].isna().all()
     capped = iterations[iterations["ended"] == "cap"]
-    assert (capped["iteration"] == SETTINGS["max_iterations"]).all()
+    assert (capped["iteration"] == SMALL["max_iterations"]).all()
 
 
 def test_the_first_boxes_are_the_deviated_ones(iterations, targets):
@@ -243,7 +255,7 @@ def test_timing_counts_what_was_decoded(refined, iterations, targets):
 
 def test_masks_do_not_depend_on_how_many_boxes_are_decoded_at_once(refined, iterations, tmp_path):
     other = {**refined, "iterations": str(tmp_path / "p"), "timing": str(tmp_path / "t")}
-    refine(**other, **CELL, settings={**SETTINGS, "objects_per_batch": 1})
+    run_stage(refine, **other, **CELL, refine={**SMALL, "objects_per_batch": 1})
     alone = pd.read_parquet(other["iterations"])
     pairs = zip(alone["mask"], iterations["mask"], strict=True)
     same = [np.mean(from_rle(a, (256, 256)) == from_rle(b, (256, 256))) for a, b in pairs]
@@ -257,7 +269,7 @@ def run_all(refined, tmp_path):
 
     def run(name, code="", **changes):
         own = {"boxes": str(tmp_path / "boxes"), "iterations": str(tmp_path / name), "timing": str(tmp_path / "timing")}
-        refine(**{**refined, **own}, **CELL, settings={**SETTINGS, **changes}, code=code)
+        run_stage(refine, **{**refined, **own}, **CELL, refine={**SMALL, **changes}, code=code)
         return pd.read_parquet(own["iterations"])
 
     return run
@@ -282,7 +294,7 @@ def test_a_restarted_run_leaves_finished_pieces_out_and_ends_with_the_same_table
     pieces, limit = added
     whole = run_all("whole")
     count = len(pieces)
-    assert count == -(-whole[["tile", "object"]].drop_duplicates().shape[0] // SETTINGS["objects_per_batch"]) > 4
+    assert count == -(-whole[["tile", "object"]].drop_duplicates().shape[0] // SMALL["objects_per_batch"]) > 4
     pieces.clear()
     limit[0] = count - 1
     with pytest.raises(KeyboardInterrupt):

@@ -18,24 +18,15 @@ from torch.nn import functional as F
 from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.errors import DataError, TrainingError, WeightsError
 from pipeline_lib.model.backbones import build, load_backbone
-from pipeline_lib.model.box_model import (
-    Adapter,
-    BoxModel,
-    DeviationToken,
-    ModelConfig,
-    Token,
-    box_model,
-    load_model,
-    load_untrained,
-    save_model,
-)
+from pipeline_lib.model.box_model import BoxModel, DeviationToken, box_model, load_model, load_untrained, save_model
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.model.mask_decoder import OUTSIDE
+from pipeline_lib.settings.model import Adapter, ModelConfig, Token
 
-SAM = ModelConfig(("mask_decoder",), None)
-SAM_P = ModelConfig(("mask_decoder", "corner_embeddings"), None)
-PROPOSED = ModelConfig(("mask_decoder", "deviation_token"), Token(128, 1))
-ADAPTED = ModelConfig(("mask_decoder", "image_adapter"), None, Adapter(8))
+SAM = ModelConfig(trains=("mask_decoder",), token=None)
+SAM_P = ModelConfig(trains=("mask_decoder", "corner_embeddings"), token=None)
+PROPOSED = ModelConfig(trains=("mask_decoder", "deviation_token"), token=Token(width=128, count=1))
+ADAPTED = ModelConfig(trains=("mask_decoder", "image_adapter"), token=None, adapter=Adapter(width=8))
 TILE = (90, 130)  # of the fixture `grey`
 BOXES = np.array([[3, 4, 60, 50], [20.5, 10, 129, 88.25], [0, 0, 130, 90], [70, 30, 71, 31]], np.float32)
 
@@ -112,7 +103,7 @@ def test_chunk_size_does_not_change_logits(predictor, plain, frame, chunk):
 @torch.no_grad()
 def test_token_last_equals_the_same_vector_prompted_as_a_point(predictor, frame):
     torch.manual_seed(3)
-    token = DeviationToken(Token(128, 1), 256)
+    token = DeviationToken(Token(width=128, count=1), 256)
     token.project.weight.mul_(100)  # far from where it starts, so that it matters
     model = BoxModel(predictor.model.prompt_encoder, predictor.model.mask_decoder, token)
     logits, _ = model([model.image_features([predictor.features])[0]] * len(BOXES), frame.to_network(BOXES))
@@ -217,7 +208,7 @@ def test_an_adapter_begins_as_if_there_were_none_and_is_learned_from_the_masks(m
 def test_a_part_that_the_model_lacks_cannot_be_trained(micro):
     model = box_model(deepcopy(micro), SAM)
     with pytest.raises(TrainingError, match="the model has no deviation_token and no image_adapter to train"):
-        model.set_trainable(ModelConfig(("mask_decoder", "deviation_token", "image_adapter"), None))
+        model.set_trainable(ModelConfig(trains=("mask_decoder", "deviation_token", "image_adapter"), token=None))
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 import torch
+from helpers.stages import run_stage
 from segment_anything import SamPredictor
 
 from pipeline_lib.model import image_encoder
@@ -35,7 +36,12 @@ def theirs():
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory):
     folder = tmp_path_factory.mktemp("litemedsam")
-    weights(manifest=str(folder / "manifest"), backbone={"name": "litemedsam", "checkpoint": None}, folder=str(folder))
+    run_stage(
+        weights,
+        manifest=str(folder / "manifest"),
+        backbone={"name": "litemedsam", "checkpoint": None},
+        folder=str(folder),
+    )
     return load_backbone(folder / "manifest").requires_grad_(False)
 
 

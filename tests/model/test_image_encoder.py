@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from helpers.stages import run_stage
 from segment_anything.modeling import ImageEncoderViT
 from torch import nn
 
@@ -104,7 +105,9 @@ def test_vit_b_in_bfloat16_embeds_nearly_as_the_stock_predictor(predictor, grey)
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shipped")
-    weights(manifest=str(folder / "manifest"), backbone={"name": "micro", "checkpoint": None}, folder=str(folder))
+    run_stage(
+        weights, manifest=str(folder / "manifest"), backbone={"name": "micro", "checkpoint": None}, folder=str(folder)
+    )
     return load_backbone(folder / "manifest").requires_grad_(False)
 
 

@@ -7,21 +7,23 @@ import numpy as np
 import pytest
 import torch
 from helpers.networks import random_backbone
+from helpers.stages import run_stage
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pipeline_lib.data.boxes import grown
 from pipeline_lib.data.masks import iou
 from pipeline_lib.inference.predictor import Predictor, forward
 from pipeline_lib.model.backbones import build, load_backbone
-from pipeline_lib.model.box_model import ModelConfig, Token, box_model
+from pipeline_lib.model.box_model import box_model
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.model.mask_decoder import OUTSIDE
+from pipeline_lib.settings.model import ModelConfig, Token
 from pipeline_lib.stages.weights import weights
 from pipeline_lib.training.pretraining import FRAME, draw_slice, objects_of
 from pipeline_lib.training.pretraining import encode_crops as embed
 
-PLAIN = ModelConfig(("mask_decoder",), None)
-PROPOSED = ModelConfig(("mask_decoder", "deviation_token"), Token(width=128, count=1))
+PLAIN = ModelConfig(trains=("mask_decoder",), token=None)
+PROPOSED = ModelConfig(trains=("mask_decoder", "deviation_token"), token=Token(width=128, count=1))
 BOXES = 10  # of a slice: where bfloat16 is emulated each takes seconds
 SPREAD = 5.0  # standard deviation of logits that SAM's released weights come to
 
@@ -157,7 +159,7 @@ def gradients(forward, backbone, model_config, cells):
 
 @pytest.mark.parametrize(
     "model_config",
-    [ModelConfig(("mask_decoder", "corner_embeddings"), None), PROPOSED],
+    [ModelConfig(trains=("mask_decoder", "corner_embeddings"), token=None), PROPOSED],
     ids=["corners", "token"],
 )
 @pytest.mark.parametrize("everywhere", [True, False])
@@ -176,7 +178,9 @@ def test_gradients_are_those_of_stock(backbone, model_config, everywhere):
 def shipped(tmp_path_factory):
     """The shipped `micro`, and the embedding, boxes and masks of stock of three generated slices."""
     folder = tmp_path_factory.mktemp("shipped")
-    weights(manifest=str(folder / "manifest"), backbone={"name": "micro", "checkpoint": None}, folder=str(folder))
+    run_stage(
+        weights, manifest=str(folder / "manifest"), backbone={"name": "micro", "checkpoint": None}, folder=str(folder)
+    )
     sam = load_backbone(folder / "manifest").requires_grad_(False)
     model = box_model(sam, PLAIN)
     slices = []

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import xxhash
+from helpers.stages import run_stage
 from safetensors.torch import save_file
 
 from pipeline_lib.data.backbone import Backbone
@@ -27,7 +28,7 @@ def check(tmp_path):
     def run(name, checkpoint):
         manifest = tmp_path / "manifest.json"
         backbone = {"name": name, "checkpoint": str(checkpoint)}
-        weights(manifest=str(manifest), backbone=backbone, folder=str(tmp_path))
+        run_stage(weights, manifest=str(manifest), backbone=backbone, folder=str(tmp_path))
         return manifest
 
     return run
@@ -173,7 +174,7 @@ def carried(monkeypatch, tmp_path):
             (tmp_path / "carrier/__init__.py").touch()
             (tmp_path / "carrier/asset/lite_medsam.pth").write_bytes(content(released))
         backbone = {"name": "litemedsam", "checkpoint": None}
-        weights(manifest=str(tmp_path / "manifest"), backbone=backbone, folder=str(tmp_path))
+        run_stage(weights, manifest=str(tmp_path / "manifest"), backbone=backbone, folder=str(tmp_path))
 
     return run
 
@@ -198,7 +199,7 @@ def test_mobile_sams_weights_are_not_litemedsams(check, tmp_path):
 def test_released_weights_are_downloaded_and_verified(site, checkpoint, tmp_path):
     manifest, folder = tmp_path / "manifest.json", tmp_path / "downloads"
     backbone = {"name": "micro", "checkpoint": None}
-    weights(manifest=str(manifest), backbone=backbone, folder=str(folder), released={"micro": site})
+    run_stage(weights, manifest=str(manifest), backbone=backbone, folder=str(folder), released={"micro": site})
     assert (folder / checkpoint.name).read_bytes() == checkpoint.read_bytes()
     assert json.loads(manifest.read_text())["checkpoint"] == str(folder / checkpoint.name)
 
@@ -208,7 +209,9 @@ def test_a_download_with_another_checksum_leaves_no_manifest(site, tmp_path):
     manifest, wrong = tmp_path / "manifest.json", {"micro": (url, "xxh128:" + "0" * 32)}
     backbone = {"name": "micro", "checkpoint": None}
     with pytest.raises(DownloadError):
-        weights(manifest=str(manifest), backbone=backbone, folder=str(tmp_path / "downloads"), released=wrong)
+        run_stage(
+            weights, manifest=str(manifest), backbone=backbone, folder=str(tmp_path / "downloads"), released=wrong
+        )
     assert not manifest.exists()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.stages import run_stage
 
 from pipeline_lib.errors import DataError
 from pipeline_lib.evaluation.claims import CLAIMS
@@ -79,7 +80,8 @@ def run(
     times = {"tiles": 10, "seconds_per_tile": 0.4}
     embed = [write_json(folder / "embed" / f"{dataset}.json", times) for dataset in datasets]
     markdown, csv = folder / "tables.md", folder / "tables.csv"
-    tables(
+    run_stage(
+        tables,
         audit="passed",
         scores=scores,
         timings=timings,
@@ -222,7 +224,9 @@ def test_nothing_is_kept_of_nothing(tmp_path: Path) -> None:
     slots = {name: str(tmp_path / name) for name in ("markdown", "csv", "differences", "claims")}
     embed = [str(tmp_path / "embed/cells.json")]
     experiment = EXPERIMENT | {"models": sam, "levels": [0, 10]}
-    tables(audit="passed", scores=scores, timings=timings, embed_timings=embed, experiment=experiment, **slots)
+    run_stage(
+        tables, audit="passed", scores=scores, timings=timings, embed_timings=embed, experiment=experiment, **slots
+    )
     assert "| SAM |  |  | .000 | .790 |  |" in (tmp_path / "markdown").read_text(encoding="utf-8")
 
 
@@ -252,7 +256,9 @@ def test_cells_of_other_objects_are_refused(tmp_path: Path) -> None:
     written = ("markdown", "csv", "differences", "claims")
     outputs = {name: str(tmp_path / "again" / name) for name in written}
     with pytest.raises(DataError, match=r"same objects in all cells of cells.*cells/sam_p/0/20 3"):
-        tables(audit="", scores=files["*.csv"], timings=[], embed_timings=[], **outputs, experiment=EXPERIMENT)
+        run_stage(
+            tables, audit="", scores=files["*.csv"], timings=[], embed_timings=[], **outputs, experiment=EXPERIMENT
+        )
     assert not (tmp_path / "again").exists()
 
 

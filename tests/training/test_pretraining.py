@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.stages import run_stage
 
 from pipeline_lib.model.backbones import SHIPPED, load_backbone
 from pipeline_lib.model.checkpoints import read_tensors
@@ -47,13 +48,15 @@ def test_the_pool_grows_only_when_masks_are_good(pool):
 def test_pretraining_writes_weights_that_fit_the_backbone(pool, tmp_path: Path):
     path = tmp_path / "micro.safetensors"
     pretrain.pretrain(pool, steps=2, until=1, path=path)
-    weights(manifest=str(tmp_path / "m"), backbone={"name": "micro", "checkpoint": str(path)}, folder=str(tmp_path))
+    run_stage(
+        weights, manifest=str(tmp_path / "m"), backbone={"name": "micro", "checkpoint": str(path)}, folder=str(tmp_path)
+    )
     assert all(tensor.dtype == torch.float16 for tensor in read_tensors(path).values())
 
 
 def test_shipped_weights_segment_unseen_slices(tmp_path: Path):
     """The card's figure is over 100 slices; ten tell a broken file from a good one."""
     manifest = tmp_path / "manifest.json"
-    weights(manifest=str(manifest), backbone={"name": "micro", "checkpoint": None}, folder=str(tmp_path))
+    run_stage(weights, manifest=str(manifest), backbone={"name": "micro", "checkpoint": None}, folder=str(tmp_path))
     assert SHIPPED["micro"].stat().st_size < 16 * 2**20
     assert pretrain.unseen_miou(load_backbone(manifest), 10) > 0.8

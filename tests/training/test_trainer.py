@@ -17,19 +17,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers.stages import run_stage
 
 from pipeline_lib.data.backbone import Backbone
-from pipeline_lib.data.boxes import Deviation, by_tile, evenly_spaced, grown, read_boxes
+from pipeline_lib.data.boxes import by_tile, evenly_spaced, grown, read_boxes
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.errors import StaleEmbeddingsError, TrainingError
 from pipeline_lib.inference.next_box import next_box
 from pipeline_lib.inference.predictor import Predictor, forward
-from pipeline_lib.model.box_model import ModelConfig, box_model, load_model
+from pipeline_lib.model.box_model import box_model, load_model
 from pipeline_lib.model.embeddings import Embeddings
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.model.mask_decoder import OUTSIDE
+from pipeline_lib.settings.boxes import Deviation
+from pipeline_lib.settings.training import TrainingConfig
 from pipeline_lib.stages.train import train
-from pipeline_lib.training.config import TrainConfig
 from pipeline_lib.training.sampling import Draw, LabelledTiles, TrainingSet, draw_batch, draw_boxes, draw_epoch
 from pipeline_lib.training.trainer import Trainer, fit, learning_rate, step_loss, train_epoch
 from pipeline_lib.training.validation import Validation
@@ -48,38 +50,45 @@ SETTINGS = {
     "unrolled_iterations": 0,
     "mask_extent": None,
     "precision": "float32",
+    "validation_levels": [0, 40],
     "validation_objects": 4,
 }
 VARIANTS = {
-    "sam": {"trains": ["mask_decoder"], "token": None, "mix": MIX},
-    "sam_p": {"trains": ["mask_decoder", "corner_embeddings"], "token": None, "mix": MIX},
-    "proposed": {"trains": ["mask_decoder", "deviation_token"], "token": {"width": 128, "count": 1}, "mix": MIX},
-    "adapted": {"trains": ["mask_decoder", "image_adapter"], "token": None, "adapter": {"width": 8}, "mix": MIX},
+    "sam": {"trains": ["mask_decoder"], "token": None},
+    "sam_p": {"trains": ["mask_decoder", "corner_embeddings"], "token": None},
+    "proposed": {"trains": ["mask_decoder", "deviation_token"], "token": {"width": 128, "count": 1}},
+    "adapted": {"trains": ["mask_decoder", "image_adapter"], "token": None, "adapter": {"width": 8}},
 }
-LAW = Deviation("scale", "both")
-RECIPE = TrainConfig.of(SETTINGS, MIX, LAW, seed=0)
+LAW = Deviation(kind="scale", direction="both")
 
 
-def arguments(stages, folder, **changes):
-    slots = {"model": str(folder / "model.safetensors"), "curve": str(folder / "curve")}
-    wanted = {
-        "dataset": "toy",
-        "model_config": VARIANTS["proposed"],
-        "settings": SETTINGS,
-        "levels": [0, 40],
-        "seed": 0,
+def plain_training(name="proposed", mix=MIX, largest_component=False, **settings):
+    """All that decides a training, as the workflow passes it on."""
+    return {
+        "model": VARIANTS[name],
+        "mix": mix,
+        "deviation": {"kind": "scale", "direction": "both"},
+        "train": {**SETTINGS, **settings},
+        "largest_component": largest_component,
     }
-    return {**stages, **slots, "deviation": {"kind": "scale", "direction": "both"}, **wanted, **changes}
+
+
+def training_of(*arguments, **settings):
+    return TrainingConfig.model_validate(plain_training(*arguments, **settings))
+
+
+PLAIN = training_of()
+
+
+def arguments(stages, folder, seed=0, code="", **settings):
+    slots = {"model": str(folder / "model.safetensors"), "curve": str(folder / "curve")}
+    return {**stages, **slots, "dataset": "toy", "training": plain_training(**settings), "seed": seed, "code": code}
 
 
 def call(stages, folder, **changes):
     """Run the stage into `folder` and return its curve."""
-    train(**arguments(stages, folder, **changes))
+    run_stage(train, **arguments(stages, folder, **changes))
     return pd.read_csv(folder / "curve")
-
-
-def made(name):
-    return ModelConfig.of(VARIANTS[name])
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +115,8 @@ def draw_of(source, tile, objects):
 
 def new_run(sam, name, folder):
     torch.manual_seed(0)
-    return Trainer(box_model(sam, made(name)), made(name), RECIPE, folder / "checkpoint", "key")
+    training = training_of(name)
+    return Trainer(box_model(sam, training.model), training, 0, "float32", folder / "checkpoint", "key")
 
 
 @pytest.fixture
@@ -116,7 +126,7 @@ def run(micro, tmp_path):
 
 def fit_scripted(run, source, table, mious):
     """Fit with a validation that returns these values, one for each epoch."""
-    fit(run, alone(source, table.query("split == 'train'")), RECIPE, iter(mious).__next__)
+    fit(run, alone(source, table.query("split == 'train'")), iter(mious).__next__)
 
 
 # What is trained, and what is not
@@ -166,11 +176,11 @@ def test_the_adapter_is_trained_if_there_is_one(trained):
 @pytest.mark.parametrize(("name", "loss"), [("proposed", "sam"), ("proposed", "bce_dice"), ("adapted", "sam")])
 def test_loss_falls_on_one_batch(micro, tmp_path, source, table, name, loss, precision):
     run = new_run(deepcopy(micro), name, tmp_path)
-    train_config = TrainConfig.of({**SETTINGS, "loss": loss, "precision": precision}, MIX, LAW, seed=0)
-    batch = draw_batch(draw_of(source, *next(by_tile(table))), train_config, epoch=1)
+    config = training_of(loss=loss)
+    batch = draw_batch(draw_of(source, *next(by_tile(table))), config, seed=0, epoch=1)
     losses = []
     for _ in range(8):
-        losses.append(step_loss(run.model, source.frame, [batch], train_config))
+        losses.append(step_loss(run.model, source.frame, [batch], config, precision))
         run.optimizer.zero_grad()
         losses[-1].backward()
         run.optimizer.step()
@@ -179,12 +189,9 @@ def test_loss_falls_on_one_batch(micro, tmp_path, source, table, name, loss, pre
 
 @pytest.mark.parametrize("only_largest", [False, True])
 def test_an_unrolled_iteration_is_prompted_as_in_inference(run, source, table, only_largest):
-    once, twice = (
-        TrainConfig.of({**SETTINGS, "unrolled_iterations": count, "largest_component": only_largest}, MIX, LAW, seed=0)
-        for count in (0, 1)
-    )
-    batch = draw_batch(draw_of(source, *next(by_tile(table))), once, epoch=1)
-    first = step_loss(run.model, source.frame, [batch], once)
+    once, twice = (training_of(unrolled_iterations=count, largest_component=only_largest) for count in (0, 1))
+    batch = draw_batch(draw_of(source, *next(by_tile(table))), once, seed=0, epoch=1)
+    first = step_loss(run.model, source.frame, [batch], once, "float32")
     decoder = Predictor(run.model, source.frame, "float32")
     views = decoder.views([batch.embedding], [batch.masks.shape[1:]]) * len(batch.prompts)
     masks = np.stack(decoder.predict(views, batch.prompts)[0])
@@ -192,17 +199,16 @@ def test_an_unrolled_iteration_is_prompted_as_in_inference(run, source, table, o
     boxes = [
         next_box(mask, only_largest) if mask.any() else box for mask, box in zip(masks, batch.prompts, strict=True)
     ]
-    second = step_loss(run.model, source.frame, [replace(batch, prompts=np.stack(boxes))], once)
-    torch.testing.assert_close(step_loss(run.model, source.frame, [batch], twice), (first + second) / 2)
+    second = step_loss(run.model, source.frame, [replace(batch, prompts=np.stack(boxes))], once, "float32")
+    torch.testing.assert_close(step_loss(run.model, source.frame, [batch], twice, "float32"), (first + second) / 2)
     assert first != second
 
 
 @pytest.mark.parametrize("unrolled", [0, 1])
 def test_the_loss_in_a_window_is_that_of_masks_which_end_there(run, source, table, monkeypatch, unrolled):
-    settings = {**SETTINGS, "unrolled_iterations": unrolled, "mask_extent": 1.5}
-    train_config = TrainConfig.of(settings, MIX, LAW, seed=0)
-    batch = draw_batch(draw_of(source, *next(by_tile(table))), train_config, epoch=1)
-    windowed = step_loss(run.model, source.frame, [batch], train_config)
+    config = training_of(unrolled_iterations=unrolled, mask_extent=1.5)
+    batch = draw_batch(draw_of(source, *next(by_tile(table))), config, seed=0, epoch=1)
+    windowed = step_loss(run.model, source.frame, [batch], config, "float32")
 
     def cut(model, frame, tiles, boxes, window):
         logits, predicted_iou = forward(model, frame, tiles, boxes)
@@ -210,23 +216,23 @@ def test_the_loss_in_a_window_is_that_of_masks_which_end_there(run, source, tabl
         return logits.where(cells.repeat_interleave(4, 1).repeat_interleave(4, 2), OUTSIDE), predicted_iou
 
     monkeypatch.setattr("pipeline_lib.training.trainer.forward", cut)
-    torch.testing.assert_close(step_loss(run.model, source.frame, [batch], train_config), windowed)
+    torch.testing.assert_close(step_loss(run.model, source.frame, [batch], config, "float32"), windowed)
     monkeypatch.undo()
-    assert step_loss(run.model, source.frame, [batch], replace(train_config, mask_extent=None)) != windowed
+    assert step_loss(run.model, source.frame, [batch], training_of(unrolled_iterations=unrolled), "float32") != windowed
 
 
 @pytest.mark.parametrize("unrolled", [0, 1])
 def test_a_step_of_several_images_has_the_mean_loss_of_all_their_objects(run, source, table, unrolled):
-    train_config = TrainConfig.of({**SETTINGS, "unrolled_iterations": unrolled}, MIX, LAW, seed=0)
+    config = training_of(unrolled_iterations=unrolled)
     (first, rows), (second, others) = list(by_tile(table))[:2]
     batches = [
-        draw_batch(draw_of(source, first, rows), train_config, 1),
-        draw_batch(draw_of(source, second, others.iloc[:2]), train_config, 1),
+        draw_batch(draw_of(source, first, rows), config, 0, 1),
+        draw_batch(draw_of(source, second, others.iloc[:2]), config, 0, 1),
     ]
-    alone = [step_loss(run.model, source.frame, [batch], train_config).item() for batch in batches]
+    alone = [step_loss(run.model, source.frame, [batch], config, "float32").item() for batch in batches]
     assert [len(batch.prompts) for batch in batches] == [4, 2]
     assert alone[0] != alone[1]
-    together = step_loss(run.model, source.frame, batches, train_config).item()
+    together = step_loss(run.model, source.frame, batches, config, "float32").item()
     assert together == pytest.approx((4 * alone[0] + 2 * alone[1]) / 6, rel=1e-4)
 
 
@@ -238,19 +244,19 @@ def test_an_epoch_of_mixed_steps_shows_each_image_once(run, source, table, monke
         return draw_batch(tile, *rest)
 
     monkeypatch.setattr("pipeline_lib.training.trainer.draw_batch", draw)
-    train_config = TrainConfig.of({**SETTINGS, "tiles_per_step": 3}, MIX, LAW, seed=0)
-    train_epoch(run, alone(source, table), train_config, epoch=1)
+    run.config = training_of(tiles_per_step=3)
+    train_epoch(run, alone(source, table), epoch=1)
     assert sorted(drawn) == table["tile"].unique().tolist()
     assert len(run.losses) == -(-len(drawn) // 3)
 
 
 def test_an_epoch_takes_at_most_so_many_tiles_and_others_the_next_time(run, source, table):
-    train_config = TrainConfig.of({**SETTINGS, "tiles_per_epoch": 1}, MIX, LAW, seed=0)
+    run.config = training_of(tiles_per_epoch=1)
     count = table["tile"].nunique()
     assert count > 1
     for epoch in 1, 2:
         run.losses = []
-        train_epoch(run, alone(source, table), train_config, epoch)
+        train_epoch(run, alone(source, table), epoch)
         assert len(run.losses) == 1
 
 
@@ -260,8 +266,8 @@ def test_an_epoch_takes_at_most_so_many_tiles_and_others_the_next_time(run, sour
 def test_data_sets_share_an_epoch_by_their_shares_and_not_by_their_sizes(source, table):
     small = table[table["tile"] == table["tile"].iloc[0]]
     sets = [TrainingSet(source, table, 1.0), TrainingSet(replace(source), small, 3.0)]
-    train_config = replace(RECIPE, tiles_per_epoch=12)
-    draws, again, other = (draw_epoch(sets, train_config, epoch) for epoch in (1, 1, 2))
+    train = training_of(tiles_per_epoch=12).train
+    draws, again, other = (draw_epoch(sets, train, 0, epoch) for epoch in (1, 1, 2))
     assert [draw.source is source for draw in draws].count(False) == 9
     assert len({draw.number for draw in draws}) == 12  # no two turns draw the same objects and boxes
     assert [draw.number for draw in draws] == [draw.number for draw in again]
@@ -269,14 +275,14 @@ def test_data_sets_share_an_epoch_by_their_shares_and_not_by_their_sizes(source,
 
 
 def test_one_data_set_is_drawn_as_the_first_of_several(source, table):
-    one = draw_epoch(alone(source, table), RECIPE, 1)
-    two = draw_epoch([*alone(source, table), TrainingSet(replace(source), table, 1.0)], RECIPE, 1)
+    one = draw_epoch(alone(source, table), PLAIN.train, 0, 1)
+    two = draw_epoch([*alone(source, table), TrainingSet(replace(source), table, 1.0)], PLAIN.train, 0, 1)
     assert {draw.number for draw in one} == {draw.number for draw in two if draw.source is source}
 
 
 def test_training_boxes_have_the_shares_of_the_mix():
     exact = np.tile(np.array([[100, 100, 200, 200]], np.float32), (100_000, 1))
-    sides = np.diff(draw_boxes(np.random.default_rng(0), exact, RECIPE)[:, [0, 2]]).ravel().round()
+    sides = np.diff(draw_boxes(np.random.default_rng(0), exact, PLAIN)[:, [0, 2]]).ravel().round()
     values, counts = np.unique(sides, return_counts=True)
     assert values.tolist() == [80, 90, 100, 110, 120]
     np.testing.assert_allclose(counts / len(exact), [0.1, 0.1, 0.6, 0.1, 0.1], atol=0.005)
@@ -285,7 +291,7 @@ def test_training_boxes_have_the_shares_of_the_mix():
 def test_training_boxes_of_a_mix_with_kinds_are_of_each_alike_often():
     exact = np.tile(np.array([[100, 100, 200, 200]], np.float32), (30_000, 1))
     mix = {"levels": [20], "shares": [1.0], "kinds": ["scale", "edges", "translate"]}
-    x0, _, x1, _ = draw_boxes(np.random.default_rng(0), exact, TrainConfig.of(SETTINGS, mix, LAW, seed=0)).T.round()
+    x0, _, x1, _ = draw_boxes(np.random.default_rng(0), exact, training_of(mix=mix)).T.round()
     shifted = (x1 - x0 == 100) & (abs(x0 - 100) == 20)
     assert np.isin(x0, [80, 90, 110, 120]).all()
     np.testing.assert_allclose(shifted.mean(), 1 / 3, atol=0.01)
@@ -295,23 +301,23 @@ def test_training_boxes_of_a_mix_with_kinds_are_of_each_alike_often():
 
 def test_a_batch_is_a_choice_of_its_image_s_objects_that_changes_with_the_epoch(source, table):
     image, rows = next(by_tile(table))
-    assert len(rows) > RECIPE.objects_per_tile
-    first, again, other = (draw_batch(draw_of(source, image, rows), RECIPE, epoch) for epoch in (1, 1, 2))
-    assert len(first.exact) == len(first.prompts) == len(first.masks) == RECIPE.objects_per_tile
+    assert len(rows) > SETTINGS["objects_per_tile"]
+    first, again, other = (draw_batch(draw_of(source, image, rows), PLAIN, 0, epoch) for epoch in (1, 1, 2))
+    assert len(first.exact) == len(first.prompts) == len(first.masks) == SETTINGS["objects_per_tile"]
     np.testing.assert_array_equal(first.prompts, again.prompts)
     assert not np.array_equal(first.exact, other.exact)
 
 
 def test_masks_of_a_batch_lie_in_their_boxes(source, table):
-    batch = draw_batch(draw_of(source, *next(by_tile(table))), RECIPE, epoch=1)
+    batch = draw_batch(draw_of(source, *next(by_tile(table))), PLAIN, seed=0, epoch=1)
     for mask, box in zip(batch.masks, batch.exact, strict=True):
         y, x = np.nonzero(mask.numpy())
         assert [x.min(), y.min(), x.max() + 1, y.max() + 1] == box.tolist()
 
 
 def test_the_learning_rate_warms_up_and_falls_to_nothing():
-    train_config = TrainConfig.of({**SETTINGS, "warmup_steps": 10}, MIX, LAW, seed=0)
-    rates = [learning_rate(step, 100, train_config) for step in range(101)]
+    config = training_of(warmup_steps=10)
+    rates = [learning_rate(step, 100, config.train) for step in range(101)]
     assert rates[0] == pytest.approx(1e-4)
     assert np.argmax(rates) == 9
     assert rates[55] == pytest.approx(1e-3 * (1 + np.cos(np.pi * 0.55)) / 2)
@@ -321,7 +327,7 @@ def test_the_learning_rate_warms_up_and_falls_to_nothing():
 def test_what_goes_wrong_while_a_batch_is_read_ends_the_training(run, source, table):
     emptied = replace(source, embeddings=replace(source.embeddings, content={}))
     with pytest.raises(StaleEmbeddingsError, match="not among the embedded ones"):
-        train_epoch(run, alone(emptied, table.query("split == 'train'")), RECIPE, epoch=1)
+        train_epoch(run, alone(emptied, table.query("split == 'train'")), epoch=1)
 
 
 # Which epoch is kept
@@ -355,16 +361,17 @@ def test_the_curve_s_best_value_is_that_of_the_model_that_was_written(stages, tm
 
 # Interruption
 
-LONG = {**SETTINGS, "epochs": 4}
+LONG = {"epochs": 4}
 
 
 def started(stages, folder):
     """A process that runs the stage and prints its log to its standard error."""
     code = (
         "import json, logging, sys; from pipeline_lib.stages.train import train;"
-        "logging.basicConfig(level=logging.INFO); train(**json.loads(sys.argv[1]))"
+        "from pipeline_lib.settings.messages import arguments_of; logging.basicConfig(level=logging.INFO);"
+        "train(**arguments_of(train, json.loads(sys.argv[1])))"
     )
-    wanted = json.dumps(arguments(stages, folder, settings=LONG))
+    wanted = json.dumps(arguments(stages, folder, **LONG))
     return subprocess.Popen([sys.executable, "-c", code, wanted], stderr=subprocess.PIPE, text=True)
 
 
@@ -454,24 +461,24 @@ def test_a_run_that_was_killed_and_restarted_writes_what_an_uninterrupted_one_do
         folder.mkdir()
     shutil.copy(killed, restarted)
     for folder in (whole, restarted):
-        call(stages, folder, settings=LONG)
+        call(stages, folder, **LONG)
         assert {path.name for path in folder.iterdir()} == {"model.safetensors", "curve"}
     assert "resumed after epoch" in caplog.text
     assert (restarted / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     assert (restarted / "curve").read_bytes() == (whole / "curve").read_bytes()
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"levels": [0]}, {"code": "1"}, {"settings": {**LONG, "epochs": 0}}])
+@pytest.mark.parametrize("change", [{"seed": 1}, {"validation_levels": [0]}, {"code": "1"}, {"weight_decay": 0.02}])
 def test_a_checkpoint_of_another_run_is_ignored(stages, killed, tmp_path, caplog, change):
     shutil.copy(killed, tmp_path)
-    curve = call(stages, tmp_path, **{"settings": {**SETTINGS, "epochs": 0}, **change})
+    curve = call(stages, tmp_path, epochs=0, **change)
     assert "is of other settings, data or code and is ignored" in caplog.text
     assert len(curve) == 1
 
 
 def test_a_checkpoint_that_cannot_be_read_is_ignored(stages, tmp_path, caplog):
     (tmp_path / "model.safetensors.checkpoint").write_bytes(b"PK, and then nothing")
-    curve = call(stages, tmp_path, settings={**SETTINGS, "epochs": 0})
+    curve = call(stages, tmp_path, epochs=0)
     assert "cannot be read and is ignored" in caplog.text
     assert len(curve) == 1
 
@@ -502,7 +509,8 @@ def test_a_checkpoint_that_does_not_fit_on_the_disk_is_named(run):
 
 @pytest.mark.parametrize("rate", [1e30, math.inf])
 def test_a_training_that_diverges_stops_with_advice(run, source, table, rate):
-    train_config = replace(RECIPE, learning_rate=rate, grad_clip=1e30, warmup_steps=0, epochs=9)
-    epochs = (train_epoch(run, alone(source, table), train_config, epoch) for epoch in range(1, 9))
+    settings = PLAIN.train.model_copy(update={"learning_rate": rate, "grad_clip": 1e30, "warmup_steps": 0, "epochs": 9})
+    run.config = PLAIN.model_copy(update={"train": settings})
+    epochs = (train_epoch(run, alone(source, table), epoch) for epoch in range(1, 9))
     with pytest.raises(TrainingError, match=r"at step \d+ of epoch \d.*lower `train.learning_rate`, now"):
         list(epochs)

@@ -13,19 +13,19 @@ import pytest
 import pipeline_lib
 
 LIBRARY = Path(pipeline_lib.__file__).parent
-KNOWS = {"errors": set(), "runtime": {"errors"}}  # of each room or module at the root, the ones that it may import
+# of each room or module at the root, the ones that it can import
+KNOWS = {"errors": set(), "settings": {"errors"}, "runtime": {"errors", "settings"}}
 KNOWS["data"] = {*KNOWS["runtime"], "runtime"}
 KNOWS["config"] = {*KNOWS["data"], "data"}
-KNOWS["model"] = {*KNOWS["config"], "config"}
+KNOWS["model"] = {*KNOWS["data"], "data"}
 KNOWS["inference"] = {*KNOWS["model"], "model"}
 KNOWS["training"] = {*KNOWS["inference"], "inference"}
 KNOWS["evaluation"] = {*KNOWS["data"], "data"}  # no network to know how good its masks are
 KNOWS["report"] = {*KNOWS["evaluation"], "evaluation"}
 KNOWS["stages"] = {*KNOWS["training"], "training", *KNOWS["report"], "report"}  # which no stage imports
-KNOWS["config_checks"] = KNOWS["defaults"] = {*KNOWS["config"], "config"}
 # beside Snakemake, what calls stages
-KNOWS["api"] = {*KNOWS["stages"], "stages", "defaults"}
-KNOWS["cli"] = {*KNOWS["api"], "config_checks"}
+KNOWS["api"] = {*KNOWS["stages"], "stages", "config"}
+KNOWS["cli"] = {*KNOWS["api"], "api"}
 KNOWS["__init__"], KNOWS["__main__"] = {"api"}, {"cli"}
 
 NETWORKS = {"torch", "torchvision", "segment_anything", "safetensors"}
@@ -93,10 +93,11 @@ def test_a_stage_with_a_network_imports_no_compiler(stage):
 def test_building_a_network_without_weights_imports_no_compiler(backbone):
     code = f"""
 import json, sys
-from pipeline_lib.model.box_model import Token, ModelConfig, box_model
+from pipeline_lib.model.box_model import box_model
+from pipeline_lib.settings.model import Token, ModelConfig
 from pipeline_lib.model.backbones import build, on_meta_device
 with on_meta_device():
-    box_model(build({backbone!r}), ModelConfig((), Token(128, 1)))
+    box_model(build({backbone!r}), ModelConfig(trains=(), token=Token(width=128, count=1)))
 print(json.dumps(list(sys.modules)))
 """
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

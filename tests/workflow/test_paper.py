@@ -15,7 +15,7 @@ import pytest
 import yaml
 from helpers.running import ROOT, planned_jobs, snakemake
 
-from pipeline_lib.config import merged
+from pipeline_lib.config.overlays import merged
 from pipeline_lib.data.dataset import Store
 
 PAPER = yaml.safe_load((ROOT / "experiments/paper.yaml").read_text())

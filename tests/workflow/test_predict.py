@@ -25,7 +25,7 @@ from pycocotools import mask as coco
 
 from pipeline_lib import load_segmenter
 from pipeline_lib.cli import main
-from pipeline_lib.config import merged
+from pipeline_lib.config.overlays import merged
 from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.data.example_set import TRAPS, write_example_set
 from pipeline_lib.data.masks import iou
@@ -200,7 +200,7 @@ def test_a_notebooks_odd_calls() -> None:
     assert (masks.any(), told["flags"].tolist()) == (False, ["skipped: a coordinate is not a number"])
     with pytest.raises(DataError, match=r"expected an array \(N, 4\), found one of shape \(2, 5\)"):
         segmenter(image, np.zeros((2, 5)))
-    with pytest.raises(DataError, match=r"config: segment\.on_bad_bx is no key; expected one of"):
+    with pytest.raises(DataError, match=r"config: segment\.on_bad_bx is no key; did you mean segment\.on_bad_box"):
         load_segmenter(on_bad_bx="skip")
 
 
@@ -261,8 +261,8 @@ def test_the_commands_settings_are_checked(example: Path, tmp_path: Path) -> Non
     for text, says in (
         ("", None),
         ("segment: {marign: 3}", "config: segment.marign is no key"),
-        ("train: {epochs: 3}", "config: train is no key; expected one of segment, refine"),
-        ("segment: 3", "config: segment. is 3, expected the keys"),
+        ("train: {epochs: 3}", "config: train is no key; expected the sections segment and refine"),
+        ("segment: 3", "config: segment is 3, expected a section with the keys"),
         ("segment: {", "own.yaml: expected YAML"),
         ("segment: {margin: 2026-13-45}", "own.yaml: expected YAML: month must be in 1..12"),
         ("segment: {margin: 1, margin: 2}", "own.yaml: "),

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from helpers.running import ROOT, snakemake
 
-from pipeline_lib.config import merged
+from pipeline_lib.config.overlays import merged
 from pipeline_lib.data.dataset import Store
 
 DATA = Path(os.environ.get("LOOSEBOX_DATA", ROOT.parent / "shared/data")).resolve()

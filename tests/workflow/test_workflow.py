@@ -16,7 +16,7 @@ import pytest
 import yaml
 from helpers.running import ROOT, SMALL, planned_jobs, snakemake
 
-from pipeline_lib.config import merged
+from pipeline_lib.config.overlays import merged
 from pipeline_lib.data.model_header import ModelHeader
 from pipeline_lib.data.volumes import read_volumes
 
@@ -115,7 +115,7 @@ def test_a_part_beyond_the_papers_is_trained_in_its_own_shape(finished: Path, tm
     assert run.returncode == 0, run.stderr[-4000:]
     header = ModelHeader.read(copy / trained)
     assert header.model_config == {"trains": ["image_adapter"], "token": None, "adapter": {"width": 8}}
-    assert header.training["model_config"]["adapter"] == {"width": 8}
+    assert header.training["model"]["adapter"] == {"width": 8}
 
 
 def test_nothing_is_left_to_do_after_a_finished_run(finished: Path) -> None:
@@ -304,7 +304,7 @@ def test_every_model_is_given_the_same_boxes(finished: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"refine": {"taus": 0.1}}, "taus"),
+        ({"refine": {"taus": 0.1}}, "refine.taus is no key; did you mean refine.tau?"),
         ({"refine": {"tau": 2}}, "tau"),
         ({"experiment": {"levels": [0, 150]}}, "levels"),
         ({"experiment": {"datasets": ["nowhere"]}}, "nowhere"),
@@ -317,8 +317,8 @@ def test_every_model_is_given_the_same_boxes(finished: Path) -> None:
         ({"models": {"sam": {"prompt_tuning": True}}}, "models.sam.prompt_tuning"),
         ({"models": {"sam": {"refine": {"precision": "float32"}}}}, "precision is one for all models"),
         ({"models": {"sam": {"train": {"precision": "float32"}}}}, "precision is one for all models"),
-        ({"models": {"proposed": {"weights_off": "sam"}}}, "weights_off"),
-        ({"models": {"proposed": {"refine": {"taus": 0.1}}}}, "taus"),
+        ({"models": {"proposed": {"weights_off": "sam"}}}, "models.proposed.weights_off"),
+        ({"models": {"proposed": {"refine": {"taus": 0.1}}}}, "models.proposed.refine.taus"),
         ({"models": {"proposed": {"train": {"mixes": {}}}}}, "mixes"),
         ({"models": {"mine": {"title": "m", "weights_of": "nobody"}}}, "models.mine.weights"),
         ({"experiment": {"models": ["nobody"]}}, "nobody"),
@@ -334,7 +334,7 @@ def test_every_model_is_given_the_same_boxes(finished: Path) -> None:
         ({"datasets": {"cells": {"grey_range": [255, 0]}}}, "datasets.cells.grey_range"),
         ({"datasets": {"cells": {"grey_range": [0, math.inf]}}}, "datasets.cells.grey_range.1 is inf"),
         ({"refine": {"tau": math.nan}}, "refine.tau is nan"),
-        ({"train": {"epochs": 1.0}}, "train.epochs: 1.0 is not of type 'integer'"),
+        ({"train": {"epochs": 1.0}}, "train.epochs is 1.0, expected an integer of at least 0"),
         ({"experiment": {"seeds": [2**40]}}, "1099511627776"),
         ({"results": "~/x"}, "~/x"),
         ({"results": "{x}"}, "{x}"),

@@ -1,62 +1,66 @@
 from pathlib import Path
 
-from pipeline_lib.runtime.code_digest import code_digest
-from pipeline_lib.config import (
-    image_sets,
-    is_prompt_tuned,
-    parts_of_datasets,
-    settings,
+from pipeline_lib.config.rows import (
+    audited_rows,
+    cell_axes,
+    deviation_of,
+    printed,
+    refine_of,
+    shown_axes,
+    tables_config,
+    tested_objects,
     trained_by,
-    users_files,
-    within_data,
+    training_axes,
+    training_of,
 )
-from pipeline_lib.data.paths import files_of
+from pipeline_lib.config.sets import files_of_set, image_sets, users_files, within_data
+from pipeline_lib.runtime.code_digest import code_digest
 from pipeline_lib.runtime.hashing import key_of
+from pipeline_lib.settings.segment import TrainedModel
 
-DATASETS = within_data(config)
-SETS = image_sets(config)
+DATASETS = within_data(CONFIG)
+SETS = image_sets(CONFIG)
+# Params are plain values: Snakemake compares them with those of the last run.
+TESTED = tested_objects(CONFIG).plain()
+TABLES = tables_config(WRITTEN).plain()
 
 
 wildcard_constraints:
-    dataset="|".join(config["datasets"]),
-    model="|".join(config["models"]),
-    seed="|".join(map(str, config["experiment"]["seeds"])),
-    level="|".join(map(str, config["experiment"]["levels"])),
+    dataset="|".join(CONFIG.datasets),
+    model="|".join(CONFIG.models),
+    seed="|".join(map(str, CONFIG.experiment.seeds)),
+    level="|".join(map(str, CONFIG.experiment.levels)),
     set="|".join(SETS) or "none",
     shard="[0-9]+",
 
 
 def code_of(stage):
-    """A digest of the code that a stage runs: an edit there redoes it, an edit elsewhere or of a comment does not."""
+    """Return a digest of the code that a stage runs, so that an edit of this code runs the stage again."""
     return code_digest(f"pipeline_lib.stages.{stage}")
 
 
-def dataset_keys(*keys):
-    """Only those keys of a data set that matter, so that a change of another one redoes nothing."""
-    return lambda wildcards: {key: DATASETS[wildcards.dataset][key] for key in keys}
+def of_dataset(key):
+    """Return a key of a data set: a stage has only those that it uses, so that a change of another one redoes nothing."""
+    return lambda wildcards: DATASETS[wildcards.dataset].plain()[key]
 
 
 def every_cell(pattern):
-    """The files of a stage for each data set, model, seed and level of the experiment."""
-    run = config["experiment"]
-    axes = {"dataset": run["datasets"], "model": run["models"], "seed": run["seeds"], "level": run["levels"]}
-    return expand(pattern, **axes)
+    """Return the files of a stage for each data set, model, seed and level of the experiment."""
+    return expand(pattern, **cell_axes(CONFIG))
 
 
 def every_dataset(pattern):
-    """The files of a stage for each data set of the experiment."""
-    return expand(pattern, dataset=config["experiment"]["datasets"])
+    """Return the files of a stage for each data set of the experiment."""
+    return expand(pattern, dataset=CONFIG.experiment.datasets)
 
 
 def every_training(pattern):
-    """The files of the stage train for each data set, trained model and seed of the experiment."""
-    run = config["experiment"]
-    trained = dict.fromkeys(trained_by(config, model) for model in run["models"])
-    return expand(pattern, dataset=run["datasets"], model=trained, seed=run["seeds"])
+    """Return the files of the stage train for each data set, trained model and seed of the experiment."""
+    return expand(pattern, **training_axes(CONFIG))
 
 
 def every_result():
-    """The results of all stages that the tables rest on."""
+    """Return the results of all stages that the tables rest on."""
     return [
         *rules.weights.output,
         *every_dataset(rules.raw.output),
@@ -71,77 +75,8 @@ def every_result():
 
 
 def shown_cells(pattern):
-    """The files of the cell whose objects the report shows, of each data set: proposed, or else the last model."""
-    run = config["experiment"]
-    model = "proposed" if "proposed" in run["models"] else run["models"][-1]
-    return expand(pattern, dataset=run["datasets"], model=model, seed=run["seeds"][0], level=max(run["levels"]))
-
-
-def tested():
-    """Which objects of each data set the tables are about."""
-    return {key: config["experiment"][key] for key in ("split", "objects")}
-
-
-def experiment():
-    """What the tables show, in their order."""
-    run = config["experiment"]
-    return {
-        "datasets": {
-            name: {key: config["datasets"][name][key] for key in ("title", "published")} | {"parts": parts}
-            for name, parts in parts_of_datasets(config).items()
-        },
-        "models": {
-            name: {"title": config["models"][name]["title"], "prompt_tuned": is_prompt_tuned(config, name)}
-            for name in run["models"]
-        },
-        **{key: run[key] for key in ("levels", "seeds", "split", "objects")},
-        **{key: config[key] for key in ("miou", "claims")},
-    }
-
-
-def training_of(name):
-    """All that decides a training but data set and seed; an unused mix must not train again."""
-    model = config["models"][name]
-    train = settings(config, model, "train")
-    refine = settings(config, model, "refine")
-    # what the iterations of training have in common with those of inference
-    iteration = {"largest_component": refine["largest_component"]} if train["unrolled_iterations"] else {}
-    # left out where there is none, so that trainings from before there were any still count
-    adapter = {"adapter": settings(config, model, "adapter")} if "image_adapter" in model["trains"] else {}
-    return {
-        "model_config": {
-            "trains": model["trains"],
-            "token": settings(config, model, "token") if "deviation_token" in model["trains"] else None,
-            "mix": train["mixes"][model["mix"]],
-            **adapter,
-        },
-        "settings": {key: value for key, value in train.items() if key not in ("mixes", "validation_levels")}
-        | iteration,
-        "deviation": settings(config, model, "deviation"),
-        "levels": train["validation_levels"],
-    }
-
-
-def part_of_training(key):
-    """A part of what decides a training."""
-    return lambda wildcards: training_of(wildcards.model)[key]
-
-
-def audited_rows():
-    """What the audit must know of each row of the tables."""
-    return {
-        name: {
-            "trained": trained_by(config, name),
-            "training": training_of(trained_by(config, name)),
-            "deviation": settings(config, config["models"][name], "deviation"),
-        }
-        for name in config["experiment"]["models"]
-    }
-
-
-def settings_of(section):
-    """A section of the config as it holds for a model."""
-    return lambda wildcards: settings(config, config["models"][wildcards.model], section)
+    """Return the files of the cells whose objects the report shows, one for each data set."""
+    return expand(pattern, **shown_axes(CONFIG))
 
 
 def growing(amount):
@@ -155,32 +90,21 @@ def growing(amount):
 
 
 def stamps_of_files(wildcards):
-    """Sizes and times of a user's own files: Snakemake alone notices only files that are newer than the results."""
+    """Return a key of the sizes and times of a user's files: Snakemake notices only files newer than the results."""
     files = map(Path, users_files(DATASETS[wildcards.dataset]))
     known = [(file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()]
     return key_of(known)
 
 
 def of_set(key):
-    """What the config says of a set of images."""
-    return lambda wildcards: SETS[wildcards.set][key]
-
-
-def of_segment(*keys):
-    """Those keys of a set's section `segment` that matter to a stage, so that a change of another one redoes nothing."""
-    return lambda wildcards: {key: SETS[wildcards.set]["segment"][key] for key in keys}
+    """Return a key of the section `segment` as it holds for a set."""
+    return lambda wildcards: SETS[wildcards.set].segment.plain()[key]
 
 
 def model_of(wildcards):
-    """The file of the model that segments a set; none where that is the backbone as it is."""
-    model = SETS[wildcards.set]["model"]
-    if isinstance(model, dict):
-        trained = trained_by(config, model["model"])
-        return {"model": f"<results>/train/{model['dataset']}/{trained}/{model['seed']}.safetensors"}
+    """Return the file of the model that segments a set: none if that is the backbone as it is."""
+    model = SETS[wildcards.set].model
+    if isinstance(model, TrainedModel):
+        trained = trained_by(CONFIG, model.model)
+        return {"model": f"<results>/train/{model.dataset}/{trained}/{model.seed}.safetensors"}
     return {"model": model} if model else {}
-
-
-def given_files(wildcards):
-    """A set's files of images and of boxes."""
-    own = SETS[wildcards.set]
-    return [str(file) for path in [own["images"], *own["boxes"]] for file in files_of(path)]

@@ -14,7 +14,9 @@ rule raw:
     params:
         code=code_of("raw"),
         stamps=stamps_of_files,
-        dataset=dataset_keys("source", "volumes", "grey_range"),
+        source=of_dataset("source"),
+        volumes=of_dataset("volumes"),
+        grey_range=of_dataset("grey_range"),
     script:
         "../scripts/stage.py"
 
@@ -36,7 +38,12 @@ rule convert:
         runtime=growing(30),
     params:
         code=code_of("convert"),
-        dataset=dataset_keys("labels", "minimum_area", "pixel_size", "grey_range", "tile"),
+        labels=of_dataset("labels"),
+        minimum_area=of_dataset("minimum_area"),
+        pixel_size=of_dataset("pixel_size"),
+        grey_range=of_dataset("grey_range"),
+        tile=of_dataset("tile"),
+        magnification=of_dataset("magnification"),
     script:
         "../scripts/stage.py"
 

@@ -5,7 +5,7 @@ rule refine:
         embeddings=rules.embed.output.embeddings,
         weights=rules.weights.output.manifest,
         model=lambda wildcards: "<results>/train/{dataset}/{trained}/{seed}.safetensors".format(
-            trained=trained_by(config, wildcards.model), **wildcards
+            trained=trained_by(CONFIG, wildcards.model), **wildcards
         ),
     output:
         iterations="<results>/refine/{dataset}/{model}/{seed}/{level}.parquet",
@@ -22,12 +22,12 @@ rule refine:
         runtime=growing(30),
     params:
         code=code_of("refine"),
-        tested=tested(),
+        tested=TESTED,
         dataset=lambda wildcards: wildcards.dataset,
         level=lambda wildcards: int(wildcards.level),
         seed=lambda wildcards: int(wildcards.seed),
-        deviation=settings_of("deviation"),
-        settings=settings_of("refine"),
+        deviation=lambda wildcards: deviation_of(CONFIG, wildcards.model).plain(),
+        refine=lambda wildcards: refine_of(CONFIG, wildcards.model).plain(),
     script:
         "../scripts/stage.py"
 
@@ -51,7 +51,7 @@ rule score:
         runtime=growing(10),
     params:
         code=code_of("score"),
-        tested=tested(),
+        tested=TESTED,
     script:
         "../scripts/stage.py"
 
@@ -76,8 +76,8 @@ rule audit:
         runtime=growing(10),
     params:
         code=code_of("audit"),
-        tested=tested(),
-        rows=audited_rows(),
+        tested=TESTED,
+        rows={name: row.plain() for name, row in audited_rows(CONFIG).items()},
     script:
         "../scripts/stage.py"
 
@@ -104,6 +104,6 @@ rule tables:
         runtime=growing(10),
     params:
         code=code_of("tables"),
-        experiment=experiment(),
+        experiment=TABLES,
     script:
         "../scripts/stage.py"

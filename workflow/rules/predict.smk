@@ -1,7 +1,7 @@
 rule prompts:
     input:
         unpack(model_of),
-        files=given_files,
+        files=lambda wildcards: files_of_set(SETS[wildcards.set]),
         weights=rules.weights.output.manifest,
     output:
         prompts=directory("<results>/prompts/{set}"),
@@ -17,9 +17,9 @@ rule prompts:
         runtime=growing(30),
     params:
         code=code_of("prompts"),
-        images=of_set("images"),
-        boxes=of_set("boxes"),
-        settings=of_segment("format", "on_bad_box", "grey", "missing_chunks", "window", "object_share", "margin"),
+        images=lambda wildcards: SETS[wildcards.set].images,
+        boxes=lambda wildcards: list(SETS[wildcards.set].boxes),
+        settings=lambda wildcards: SETS[wildcards.set].segment.prompts().plain(),
     script:
         "../scripts/stage.py"
 
@@ -46,9 +46,10 @@ rule segment:
     params:
         code=code_of("segment"),
         shard=lambda wildcards: int(wildcards.shard),
-        shards=lambda wildcards: SETS[wildcards.set]["segment"]["shards"],
-        settings=of_segment("batch", "precision"),
-        refine=of_set("refine"),
+        shards=of_set("shards"),
+        batch=of_set("batch"),
+        precision=of_set("precision"),
+        refine=lambda wildcards: SETS[wildcards.set].refine.plain(),
     script:
         "../scripts/stage.py"
 
@@ -58,7 +59,7 @@ rule collect:
         unpack(model_of),
         prompts=rules.prompts.output.prompts,
         iterations=lambda wildcards: expand(
-            rules.segment.output.iterations, set=wildcards.set, shard=range(SETS[wildcards.set]["segment"]["shards"])
+            rules.segment.output.iterations, set=wildcards.set, shard=range(SETS[wildcards.set].segment.shards)
         ),
         weights=rules.weights.output.manifest,
     output:
@@ -78,8 +79,9 @@ rule collect:
     params:
         code=code_of("collect"),
         name=lambda wildcards: wildcards.set,
-        settings=of_segment("pixel_size", "flags"),
-        refine=lambda wildcards: {"mask_extent": SETS[wildcards.set]["refine"]["mask_extent"]},
+        pixel_size=of_set("pixel_size"),
+        flags=of_set("flags"),
+        mask_extent=lambda wildcards: SETS[wildcards.set].refine.mask_extent,
     script:
         "../scripts/stage.py"
 
@@ -122,6 +124,6 @@ rule export:
         runtime=growing(30),
     params:
         code=code_of("export"),
-        forms=config["export"],
+        forms=CONFIG.plain()["export"],
     script:
         "../scripts/stage.py"

@@ -19,7 +19,7 @@ rule analysis:
         runtime=growing(10),
     params:
         code=code_of("analysis"),
-        tested=tested(),
+        tested=TESTED,
     script:
         "../scripts/stage.py"
 
@@ -60,7 +60,7 @@ rule report:
         runtime=growing(30),
     params:
         code=code_of("report"),
-        experiment=experiment(),
-        config=PRINTED,
+        experiment=TABLES,
+        config=lambda wildcards: printed(WRITTEN),
     script:
         "../scripts/stage.py"

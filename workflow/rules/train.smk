@@ -1,6 +1,6 @@
 rule weights:
     input:
-        config["backbone"]["checkpoint"] or [],  # unnamed: the stage finds it by itself
+        CONFIG.backbone.checkpoint or [],  # unnamed: the stage finds it by itself
     output:
         manifest="<results>/weights/manifest.json",
     log:
@@ -13,7 +13,7 @@ rule weights:
         "../../envs/pipeline.yaml"
     params:
         code=code_of("weights"),
-        backbone=config["backbone"],
+        backbone=CONFIG.backbone.plain(),
         folder="resources",
     script:
         "../scripts/stage.py"
@@ -40,9 +40,9 @@ rule embed:
         runtime=growing(60),
     params:
         code=code_of("embed"),
-        precision=config["embed"]["precision"],
-        dtype=config["embed"]["dtype"],
-        batch=config["embed"]["batch"],
+        precision=CONFIG.embed.precision,
+        dtype=CONFIG.embed.dtype,
+        batch=CONFIG.embed.batch,
     script:
         "../scripts/stage.py"
 
@@ -70,10 +70,7 @@ rule train:
     params:
         code=code_of("train"),
         dataset=lambda wildcards: wildcards.dataset,
-        model_config=part_of_training("model_config"),
-        settings=part_of_training("settings"),
-        deviation=part_of_training("deviation"),
-        levels=part_of_training("levels"),
+        training=lambda wildcards: training_of(CONFIG, wildcards.model).plain(),
         seed=lambda wildcards: int(wildcards.seed),
     script:
         "../scripts/stage.py"

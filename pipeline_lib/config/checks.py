@@ -1,0 +1,89 @@
+"""Whether the sections of a configuration fit each other."""
+
+from collections.abc import Iterator
+
+from pipeline_lib.config.rows import deviation_of
+from pipeline_lib.settings.boxes import Deviation
+from pipeline_lib.settings.config import Config, Model
+from pipeline_lib.settings.datasets import splits_of
+from pipeline_lib.settings.segment import TrainedModel
+
+SPLITS = ("train", "validation", "test")
+
+
+def contradictions(config: Config) -> Iterator[str]:
+    """Yield a sentence for each contradiction between sections. Data sets in folds must have been cut up."""
+    if config.experiment.objects and config.miou == "foreground":
+        yield "experiment.objects takes some objects of a tile, but miou is 'foreground', which is of all together"
+    yield from _unknown_names(config)
+    yield from _broken_models(config)
+    yield from _broken_deviations(config)
+    yield from _missing_splits(config)
+    yield from _broken_sets(config)
+
+
+def _unknown_names(config: Config) -> Iterator[str]:
+    experiment = config.experiment
+    for section, names, known in (
+        ("datasets", experiment.datasets, sorted(config.datasets)),
+        ("models", experiment.models, sorted(config.models)),
+    ):
+        for name in names:
+            if name not in known:
+                yield f"experiment.{section} names {name!r}, but {section} has only {known}"
+
+
+def _broken_models(config: Config) -> Iterator[str]:
+    mixes = sorted(config.train.mixes)
+    trained = sorted(name for name, row in config.models.items() if isinstance(row, Model))
+    for name, row in config.models.items():
+        if not isinstance(row, Model):
+            if row.weights_of not in trained:
+                yield f"models.{name}.weights_of is {row.weights_of!r}, but trained are only {trained}"
+            continue
+        if row.mix not in mixes:
+            yield f"models.{name}.mix is {row.mix!r}, but train.mixes has only {mixes}"
+        for key, part in (("token", "deviation_token"), ("adapter", "image_adapter")):
+            if key in row.model_fields_set and part not in row.trains:
+                yield f"models.{name}.{key} is set, but it trains {list(row.trains)} and no {part}"
+
+
+def _broken_deviations(config: Config) -> Iterator[str]:
+    if _is_broken(config.deviation):
+        yield f"deviation.direction {config.deviation.direction!r} {MEANINGLESS}"
+    for name, row in config.models.items():
+        deviation = deviation_of(config, name)
+        if _is_broken(deviation):
+            yield f"models.{name}.deviation.direction {deviation.direction!r} {MEANINGLESS}"
+        mix = config.train.mixes.get(row.mix) if isinstance(row, Model) else None
+        if mix and deviation.direction != "both" and "translate" in (mix.kinds or ()):
+            direction = deviation.direction
+            yield f"models.{name}.mix draws the kind 'translate', to which direction {direction!r} means nothing"
+
+
+MEANINGLESS = "means nothing to the kind 'translate'; expected 'both'"
+
+
+def _is_broken(deviation: Deviation) -> bool:
+    return deviation.kind == "translate" and deviation.direction != "both"
+
+
+def _missing_splits(config: Config) -> Iterator[str]:
+    for name in config.experiment.datasets:
+        if name in config.datasets:
+            present = splits_of(config.datasets[name].volumes)
+            if missing := [split for split in SPLITS if split not in present]:
+                yield f"datasets.{name}.volumes give no slices to {missing}"
+
+
+def _broken_sets(config: Config) -> Iterator[str]:
+    datasets = [name for name, dataset in config.datasets.items() if not dataset.folds]
+    for name, each in config.predict.items():
+        if isinstance(each.model, TrainedModel):
+            for key, value, known in (
+                ("dataset", each.model.dataset, datasets),
+                ("model", each.model.model, config.models),
+                ("seed", each.model.seed, config.experiment.seeds),
+            ):
+                if value not in known:
+                    yield f"predict.{name}.model.{key} is {value!r}, expected one of {sorted(known)}"

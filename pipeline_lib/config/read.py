@@ -1,0 +1,28 @@
+"""From what configuration files say to settings that are checked."""
+
+from typing import Any
+
+from pipeline_lib.config.checks import contradictions
+from pipeline_lib.config.folds import with_folds
+from pipeline_lib.config.overlays import overlay_problems, with_likes
+from pipeline_lib.errors import DataError
+from pipeline_lib.settings.config import Config
+from pipeline_lib.settings.messages import problems_of
+
+
+def read_config(plain: dict[str, Any]) -> Config:
+    """Return the settings of a whole configuration.
+
+    Args:
+        plain: all sections, as YAML has them. Models can be `like` others.
+
+    Raises:
+        DataError: with every problem that was found, each with the path of its key.
+    """
+    filled = plain | {"models": with_likes(plain["models"])} if "models" in plain else plain
+    if problems := [*problems_of(Config, filled), *overlay_problems(filled)]:
+        raise DataError("config: " + "; ".join(problems))
+    config = Config.model_validate(filled)
+    if problems := list(contradictions(with_folds(config))):
+        raise DataError("config: " + "; ".join(problems))
+    return config

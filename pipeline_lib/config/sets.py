@@ -1,0 +1,68 @@
+"""Files that a configuration names: a user's own data sets, and the sets of images to segment."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline_lib.config.overlays import overlaid
+from pipeline_lib.config.rows import refine_of
+from pipeline_lib.data.paths import files_of
+from pipeline_lib.settings.config import Config
+from pipeline_lib.settings.datasets import Dataset, PathSource
+from pipeline_lib.settings.inference import RefineConfig
+from pipeline_lib.settings.segment import SegmentConfig, TrainedModel
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """A set of `predict` with everything that holds for it."""
+
+    images: str  # path
+    boxes: tuple[str, ...]  # paths
+    model: TrainedModel | str | None
+    segment: SegmentConfig
+    refine: RefineConfig
+
+
+def within_data(config: Config) -> dict[str, Dataset]:
+    """Return the data sets, those of users' own files with their folder sought in `data`."""
+    data = Path(config.data).expanduser()
+    return {name: _within(dataset, data) for name, dataset in config.datasets.items()}
+
+
+def _within(dataset: Dataset, data: Path) -> Dataset:
+    if not isinstance(dataset.source, PathSource):
+        return dataset
+    folder = str(data / Path(dataset.source.folder).expanduser())
+    return dataset.model_copy(update={"source": dataset.source.model_copy(update={"folder": folder})})
+
+
+def users_files(dataset: Dataset) -> list[str]:
+    """Return the files that a data set names: none if they are generated or downloaded."""
+    if not isinstance(dataset.source, PathSource):
+        return []
+    folder = Path(dataset.source.folder).expanduser()
+    stacks = {folder / path for volume in dataset.volumes for path in (volume.images, volume.labels)}
+    return [str(file) for stack in sorted(stacks) for file in files_of(stack)]
+
+
+def image_sets(config: Config) -> dict[str, ImageSet]:
+    """Return the sets of `predict`: paths sought in `data`, `segment` and `refine` as they hold for each set."""
+    data = Path(config.data).expanduser()
+    sets = {}
+    for name, each in config.predict.items():
+        boxes = [each.boxes] if isinstance(each.boxes, str) else each.boxes
+        segment = overlaid(SegmentConfig, config.segment, each.segment)
+        refine = refine_of(config, each.model.model) if isinstance(each.model, TrainedModel) else config.refine
+        sets[name] = ImageSet(
+            images=str(data / Path(each.images).expanduser()),
+            boxes=tuple(str(data / Path(path).expanduser()) for path in boxes),
+            model=each.model,
+            segment=segment,
+            refine=overlaid(RefineConfig, refine, segment.refine),
+        )
+    return sets
+
+
+def files_of_set(images: ImageSet) -> list[str]:
+    """Return a set's files of images and of boxes."""
+    return [str(file) for path in [images.images, *images.boxes] for file in files_of(path)]

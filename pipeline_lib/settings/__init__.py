@@ -1,0 +1,1 @@
+"""One definition of every setting: its type, its limits and its meaning."""

@@ -1,0 +1,29 @@
+"""The backbone, and how it computes and stores embeddings."""
+
+from typing import Literal
+
+from pipeline_lib.settings.base import Count, PrecisionChoice, Settings
+
+BackboneName = Literal["micro", "litemedsam", "mobile_sam", "vit_b", "vit_b_em", "vit_l", "vit_h"]
+StoredType = Literal["float32", "float16"]
+
+
+class BackboneChoice(Settings):
+    """The network and its weights."""
+
+    name: BackboneName
+    """Name of the network. `micro` ships with LooseBox, `litemedsam` needs an extra, and the others are downloaded."""
+    checkpoint: str | None
+    """File of your own weights for the same network. Null takes the shipped or released weights."""
+
+
+class EmbedConfig(Settings):
+    """How embeddings are computed and stored."""
+
+    precision: PrecisionChoice
+    """Precision of the encoder's matrix products. `auto` takes bfloat16 if the processor or GPU has units for it, and
+    float32 otherwise."""
+    dtype: StoredType
+    """Type of the stored embeddings. `float16` halves their size on disk."""
+    batch: Count
+    """Number of tiles in a call of the encoder."""

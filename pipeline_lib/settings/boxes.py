@@ -1,0 +1,41 @@
+"""How boxes are made loose."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline_lib.settings.base import Different, Levels, List, Settings, Share
+
+Kind = Literal["scale", "edges", "translate"]
+Direction = Literal["both", "grow", "shrink"]
+
+
+class Deviation(Settings):
+    """What a deviation of s per cent does to a box."""
+
+    kind: Kind
+    """`scale` scales both sides about the centre by 1 + s or 1 − s (our reading of the paper). `edges` moves each edge
+    on its own, by s / 2 of the side it bounds. `translate` shifts the box by s of its width and s of its height, each
+    to either side."""
+    direction: Direction
+    """Whether boxes grow or shrink. With `both` (our reading of the paper) one of the two is drawn for each object. A
+    translation needs `both`."""
+
+
+class Mix(Settings):
+    """How loose the boxes of a training are."""
+
+    levels: Levels
+    """Levels of deviation, per cent."""
+    shares: Annotated[tuple[Share, ...], List, Field(min_length=1)]
+    """Share of each level among the training boxes. The shares sum to 1."""
+    kinds: Annotated[tuple[Kind, ...], List, Field(min_length=1), Different] | None = None
+    """Kinds of deviation, of which one is drawn for each box. Null takes `deviation.kind`."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Mix":
+        if len(self.levels) != len(self.shares):
+            raise ValueError(f"expected a share for each level, found {len(self.shares)} for {len(self.levels)}")
+        if abs(sum(self.shares) - 1) > 1e-6:
+            raise ValueError(f"expected shares that sum to 1, found {sum(self.shares):g}")
+        return self

@@ -1,0 +1,125 @@
+"""How a user's own images and boxes are segmented."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from pipeline_lib.settings.base import (
+    Amount,
+    Ascending,
+    Count,
+    Different,
+    GreyRange,
+    List,
+    PixelSize,
+    PrecisionChoice,
+    Settings,
+    Share,
+    Whole,
+    Words,
+)
+
+BoxFormatName = Literal["coco", "yolo", "voc", "csv", "fiji", "geojson"]
+OnBadBox = Literal["stop", "skip"]
+Text = Annotated[str, Field(min_length=1), Words("text")]
+Overlay = dict[str, Any]  # some keys of another section, which is checked with them laid over it
+Percent = Annotated[float, Field(ge=0, le=100)]
+
+
+class FixedGrey(Settings):
+    """The same grey values for all images."""
+
+    range: GreyRange
+    """Grey values that become black and white."""
+
+
+class MeasuredGrey(Settings):
+    """Grey values that are measured in each image."""
+
+    percentiles: Annotated[
+        tuple[Percent, Percent], List, Ascending, Words("[low, high], two numbers from 0 to 100, low below high")
+    ]
+    """Percentiles of an image's grey values that become black and white, such as [0.5, 99.5]."""
+
+
+def _grey(value: Any) -> str:
+    measured = isinstance(value, MeasuredGrey) or (isinstance(value, dict) and "percentiles" in value)
+    return "percentiles" if measured else "range"
+
+
+Grey = Annotated[Annotated[FixedGrey, Tag("range")] | Annotated[MeasuredGrey, Tag("percentiles")], Discriminator(_grey)]
+
+
+class Flags(Settings):
+    """Thresholds of the flags that ask a person to look at an object."""
+
+    moved: Share
+    """Flag an object if the IoU of the prompted box and the box around its mask is at most this."""
+    disagree: Share
+    """Flag an object if the IoU of its first and its final mask is at most this."""
+
+
+class PromptsConfig(Settings):
+    """How images and boxes are read, and how windows are laid around boxes."""
+
+    format: BoxFormatName | None
+    """Format of the boxes. Null tells it from the files' suffixes."""
+    on_bad_box: OnBadBox
+    """What happens if a box cannot be used: `stop` is an error, `skip` leaves the box out and says so in the table."""
+    grey: Grey | None
+    """Grey values that become black and white. Null is for 8-bit images."""
+    missing_chunks: Annotated[tuple[Literal["images"], ...], List, Different]
+    """`[images]` takes Zarr images whose writer left out blank chunks. They are refused otherwise."""
+    window: Annotated[int, Field(ge=16)] | None
+    """Side of the square window that the encoder sees, pixels. Null takes the tile side that the model was trained on;
+    without a model, the input size of the network."""
+    object_share: Annotated[float, Field(gt=0, le=1)] | None
+    """Largest share of its window's side that an object's box takes. Windows have several sizes then. Null keeps one
+    size."""
+    margin: Amount
+    """Smallest margin that a window shows around a box, in sides of the box."""
+
+
+class SegmentConfig(PromptsConfig):
+    """How a user's own images and boxes are segmented."""
+
+    pixel_size: PixelSize | None
+    """Size of a pixel for the label images, nm. Null writes none."""
+    shards: Count
+    """Number of jobs that a set is divided into."""
+    batch: Count
+    """Number of windows in a call of the encoder."""
+    precision: PrecisionChoice
+    """Precision of the matrix products of encoder and decoder, as in `embed`."""
+    refine: Overlay
+    """Keys of `refine` that differ here. By default an iteration counts if it is clearly better than the first mask."""
+    flags: Flags
+    """Thresholds of the flags."""
+
+    def prompts(self) -> PromptsConfig:
+        """Return the keys for images, boxes and windows alone."""
+        return PromptsConfig.model_validate(self.model_dump(include=set(PromptsConfig.model_fields)))
+
+
+class TrainedModel(Settings):
+    """A model that this experiment trains."""
+
+    dataset: str
+    """Data set that it is trained on."""
+    model: str
+    """Its name in `models`."""
+    seed: Whole
+    """Its seed."""
+
+
+class PredictSet(Settings):
+    """Images to segment, and the boxes of their objects."""
+
+    images: Text
+    """Path of the images: a folder, or one stack. A relative path is sought in the folder `data`."""
+    boxes: Text | Annotated[tuple[Text, ...], List, Field(min_length=1)]
+    """Path of the boxes, or a list of paths: files or folders."""
+    model: TrainedModel | str | None
+    """A model of this experiment, or the file of a model. Null is the backbone as it is."""
+    segment: Overlay = Field(default_factory=dict)
+    """Keys of `segment` that differ for this set."""
