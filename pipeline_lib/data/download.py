@@ -26,7 +26,7 @@ PASSING = {429, 500, 502, 503, 504}  # what a server answers when it may know be
 log = logging.getLogger(__name__)
 
 
-def fetch(url: str, path: Path, checksum: str) -> None:
+def fetch(url: str, path: Path, checksum: str | None) -> None:
     """Make sure that `path` is the file with this checksum, from the network where it is not there already.
 
     A transfer that breaks off leaves `<path>.part`, which the next one continues.
@@ -34,23 +34,30 @@ def fetch(url: str, path: Path, checksum: str) -> None:
     Args:
         url: Where the file comes from, http or https; redirects are followed.
         path: Where it goes. A file that was put there by hand is taken if its checksum is right, and never overwritten.
-        checksum: `sha256:…`, `xxh128:…` or another algorithm that pooch knows.
+        checksum: `sha256:…`, `xxh128:…` or another algorithm that pooch knows. With None, any content is accepted, and
+            an existing file is kept: the caller must check it.
 
     Raises:
         DownloadError: The file cannot be fetched, or what came has another checksum.
     """
-    if path.exists() and not _has(path, checksum):
+    if checksum is None and path.exists():
+        return
+    if checksum is not None and path.exists() and not _has(path, checksum):
         raise DownloadError(
             f"{path.resolve()}: the file that is there has another checksum than {checksum}; remove it or put "
             f"that of {url} there"
         )
     downloader = partial(_download, part=path.with_name(f"{path.name}.part"))
     try:
-        pooch.retrieve(url, checksum, fname=path.name, path=path.parent, downloader=downloader)
+        if checksum is None:  # pooch would tell the user to copy the checksum into the code
+            path.parent.mkdir(parents=True, exist_ok=True)
+            downloader(url, str(path), None)
+        else:
+            pooch.retrieve(url, checksum, fname=path.name, path=path.parent, downloader=downloader)
     except requests.RequestException as error:
         raise DownloadError(
             f"{url} cannot be fetched ({error}). Without network, save it by hand as {path.name} in the folder "
-            f"{path.parent.resolve()}; its checksum is {checksum}."
+            f"{path.parent.resolve()}{f'; its checksum is {checksum}' if checksum else ''}."
         ) from error
     except ValueError as error:
         raise DownloadError(f"{url} gave another file than expected, which was deleted: {error}") from error

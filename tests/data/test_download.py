@@ -1,16 +1,14 @@
 """Files are fetched from a real server on this machine, one that can be told to misbehave."""
 
-import contextlib
 import hashlib
 import io
 import shutil
 import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 
 import numpy as np
 import pytest
 import xxhash
+from helpers.file_server import FileServer, serving
 
 from pipeline_lib.data import download
 from pipeline_lib.data.download import fetch, unpack
@@ -20,76 +18,17 @@ CONTENT = np.random.default_rng(0).bytes(500_000)
 SHA256 = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
 
 
-class Server(ThreadingHTTPServer):
-    """Serves CONTENT as /file, with ranges; `faults` are spent one per request, `ranges` notes what was asked for."""
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.content = CONTENT
-        self.knows_ranges = True
-        self.faults = []
-        self.ranges = []
-        self.url = f"http://127.0.0.1:{self.server_port}/file"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        if self.path == "/moved":
-            self.answer(302, {"Location": "/file"})
-            return
-        if self.path == "/endless":
-            self.send_response(200)
-            self.end_headers()
-            with contextlib.suppress(OSError):
-                while True:
-                    self.wfile.write(bytes(10_000))
-            return
-        self.server.ranges.append(self.headers["Range"])
-        fault = self.server.faults.pop(0) if self.server.faults else None
-        if isinstance(fault, int):
-            self.answer(fault, {})
-        else:
-            self.send_file(*fault or ())
-
-    def send_file(self, length=None):
-        """Announce the whole rest, send `length` bytes of it."""
-        asked = self.headers["Range"] if self.server.knows_ranges else None
-        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
-        rest = self.server.content[start:]
-        if not rest:
-            self.answer(416, {})
-            return
-        headers = {"Content-Range": f"bytes {start}-{start + len(rest) - 1}/{start + len(rest)}"} if asked else {}
-        self.answer(206 if asked else 200, headers, rest, length)
-
-    def answer(self, status, headers, body=b"", length=None):
-        self.send_response(status)
-        for name, value in {**headers, "Content-Length": len(body)}.items():
-            self.send_header(name, str(value))
-        self.end_headers()
-        self.wfile.write(body[:length])
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(download, "BACK_OFF", (0.0, 0.0))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with Server() as running:
-        thread = Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving({"/file": CONTENT}, monkeypatch) as running:
         yield running
-        running.shutdown()
-        thread.join()
 
 
 @pytest.fixture
 def nobody(server):
     """An address where nobody listens."""
-    with Server() as gone:
-        return gone.url
+    with FileServer({}) as gone:
+        return f"{gone.url}/file"
 
 
 def is_there_alone(path):
@@ -99,17 +38,17 @@ def is_there_alone(path):
 
 
 def test_a_file_is_fetched(server, tmp_path):
-    fetch(server.url, tmp_path / "new" / "a.bin", SHA256)
+    fetch(f"{server.url}/file", tmp_path / "new" / "a.bin", SHA256)
     assert is_there_alone(tmp_path / "new" / "a.bin")
 
 
 def test_xxh128_is_a_checksum(server, tmp_path):
-    fetch(server.url, tmp_path / "a.bin", f"xxh128:{xxhash.xxh128(CONTENT).hexdigest()}")
+    fetch(f"{server.url}/file", tmp_path / "a.bin", f"xxh128:{xxhash.xxh128(CONTENT).hexdigest()}")
     assert is_there_alone(tmp_path / "a.bin")
 
 
 def test_a_redirect_is_followed(server, tmp_path):
-    fetch(server.url.replace("/file", "/moved"), tmp_path / "a.bin", SHA256)
+    fetch(f"{server.url}/moved", tmp_path / "a.bin", SHA256)
     assert is_there_alone(tmp_path / "a.bin")
 
 
@@ -121,27 +60,27 @@ def test_a_file_put_there_by_hand_needs_no_network(nobody, tmp_path):
 
 def test_a_server_that_is_busy_is_asked_again(server, tmp_path):
     server.faults = [503, 503]
-    fetch(server.url, tmp_path / "a.bin", SHA256)
+    fetch(f"{server.url}/file", tmp_path / "a.bin", SHA256)
     assert is_there_alone(tmp_path / "a.bin")
 
 
 def test_a_server_that_stays_busy_is_an_error(server, tmp_path):
     server.faults = [503, 503, 503]
     with pytest.raises(DownloadError, match="503"):
-        fetch(server.url, tmp_path / "a.bin", SHA256)
+        fetch(f"{server.url}/file", tmp_path / "a.bin", SHA256)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_file_that_is_not_found_is_asked_for_once(server, tmp_path):
     server.faults = [404]
     with pytest.raises(DownloadError, match="404"):
-        fetch(server.url, tmp_path / "a.bin", SHA256)
+        fetch(f"{server.url}/file", tmp_path / "a.bin", SHA256)
     assert len(server.ranges) == 1
 
 
 def test_a_dropped_connection_is_resumed_where_it_broke_off(server, tmp_path):
     server.faults = [(300_000,)]
-    fetch(server.url, tmp_path / "a.bin", SHA256)
+    fetch(f"{server.url}/file", tmp_path / "a.bin", SHA256)
     assert is_there_alone(tmp_path / "a.bin")
     first, second = server.ranges
     assert first is None
@@ -151,9 +90,9 @@ def test_a_dropped_connection_is_resumed_where_it_broke_off(server, tmp_path):
 def test_a_part_that_an_interrupted_run_left_is_continued(server, tmp_path):
     server.faults = [(200_000,), (0,), (0,)]
     with pytest.raises(DownloadError):
-        fetch(server.url, tmp_path / "a.bin", SHA256)
+        fetch(f"{server.url}/file", tmp_path / "a.bin", SHA256)
     (part,) = tmp_path.iterdir()
-    fetch(server.url, tmp_path / "a.bin", SHA256)
+    fetch(f"{server.url}/file", tmp_path / "a.bin", SHA256)
     assert is_there_alone(tmp_path / "a.bin")
     assert part.name == "a.bin.part"
     assert server.ranges[-1] not in (None, "bytes=0-")
@@ -161,30 +100,44 @@ def test_a_part_that_an_interrupted_run_left_is_continued(server, tmp_path):
 
 def test_a_part_that_is_already_whole_is_taken(server, tmp_path):
     (tmp_path / "a.bin.part").write_bytes(CONTENT)
-    fetch(server.url, tmp_path / "a.bin", SHA256)
+    fetch(f"{server.url}/file", tmp_path / "a.bin", SHA256)
     assert is_there_alone(tmp_path / "a.bin")
 
 
 def test_a_server_without_ranges_sends_everything_anew(server, tmp_path):
     server.knows_ranges = False
     server.faults = [(300_000,)]
-    fetch(server.url, tmp_path / "a.bin", SHA256)
+    fetch(f"{server.url}/file", tmp_path / "a.bin", SHA256)
     assert is_there_alone(tmp_path / "a.bin")
 
 
 def test_another_checksum_is_an_error_and_leaves_nothing(server, tmp_path):
-    server.content = CONTENT[:-1] + b"!"
-    with pytest.raises(DownloadError, match=rf"(?s){server.url}.*a\.bin.*{SHA256}"):
-        fetch(server.url, tmp_path / "a.bin", SHA256)
+    server.files["/file"] = CONTENT[:-1] + b"!"
+    with pytest.raises(DownloadError, match=rf"(?s){server.url}/file.*a\.bin.*{SHA256}"):
+        fetch(f"{server.url}/file", tmp_path / "a.bin", SHA256)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_part_of_another_file_is_given_up_for_a_fresh_one(server, tmp_path):
     (tmp_path / "a.bin.part").write_bytes(b"!" * 1000)
     with pytest.raises(DownloadError):
-        fetch(server.url, tmp_path / "a.bin", SHA256)
-    fetch(server.url, tmp_path / "a.bin", SHA256)
+        fetch(f"{server.url}/file", tmp_path / "a.bin", SHA256)
+    fetch(f"{server.url}/file", tmp_path / "a.bin", SHA256)
     assert is_there_alone(tmp_path / "a.bin")
+
+
+def test_without_a_checksum_any_content_is_accepted_and_kept(server, tmp_path):
+    server.faults = [(300_000,)]
+    fetch(f"{server.url}/file", tmp_path / "new" / "a.bin", None)
+    assert is_there_alone(tmp_path / "new" / "a.bin")
+    requests = len(server.ranges)
+    fetch(f"{server.url}/file", tmp_path / "new" / "a.bin", None)
+    assert len(server.ranges) == requests == 2
+
+
+def test_without_a_checksum_and_network_the_error_names_no_checksum(nobody, tmp_path):
+    with pytest.raises(DownloadError, match=rf"save it by hand as a\.bin in the folder {tmp_path}\.$"):
+        fetch(nobody, tmp_path / "a.bin", None)
 
 
 def test_without_network_the_error_says_what_to_put_where(nobody, tmp_path):
@@ -231,20 +184,20 @@ def test_a_server_that_hardly_sends_is_not_waited_for(server, tmp_path, monkeypa
     monkeypatch.setattr(download, "PATIENCE", 0)
     monkeypatch.setattr(download, "SLOWEST", 1e15)  # what is fast here would be slow then
     with pytest.raises(DownloadError, match=r"only [\d,]+ bytes came in 0 s"):
-        fetch(server.url, tmp_path / "a.bin", SHA256)
+        fetch(f"{server.url}/file", tmp_path / "a.bin", SHA256)
 
 
 def test_a_server_without_end_does_not_fill_the_disk(server, tmp_path, monkeypatch):
     monkeypatch.setattr(download, "ROOM", shutil.disk_usage(tmp_path).free - 10_000_000)
     with pytest.raises(OSError, match=r"bytes have come, and there is no end of it.*a\.bin\.part"):
-        fetch(server.url.replace("/file", "/endless"), tmp_path / "a.bin", SHA256)
+        fetch(f"{server.url}/endless", tmp_path / "a.bin", SHA256)
     assert (tmp_path / "a.bin.part").stat().st_size < 100_000_000
 
 
 def test_more_than_the_disk_holds_is_not_begun(server, tmp_path, monkeypatch):
     monkeypatch.setattr(download, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
     with pytest.raises(OSError, match=r"bytes are announced, 1 are free.*a\.bin\.part"):
-        fetch(server.url, tmp_path / "a.bin", SHA256)
+        fetch(f"{server.url}/file", tmp_path / "a.bin", SHA256)
 
 
 def test_an_archive_that_unpacks_to_more_than_the_disk_holds_is_refused(tmp_path):

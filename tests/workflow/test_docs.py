@@ -10,7 +10,13 @@ from helpers.running import ROOT
 
 PAGES = sorted(
     page.relative_to(ROOT)
-    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks/README.md", *ROOT.glob("docs/*.md"))
+    for page in (
+        *(
+            ROOT / name
+            for name in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md", "experiments/ready/README.md")
+        ),
+        *ROOT.glob("docs/*.md"),
+    )
 )
 WORDS = 900  # of the first page, beside code, tables and tags
 
