@@ -14,6 +14,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
+from pipeline_lib.defaults import default_config
+from pipeline_lib.training.config import TrainConfig
 from segment_anything import SamPredictor
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
@@ -24,7 +26,6 @@ from benchmarks.small_experiment import stage_arguments
 from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.data.boxes import Deviation, by_tile, read_boxes
 from pipeline_lib.data.dataset import Store
-from pipeline_lib.defaults import default_config
 from pipeline_lib.model.backbones import load_backbone
 from pipeline_lib.model.box_model import ModelConfig, box_model
 from pipeline_lib.model.embeddings import Embeddings
@@ -32,7 +33,6 @@ from pipeline_lib.model.frame import Frame
 from pipeline_lib.model.upstream import Sam
 from pipeline_lib.runtime.device import Precision, autocast, device
 from pipeline_lib.runtime.malloc import keep_freed_memory
-from pipeline_lib.training.config import TrainConfig
 from pipeline_lib.training.losses import LOSSES, soft_target
 from pipeline_lib.training.sampling import Batch, Draw, LabelledTiles, TrainingSet, draw_batch
 from pipeline_lib.training.trainer import Trainer, train_epoch

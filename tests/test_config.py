@@ -13,9 +13,9 @@ from pipeline_lib.config.folds import parts_of_datasets, with_folds
 from pipeline_lib.config.keys_page import keys_page
 from pipeline_lib.config.overlays import merged, with_likes
 from pipeline_lib.config.read import read_config
-from pipeline_lib.config.rows import audited_rows, is_prompt_tuned, printed, tables_config, training_axes, training_of
+from pipeline_lib.config.rows import audited_rows, is_prompt_tuned, printed, tables_config, training_of, trainings
 from pipeline_lib.config.sets import image_sets
-from pipeline_lib.data.box_files import FORMATS
+from pipeline_lib.data.box_formats.table import NAMES
 from pipeline_lib.data.layouts import LAYOUTS
 from pipeline_lib.errors import DataError
 from pipeline_lib.model.backbones import BACKBONES
@@ -131,7 +131,7 @@ def test_an_overlay_can_change_the_kind_of_a_source() -> None:
 
 def test_names_of_the_settings_are_those_of_the_code() -> None:
     assert set(get_args(BackboneName)) == set(BACKBONES)
-    assert set(get_args(BoxFormatName)) == set(FORMATS)
+    assert set(get_args(BoxFormatName)) == set(NAMES)
     assert set(get_args(TrainConfig.model_fields["loss"].annotation)) == set(LOSSES)
     assert set(get_args(SyntheticSource.model_fields["layout"].annotation)) == set(LAYOUTS)
 
@@ -287,7 +287,7 @@ def test_the_audit_knows_whose_weights_a_row_has() -> None:
     rows = audited_rows(written)
     assert {name: row.trained for name, row in rows.items()} == {"wide": "wide", "patient": "wide", "sam": "sam"}
     assert rows["patient"].training == training_of(written, "wide")
-    assert training_axes(written)["model"] == ("wide", "sam")
+    assert {training.model for training in trainings(written)} == {"wide", "sam"}
 
 
 def test_a_set_has_the_settings_of_its_model_and_its_own() -> None:

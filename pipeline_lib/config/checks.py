@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 
-from pipeline_lib.config.rows import deviation_of
+from pipeline_lib.config.rows import deviation_of, trained_row
+from pipeline_lib.data.model_header import model_path
+from pipeline_lib.data.paths import JOINT
 from pipeline_lib.settings.boxes import Deviation
-from pipeline_lib.settings.config import Config, Model
+from pipeline_lib.settings.config import BorrowedModel, Config, GivenModel, Model
 from pipeline_lib.settings.datasets import splits_of
 from pipeline_lib.settings.segment import TrainedModel
 
@@ -36,11 +38,21 @@ def _unknown_names(config: Config) -> Iterator[str]:
 def _broken_models(config: Config) -> Iterator[str]:
     mixes = sorted(config.train.mixes)
     trained = sorted(name for name, row in config.models.items() if isinstance(row, Model))
+    given = [name for name, row in config.models.items() if isinstance(row, GivenModel)]
     for name, row in config.models.items():
+        if isinstance(row, BorrowedModel) and row.weights_of not in [*trained, *given]:
+            yield f"models.{name}.weights_of is {row.weights_of!r}, but trained are only {trained}"
+        for key in ("file", "starts_from"):
+            file = getattr(row, key, None)
+            if file and not model_path(file).exists():
+                yield f"models.{name}.{key} is {file!r}, but there is no such file"
         if not isinstance(row, Model):
-            if row.weights_of not in trained:
-                yield f"models.{name}.weights_of is {row.weights_of!r}, but trained are only {trained}"
             continue
+        for dataset in row.trained_on or ():
+            if dataset not in config.datasets:
+                yield f"models.{name}.trained_on names {dataset!r}, but datasets has only {sorted(config.datasets)}"
+            elif missing := {"train", "validation"} - splits_of(config.datasets[dataset].volumes):
+                yield f"models.{name}.trained_on: datasets.{dataset} gives no slices to {sorted(missing)}"
         if row.mix not in mixes:
             yield f"models.{name}.mix is {row.mix!r}, but train.mixes has only {mixes}"
         for key, part in (("token", "deviation_token"), ("adapter", "image_adapter")):
@@ -69,10 +81,15 @@ def _is_broken(deviation: Deviation) -> bool:
 
 
 def _missing_splits(config: Config) -> Iterator[str]:
+    if JOINT in config.datasets:
+        yield f"datasets.{JOINT} has the name that stands for several data sets together; choose another one"
+    rows = [trained_row(config, name) for name in config.experiment.models if name in config.models]
+    in_domain = any(row and not row.trained_on for row in rows)
+    needed = SPLITS if in_domain else (config.experiment.split,)
     for name in config.experiment.datasets:
         if name in config.datasets:
             present = splits_of(config.datasets[name].volumes)
-            if missing := [split for split in SPLITS if split not in present]:
+            if missing := [split for split in needed if split not in present]:
                 yield f"datasets.{name}.volumes give no slices to {missing}"
 
 

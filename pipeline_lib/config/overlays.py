@@ -21,6 +21,7 @@ LAID_BY_MODELS: dict[str, type[Settings]] = {
     "refine": RefineConfig,
 }
 SHARED = {"train": ("precision", "validation_levels", "validation_objects"), "refine": ("precision",)}
+OF_TRAINING = ("trains", "mix", "trained_on", "starts_from", "token", "adapter", "train")  # keys of a model
 WHOLE = ("grey",)  # sections that replace another one: a range or percentiles
 
 
@@ -59,10 +60,8 @@ def with_likes(models: Any) -> Any:
         base = filled(like, (name, *behind))
         if not isinstance(base, dict):
             raise DataError(f"config: models.{like} is {base!r}, expected a section with the keys of a model")
-        if "weights_of" in entries:  # not trained itself
-            base = {
-                key: value for key, value in base.items() if key not in ("trains", "mix", "token", "adapter", "train")
-            }
+        if entries.keys() & {"weights_of", "file"}:  # not trained itself
+            base = {key: value for key, value in base.items() if key not in OF_TRAINING}
         return merged(base, entries)
 
     return {name: filled(name, ()) for name in models} if isinstance(models, dict) else models

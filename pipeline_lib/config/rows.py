@@ -1,14 +1,17 @@
 """What the configuration says of each row of the tables: its sections, its training, its files."""
 
+from itertools import product
 from typing import Any
 
 import yaml
 
 from pipeline_lib.config.folds import parts_of_datasets, with_folds
 from pipeline_lib.config.overlays import overlaid
+from pipeline_lib.data.model_header import ModelHeader, model_path
+from pipeline_lib.data.paths import JOINT, Training
 from pipeline_lib.settings.audit import ExpectedRow
 from pipeline_lib.settings.boxes import Deviation
-from pipeline_lib.settings.config import BorrowedModel, Config, Model
+from pipeline_lib.settings.config import BorrowedModel, Config, GivenModel, Model
 from pipeline_lib.settings.experiment import TableDataset, TableModel, TablesConfig, TestedObjects
 from pipeline_lib.settings.inference import RefineConfig
 from pipeline_lib.settings.model import PROMPT_PARTS, Adapter, ModelConfig, Token
@@ -21,16 +24,53 @@ def trained_by(config: Config, name: str) -> str:
     return row.weights_of if isinstance(row, BorrowedModel) else name
 
 
-def trained_row(config: Config, name: str) -> Model:
-    """Return the row of the model whose weights a model has."""
+def trained_row(config: Config, name: str) -> Model | None:
+    """Return the row of the model whose weights a model has; None if these are the weights of a file."""
     row = config.models[trained_by(config, name)]
-    assert isinstance(row, Model)  # `contradictions` lets nobody borrow borrowed weights
-    return row
+    return row if isinstance(row, Model) else None
+
+
+def trained_parts(config: Config, name: str) -> tuple[str, ...]:
+    """Return the parts of the network that were trained for a model, also if its weights are those of a file."""
+    row = config.models[trained_by(config, name)]
+    if isinstance(row, GivenModel):
+        return tuple(ModelHeader.read(model_path(row.file)).model_config["trains"])
+    return row.trains if isinstance(row, Model) else ()
 
 
 def is_prompt_tuned(config: Config, name: str) -> bool:
     """Return whether a part that makes prompts was trained for a model: the column P of the tables."""
-    return any(part in PROMPT_PARTS for part in trained_row(config, name).trains)
+    return any(part in PROMPT_PARTS for part in trained_parts(config, name))
+
+
+def training_sets(config: Config, dataset: str, model: str) -> dict[str, float]:
+    """Return the data sets that a training is on, each with its share of an epoch's tiles.
+
+    Args:
+        config: the configuration.
+        dataset: a data set, or `JOINT`.
+        model: the trained model.
+    """
+    row = trained_row(config, model)
+    return row.trained_on if row and row.trained_on else {dataset: 1.0}
+
+
+def training_of_cell(config: Config, dataset: str, model: str, seed: int) -> Training | None:
+    """Return the training that a model's weights for a data set come from; None if they come from a file."""
+    row = trained_row(config, model)
+    if row is None:
+        return None
+    return Training(JOINT if row.trained_on else dataset, trained_by(config, model), seed)
+
+
+def weights_file(config: Config, dataset: str, model: str, seed: int) -> str:
+    """Return the file of a model's weights for a data set, which can begin with `<results>`."""
+    training = training_of_cell(config, dataset, model, seed)
+    if training:
+        return "<results>/train/{}/{}/{}.safetensors".format(*training)
+    row = config.models[trained_by(config, model)]
+    assert isinstance(row, GivenModel)  # `contradictions` lets nobody borrow borrowed weights
+    return str(model_path(row.file))
 
 
 def deviation_of(config: Config, name: str) -> Deviation:
@@ -48,8 +88,8 @@ def training_of(config: Config, name: str) -> TrainingConfig:
 
     It holds the one mix that is used: a change of another mix does not train the model again.
     """
-    row = trained_row(config, name)
-    trained = trained_by(config, name)
+    row, trained = trained_row(config, name), trained_by(config, name)
+    assert row is not None  # nobody asks for the training of a file
     train = overlaid(TrainConfig, config.train, row.train)
     token = overlaid(Token, config.token, row.token) if "deviation_token" in row.trains else None
     adapter = overlaid(Adapter, config.adapter, row.adapter) if "image_adapter" in row.trains else None
@@ -58,6 +98,8 @@ def training_of(config: Config, name: str) -> TrainingConfig:
         mix=config.train.mixes[row.mix],
         deviation=deviation_of(config, trained),
         train=train,
+        trained_on=row.trained_on,
+        starts_from=row.starts_from,
         # only unrolled iterations have a next box
         largest_component=bool(train.unrolled_iterations) and refine_of(config, trained).largest_component,
     )
@@ -65,14 +107,16 @@ def training_of(config: Config, name: str) -> TrainingConfig:
 
 def audited_rows(config: Config) -> dict[str, ExpectedRow]:
     """Return what the audit must know of each row of the tables, by model."""
-    return {
-        name: ExpectedRow(
+    rows = {}
+    for name in config.experiment.models:
+        trained = config.models[trained_by(config, name)]
+        rows[name] = ExpectedRow(
             trained=trained_by(config, name),
-            training=training_of(config, name),
+            training=training_of(config, name) if isinstance(trained, Model) else None,
+            file=str(model_path(trained.file)) if isinstance(trained, GivenModel) else None,
             deviation=deviation_of(config, name),
         )
-        for name in config.experiment.models
-    }
+    return rows
 
 
 def tested_objects(config: Config) -> TestedObjects:
@@ -111,11 +155,11 @@ def cell_axes(config: Config) -> dict[str, tuple[Any, ...]]:
     return {"dataset": run.datasets, "model": run.models, "seed": run.seeds, "level": run.levels}
 
 
-def training_axes(config: Config) -> dict[str, tuple[Any, ...]]:
-    """Return the values of each wildcard of a training: data set, trained model, seed."""
+def trainings(config: Config) -> list[Training]:
+    """Return the trainings of the experiment."""
     run = config.experiment
-    trained = tuple(dict.fromkeys(trained_by(config, model) for model in run.models))
-    return {"dataset": run.datasets, "model": trained, "seed": run.seeds}
+    cells = product(run.datasets, run.models, run.seeds)
+    return list(dict.fromkeys(training for cell in cells if (training := training_of_cell(config, *cell))))
 
 
 def shown_axes(config: Config) -> dict[str, tuple[Any, ...]]:

@@ -10,7 +10,14 @@ from safetensors import safe_open
 from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.errors import WeightsError, intact
 
+SHIPPED = "shipped"  # stands for the file of the model that comes with LooseBox
+SHIPPED_FILE = Path(__file__).parents[1] / "model" / "shipped.safetensors"
 ENTRY = "loosebox"  # key of the header among the metadata of the safetensors file
+
+
+def model_path(name: str | Path) -> Path:
+    """Return the file of a model: that of a path, or of the model that comes with LooseBox for `shipped`."""
+    return SHIPPED_FILE if str(name) == SHIPPED else Path(name)
 
 
 @dataclass(frozen=True)

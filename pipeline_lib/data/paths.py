@@ -14,10 +14,13 @@ def files_of(path: str | Path) -> list[Path]:
     return sorted(file for file in place.rglob("*") if file.is_file()) if place.is_dir() else [place]
 
 
+JOINT = "joint"  # in place of the data set of a training on several data sets together
+
+
 class Training(NamedTuple):
     """A trained model of the experiment; its files lie at `{dataset}/{model}/{seed}.*` in the folder of stage train."""
 
-    dataset: str
+    dataset: str  # or `JOINT`
     model: str
     seed: int
 

@@ -1,6 +1,7 @@
 """Checks that the experiment is what its tables will say it is."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 from pipeline_lib.data.boxes import XYXY, by_tile, deviated, object_boxes
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.model_header import ModelHeader
-from pipeline_lib.data.paths import Cell, Training
+from pipeline_lib.data.paths import JOINT, Cell, Training
 from pipeline_lib.data.predictions import read_record
 from pipeline_lib.data.tables import read_table
 from pipeline_lib.errors import AuditError
@@ -21,6 +22,7 @@ from pipeline_lib.settings.audit import ExpectedRow
 BOXES_OF_LABELS = "boxes are those of the labels"
 SEPARATE_SPLITS = "no tile is in two splits"
 OWN_MODELS = "models are those of their rows"
+UNSEEN_IMAGES = "no model was trained on a tested image"
 OWN_ITERATIONS = "masks are of their row's model"
 OWN_PROMPTS = "prompts are those of their seed, level and deviation"
 ONE_PRECISION = "all rows and levels are of one precision"
@@ -51,14 +53,32 @@ def separate_splits(table: pd.DataFrame, store: Store) -> Iterator[tuple[str, st
     yield SEPARATE_SPLITS, f"{table['tile'].nunique()} tiles compared"
 
 
-def own_models(
-    models: dict[Training, str], cells: list[Cell], rows: dict[str, ExpectedRow]
-) -> Iterator[tuple[str, str]]:
-    """What each model's file says it was trained as."""
-    runs = dict.fromkeys((cell.dataset, rows[cell.model].trained, cell.seed, cell.model) for cell in cells)
-    for dataset, trained, seed, row in runs:
-        path = models[Training(dataset, trained, seed)]
-        expected = {"dataset": dataset, "seed": seed, **rows[row].training.plain()}
+@dataclass(frozen=True)
+class RowModels:
+    """The rows of the tables, and the files of their weights."""
+
+    rows: Mapping[str, ExpectedRow]
+    files: Mapping[Training, str]  # of the trainings of the experiment
+
+    def place(self, cell: Cell) -> Training:
+        """Return the training that the weights of a cell come from."""
+        row = self.rows[cell.model]
+        joint = row.training is not None and row.training.trained_on
+        return Training(JOINT if joint else cell.dataset, row.trained, cell.seed)
+
+    def file(self, cell: Cell) -> str:
+        """Return the file of the weights of a cell."""
+        return self.rows[cell.model].file or self.files[self.place(cell)]
+
+
+def own_models(cells: list[Cell], models: RowModels) -> Iterator[tuple[str, str]]:
+    """Compare what each model's file says of its training with its row."""
+    runs = {(cell.model, models.place(cell)): cell for cell in cells}
+    for (model, place), cell in runs.items():
+        path, training = models.file(cell), models.rows[model].training
+        if training is None:
+            continue
+        expected = {"dataset": place.dataset, "seed": place.seed, **training.plain()}
         recorded = ModelHeader.read(path).training
         differing = [key for key in expected if recorded.get(key) != expected[key]]
         if differing:
@@ -67,31 +87,55 @@ def own_models(
     yield OWN_MODELS, f"{len(runs)} rows of single seeds"
 
 
-def own_iterations(
-    models: dict[Training, str], cells: list[tuple[Cell, str]], rows: dict[str, ExpectedRow]
-) -> Iterator[tuple[str, str]]:
-    """Which file of weights the masks were made with."""
+def unseen_images(store: Store, split: str, cells: list[Cell], models: RowModels) -> Iterator[tuple[str, str]]:
+    """Compare the tested images with those that each model's file says it was trained on, in whatever data set.
+
+    Images that picked the best epoch count as well, unless these are tested by intention.
+    """
+    tested = dict(zip(store.images, store.slices, strict=True))
+    tested = {digest: origin for digest, origin in tested.items() if digest and origin.split == split}
+    files = dict.fromkeys(map(models.file, cells))
+    for path in files:
+        recorded = ModelHeader.read(path).training.get("images")
+        if recorded is None:
+            raise AuditError(f"{UNSEEN_IMAGES}: {path} does not say which images it was trained on; train it again")
+        seen = {*recorded["train"], *(recorded["validation"] if split == "test" else ())}
+        if shared := sorted(tested.keys() & seen):
+            raise AuditError(
+                f"{UNSEEN_IMAGES}: {path} was trained on slice {tested[shared[0]].index} of volume "
+                f"{tested[shared[0]].volume} of {store.name}, which is tested, and on {len(shared) - 1} more"
+            )
+    yield UNSEEN_IMAGES, f"{len(tested)} images compared with those of {len(files)} models"
+
+
+def own_iterations(cells: list[tuple[Cell, str]], models: RowModels) -> Iterator[tuple[str, str]]:
+    """Compare the file of weights that masks were made with and that of their row."""
     for cell, path in cells:
-        model = models[Training(cell.dataset, rows[cell.model].trained, cell.seed)]
-        made_with = read_record(path).get("model")
-        if made_with != file_digest(model):
-            raise AuditError(f"{OWN_ITERATIONS}: {path} is to be of {model}, found weights {made_with}")
+        model = models.file(cell)
+        digest = read_record(path).get("model")
+        if digest != file_digest(model):
+            raise AuditError(f"{OWN_ITERATIONS}: {path} is to be of {model}, found weights {digest}")
     yield OWN_ITERATIONS, f"{len(cells)} tables of iterations"
 
 
-def one_precision(
-    models: dict[Training, str], cells: list[tuple[Cell, str]], rows: dict[str, ExpectedRow]
-) -> Iterator[tuple[str, str]]:
-    """What the stages' `precision` came to: rows made on unlike machines could differ by it alone."""
-    files: dict[str, str] = {}
+def one_precision(cells: list[tuple[Cell, str]], models: RowModels) -> Iterator[tuple[str, str]]:
+    """Compare what the stages' `precision` came to: rows made on unlike machines could differ by it alone.
+
+    A model that the experiment does not train can be of another precision in training.
+    """
+    known: dict[str, tuple[str, str]] = {}  # of each stage, with the first file of it
     for cell, path in cells:
-        training = ModelHeader.read(models[Training(cell.dataset, rows[cell.model].trained, cell.seed)]).training
-        precision = read_record(path)["precision"] | {"train": training["precision"]}
-        files.setdefault(", ".join(f"{stage} {precision[stage]}" for stage in ("embed", "train", "refine")), path)
-    if len(files) > 1:
-        mixed = "; ".join(f"{precision} in {path}" for precision, path in files.items())
-        raise AuditError(f"{ONE_PRECISION}: found {mixed}; give all rows one `precision` by name")
-    yield ONE_PRECISION, next(iter(files))
+        precisions = dict(read_record(path)["precision"])
+        if models.rows[cell.model].training is not None:
+            precisions["train"] = ModelHeader.read(models.file(cell)).training["precision"]
+        for stage, precision in precisions.items():
+            other, first = known.setdefault(stage, (precision, path))
+            if other != precision:
+                raise AuditError(
+                    f"{ONE_PRECISION}: found {stage} {other} in {first}; {stage} {precision} in {path}; "
+                    "give all rows one `precision` by name"
+                )
+    yield ONE_PRECISION, ", ".join(f"{stage} {precision}" for stage, (precision, _) in known.items())
 
 
 def own_prompts(

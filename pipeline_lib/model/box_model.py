@@ -137,18 +137,27 @@ def box_model(sam: Sam, model_config: ModelConfig) -> BoxModel:
     return BoxModel(sam.prompt_encoder, sam.mask_decoder, token, adapter)
 
 
-def load_untrained(manifest: str | Path, model_config: ModelConfig) -> BoxModel:
-    """A model of the manifest's backbone as its training begins, on the CPU; the encoder takes no memory.
+def load_untrained(manifest: str | Path, model_config: ModelConfig, start: str | Path | None = None) -> BoxModel:
+    """Return a model as its training begins, on the CPU; the encoder takes no memory.
+
+    Args:
+        manifest: of the backbone, whose prompt encoder and mask decoder the model has.
+        model_config: shape of the model. A new token and a new adapter are random.
+        start: file of a model of the same shape, whose weights it has instead.
 
     Raises:
-        WeightsError: the checkpoint is no longer the file that the manifest was written for.
+        WeightsError: the checkpoint is no longer the file that the manifest was written for, or the model at `start`
+            has another shape.
     """
     sam, backbone = shapes_of(manifest)
     tensors = read_tensors(backbone.checkpoint)
     for name in ("prompt_encoder", "mask_decoder"):
         own = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
         load_weights(getattr(sam, name), own, backbone.checkpoint)
-    return box_model(sam, model_config)
+    model = box_model(sam, model_config)
+    if start:
+        load_weights(model, read_tensors(start), start)
+    return model
 
 
 def save_model(

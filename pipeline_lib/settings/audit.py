@@ -10,7 +10,10 @@ class ExpectedRow(Settings):
 
     trained: str
     """Model whose weights the row has."""
-    training: TrainingConfig
-    """What decided the training of these weights, but the data set and the seed."""
+    training: TrainingConfig | None
+    """What decided the training of these weights, but the data set and the seed. Null is for a model that the
+    experiment does not train."""
+    file: str | None = None
+    """File of a model that the experiment does not train."""
     deviation: Deviation
     """What a deviation does to the prompted boxes."""

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import Discriminator, Field, Tag
 
 from pipeline_lib.settings.backbone import BackboneChoice, EmbedConfig
-from pipeline_lib.settings.base import Different, List, Name, Settings, Title, Words
+from pipeline_lib.settings.base import Different, List, Name, Positive, Settings, Title, Words
 from pipeline_lib.settings.boxes import Deviation
 from pipeline_lib.settings.datasets import Dataset
 from pipeline_lib.settings.experiment import Average, Claims, Experiment
@@ -36,6 +36,19 @@ class BorrowedModel(Settings):
     """Keys of `refine` that differ for this model. `precision` is one for all models."""
 
 
+class GivenModel(Settings):
+    """A row of the tables with the weights of a file. Nothing is trained for it."""
+
+    title: Title
+    """Title of its row."""
+    file: Text
+    """File of the model. `shipped` is the model that comes with LooseBox."""
+    deviation: Overlay = Field(default_factory=dict)
+    """Keys of `deviation` that differ for this model."""
+    refine: Overlay = Field(default_factory=dict)
+    """Keys of `refine` that differ for this model. `precision` is one for all models."""
+
+
 class Model(Settings):
     """A row of the tables that is trained."""
 
@@ -45,6 +58,12 @@ class Model(Settings):
     """Parts of the network that are trained. The tables tick P if corner embeddings or a token are among them."""
     mix: str
     """Mix of training boxes, by its name in `train.mixes`."""
+    trained_on: Annotated[dict[Name, Positive], Field(min_length=1)] | None = None
+    """Data sets that the model is trained on together, by name, each with its share of the tiles of an epoch. The model
+    is tested on every data set of the experiment. Null trains a model of its own on each data set of the experiment."""
+    starts_from: Text | None = None
+    """File of a model whose weights the training starts from; `shipped` is the model that comes with LooseBox. Null
+    starts from the backbone's own decoder."""
     token: Overlay = Field(default_factory=dict)
     """Keys of `token` that differ for this model."""
     adapter: Overlay = Field(default_factory=dict)
@@ -59,11 +78,16 @@ class Model(Settings):
 
 
 def _row(value: Any) -> str:
-    borrowed = isinstance(value, BorrowedModel) or (isinstance(value, dict) and "weights_of" in value)
-    return "borrowed" if borrowed else "trained"
+    for kind, key, tag in ((BorrowedModel, "weights_of", "borrowed"), (GivenModel, "file", "given")):
+        if isinstance(value, kind) or (isinstance(value, dict) and key in value):
+            return tag
+    return "trained"
 
 
-Row = Annotated[Annotated[Model, Tag("trained")] | Annotated[BorrowedModel, Tag("borrowed")], Discriminator(_row)]
+Row = Annotated[
+    Annotated[Model, Tag("trained")] | Annotated[BorrowedModel, Tag("borrowed")] | Annotated[GivenModel, Tag("given")],
+    Discriminator(_row),
+]
 
 
 class Config(Settings):

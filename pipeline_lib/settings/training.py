@@ -41,6 +41,8 @@ class TrainConfig(Settings):
     """Precision of the decoder's matrix products, as in `embed`."""
     validation_levels: Levels
     """Levels of deviation, per cent, of the validation. The epoch with the best mean IoU over them is kept."""
+    training_objects: Count | None
+    """Largest number of objects of the training split, evenly spaced, that a model is trained on. Null takes all."""
     validation_objects: Count
     """Largest number of objects of the validation split, evenly spaced, that pick the best epoch."""
 
@@ -63,5 +65,10 @@ class TrainingConfig(Settings):
     """What a deviation does to a training box."""
     train: TrainConfig
     """Loss, steps, optimiser and validation."""
+    trained_on: dict[str, Positive] | None = None
+    """Data sets that the model is trained on together, each with its share of an epoch's tiles. Null is for a model
+    that is trained on one data set."""
+    starts_from: str | None = None
+    """File of the model whose weights the training starts from. Null starts from the backbone's own decoder."""
     largest_component: bool
     """Whether an unrolled iteration draws its box around the largest component of the mask only."""

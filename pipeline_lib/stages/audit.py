@@ -6,6 +6,7 @@ from pipeline_lib.data.boxes import read_boxes, read_objects
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.paths import Cell, Training
 from pipeline_lib.evaluation.audit import (
+    RowModels,
     boxes_of_labels,
     one_precision,
     own_iterations,
@@ -13,6 +14,7 @@ from pipeline_lib.evaluation.audit import (
     own_prompts,
     own_scores,
     separate_splits,
+    unseen_images,
 )
 from pipeline_lib.evaluation.summary import write_csv
 from pipeline_lib.runtime.atomic import atomic
@@ -36,7 +38,8 @@ def audit(
     Args:
         stores: `…/{dataset}.zarr` of the stage convert.
         boxes: `…/{dataset}.csv` of the stage boxes.
-        models: `…/{dataset}/{model}/{seed}.safetensors` of the stage train.
+        models: files of the rows' weights: `…/{dataset}/{model}/{seed}.safetensors` of the stage train, and those of
+            models that the experiment does not train.
         iterations: `…/{dataset}/{model}/{seed}/{level}.parquet` of the stage refine.
         scores: `…/{dataset}/{model}/{seed}/{level}.csv` of the stage score, of the same cells.
         findings: CSV to write: check, dataset, found.
@@ -47,7 +50,8 @@ def audit(
         AuditError: a check failed; the message begins with its name.
     """
     tested_split = tested.split, tested.objects
-    by_place = {Training.of(path): path for path in models}
+    given = {row.file for row in rows.values()}
+    row_models = RowModels(rows, {Training.of(path): path for path in models if path not in given})
     lines = []
     for path, store in zip(boxes, map(Store.open, stores), strict=True):
         table = read_boxes(path)
@@ -56,9 +60,10 @@ def audit(
         passed = chain(
             boxes_of_labels(path, table, store),
             separate_splits(table, store),
-            own_models(by_place, [cell for cell, _ in cells], rows),
-            own_iterations(by_place, cells, rows),
-            one_precision(by_place, cells, rows),
+            own_models([cell for cell, _ in cells], row_models),
+            unseen_images(store, tested.split, [cell for cell, _ in cells], row_models),
+            own_iterations(cells, row_models),
+            one_precision(cells, row_models),
             own_prompts(read_objects(path, *tested_split), store, cells, rows),
             own_scores(scored, read_objects(path, *tested_split), store),
         )

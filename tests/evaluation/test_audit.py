@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,6 +45,7 @@ SETTINGS = {
     "mask_extent": None,
     "precision": "float32",
     "validation_levels": [0, 40],
+    "training_objects": None,
     "validation_objects": 2,
 }
 SHAPES = {
@@ -60,6 +62,7 @@ TRAININGS = {
     }
     for name, shape in SHAPES.items()
 }
+SEEN = {"train": ["toy0"], "validation": []}
 RECORDS = {name: TrainingConfig.model_validate(training).plain() for name, training in TRAININGS.items()}
 ROWS = {
     name: {"trained": name.removeprefix("eager_"), "training": TRAININGS[name.removeprefix("eager_")], "deviation": LAW}
@@ -85,7 +88,7 @@ def world(tmp_path: Path, make_store, micro: Sam) -> dict:
             path,
             "micro",
             model_config,
-            {"dataset": "toy", "seed": 0, "precision": "float32", **record},
+            {"dataset": "toy", "seed": 0, "precision": "float32", "images": SEEN, **record},
         )
         slots["models"].append(str(path))
     for name, row in ROWS.items():
@@ -206,7 +209,7 @@ def test_masks_of_another_precision_than_the_others_are_found(world: dict) -> No
 
 def test_a_model_that_was_trained_in_another_precision_is_found(world: dict, micro: Sam) -> None:
     path, model_config = world["models"][0], ModelConfig(trains=("mask_decoder",), token=None)
-    record = {"dataset": "toy", "seed": 0, "precision": "bfloat16", **RECORDS["sam"]}
+    record = {"dataset": "toy", "seed": 0, "precision": "bfloat16", "images": SEEN, **RECORDS["sam"]}
     save_model(box_model(micro, model_config), path, "micro", model_config, record)
     for level, cell in zip((0, 40), world["iterations"], strict=False):
         write_iterations(Path(cell), read_boxes(world["boxes"][0]), level, Path(path))
@@ -226,9 +229,43 @@ def test_a_model_of_another_seed_is_found(world: dict, micro: Sam) -> None:
     expect_red(world, checks.OWN_MODELS)
 
 
+def resave(world: dict, micro: Sam, **record: Any) -> None:
+    """Write the first model again with another record, and masks that it made."""
+    path, model_config = world["models"][0], ModelConfig(trains=("mask_decoder",), token=None)
+    whole = {"dataset": "toy", "seed": 0, "precision": "float32", "images": SEEN, **RECORDS["sam"], **record}
+    save_model(box_model(micro, model_config), path, "micro", model_config, whole)
+    for level, cell in zip((0, 40), world["iterations"], strict=False):
+        write_iterations(Path(cell), read_boxes(world["boxes"][0]), level, Path(path))
+
+
+@pytest.mark.parametrize("images", [{"train": ["toy1"], "validation": []}, {"train": [], "validation": ["toy1"]}])
+def test_a_model_that_was_trained_on_a_tested_image_of_any_data_set_is_found(world, micro, images) -> None:
+    resave(world, micro, images=images)
+    expect_red(world, checks.UNSEEN_IMAGES)
+
+
+def test_a_model_that_does_not_say_what_it_was_trained_on_is_found(world: dict, micro: Sam) -> None:
+    resave(world, micro, images=None)
+    expect_red(world, checks.UNSEEN_IMAGES)
+
+
+def test_the_file_of_a_model_is_a_row_whose_images_are_compared_too(world: dict, micro: Sam) -> None:
+    file = world["models"].pop(0)
+    world["models"].append(file)
+    rows = world["rows"] | {"sam": {"trained": "sam", "training": None, "file": file, "deviation": LAW}}
+    run_stage(audit, **world | {"rows": rows})
+    findings = pd.read_csv(world["findings"])
+    assert findings.query("check == @checks.UNSEEN_IMAGES")["found"].tolist() == [
+        "1 images compared with those of 2 models"
+    ]
+    Path(world["findings"]).unlink()
+    resave(world, micro, dataset="elsewhere", images={"train": ["toy1"], "validation": []})
+    expect_red(world | {"rows": rows}, checks.UNSEEN_IMAGES)
+
+
 def test_training_never_looks_at_the_test_split(stages: dict[str, str], tmp_path: Path) -> None:
     """With other test labels, training and the choice of the epoch end with the same bytes."""
-    common = {"embeddings": stages["embeddings"], "weights": stages["weights"], "dataset": "toy", "seed": 0}
+    common = {"embeddings": [stages["embeddings"]], "weights": stages["weights"], "dataset": "toy", "seed": 0}
     common["training"] = TRAININGS["sam"]
     ends = []
     for name in ("as it is", "other truth"):
@@ -240,7 +277,7 @@ def test_training_never_looks_at_the_test_split(stages: dict[str, str], tmp_path
         table = tmp_path / name / "boxes.csv"
         boxes(store=str(store), boxes=str(table))
         model, curve = tmp_path / name / "model.safetensors", tmp_path / name / "curve.csv"
-        run_stage(train, store=str(store), boxes=str(table), model=str(model), curve=str(curve), **common)
+        run_stage(train, stores=[str(store)], boxes=[str(table)], model=str(model), curve=str(curve), **common)
         ends.append((model.read_bytes(), curve.read_bytes(), table.read_bytes()))
     (model, curve, table), (other_model, other_curve, other_table) = ends
     assert table != other_table

@@ -25,7 +25,7 @@ from pipeline_lib.config.files import check_files
 from pipeline_lib.config.folds import with_folds
 from pipeline_lib.config.overlays import merged
 from pipeline_lib.config.read import read_config
-from pipeline_lib.config.rows import audited_rows, cell_axes, printed, shown_axes, tables_config, training_axes
+from pipeline_lib.config.rows import audited_rows, cell_axes, printed, shown_axes, tables_config, trainings
 from pipeline_lib.config.sets import image_sets, within_data
 from pipeline_lib.data.box_checks import checked_boxes
 from pipeline_lib.data.box_formats.images_by_name import Images
@@ -99,7 +99,7 @@ def checked(plain: dict[str, Any]) -> None:
     written = read_config(plain)
     config = with_folds(written)
     within_data(config), image_sets(config), tables_config(written), audited_rows(config), printed(written)
-    cell_axes(config), training_axes(config), shown_axes(config)
+    cell_axes(config), trainings(config), shown_axes(config)
 
 
 def test_the_default_config_is_accepted() -> None:

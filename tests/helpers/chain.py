@@ -142,7 +142,7 @@ STAGES = {
         ),
         Stage(
             "train",
-            {"store": STORE, "boxes": TABLE, "embeddings": EMBEDDINGS, "weights": BACKBONE},
+            {"stores": [STORE], "boxes": [TABLE], "embeddings": [EMBEDDINGS], "weights": BACKBONE},
             {"model": WEIGHTS, "curve": CURVE},
             {"dataset": "cells", "seed": 0, "training": training_of(CONFIG, "proposed").plain()},
         ),

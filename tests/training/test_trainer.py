@@ -18,11 +18,13 @@ import pandas as pd
 import pytest
 import torch
 from helpers.stages import run_stage
+from safetensors.torch import load_file
 
 from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.data.boxes import by_tile, evenly_spaced, grown, read_boxes
 from pipeline_lib.data.dataset import Store
-from pipeline_lib.errors import StaleEmbeddingsError, TrainingError
+from pipeline_lib.data.model_header import ModelHeader
+from pipeline_lib.errors import StaleEmbeddingsError, TrainingError, WeightsError
 from pipeline_lib.inference.next_box import next_box
 from pipeline_lib.inference.predictor import Predictor, forward
 from pipeline_lib.model.box_model import box_model, load_model
@@ -51,6 +53,7 @@ SETTINGS = {
     "mask_extent": None,
     "precision": "float32",
     "validation_levels": [0, 40],
+    "training_objects": None,
     "validation_objects": 4,
 }
 VARIANTS = {
@@ -82,7 +85,14 @@ PLAIN = training_of()
 
 def arguments(stages, folder, seed=0, code="", **settings):
     slots = {"model": str(folder / "model.safetensors"), "curve": str(folder / "curve")}
-    return {**stages, **slots, "dataset": "toy", "training": plain_training(**settings), "seed": seed, "code": code}
+    sources = {
+        "stores": [stages["store"]],
+        "boxes": [stages["boxes"]],
+        "embeddings": [stages["embeddings"]],
+        "weights": stages["weights"],
+    }
+    training = plain_training(**settings)
+    return {**sources, **slots, "dataset": "toy", "training": training, "seed": seed, "code": code}
 
 
 def call(stages, folder, **changes):
@@ -274,6 +284,40 @@ def test_data_sets_share_an_epoch_by_their_shares_and_not_by_their_sizes(source,
     assert [draw.number for draw in draws] != [draw.number for draw in other]
 
 
+def test_a_model_is_trained_on_several_data_sets_and_says_so(stages, tmp_path):
+    other = tmp_path / "other.zarr"
+    shutil.copytree(stages["store"], other)
+    folder = tmp_path / "joint"
+    folder.mkdir()
+    wanted = arguments(stages, folder, tiles_per_epoch=5)
+    wanted["stores"].append(str(other))
+    wanted["boxes"].append(stages["boxes"])
+    wanted["embeddings"].append(stages["embeddings"])
+    wanted["dataset"] = "joint"
+    wanted["training"]["trained_on"] = {"store": 1.0, "other": 4.0}
+    run_stage(train, **wanted)
+    training = ModelHeader.read(folder / "model.safetensors").training
+    assert training["trained_on"] == {"store": 1.0, "other": 4.0}
+    assert len(training["images"]["train"]) == 2
+    assert len(training["images"]["validation"]) == 1
+    assert training["dataset"] == "joint"
+
+
+def test_a_training_starts_from_a_model_of_its_shape(stages, tmp_path):
+    for name in ("first", "second", "none"):
+        (tmp_path / name).mkdir()
+    call(stages, tmp_path / "first")
+    start = tmp_path / "first/model.safetensors"
+    wanted = arguments(stages, tmp_path / "second", epochs=0) | {"start": str(start)}
+    wanted["training"]["starts_from"] = str(start)
+    run_stage(train, **wanted)
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("first", "second"))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    wanted = arguments(stages, tmp_path / "none", name="sam", epochs=0) | {"start": str(start)}
+    with pytest.raises(WeightsError, match=r"first/model\.safetensors: does not fit its network: .*unexpected"):
+        run_stage(train, **wanted)
+
+
 def test_one_data_set_is_drawn_as_the_first_of_several(source, table):
     one = draw_epoch(alone(source, table), PLAIN.train, 0, 1)
     two = draw_epoch([*alone(source, table), TrainingSet(replace(source), table, 1.0)], PLAIN.train, 0, 1)
@@ -352,7 +396,7 @@ def test_the_curve_s_best_value_is_that_of_the_model_that_was_written(stages, tm
     held_out = evenly_spaced(table.query("split == 'validation'"), SETTINGS["validation_objects"])
     model = load_model(tmp_path / "model.safetensors")
     decoder = Predictor(model, source.frame, SETTINGS["precision"])
-    miou = Validation(source, held_out, (0, 40), "toy", 0, LAW).miou(decoder, lambda: None)
+    miou = Validation(source, held_out, (0, 40), source.tiles.name, 0, LAW).miou(decoder, lambda: None)
     assert list(curve.columns) == ["epoch", "learning_rate", "train_loss", "validation_miou", "kept"]
     assert curve["kept"].tolist() == (curve.index == curve["validation_miou"].idxmax()).tolist()
     assert curve["epoch"].tolist() == [0, 1, 2]

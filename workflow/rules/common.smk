@@ -1,3 +1,4 @@
+from itertools import product
 from pathlib import Path
 
 from pipeline_lib.config.rows import (
@@ -9,11 +10,15 @@ from pipeline_lib.config.rows import (
     shown_axes,
     tables_config,
     tested_objects,
-    trained_by,
-    training_axes,
+    trained_row,
     training_of,
+    training_sets,
+    trainings,
+    weights_file,
 )
 from pipeline_lib.config.sets import files_of_set, image_sets, users_files, within_data
+from pipeline_lib.data.model_header import model_path
+from pipeline_lib.data.paths import JOINT
 from pipeline_lib.runtime.code_digest import code_digest
 from pipeline_lib.runtime.hashing import key_of
 from pipeline_lib.settings.segment import TrainedModel
@@ -55,8 +60,25 @@ def every_dataset(pattern):
 
 
 def every_training(pattern):
-    """Return the files of the stage train for each data set, trained model and seed of the experiment."""
-    return expand(pattern, **training_axes(CONFIG))
+    """Return the files of the stage train for each training of the experiment."""
+    return [file for training in trainings(CONFIG) for file in expand(pattern, **training._asdict())]
+
+
+def every_weights_file():
+    """Return the files of weights that the rows of the tables have: of trainings, or of models that were given."""
+    files = (weights_file(CONFIG, *cell[:-1]) for cell in product(*cell_axes(CONFIG).values()))
+    return list(dict.fromkeys(files))
+
+
+def of_training_sets(pattern):
+    """Return a function for the files of a stage for each data set that a training is on."""
+    return lambda wildcards: expand(pattern, dataset=training_sets(CONFIG, wildcards.dataset, wildcards.model))
+
+
+def start_of(wildcards):
+    """Return the file of the model that a training starts from: none if it starts from the backbone."""
+    file = trained_row(CONFIG, wildcards.model).starts_from
+    return {"start": str(model_path(file))} if file else {}
 
 
 def every_result():
@@ -105,6 +127,5 @@ def model_of(wildcards):
     """Return the file of the model that segments a set: none if that is the backbone as it is."""
     model = SETS[wildcards.set].model
     if isinstance(model, TrainedModel):
-        trained = trained_by(CONFIG, model.model)
-        return {"model": f"<results>/train/{model.dataset}/{trained}/{model.seed}.safetensors"}
+        return {"model": weights_file(CONFIG, model.dataset, model.model, model.seed)}
     return {"model": model} if model else {}

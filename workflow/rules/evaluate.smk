@@ -4,9 +4,7 @@ rule refine:
         boxes=rules.boxes.output.boxes,
         embeddings=rules.embed.output.embeddings,
         weights=rules.weights.output.manifest,
-        model=lambda wildcards: "<results>/train/{dataset}/{trained}/{seed}.safetensors".format(
-            trained=trained_by(CONFIG, wildcards.model), **wildcards
-        ),
+        model=lambda wildcards: weights_file(CONFIG, wildcards.dataset, wildcards.model, int(wildcards.seed)),
     output:
         iterations="<results>/refine/{dataset}/{model}/{seed}/{level}.parquet",
         timing="<results>/refine/{dataset}/{model}/{seed}/{level}.json",
@@ -60,7 +58,7 @@ rule audit:
     input:
         stores=every_dataset(rules.convert.output.store),
         boxes=every_dataset(rules.boxes.output.boxes),
-        models=every_training(rules.train.output.model),
+        models=every_weights_file(),
         iterations=every_cell(rules.refine.output.iterations),
         scores=every_cell(rules.score.output.scores),
     output:

@@ -49,9 +49,10 @@ rule embed:
 
 rule train:
     input:
-        store=rules.convert.output.store,
-        boxes=rules.boxes.output.boxes,
-        embeddings=rules.embed.output.embeddings,
+        unpack(start_of),
+        stores=of_training_sets(rules.convert.output.store),
+        boxes=of_training_sets(rules.boxes.output.boxes),
+        embeddings=of_training_sets(rules.embed.output.embeddings),
         weights=rules.weights.output.manifest,
     output:
         model="<results>/train/{dataset}/{model}/{seed}.safetensors",
@@ -60,6 +61,8 @@ rule train:
         "<logs>/train/{dataset}/{model}/{seed}.log",
     benchmark:
         "<benchmarks>/train/{dataset}/{model}/{seed}.tsv"
+    wildcard_constraints:
+        dataset="|".join([*CONFIG.datasets, JOINT]),
     conda:
         "../../envs/pipeline.yaml"
     threads: 2
