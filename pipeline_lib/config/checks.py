@@ -21,6 +21,7 @@ def contradictions(config: Config) -> Iterator[str]:
     yield from _broken_models(config)
     yield from _broken_deviations(config)
     yield from _missing_splits(config)
+    yield from _broken_crops(config)
     yield from _broken_sets(config)
 
 
@@ -51,8 +52,14 @@ def _broken_models(config: Config) -> Iterator[str]:
         for dataset in row.trained_on or ():
             if dataset not in config.datasets:
                 yield f"models.{name}.trained_on names {dataset!r}, but datasets has only {sorted(config.datasets)}"
-            elif missing := {"train", "validation"} - splits_of(config.datasets[dataset].volumes):
-                yield f"models.{name}.trained_on: datasets.{dataset} gives no slices to {sorted(missing)}"
+            elif "train" not in splits_of(config.datasets[dataset].volumes):
+                yield f"models.{name}.trained_on: datasets.{dataset} gives no slices to train"
+        if row.trained_on and not any(
+            "validation" in splits_of(config.datasets[dataset].volumes)
+            for dataset in row.trained_on
+            if dataset in config.datasets
+        ):
+            yield f"models.{name}.trained_on: none of its data sets gives slices to validation"
         if row.mix not in mixes:
             yield f"models.{name}.mix is {row.mix!r}, but train.mixes has only {mixes}"
         for key, part in (("token", "deviation_token"), ("adapter", "image_adapter")):
@@ -91,6 +98,14 @@ def _missing_splits(config: Config) -> Iterator[str]:
             present = splits_of(config.datasets[name].volumes)
             if missing := [split for split in needed if split not in present]:
                 yield f"datasets.{name}.volumes give no slices to {missing}"
+
+
+def _broken_crops(config: Config) -> Iterator[str]:
+    for name, dataset in config.datasets.items():
+        if dataset.crops and not dataset.tile:
+            yield f"datasets.{name}.crops needs `tile`, the side of a crop, but it is null"
+        if dataset.crops and dataset.magnification != 1:
+            yield f"datasets.{name} has both crops and a magnification; `crops.object_side` decides the magnification"
 
 
 def _broken_sets(config: Config) -> Iterator[str]:

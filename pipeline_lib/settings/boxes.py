@@ -31,6 +31,8 @@ class Mix(Settings):
     """Share of each level among the training boxes. The shares sum to 1."""
     kinds: Annotated[tuple[Kind, ...], List, Field(min_length=1), Different] | None = None
     """Kinds of deviation, of which one is drawn for each box. Null takes `deviation.kind`."""
+    limits: dict[Kind, Annotated[int, Field(ge=0, le=99)]] = Field(default_factory=dict)
+    """Largest level of a kind, per cent. A box of this kind with a higher level gets this one."""
 
     @model_validator(mode="after")
     def _check(self) -> "Mix":

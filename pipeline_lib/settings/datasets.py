@@ -205,6 +205,29 @@ Volumes = Annotated[tuple[Volume, ...], List, Field(min_length=1)]
 TileSide = Annotated[int, Field(ge=16)]
 
 
+class Crops(Settings):
+    """Random crops of labelled images, in place of the slices of the splits that they are drawn from.
+
+    A crop is one tile. Its magnification is random too: a data set of few large images, or of objects of one size, then
+    trains a model for several sizes.
+    """
+
+    train: Whole
+    """Number of crops of slices of the training split."""
+    validation: Whole
+    """Number of crops of slices of the validation split."""
+    object_side: Annotated[
+        tuple[Positive, Positive], List, Ascending, Words("[smallest, largest], two numbers above 0, ascending")
+    ]
+    """Range of the typical side of an object after magnification, pixels. A side is drawn for each crop,
+    log-uniformly."""
+    augment: bool
+    """Whether training crops are turned, mirrored and stretched, and get another sharpness, contrast, brightness and
+    noise. One in five is inverted."""
+    seed: Whole
+    """Seed of the draws."""
+
+
 class Dataset(Settings):
     """A data set."""
 
@@ -226,6 +249,8 @@ class Dataset(Settings):
     """Size of a pixel, nm."""
     grey_range: GreyRange | None
     """Grey values that become black and white. Null is for 8-bit images."""
+    crops: Crops | None = None
+    """Random crops to train and validate on, in place of whole slices. Null takes the slices. Needs `tile`."""
     tile: TileSide | None
     """Side of the tiles that the encoder sees, pixels. Tiles do not overlap. Null takes whole slices."""
     folds: Annotated[int, Field(ge=3, le=1000)] | None = None

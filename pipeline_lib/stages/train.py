@@ -79,8 +79,9 @@ def train(
         objects = read_objects(table, "train", settings.training_objects)
         sets.append(TrainingSet(source, objects, shares.get(tiles.name, 1.0)))
         held_out = read_objects(table, "validation", settings.validation_objects)
-        levels, law = settings.validation_levels, training.deviation
-        validations.append(Validation(source, held_out, levels, tiles.name, seed, law))
+        if len(held_out):
+            levels, law = settings.validation_levels, training.deviation
+            validations.append(Validation(source, held_out, levels, tiles.name, seed, law))
     frame = common_frame(sets)
 
     torch.manual_seed(seed)  # for the token and the adapter, which alone start at random

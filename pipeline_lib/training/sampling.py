@@ -99,7 +99,9 @@ def draw_boxes(rng: Generator, exact: NDArray[np.float32], config: TrainingConfi
     shares = np.divide(mix.shares, np.sum(mix.shares))
     levels, uniform = rng.choice(mix.levels, len(exact), p=shares), rng.random((len(exact), 4))
     deviations = [deviation.model_copy(update={"kind": kind}) for kind in mix.kinds or (deviation.kind,)]
-    by_kind = np.stack([deviate(exact, levels, uniform, each) for each in deviations])
+    by_kind = np.stack(
+        [deviate(exact, np.minimum(levels, mix.limits.get(each.kind, 100)), uniform, each) for each in deviations]
+    )
     return by_kind[rng.integers(len(by_kind), size=len(exact)), np.arange(len(exact))]
 
 

@@ -131,7 +131,7 @@ STAGES = {
             "convert",
             {"manifest": "raw/cells/manifest.json"},
             {"store": STORE},
-            of_dataset("labels", "minimum_area", "pixel_size", "grey_range", "tile", "magnification"),
+            of_dataset("labels", "minimum_area", "pixel_size", "grey_range", "tile", "magnification", "crops"),
         ),
         Stage("boxes", {"store": STORE}, {"boxes": TABLE}, {}),
         Stage(

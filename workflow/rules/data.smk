@@ -44,6 +44,8 @@ rule convert:
         grey_range=of_dataset("grey_range"),
         tile=of_dataset("tile"),
         magnification=of_dataset("magnification"),
+        crops=of_dataset("crops"),
+        name=lambda wildcards: wildcards.dataset,
     script:
         "../scripts/stage.py"
 

@@ -1,0 +1,165 @@
+"""Random crops of labelled images at random magnifications, in place of whole slices: more scales, and even numbers.
+
+Micrographs differ in size, and their objects in scale. A crop's magnification is drawn so that the objects of its image
+get a side that is drawn from a range. The frozen encoder sees each crop once, so what augments an image happens here.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from zlib import crc32
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from pipeline_lib.data.boxes import object_boxes
+from pipeline_lib.data.dataset import Slice
+from pipeline_lib.data.tiling import components
+from pipeline_lib.errors import DataError
+from pipeline_lib.settings.datasets import Crops, InstanceLabels
+
+TYPICAL = 75  # percentile of the sides of an image's objects that stands for all of them
+MAGNIFICATIONS = (0.2, 4.0)  # range
+STRETCH = 0.15  # of an augmented crop: its sides are scaled by up to exp(± STRETCH), one up and the other down
+FEWEST = 3  # objects in a crop
+FLATTEST = 2.0  # standard deviation of a crop's grey values
+TRIES = 60  # for each crop that is wanted, before the images are found to hold too few objects
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """A slice with its objects."""
+
+    origin: Slice
+    pixels: NDArray[np.uint8]  # YX
+    objects: NDArray[np.uint32]  # YX, 0 is background
+
+    @property
+    def typical_side(self) -> float:
+        """The typical side of an object, pixels: the root of its box's area."""
+        sides = [np.sqrt((x1 - x0) * (y1 - y0)) for _, x0, y0, x1, y1, _ in object_boxes(self.objects)]
+        return float(np.percentile(sides, TYPICAL)) if sides else 0.0
+
+
+def draw_crops(
+    name: str, images: Sequence[LabelledImage], crops: Crops, side: int, minimum_area: int
+) -> Iterator[LabelledImage]:
+    """Yield the crops of a data set's images, training before validation.
+
+    Args:
+        name: of the data set; with the seed of `crops` it decides the draws.
+        images: of the splits `train` and `validation`.
+        crops: how many and which.
+        side: of a tile, pixels: the longest side of a crop.
+        minimum_area: of an object in a crop, pixels.
+
+    Yields:
+        Crops, whose objects are the connected parts within them, numbered anew.
+
+    Raises:
+        DataError: too few crops with objects were found.
+    """
+    for number, (split, count) in enumerate((("train", crops.train), ("validation", crops.validation))):
+        choices = [image for image in images if image.origin.split == split and image.typical_side]
+        rng = np.random.default_rng([crops.seed, crc32(name.encode()), number])
+        augmented = crops.augment and split == "train"
+        yield from _crops_of_split(rng, choices, crops, count, side, minimum_area, augmented)
+
+
+def _crops_of_split(
+    rng: Generator,
+    images: Sequence[LabelledImage],
+    crops: Crops,
+    count: int,
+    side: int,
+    minimum_area: int,
+    augmented: bool,
+) -> Iterator[LabelledImage]:
+    if count and not images:
+        raise DataError(f"crops: expected an image with objects for each split; {count} crops have none to come from")
+    typical = np.array([image.typical_side for image in images])
+    weights = np.sqrt([image.pixels.size for image in images]) / typical  # large images of small objects hold more
+    found = 0
+    for _ in range(TRIES * count):
+        if found == count:
+            return
+        number = rng.choice(len(images), p=weights / weights.sum())
+        low, high = np.log(crops.object_side)
+        magnification = np.clip(np.exp(rng.uniform(low, high)) / typical[number], *MAGNIFICATIONS)
+        crop = _crop(rng, images[number], float(magnification), side, STRETCH if augmented else 0.0)
+        objects = components(crop.objects, InstanceLabels(kind="instances"), minimum_area)
+        if len(np.unique(objects)) <= FEWEST or crop.pixels.std() < FLATTEST:
+            continue
+        pixels = crop.pixels
+        if augmented:
+            pixels = with_other_tones(rng, pixels)
+            pixels, objects = turned(rng, pixels, objects)
+        found += 1
+        yield LabelledImage(_sized(crop.origin, pixels), pixels, objects)
+    if found < count:
+        raise DataError(
+            f"crops: only {found} of {count} crops with at least {FEWEST} objects were found; ask for fewer"
+        )
+
+
+def _crop(rng: Generator, image: LabelledImage, magnification: float, side: int, stretch: float) -> LabelledImage:
+    """Cut a random part out of an image and magnify it to at most `side` pixels along both sides."""
+    ratio = float(np.exp(rng.uniform(-stretch, stretch)))
+    factors = magnification * ratio, magnification / ratio
+    height, width = image.pixels.shape
+    rows, columns = (
+        min(length, int(np.ceil(side / factor))) for length, factor in zip((height, width), factors, strict=True)
+    )
+    y, x = int(rng.integers(height - rows + 1)), int(rng.integers(width - columns + 1))
+    size = tuple(
+        min(side, max(1, round(length * factor))) for length, factor in zip((columns, rows), factors[::-1], strict=True)
+    )
+    part = slice(y, y + rows), slice(x, x + columns)
+    # when an image shrinks, Pillow's bilinear filter is a mean over the pixels that each new one covers
+    pixels = np.asarray(Image.fromarray(image.pixels[part]).resize(size, Image.Resampling.BILINEAR))
+    objects = Image.fromarray(image.objects[part].astype(np.int32)).resize(size, Image.Resampling.NEAREST)
+    return LabelledImage(image.origin, pixels, np.asarray(objects).astype(np.uint32))
+
+
+def _sized(origin: Slice, pixels: NDArray[np.uint8]) -> Slice:
+    height, width = pixels.shape
+    return Slice(origin.split, origin.volume, origin.index, (height, width))
+
+
+def with_other_tones(rng: Generator, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return an image YX with another sharpness, contrast, brightness and noise, and sometimes inverted."""
+    grey = _stretched(pixels.astype(np.float32))
+    if rng.random() < 0.3:
+        grey = gaussian_filter(grey, rng.uniform(0.5, 1.5))
+    if rng.random() < 0.5:
+        black, white = np.percentile(grey, [rng.uniform(0, 3), rng.uniform(97, 100)])
+        grey = np.clip((grey - black) / max(white - black, 1e-3), 0, 1)
+    if rng.random() < 0.7:
+        grey = np.clip(grey, 0, 1) ** np.exp(rng.uniform(-0.6, 0.6))
+    if rng.random() < 0.2:
+        grey = 1 - grey
+    if rng.random() < 0.5:
+        noise = rng.normal(size=grey.shape).astype(np.float32)
+        if rng.random() < 0.5:
+            noise = gaussian_filter(noise, 0.7)
+            noise /= noise.std()
+        grey = grey + rng.uniform(0.02, 0.12) * noise
+    return np.asarray((_stretched(np.clip(grey, 0, 1)) * 255).round(), np.uint8)
+
+
+def _stretched(grey: NDArray[np.float32]) -> NDArray[np.float32]:
+    low, high = grey.min(), grey.max()
+    return np.asarray((grey - low) / max(high - low, 1e-3), np.float32)
+
+
+def turned(
+    rng: Generator, pixels: NDArray[np.uint8], objects: NDArray[np.uint32]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
+    """Return an image YX and its objects in one of the eight orientations of a square."""
+    turns, mirrored = int(rng.integers(4)), rng.random() < 0.5
+    pixels, objects = np.rot90(pixels, turns), np.rot90(objects, turns)
+    if mirrored:
+        pixels, objects = pixels[:, ::-1], objects[:, ::-1]
+    return np.ascontiguousarray(pixels), np.ascontiguousarray(objects)
