@@ -12,7 +12,7 @@ from pipeline_lib.data.tiling import check_value, grey_slices, label_slices, obj
 from pipeline_lib.data.volumes import read_volumes
 from pipeline_lib.runtime.atomic import atomic
 from pipeline_lib.settings.base import GreyRange, PixelSize
-from pipeline_lib.settings.datasets import Labels, TileSide
+from pipeline_lib.settings.datasets import Labels
 
 
 def convert(
@@ -23,7 +23,7 @@ def convert(
     minimum_area: int,
     pixel_size: PixelSize,
     grey_range: GreyRange | None,
-    tile: TileSide | None,
+    tile: int | None,
     magnification: float = 1.0,
 ) -> None:
     """Write the slices that a manifest gives to a split into an OME-Zarr store (layout: `data/dataset.py`).
