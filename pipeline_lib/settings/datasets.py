@@ -202,7 +202,6 @@ class MembraneLabels(Settings):
 
 Labels = Annotated[InstanceLabels | BinaryLabels | MembraneLabels, Field(discriminator="kind")]
 Volumes = Annotated[tuple[Volume, ...], List, Field(min_length=1)]
-TileSide = Annotated[int, Field(ge=16)]
 
 
 class Crops(Settings):
@@ -251,7 +250,7 @@ class Dataset(Settings):
     """Grey values that become black and white. Null is for 8-bit images."""
     crops: Crops | None = None
     """Random crops to train and validate on, in place of whole slices. Null takes the slices. Needs `tile`."""
-    tile: TileSide | None
+    tile: Annotated[int, Field(ge=16)] | None
     """Side of the tiles that the encoder sees, pixels. Tiles do not overlap. Null takes whole slices."""
     folds: Annotated[int, Field(ge=3, le=1000)] | None = None
     """Number of folds for cross-validation: the slices of the splits are cut into so many blocks, and each block is

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from pipeline_lib.errors import DataError
-from pipeline_lib.settings.values import choice, in_words, members, tags_of, unwrapped
+from pipeline_lib.settings.values import SEQUENCES, choice, in_words, members, tags_of, unwrapped
 
 S = TypeVar("S", bound=BaseModel)
 SHORT = Repr()
@@ -132,10 +132,10 @@ def _place(kind: Any, location: Sequence[Any]) -> tuple[list[Any], Any, Sequence
         elif get_origin(bare) is dict:
             keys.append(item)
             hint, annotations = get_args(bare)[0 if location[-1] == "[key]" else 1], ()
-        elif get_origin(bare) is tuple:
+        elif get_origin(bare) in SEQUENCES:
             keys.append(item)
             first, *others = get_args(bare)
-            hint, annotations = (first if others == [...] else [first, *others][item]), ()
+            hint, annotations = ([first, *others][item] if others and others != [...] else first), ()
         else:
             break
     return keys, hint, annotations, holder

@@ -10,6 +10,8 @@ from pydantic.fields import FieldInfo
 
 from pipeline_lib.settings.base import Different, Words
 
+SEQUENCES = (tuple, list, Sequence)
+
 
 def unwrapped(hint: Any) -> tuple[Any, list[Any]]:
     """Return a type without `Annotated`, and the annotations."""
@@ -53,13 +55,14 @@ def in_words(hint: Any, annotations: Sequence[Any] = ()) -> str:
         return choice(arguments)
     if origin in (Union, UnionType):
         return _union(arguments)
-    if origin is tuple:
+    if origin in SEQUENCES:
         return _list(arguments, annotations)
     if origin is dict:
         return "a section" if arguments[1] is Any else "a section with a name for each entry"
     if isinstance(bare, type) and issubclass(bare, BaseModel):
         return f"a section with the keys {', '.join(bare.model_fields)}"
-    return {bool: "true or false", int: "an integer", float: "a number", str: "text"}[bare] + _limits(annotations)
+    plain = {bool: "true or false", int: "an integer", float: "a number", str: "text"}
+    return plain.get(bare, f"a {getattr(bare, '__name__', bare)}") + _limits(annotations)
 
 
 def choice(values: Sequence[Any]) -> str:

@@ -25,7 +25,7 @@ from pipeline_lib.data.tiling import (
 from pipeline_lib.data.volumes import read_volumes
 from pipeline_lib.runtime.atomic import atomic
 from pipeline_lib.settings.base import GreyRange, PixelSize
-from pipeline_lib.settings.datasets import Crops, Labels, TileSide
+from pipeline_lib.settings.datasets import Crops, Labels
 
 
 def convert(
@@ -36,7 +36,7 @@ def convert(
     minimum_area: int,
     pixel_size: PixelSize,
     grey_range: GreyRange | None,
-    tile: TileSide | None,
+    tile: int | None,
     magnification: float = 1.0,
     crops: Crops | None = None,
     name: str = "",

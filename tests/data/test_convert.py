@@ -159,18 +159,18 @@ def test_magnified_labels_lie_on_their_magnified_image() -> None:
     ("split", "message"),
     [
         ({"test": ["n*"]}, r"no file matches 'n\*' of split test; it has m0\.png, m1\.png"),
-        ({"test": ["m0", "m1"], "train": ["m1"]}, r"slice 1 \(m1\.png\) is both in test and in train"),
+        ({"test": ["m0", "m1"], "train": ["m1"]}, r"slice 1 \(m1\.png\) is both in train and in test"),
         ({"test": ["m*"], "train": "rest"}, "train is `rest`, but the other splits name all 2 files"),
     ],
 )
 def test_a_split_by_names_says_what_is_wrong(split: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=f"^folder: {message}"):
-        split_slices("folder", ["m0.png", "m1.png"], {"split": split})
+        split_slices("folder", ["m0.png", "m1.png"], Split.model_validate(split))
 
 
 def test_a_stack_in_one_file_has_no_names(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="test names files, but this is one file; expected a range of slices"):
-        split_slices("stack.tif", ["", ""], {"split": {"test": ["m0"]}})
+        split_slices("stack.tif", ["", ""], Split.model_validate({"test": ["m0"]}))
 
 
 def test_slices_of_no_split_are_left_out_and_the_others_keep_their_order(tmp_path: Path, images: np.ndarray) -> None:
@@ -280,7 +280,7 @@ def test_no_background_at_all_is_one_object_per_id() -> None:
 
 
 @pytest.mark.parametrize("rule", [BINARY, MEMBRANE])
-def test_a_tile_that_is_all_inside_is_one_object(rule: dict[str, Any]) -> None:
+def test_a_tile_that_is_all_inside_is_one_object(rule: BinaryLabels | MembraneLabels) -> None:
     assert components(np.full((2, 3), 255), rule, 1).tolist() == [[1, 1, 1], [1, 1, 1]]
 
 
@@ -289,7 +289,7 @@ def test_an_id_in_two_pieces_is_two_objects() -> None:
 
 
 @pytest.mark.parametrize("rule", [BINARY, MEMBRANE, INSTANCES])
-def test_pixels_that_touch_at_a_corner_are_not_connected(rule: dict[str, Any]) -> None:
+def test_pixels_that_touch_at_a_corner_are_not_connected(rule: BinaryLabels | MembraneLabels) -> None:
     assert components(np.array([[255, 0], [0, 255]]), rule, 1).tolist() == [[1, 0], [0, 2]]
 
 
@@ -354,9 +354,9 @@ def test_a_failed_run_keeps_the_store_of_the_run_before(nan_manifest: str, tmp_p
 RUN = """
 import json, sys
 from pipeline_lib.stages.convert import convert
-from pipeline_lib.stages.raw import raw
+from pipeline_lib.settings.messages import arguments_of
 manifest, store, dataset = sys.argv[1:]
-run_stage(convert, manifest=manifest, store=store, **json.loads(dataset))
+convert(manifest=manifest, store=store, **arguments_of(convert, json.loads(dataset)))
 print(open("/proc/self/status").read())
 """
 

@@ -132,10 +132,10 @@ def test_an_image_that_has_changed_is_noticed(tmp_path: Path) -> None:
         Pixels().part(image, 0, slice(0, 9), slice(0, 9))
 
 
-def test_a_reversed_range_is_an_error(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", STACK[0])
-    with pytest.raises(DataError, match="expected a black below white, found 255 and 0"):
-        open_images(str(tmp_path / "a.tif"), FixedGrey(range=(255, 0)))
+def test_percentiles_of_one_grey_are_an_error(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.full_like(STACK[0], 7))
+    with pytest.raises(DataError, match=r"expected a black below white, found 7\.0 and 7\.0"):
+        open_images(str(tmp_path / "a.tif"), MeasuredGrey(percentiles=(0, 100)))
 
 
 def test_colour_is_refused_at_once_and_alpha_is_left_out(tmp_path: Path) -> None:

@@ -236,7 +236,13 @@ def test_images_that_are_not_8_bit_need_a_grey_range(lab, dtype):
     assert lab.run(grey_range=[0, 255])
 
 
-@pytest.mark.parametrize("part", [[5, 7], [6, 7], [-1, 2], [3, 3], [4, 3]])
+@pytest.mark.parametrize("part", [[-1, 2], [3, 3], [4, 3]])
+def test_a_range_that_is_none_is_an_error(lab, part):
+    lab.volumes[0]["split"] = {"train": [0, 3], "test": part}
+    assert lab.refuses(r"volumes\.0\.split\.test is \[.*\], expected null, or \[start, stop\], two integers")
+
+
+@pytest.mark.parametrize("part", [[5, 7], [6, 7]])
 def test_a_range_out_of_the_stack_is_an_error(lab, part):
     lab.volumes[0]["split"] = {"train": [0, 3], "test": part}
     assert lab.refuses(rf"images\.tif: test is to be slices \[{part[0]}, {part[1]}\), .* its 6 slices")
@@ -244,7 +250,7 @@ def test_a_range_out_of_the_stack_is_an_error(lab, part):
 
 def test_a_slice_in_two_splits_is_an_error(lab):
     lab.volumes[0]["split"] = {"train": [0, 4], "test": [3, 6]}
-    assert lab.refuses(r"images\.tif: slice 3 is both in train and in test")
+    assert lab.refuses(r"volumes\.0\.split is .*, but slices 3 to 4 are in both train and test")
 
 
 def test_a_slice_in_two_splits_through_two_volumes_is_an_error(lab):
