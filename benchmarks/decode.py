@@ -22,7 +22,7 @@ from segment_anything.modeling import Sam
 
 from benchmarks.measuring import interleaved, machine, table
 from benchmarks.networks import (
-    ITERATION,
+    CONFIG,
     PRECISIONS,
     evenly_chosen,
     generated_cells,
@@ -30,23 +30,24 @@ from benchmarks.networks import (
     random_sam,
     released_sam,
 )
-from pipeline_lib.data.boxes import Deviation, clip, deviate, grown
+from pipeline_lib.data.boxes import clip, deviate, grown
 from pipeline_lib.data.masks import iou
 from pipeline_lib.inference.iterate import output_of
 from pipeline_lib.inference.next_box import next_box
 from pipeline_lib.inference.predictor import Predictor
-from pipeline_lib.model.box_model import BoxModel, ModelConfig, box_model
+from pipeline_lib.model.box_model import BoxModel, box_model
 from pipeline_lib.model.export import transformers_tensors
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.model.mask_decoder import ImageFeatures
 from pipeline_lib.runtime.device import Precision, autocast, device
 from pipeline_lib.runtime.malloc import keep_freed_memory
+from pipeline_lib.settings.model import ModelConfig
 
 Boxes = NDArray[np.float32]  # (N, 4), XYXY, pixels of the image
 Masks = NDArray[np.bool_]  # (N, h, w)
 Way = Callable[[Boxes], Masks]
 
-NO_TOKEN = ModelConfig(("mask_decoder",), None)
+NO_TOKEN = ModelConfig(trains=("mask_decoder",), token=None)
 SIZE = 512  # of the image of part A, pixels
 CHUNK = 32  # boxes per call of the other programs
 CALLS = (1, 4, 8, 16, 32, 64)  # boxes per call of part C
@@ -112,13 +113,13 @@ def iterated_loop(predictor: SamPredictor, boxes: Boxes) -> Masks:
     outputs = []
     for box in boxes:
         history = [predictor.predict(box=box, multimask_output=False)[0][0]]
-        for _ in range(ITERATION.max_iterations):
+        for _ in range(CONFIG.refine.max_iterations):
             if not history[-1].any():
                 break
-            box = next_box(history[-1], ITERATION.largest_component)
+            box = next_box(history[-1], CONFIG.refine.largest_component)
             history.append(predictor.predict(box=box, multimask_output=False)[0][0])
             changed = np.count_nonzero(history[-1] ^ history[-2]) / ((box[2] - box[0]) * (box[3] - box[1]))
-            if changed <= ITERATION.tau or (len(history) > 2 and np.array_equal(history[-1], history[-3])):
+            if changed <= CONFIG.refine.tau or (len(history) > 2 and np.array_equal(history[-1], history[-3])):
                 break
         outputs.append(next((mask for mask in reversed(history) if mask.any()), history[0]))
     return np.stack(outputs)
@@ -128,7 +129,7 @@ def iterated_ours(predictor: SamPredictor, decoder: Predictor, boxes: Boxes) -> 
     """Iterate all boxes together with our code."""
     views = decoder.views([predictor.features], [predictor.original_size]) * len(boxes)
     histories = iterated(decoder, views, boxes)
-    return np.stack([history[output_of(history, ITERATION)].mask for history in histories])
+    return np.stack([history[output_of(history, CONFIG.refine)].mask for history in histories])
 
 
 def comparison(ways: Mapping[str, Callable[[], Masks]], boxes: Boxes, rounds: int, cut: bool = True) -> str:
@@ -171,7 +172,7 @@ def iterated_masks(name: str, rounds: int) -> str:
     image, exact = generated_cells(256)
     predictor = predictor_on(released_sam(name), image)
     uniform = np.random.default_rng(0).random((len(exact), 4))
-    boxes = clip(deviate(exact, LEVEL, uniform, Deviation("scale", "both")), predictor.original_size)
+    boxes = clip(deviate(exact, LEVEL, uniform, CONFIG.deviation), predictor.original_size)
     ways: dict[str, Callable[[], Masks]] = {
         "a loop on `SamPredictor.predict`": partial(iterated_loop, predictor, boxes)
     }

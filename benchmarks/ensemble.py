@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measuring import table
-from benchmarks.networks import ITERATION, iterated
+from benchmarks.networks import CONFIG, iterated
 from benchmarks.train import TrainingData
-from pipeline_lib.data.boxes import Boxes, Deviation, by_tile, clip, deviated, read_objects
+from pipeline_lib.data.boxes import Boxes, by_tile, clip, deviated, read_objects
 from pipeline_lib.data.masks import iou
 from pipeline_lib.inference.iterate import output_of
 from pipeline_lib.inference.predictor import Predictor
@@ -51,10 +51,10 @@ def main() -> None:
         shape, rng = data.tiles.tiles.shape(number), np.random.default_rng(number)
         (view,), truth = predictor.views([data.tiles.embeddings[number]], [shape]), data.tiles.masks(number, rows)
         for level in LEVELS:
-            boxes = deviated(rows, level, dataset, 0, Deviation("scale", "both"), shape)
+            boxes = deviated(rows, level, dataset, 0, CONFIG.deviation, shape)
             histories = iterated(predictor, [view] * len(boxes), boxes)
             values["first mask", level] += iou(np.stack([each[0].mask for each in histories]), truth).tolist()
-            final = np.stack([each[output_of(each, ITERATION)].mask for each in histories])
+            final = np.stack([each[output_of(each, CONFIG.refine)].mask for each in histories])
             values["iterated (K)", level] += iou(final, truth).tolist()
             values["predictions of K", level] += map(len, histories)
             for share in SHARES:

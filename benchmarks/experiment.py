@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from segment_anything import SamPredictor
 
 from benchmarks.measuring import interleaved, machine
-from benchmarks.networks import ITERATION, iterated
-from benchmarks.train import TrainingData, our_epoch, plain_epoch, train_config
-from pipeline_lib.data.boxes import Boxes, Deviation, by_tile, deviated, read_boxes
+from benchmarks.networks import CONFIG, iterated
+from benchmarks.train import TrainingData, our_epoch, plain_epoch, training_config
+from pipeline_lib.data.boxes import Boxes, by_tile, deviated, read_boxes
 from pipeline_lib.data.masks import Mask
 from pipeline_lib.inference.iterate import first_predictions, iterate
 from pipeline_lib.inference.predictor import Predictor
@@ -32,7 +32,6 @@ from pipeline_lib.runtime.malloc import keep_freed_memory
 LEVELS = (0, 40)
 MODELS = ("sam", "sam_p")  # segment_anything can run these, as they have no token
 OBJECTS, TILES = 8, 2  # of each tile; of each split
-DEVIATION = Deviation("scale", "both")
 
 
 def chosen_objects(boxes: pd.DataFrame, split: str) -> pd.DataFrame:
@@ -51,18 +50,18 @@ def plain_inference(predictor: SamPredictor, tile: NDArray[np.uint8], boxes: Box
         predictions = [predictor.predict(box=box, multimask_output=False) for box in boxes]
         return [masks[0] for masks, _, _ in predictions], np.array([ious[0] for _, ious, _ in predictions])
 
-    iterate(predict, first_predictions(predict, boxes), ITERATION)
+    iterate(predict, first_predictions(predict, boxes), CONFIG.refine)
 
 
 def plain_part(data: TrainingData, models: Sequence[Path], tested: pd.DataFrame, dataset: str) -> None:
     """Train and test in the plain way."""
     for model in models:
-        plain_epoch(data, train_config(OBJECTS, "float32"))()
+        plain_epoch(data, training_config(OBJECTS, "float32"))()
         sam = load_backbone(data.weights)
         sam.load_state_dict(load_model(model).state_dict(), strict=False)
         predictor = SamPredictor(sam.to(device()))
         for level, (tile, rows) in product(LEVELS, by_tile(tested)):
-            boxes = deviated(rows, level, dataset, 0, DEVIATION, data.tiles.tiles.shape(tile))
+            boxes = deviated(rows, level, dataset, 0, CONFIG.deviation, data.tiles.tiles.shape(tile))
             plain_inference(predictor, data.tiles.tiles.pixels(tile), boxes)
 
 
@@ -73,12 +72,12 @@ def our_part(data: TrainingData, models: Sequence[Path], tested: pd.DataFrame, d
         encode_tiles(sam, [to_network(store.pixels(tile), data.tiles.frame)], "float32")
     tiles, shapes = tested["tile"].unique().tolist(), [store.shape(tile) for tile in tested["tile"]]
     for model in models:
-        our_epoch(data, train_config(OBJECTS, "bfloat16"))()
+        our_epoch(data, training_config(OBJECTS, "bfloat16"))()
         decoder = Predictor(load_model(model).to(device()), data.tiles.frame, "bfloat16")
         for level in LEVELS:
             views = decoder.views(map(data.tiles.embeddings.__getitem__, tiles), map(store.shape, tiles))
             view_of = dict(zip(tiles, views, strict=True))
-            boxes = deviated(tested, level, dataset, 0, DEVIATION, shapes)
+            boxes = deviated(tested, level, dataset, 0, CONFIG.deviation, shapes)
             iterated(decoder, [view_of[tile] for tile in tested["tile"]], boxes)
 
 

@@ -13,13 +13,15 @@ import numpy as np
 
 from benchmarks.measuring import Cost, in_process, machine, table
 from benchmarks.small_experiment import stage_arguments
+from pipeline_lib.api import backbone_choice
 
 TIMES = (1, 4, 16)
 CODE = """
 import json, sys, time
-from pipeline_lib.stages.{stage} import {stage}
+from benchmarks.small_experiment import stage_call
+call = stage_call(sys.argv[1], json.loads(sys.argv[2]))
 start = time.process_time()
-{stage}(**json.loads(sys.argv[1]))
+call()
 print(time.process_time() - start)
 """
 
@@ -34,9 +36,9 @@ def measured(slices: list[int], side: int, backbone: str) -> str:
     costs: dict[str, list[Cost]] = {}
     for count in slices:
         with TemporaryDirectory() as folder:
-            arguments = stage_arguments(Path(folder), count, side, {"name": backbone, "checkpoint": None})
+            arguments = stage_arguments(Path(folder), count, side, backbone_choice(backbone))
             for stage, values in arguments.items():
-                costs.setdefault(stage, []).append(in_process(CODE.format(stage=stage), json.dumps(values)))
+                costs.setdefault(stage, []).append(in_process(CODE, stage, json.dumps(values)))
     rows = [
         [
             stage,

@@ -1,17 +1,31 @@
 """A small experiment on generated cells: the arguments of each stage, for benchmarks that run the stages' functions."""
 
 import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.defaults import default_config
+from pipeline_lib.config.defaults import default_config
+from pipeline_lib.config.overlays import merged
+from pipeline_lib.config.read import read_config
+from pipeline_lib.config.rows import deviation_of, refine_of, tested_objects, training_of
+from pipeline_lib.settings.backbone import BackboneChoice
+from pipeline_lib.settings.messages import arguments_of
 
 LEVEL = 30  # of deviation in the stage refine, per cent
 MODEL = "proposed"
 
 
-def stage_arguments(folder: Path, slices: int, side: int, backbone: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the arguments of each stage by its name, in the order of the stages.
+def stage_call(name: str, plain: Mapping[str, Any]) -> Callable[[], None]:
+    """Return a call of a stage with arguments that are parsed from plain values, as the workflow's script does."""
+    stage = getattr(import_module(f"pipeline_lib.stages.{name}"), name)
+    return partial(stage, **arguments_of(stage, plain))
+
+
+def stage_arguments(folder: Path, slices: int, side: int, backbone: BackboneChoice) -> dict[str, dict[str, Any]]:
+    """Return the arguments of each stage by its name, as plain values, in the order of the stages.
 
     The settings are those of config.yaml, with one epoch and all objects of the validation split.
 
@@ -19,43 +33,47 @@ def stage_arguments(folder: Path, slices: int, side: int, backbone: dict[str, An
         folder: where all files are written.
         slices: number of slices, a multiple of three; each split has a third of them.
         side: of a slice, pixels. A slice is one tile.
-        backbone: its `name` and `checkpoint`.
+        backbone: the network and its weights.
     """
-    config = default_config()
-    third = slices // 3
-    dataset: dict[str, Any] = config["datasets"]["cells"] | {"tile": side}
-    dataset["source"] |= {"slices": slices, "size": [side, side]}
-    dataset["volumes"][0]["split"] = {
-        name: [number * third, (number + 1) * third] for number, name in enumerate(("train", "validation", "test"))
+    third, defaults = slices // 3, default_config()
+    volume = defaults["datasets"]["cells"]["volumes"][0] | {
+        "split": {"train": [0, third], "validation": [third, 2 * third], "test": [2 * third, slices]}
     }
+    cells = {"source": {"slices": slices, "size": [side, side]}, "volumes": [volume], "tile": side}
+    changes = {"datasets": {"cells": cells}, "train": {"epochs": 1, "validation_objects": sys.maxsize}}
+    config = read_config(merged(defaults, changes))
+    dataset, tested = config.datasets["cells"].plain(), tested_objects(config).plain()
     manifest, iterations = str(folder / "manifest.json"), str(folder / "iterations.parquet")
     data = {"store": str(folder / "cells.zarr"), "boxes": str(folder / "boxes.csv")}
     embedded = data | {"embeddings": str(folder / "embeddings.zarr"), "weights": str(folder / "weights.json")}
-    trained: dict[str, Any] = embedded | {"model": str(folder / "model.safetensors")}
-    trained |= {"dataset": "cells", "seed": 0, "deviation": config["deviation"]}
-    tested = {key: config["experiment"][key] for key in ("split", "objects")}
-    settings, model = dict(config["train"]), config["models"][MODEL]
-    mix, levels = settings.pop("mixes")[model["mix"]], settings.pop("validation_levels")
+    trained = {"model": str(folder / "model.safetensors"), "dataset": "cells", "seed": 0}
+    brought = ("source", "volumes", "grey_range")
+    converted = ("labels", "minimum_area", "pixel_size", "grey_range", "tile", "magnification", "crops")
     return {
-        "raw": {"manifest": manifest, "dataset": dataset},
-        "convert": {"manifest": manifest, "store": data["store"], "dataset": dataset},
+        "raw": {"manifest": manifest} | {key: dataset[key] for key in brought},
+        "convert": {"manifest": manifest, "store": data["store"], "name": "cells"}
+        | {key: dataset[key] for key in converted},
         "boxes": data,
-        "weights": {"manifest": embedded["weights"], "backbone": backbone, "folder": str(folder)},
-        "embed": embedded | {"timing": str(folder / "embed.json"), **config["embed"]},
+        "weights": {"manifest": embedded["weights"], "backbone": backbone.plain(), "folder": str(folder)},
+        "embed": embedded | {"timing": str(folder / "embed.json"), **config.embed.plain()},
         "train": trained
         | {
+            "stores": [data["store"]],
+            "boxes": [data["boxes"]],
+            "embeddings": [embedded["embeddings"]],
+            "weights": embedded["weights"],
             "curve": str(folder / "curve.csv"),
-            "model_config": {"trains": model["trains"], "token": config["token"], "mix": mix},
-            "settings": settings | {"epochs": 1, "validation_objects": sys.maxsize},
-            "levels": levels,
+            "training": training_of(config, MODEL).plain(),
         },
-        "refine": trained
+        "refine": embedded
+        | trained
         | {
             "iterations": iterations,
             "timing": str(folder / "refine.json"),
             "level": LEVEL,
             "tested": tested,
-            "settings": config["refine"],
+            "deviation": deviation_of(config, MODEL).plain(),
+            "refine": refine_of(config, MODEL).plain(),
         },
         "score": data | {"iterations": iterations, "scores": str(folder / "scores.csv"), "tested": tested},
     }

@@ -8,36 +8,36 @@ import argparse
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
-from pipeline_lib.defaults import default_config
-from pipeline_lib.training.config import TrainConfig
 from segment_anything import SamPredictor
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from benchmarks.measuring import interleaved, machine, table
-from benchmarks.networks import PRECISIONS, random_checkpoint
-from benchmarks.small_experiment import stage_arguments
+from benchmarks.networks import CONFIG, PRECISIONS, random_checkpoint
+from benchmarks.small_experiment import stage_arguments, stage_call
+from pipeline_lib.api import backbone_choice
+from pipeline_lib.config.overlays import overlaid
+from pipeline_lib.config.rows import training_of
 from pipeline_lib.data.backbone import Backbone
-from pipeline_lib.data.boxes import Deviation, by_tile, read_boxes
+from pipeline_lib.data.boxes import by_tile, read_boxes
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.model.backbones import load_backbone
-from pipeline_lib.model.box_model import ModelConfig, box_model
+from pipeline_lib.model.box_model import box_model
 from pipeline_lib.model.embeddings import Embeddings
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.model.upstream import Sam
-from pipeline_lib.runtime.device import Precision, autocast, device
+from pipeline_lib.runtime.device import Precision, autocast, choose_precision, device
 from pipeline_lib.runtime.malloc import keep_freed_memory
+from pipeline_lib.settings.training import TrainingConfig
 from pipeline_lib.training.losses import LOSSES, soft_target
 from pipeline_lib.training.sampling import Batch, Draw, LabelledTiles, TrainingSet, draw_batch
 from pipeline_lib.training.trainer import Trainer, train_epoch
 
-DECODER = ModelConfig(("mask_decoder",), None)
 STAGES = ("raw", "convert", "boxes", "weights", "embed")
 
 
@@ -65,62 +65,62 @@ class TrainingData:
 
 def generated_data(folder: str, backbone: str, side: int) -> TrainingData:
     """Run the stages before `train` for one training tile, and return what they wrote."""
-    weights = {"name": backbone, "checkpoint": random_checkpoint(backbone, folder)}
-    arguments = stage_arguments(Path(folder), 3, side, weights)
+    choice = backbone_choice(backbone, checkpoint=random_checkpoint(backbone, folder))
+    arguments = stage_arguments(Path(folder), 3, side, choice)
     for stage in STAGES:
-        getattr(import_module(f"pipeline_lib.stages.{stage}"), stage)(**arguments[stage])
+        stage_call(stage, arguments[stage])()
     embed = arguments["embed"]
     boxes = read_boxes(embed["boxes"]).query("split == 'train'")
     return TrainingData.read(embed["store"], embed["embeddings"], embed["weights"], boxes)
 
 
-def train_config(objects: int, precision: Precision) -> TrainConfig:
-    """Return the training settings of config.yaml with another number of objects in a step."""
-    config = default_config()
-    settings = config["train"] | {"precision": precision, "objects_per_tile": objects}
-    return TrainConfig.of(settings, config["train"]["mixes"]["paper"], Deviation(**config["deviation"]), seed=0)
+def training_config(objects: int, precision: Precision, model: str = "sam") -> TrainingConfig:
+    """Return how config.yaml trains a model, with another precision and number of objects in a step."""
+    changes = {"train": {"precision": precision, "objects_per_tile": objects}}
+    return overlaid(TrainingConfig, training_of(CONFIG, model), changes)
 
 
-def trainer_of(sam: Sam, config: TrainConfig, model_config: ModelConfig = DECODER) -> Trainer:
+def trainer_of(sam: Sam, training: TrainingConfig) -> Trainer:
     """Return a trainer before its first step. It never writes a checkpoint."""
-    trainer = Trainer(box_model(sam, model_config).to(device()), model_config, config, Path("unused"), "")
+    network, precision = box_model(sam, training.model).to(device()), choose_precision(training.train.precision)
+    trainer = Trainer(network, training, 0, precision, Path("unused"), "")
     trainer.saved = math.inf
     return trainer
 
 
-def descend(trainer: Trainer, loss: Tensor, config: TrainConfig) -> None:
+def descend(trainer: Trainer, loss: Tensor) -> None:
     """Make the optimiser's step."""
     trainer.optimizer.zero_grad()
     loss.backward()
-    clip_grad_norm_(trainer.trained, config.grad_clip)
+    clip_grad_norm_(trainer.trained, trainer.config.train.grad_clip)
     trainer.optimizer.step()
 
 
-def our_epoch(data: TrainingData, config: TrainConfig) -> Callable[[], object]:
+def our_epoch(data: TrainingData, training: TrainingConfig) -> Callable[[], object]:
     """Return a call that makes a step on each tile with our trainer."""
-    trainer = trainer_of(load_backbone(data.weights), config)
+    trainer = trainer_of(load_backbone(data.weights), training)
 
     def epoch() -> None:
         trainer.losses.clear()
-        train_epoch(trainer, [TrainingSet(data.tiles, data.boxes, 1.0)], config, epoch=1)
+        train_epoch(trainer, [TrainingSet(data.tiles, data.boxes, 1.0)], epoch=1)
 
     return epoch
 
 
-def plain_epoch(data: TrainingData, config: TrainConfig) -> Callable[[], object]:
+def plain_epoch(data: TrainingData, training: TrainingConfig) -> Callable[[], object]:
     """Return a call that makes the same steps as a user would write them on segment_anything."""
     sam, source = load_backbone(data.weights).to(device()), data.tiles
-    trainer, predictor = trainer_of(sam, config), SamPredictor(sam)
+    trainer, predictor = trainer_of(sam, training), SamPredictor(sam)
 
     def step(tile: int, rows: pd.DataFrame) -> None:
-        batch = draw_batch(Draw(source, tile, rows, tile), config, epoch=1)
-        with autocast(config.precision):
+        batch = draw_batch(Draw(source, tile, rows, tile), training, trainer.seed, epoch=1)
+        with autocast(trainer.precision):
             predictor.set_image(np.stack([source.tiles.pixels(tile)] * 3, axis=-1))
             logits, predicted_iou = plain_decoder(predictor, source.frame, batch)
         target = soft_target(batch.masks, source.frame, logits.shape[-1])
         exact = source.frame.to_network(batch.exact) * (logits.shape[-1] / source.frame.image_size)
-        loss, _ = LOSSES[config.loss](logits.float(), predicted_iou.float(), target, exact.to(target.device))
-        descend(trainer, loss, config)
+        loss, _ = LOSSES[training.train.loss](logits.float(), predicted_iou.float(), target, exact.to(target.device))
+        descend(trainer, loss)
 
     def epoch() -> None:
         for tile, rows in by_tile(data.boxes):
@@ -147,9 +147,9 @@ def measured(data: TrainingData, backbone: str, objects: int, rounds: int) -> st
     """Return the table for some objects in a step."""
     if len(data.boxes) < objects:
         raise SystemExit(f"--objects {objects}: the generated tile has only {len(data.boxes)} objects; ask for fewer")
-    configs = {precision: train_config(objects, precision) for precision in PRECISIONS}
-    ways = {f"plain loop, {precision}": plain_epoch(data, config) for precision, config in configs.items()}
-    ways |= {f"ours, {precision}": our_epoch(data, config) for precision, config in configs.items()}
+    trainings = {precision: training_config(objects, precision) for precision in PRECISIONS}
+    ways = {f"plain loop, {precision}": plain_epoch(data, each) for precision, each in trainings.items()}
+    ways |= {f"ours, {precision}": our_epoch(data, each) for precision, each in trainings.items()}
     seconds, reference = interleaved(ways, rounds), next(iter(ways))
     rows = [
         [way, f"{each.busy:.2f}", f"{each.wall:.2f}", f"× {seconds[reference].busy / each.busy:.1f}"]
