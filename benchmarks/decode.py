@@ -30,23 +30,25 @@ from benchmarks.networks import (
     random_sam,
     released_sam,
 )
-from pipeline_lib.data.boxes import Deviation, clip, deviate, grown
+from pipeline_lib.data.boxes import clip, deviate, grown
 from pipeline_lib.data.masks import iou
 from pipeline_lib.inference.iterate import output_of
 from pipeline_lib.inference.next_box import next_box
 from pipeline_lib.inference.predictor import Predictor
-from pipeline_lib.model.box_model import BoxModel, ModelConfig, box_model
+from pipeline_lib.model.box_model import BoxModel, box_model
 from pipeline_lib.model.export import transformers_tensors
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.model.mask_decoder import ImageFeatures
 from pipeline_lib.runtime.device import Precision, autocast, device
 from pipeline_lib.runtime.malloc import keep_freed_memory
+from pipeline_lib.settings.boxes import Deviation
+from pipeline_lib.settings.model import ModelConfig
 
 Boxes = NDArray[np.float32]  # (N, 4), XYXY, pixels of the image
 Masks = NDArray[np.bool_]  # (N, h, w)
 Way = Callable[[Boxes], Masks]
 
-NO_TOKEN = ModelConfig(("mask_decoder",), None)
+NO_TOKEN = ModelConfig(trains=("mask_decoder",), token=None)
 SIZE = 512  # of the image of part A, pixels
 CHUNK = 32  # boxes per call of the other programs
 CALLS = (1, 4, 8, 16, 32, 64)  # boxes per call of part C
@@ -171,7 +173,7 @@ def iterated_masks(name: str, rounds: int) -> str:
     image, exact = generated_cells(256)
     predictor = predictor_on(released_sam(name), image)
     uniform = np.random.default_rng(0).random((len(exact), 4))
-    boxes = clip(deviate(exact, LEVEL, uniform, Deviation("scale", "both")), predictor.original_size)
+    boxes = clip(deviate(exact, LEVEL, uniform, Deviation(kind="scale", direction="both")), predictor.original_size)
     ways: dict[str, Callable[[], Masks]] = {
         "a loop on `SamPredictor.predict`": partial(iterated_loop, predictor, boxes)
     }

@@ -14,12 +14,13 @@ import numpy as np
 from benchmarks.measuring import table
 from benchmarks.networks import ITERATION, iterated
 from benchmarks.train import TrainingData
-from pipeline_lib.data.boxes import Boxes, Deviation, by_tile, clip, deviated, read_objects
+from pipeline_lib.data.boxes import Boxes, by_tile, clip, deviated, read_objects
 from pipeline_lib.data.masks import iou
 from pipeline_lib.inference.iterate import output_of
 from pipeline_lib.inference.predictor import Predictor
 from pipeline_lib.model.box_model import load_model
 from pipeline_lib.runtime.device import choose_precision, device
+from pipeline_lib.settings.boxes import Deviation
 
 LEVELS = (0, 20, 40)
 SHARES = (0.1, 0.2, 0.4)  # of a side, by which an edge moves at most
@@ -51,7 +52,7 @@ def main() -> None:
         shape, rng = data.tiles.tiles.shape(number), np.random.default_rng(number)
         (view,), truth = predictor.views([data.tiles.embeddings[number]], [shape]), data.tiles.masks(number, rows)
         for level in LEVELS:
-            boxes = deviated(rows, level, dataset, 0, Deviation("scale", "both"), shape)
+            boxes = deviated(rows, level, dataset, 0, Deviation(kind="scale", direction="both"), shape)
             histories = iterated(predictor, [view] * len(boxes), boxes)
             values["first mask", level] += iou(np.stack([each[0].mask for each in histories]), truth).tolist()
             final = np.stack([each[output_of(each, ITERATION)].mask for each in histories])

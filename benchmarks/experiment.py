@@ -18,8 +18,8 @@ from segment_anything import SamPredictor
 
 from benchmarks.measuring import interleaved, machine
 from benchmarks.networks import ITERATION, iterated
-from benchmarks.train import TrainingData, our_epoch, plain_epoch, train_config
-from pipeline_lib.data.boxes import Boxes, Deviation, by_tile, deviated, read_boxes
+from benchmarks.train import TrainingData, our_epoch, plain_epoch, training_config
+from pipeline_lib.data.boxes import Boxes, by_tile, deviated, read_boxes
 from pipeline_lib.data.masks import Mask
 from pipeline_lib.inference.iterate import first_predictions, iterate
 from pipeline_lib.inference.predictor import Predictor
@@ -28,11 +28,12 @@ from pipeline_lib.model.box_model import load_model
 from pipeline_lib.model.embeddings import encode_tiles, to_network
 from pipeline_lib.runtime.device import device
 from pipeline_lib.runtime.malloc import keep_freed_memory
+from pipeline_lib.settings.boxes import Deviation
 
 LEVELS = (0, 40)
 MODELS = ("sam", "sam_p")  # segment_anything can run these, as they have no token
 OBJECTS, TILES = 8, 2  # of each tile; of each split
-DEVIATION = Deviation("scale", "both")
+DEVIATION = Deviation(kind="scale", direction="both")
 
 
 def chosen_objects(boxes: pd.DataFrame, split: str) -> pd.DataFrame:
@@ -57,7 +58,7 @@ def plain_inference(predictor: SamPredictor, tile: NDArray[np.uint8], boxes: Box
 def plain_part(data: TrainingData, models: Sequence[Path], tested: pd.DataFrame, dataset: str) -> None:
     """Train and test in the plain way."""
     for model in models:
-        plain_epoch(data, train_config(OBJECTS, "float32"))()
+        plain_epoch(data, training_config(OBJECTS), "float32")()
         sam = load_backbone(data.weights)
         sam.load_state_dict(load_model(model).state_dict(), strict=False)
         predictor = SamPredictor(sam.to(device()))
@@ -73,7 +74,7 @@ def our_part(data: TrainingData, models: Sequence[Path], tested: pd.DataFrame, d
         encode_tiles(sam, [to_network(store.pixels(tile), data.tiles.frame)], "float32")
     tiles, shapes = tested["tile"].unique().tolist(), [store.shape(tile) for tile in tested["tile"]]
     for model in models:
-        our_epoch(data, train_config(OBJECTS, "bfloat16"))()
+        our_epoch(data, training_config(OBJECTS), "bfloat16")()
         decoder = Predictor(load_model(model).to(device()), data.tiles.frame, "bfloat16")
         for level in LEVELS:
             views = decoder.views(map(data.tiles.embeddings.__getitem__, tiles), map(store.shape, tiles))

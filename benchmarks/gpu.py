@@ -17,17 +17,18 @@ from segment_anything.modeling import Sam
 from benchmarks.decode import Boxes
 from benchmarks.measuring import interleaved, machine, table
 from benchmarks.networks import PRECISIONS, random_sam
-from benchmarks.train import descend, train_config, trainer_of
+from benchmarks.train import descend, trainer_of, training_config
 from pipeline_lib.inference.predictor import Predictor
-from pipeline_lib.model.box_model import ModelConfig, Token, box_model
+from pipeline_lib.model.box_model import box_model
 from pipeline_lib.model.embeddings import encode_tiles
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.runtime.device import Precision, device
+from pipeline_lib.settings.model import ModelConfig, Token
 from pipeline_lib.training.sampling import Batch
 from pipeline_lib.training.trainer import step_loss
 
 TILES, OBJECTS = 4, 16
-PROPOSED = ModelConfig(("mask_decoder", "deviation_token"), Token(width=128, count=1))
+PROPOSED = ModelConfig(trains=("mask_decoder", "deviation_token"), token=Token(width=128, count=1))
 NAMES = ["micro", "litemedsam", "vit_b", "vit_l", "vit_h"]
 
 
@@ -52,12 +53,12 @@ def embed(sam: Sam, precision: Precision) -> Callable[[], object]:
 
 def train(sam: Sam, precision: Precision, side: int) -> Callable[[], object]:
     """Return a training step. The objects fill their boxes."""
-    config, frame = train_config(OBJECTS, precision), Frame((side, side), sam.image_encoder.img_size)
-    trainer, boxes = trainer_of(sam, config, PROPOSED), drawn_boxes(OBJECTS, side)
+    config, frame = training_config(OBJECTS, PROPOSED), Frame((side, side), sam.image_encoder.img_size)
+    trainer, boxes = trainer_of(sam, config, precision), drawn_boxes(OBJECTS, side)
     batch = Batch(embedding(sam), boxes, boxes, frame.pixels(torch.from_numpy(boxes)).to(device()))
 
     def step() -> None:
-        descend(trainer, step_loss(trainer.model, frame, [batch], config), config)
+        descend(trainer, step_loss(trainer.model, frame, [batch], config, precision))
 
     return step
 

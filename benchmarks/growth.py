@@ -17,9 +17,11 @@ from benchmarks.small_experiment import stage_arguments
 TIMES = (1, 4, 16)
 CODE = """
 import json, sys, time
+from pipeline_lib.settings.messages import arguments_of
 from pipeline_lib.stages.{stage} import {stage}
+arguments = arguments_of({stage}, json.loads(sys.argv[1]))
 start = time.process_time()
-{stage}(**json.loads(sys.argv[1]))
+{stage}(**arguments)
 print(time.process_time() - start)
 """
 

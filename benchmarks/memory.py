@@ -11,17 +11,22 @@ import torch
 
 from benchmarks.measuring import in_process, machine, table
 from benchmarks.networks import random_sam
+from pipeline_lib.api import backbone_choice
 from pipeline_lib.stages.weights import weights
 
 LOAD = """
 import sys, time
 import pipeline_lib.stages.{stage}
-from pipeline_lib.model.box_model import ModelConfig, load_untrained
+from pipeline_lib.model.box_model import load_untrained
+from pipeline_lib.settings.model import ModelConfig
 from pipeline_lib.model.backbones import load_backbone
 network = {load}
 print(time.process_time())
 """
-LOADS = {"embed": "load_backbone(sys.argv[1])", "train": "load_untrained(sys.argv[1], ModelConfig((), None))"}
+LOADS = {
+    "embed": "load_backbone(sys.argv[1])",
+    "train": "load_untrained(sys.argv[1], ModelConfig(trains=(), token=None))",
+}
 
 
 def loaded(name: str) -> list[str]:
@@ -29,7 +34,7 @@ def loaded(name: str) -> list[str]:
     with TemporaryDirectory() as folder:
         manifest, checkpoint = f"{folder}/manifest.json", Path(folder, "weights.pth")
         torch.save(random_sam(name).state_dict(), checkpoint)
-        weights(manifest=manifest, backbone={"name": name, "checkpoint": str(checkpoint)}, folder=folder)
+        weights(manifest=manifest, backbone=backbone_choice(name, checkpoint=checkpoint), folder=folder)
         costs = [in_process(LOAD.format(stage=stage, load=load), manifest) for stage, load in LOADS.items()]
     return [f"{cost.peak / 1000:.2f}" for cost in costs]
 

@@ -10,19 +10,21 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from segment_anything.modeling import Sam
 
+from pipeline_lib.api import backbone_choice
+from pipeline_lib.config.defaults import default_config
 from pipeline_lib.data.boxes import object_boxes
 from pipeline_lib.data.masks import Mask
-from pipeline_lib.defaults import default_config
-from pipeline_lib.inference.iterate import IterationConfig, Prediction, first_predictions, iterate
+from pipeline_lib.inference.iterate import Prediction, first_predictions, iterate
 from pipeline_lib.inference.predictor import Predictor, TileFeatures
 from pipeline_lib.model.backbones import build, load_backbone
 from pipeline_lib.runtime.device import Precision, device
+from pipeline_lib.settings.inference import RefineConfig
 from pipeline_lib.stages.weights import weights
 from pipeline_lib.training.pretraining import UNSEEN_SEED, draw_slice
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 MINIMUM_AREA = 64  # of a cell, pixels
-ITERATION = IterationConfig.of(default_config()["refine"])
+ITERATION = RefineConfig.model_validate(default_config()["refine"])
 
 
 def random_sam(name: str) -> Sam:
@@ -51,7 +53,7 @@ def released_sam(name: str) -> Sam:
     """Return `micro` or `litemedsam` with the weights that come with their packages."""
     with TemporaryDirectory() as folder:
         manifest = f"{folder}/manifest.json"
-        weights(manifest=manifest, backbone={"name": name, "checkpoint": None}, folder=folder)
+        weights(manifest=manifest, backbone=backbone_choice(name), folder=folder)
         return load_backbone(manifest).requires_grad_(False).to(device())
 
 

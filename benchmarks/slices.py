@@ -12,9 +12,10 @@ import pandas as pd
 
 from pipeline_lib import load_segmenter
 from pipeline_lib.data.backbone import Backbone
-from pipeline_lib.data.boxes import XYXY, Deviation, deviated, read_boxes
+from pipeline_lib.data.boxes import XYXY, deviated, read_boxes
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.masks import iou
+from pipeline_lib.settings.boxes import Deviation
 
 LEVELS = (20, 40)
 
@@ -51,7 +52,7 @@ def main() -> None:
         in_slices = []
         for z, rows in tested.groupby("z", sort=False):
             image, objects = whole_slice(store, [tile for tile in range(len(store)) if store.origin(tile)[0] == z])
-            prompts = deviated(rows, level, dataset, 0, Deviation("scale", "both"), image.shape)
+            prompts = deviated(rows, level, dataset, 0, Deviation(kind="scale", direction="both"), image.shape)
             keys = (rows["tile"].to_numpy(np.int64) << 32) + rows["object"].to_numpy()
             truth = objects == keys[:, None, None]
             in_slices += iou(segmenter(image, prompts)[0], truth).tolist()

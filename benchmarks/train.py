@@ -14,8 +14,6 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
-from pipeline_lib.defaults import default_config
-from pipeline_lib.training.config import TrainConfig
 from segment_anything import SamPredictor
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
@@ -23,21 +21,27 @@ from torch.nn.utils import clip_grad_norm_
 from benchmarks.measuring import interleaved, machine, table
 from benchmarks.networks import PRECISIONS, random_checkpoint
 from benchmarks.small_experiment import stage_arguments
+from pipeline_lib.config.defaults import default_config
+from pipeline_lib.config.read import read_config
+from pipeline_lib.config.rows import training_of
 from pipeline_lib.data.backbone import Backbone
-from pipeline_lib.data.boxes import Deviation, by_tile, read_boxes
+from pipeline_lib.data.boxes import by_tile, read_boxes
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.model.backbones import load_backbone
-from pipeline_lib.model.box_model import ModelConfig, box_model
+from pipeline_lib.model.box_model import box_model
 from pipeline_lib.model.embeddings import Embeddings
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.model.upstream import Sam
 from pipeline_lib.runtime.device import Precision, autocast, device
 from pipeline_lib.runtime.malloc import keep_freed_memory
+from pipeline_lib.settings.messages import arguments_of
+from pipeline_lib.settings.model import ModelConfig
+from pipeline_lib.settings.training import TrainingConfig
 from pipeline_lib.training.losses import LOSSES, soft_target
 from pipeline_lib.training.sampling import Batch, Draw, LabelledTiles, TrainingSet, draw_batch
 from pipeline_lib.training.trainer import Trainer, train_epoch
 
-DECODER = ModelConfig(("mask_decoder",), None)
+DECODER = ModelConfig(trains=("mask_decoder",), token=None)
 STAGES = ("raw", "convert", "boxes", "weights", "embed")
 
 
@@ -68,59 +72,61 @@ def generated_data(folder: str, backbone: str, side: int) -> TrainingData:
     weights = {"name": backbone, "checkpoint": random_checkpoint(backbone, folder)}
     arguments = stage_arguments(Path(folder), 3, side, weights)
     for stage in STAGES:
-        getattr(import_module(f"pipeline_lib.stages.{stage}"), stage)(**arguments[stage])
+        function = getattr(import_module(f"pipeline_lib.stages.{stage}"), stage)
+        function(**arguments_of(function, arguments[stage]))
     embed = arguments["embed"]
     boxes = read_boxes(embed["boxes"]).query("split == 'train'")
     return TrainingData.read(embed["store"], embed["embeddings"], embed["weights"], boxes)
 
 
-def train_config(objects: int, precision: Precision) -> TrainConfig:
+def training_config(objects: int, model: ModelConfig = DECODER) -> TrainingConfig:
     """Return the training settings of config.yaml with another number of objects in a step."""
-    config = default_config()
-    settings = config["train"] | {"precision": precision, "objects_per_tile": objects}
-    return TrainConfig.of(settings, config["train"]["mixes"]["paper"], Deviation(**config["deviation"]), seed=0)
+    config = training_of(read_config(default_config()), "proposed")
+    train = config.train.model_copy(update={"objects_per_tile": objects})
+    return config.model_copy(update={"train": train, "model": model})
 
 
-def trainer_of(sam: Sam, config: TrainConfig, model_config: ModelConfig = DECODER) -> Trainer:
+def trainer_of(sam: Sam, config: TrainingConfig, precision: Precision) -> Trainer:
     """Return a trainer before its first step. It never writes a checkpoint."""
-    trainer = Trainer(box_model(sam, model_config).to(device()), model_config, config, Path("unused"), "")
+    model = box_model(sam, config.model).to(device())
+    trainer = Trainer(model, config, 0, precision, Path("unused"), "")
     trainer.saved = math.inf
     return trainer
 
 
-def descend(trainer: Trainer, loss: Tensor, config: TrainConfig) -> None:
+def descend(trainer: Trainer, loss: Tensor) -> None:
     """Make the optimiser's step."""
     trainer.optimizer.zero_grad()
     loss.backward()
-    clip_grad_norm_(trainer.trained, config.grad_clip)
+    clip_grad_norm_(trainer.trained, trainer.config.train.grad_clip)
     trainer.optimizer.step()
 
 
-def our_epoch(data: TrainingData, config: TrainConfig) -> Callable[[], object]:
+def our_epoch(data: TrainingData, config: TrainingConfig, precision: Precision) -> Callable[[], object]:
     """Return a call that makes a step on each tile with our trainer."""
-    trainer = trainer_of(load_backbone(data.weights), config)
+    trainer = trainer_of(load_backbone(data.weights), config, precision)
 
     def epoch() -> None:
         trainer.losses.clear()
-        train_epoch(trainer, [TrainingSet(data.tiles, data.boxes, 1.0)], config, epoch=1)
+        train_epoch(trainer, [TrainingSet(data.tiles, data.boxes, 1.0)], epoch=1)
 
     return epoch
 
 
-def plain_epoch(data: TrainingData, config: TrainConfig) -> Callable[[], object]:
+def plain_epoch(data: TrainingData, config: TrainingConfig, precision: Precision) -> Callable[[], object]:
     """Return a call that makes the same steps as a user would write them on segment_anything."""
     sam, source = load_backbone(data.weights).to(device()), data.tiles
-    trainer, predictor = trainer_of(sam, config), SamPredictor(sam)
+    trainer, predictor = trainer_of(sam, config, precision), SamPredictor(sam)
 
     def step(tile: int, rows: pd.DataFrame) -> None:
-        batch = draw_batch(Draw(source, tile, rows, tile), config, epoch=1)
-        with autocast(config.precision):
+        batch = draw_batch(Draw(source, tile, rows, tile), config, 0, epoch=1)
+        with autocast(precision):
             predictor.set_image(np.stack([source.tiles.pixels(tile)] * 3, axis=-1))
             logits, predicted_iou = plain_decoder(predictor, source.frame, batch)
         target = soft_target(batch.masks, source.frame, logits.shape[-1])
         exact = source.frame.to_network(batch.exact) * (logits.shape[-1] / source.frame.image_size)
-        loss, _ = LOSSES[config.loss](logits.float(), predicted_iou.float(), target, exact.to(target.device))
-        descend(trainer, loss, config)
+        loss, _ = LOSSES[config.train.loss](logits.float(), predicted_iou.float(), target, exact.to(target.device))
+        descend(trainer, loss)
 
     def epoch() -> None:
         for tile, rows in by_tile(data.boxes):
@@ -147,9 +153,9 @@ def measured(data: TrainingData, backbone: str, objects: int, rounds: int) -> st
     """Return the table for some objects in a step."""
     if len(data.boxes) < objects:
         raise SystemExit(f"--objects {objects}: the generated tile has only {len(data.boxes)} objects; ask for fewer")
-    configs = {precision: train_config(objects, precision) for precision in PRECISIONS}
-    ways = {f"plain loop, {precision}": plain_epoch(data, config) for precision, config in configs.items()}
-    ways |= {f"ours, {precision}": our_epoch(data, config) for precision, config in configs.items()}
+    config = training_config(objects)
+    ways = {f"plain loop, {precision}": plain_epoch(data, config, precision) for precision in PRECISIONS}
+    ways |= {f"ours, {precision}": our_epoch(data, config, precision) for precision in PRECISIONS}
     seconds, reference = interleaved(ways, rounds), next(iter(ways))
     rows = [
         [way, f"{each.busy:.2f}", f"{each.wall:.2f}", f"× {seconds[reference].busy / each.busy:.1f}"]
