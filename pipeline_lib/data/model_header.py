@@ -48,13 +48,14 @@ def _renamed(training: dict[str, Any]) -> dict[str, Any]:
     """Return what decided a training, with the keys of today for those of older files."""
     if "model_config" not in training:
         return training
-    shape, settings = training["model_config"], training["settings"]
+    shape, settings = training["model_config"], training.get("settings", {})
     others = {key: value for key, value in training.items() if key not in ("model_config", "settings", "levels")}
+    train = {key: value for key, value in settings.items() if key not in ("largest_component", "window")}
+    extent = settings.get("mask_extent", settings.get("window"))
     return others | {
         "model": {"adapter": None} | {key: value for key, value in shape.items() if key != "mix"},
-        "mix": {"kinds": None} | shape["mix"],
-        "train": {key: value for key, value in settings.items() if key != "largest_component"}
-        | {"validation_levels": training["levels"]},
+        "mix": {"kinds": None} | shape.get("mix", {}),
+        "train": train | {"mask_extent": extent, "validation_levels": training.get("levels", [])},
         "largest_component": settings.get("largest_component", False),
     }
 

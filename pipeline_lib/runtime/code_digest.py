@@ -60,12 +60,17 @@ def _imported_names(tree: ast.Module) -> Iterator[str]:
 def _source_digest(path: Path) -> str:
     tree = _tree(path)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            del node.body[0]
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            node.body = [each for each in node.body if not _is_docstring(each)]
     words = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     beside = {file.name: file for file in path.parent.iterdir() if file.is_file() and file.suffix != ".py"}
     files = [file_digest(beside[name]) for name in sorted(words & beside.keys())]
     return key_of(ast.unparse(tree), files)  # `ast.dump` differs between Python's versions
+
+
+def _is_docstring(node: ast.stmt) -> bool:
+    """Say whether a statement is a string alone: the docstring of what holds it, or of the attribute before it."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def _tree(path: Path) -> ast.Module:

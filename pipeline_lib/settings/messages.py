@@ -86,7 +86,7 @@ def _problem(kind: Any, value: object, details: Any, path: str) -> str:
         return f"{where} is no name to use here, {expected}"
     try:
         content = SHORT.repr(_at(value, keys))
-    except KeyError:
+    except LookupError:
         content = "missing"
     reason = str(details["ctx"]["error"]) if details["type"] == "value_error" else ""
     return f"{where} is {content}, {reason or expected}"

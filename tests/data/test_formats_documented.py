@@ -1,9 +1,9 @@
-"""The schema, the help of the command, the rules and the documents name the formats that the tables list."""
+"""The settings, the help of the command, the rules and the documents name the formats that the tables list."""
 
 import inspect
 import re
+from typing import get_args
 
-import yaml
 from click.testing import CliRunner
 from helpers.running import ROOT
 
@@ -11,6 +11,7 @@ from pipeline_lib.cli import main, predict_command
 from pipeline_lib.data.box_formats.box_format import BoxFormat
 from pipeline_lib.data.box_formats.table import FORMATS, NAMES, READABLE
 from pipeline_lib.data.mask_formats import table as mask_formats
+from pipeline_lib.settings.segment import BoxFormatName
 from pipeline_lib.stages.collect import collect
 
 PAGE = (ROOT / "docs/predict.md").read_text(encoding="utf-8")
@@ -34,13 +35,8 @@ def suffixes(cell: str) -> tuple[str, ...]:
     return tuple(re.findall(r"`(\.\w+)`", cell))
 
 
-def test_the_schema_lists_the_names_of_the_formats() -> None:
-    schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
-    assert schema["$defs"]["segment"]["properties"]["format"]["enum"] == [*NAMES, None]
-
-
-def test_the_comment_on_the_key_lists_the_names_of_the_formats() -> None:
-    assert f"format: null # of the boxes: {', '.join(NAMES)}; null" in (ROOT / "config.yaml").read_text()
+def test_the_settings_list_the_names_of_the_formats() -> None:
+    assert get_args(BoxFormatName) == tuple(NAMES)
 
 
 def test_the_command_offers_the_formats_and_its_help_explains_them() -> None:

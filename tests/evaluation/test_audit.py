@@ -144,6 +144,7 @@ def test_a_sound_experiment_passes_every_check(world: dict) -> None:
         checks.BOXES_OF_LABELS,
         checks.SEPARATE_SPLITS,
         checks.OWN_MODELS,
+        checks.UNSEEN_IMAGES,
         checks.OWN_ITERATIONS,
         checks.ONE_PRECISION,
         checks.OWN_PROMPTS,

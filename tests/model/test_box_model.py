@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from pipeline_lib.data.backbone import Backbone
+from pipeline_lib.data.model_header import ENTRY, ModelHeader
 from pipeline_lib.errors import DataError, TrainingError, WeightsError
 from pipeline_lib.model.backbones import build, load_backbone
 from pipeline_lib.model.box_model import BoxModel, DeviationToken, box_model, load_model, load_untrained, save_model
@@ -230,6 +231,46 @@ def test_a_saved_model_comes_back_the_same(request, name, model_config, embeddin
     logits = [model([model.image_features([embedding])[0]] * len(boxes), boxes)[0] for model in (again, model)]
     assert torch.equal(*logits)
     assert not any(tensor.is_meta for tensor in again.state_dict().values())
+
+
+OLD_TRAINING = {
+    "dataset": "cells",
+    "seed": 0,
+    "precision": "float32",
+    "model_config": {
+        "trains": ["mask_decoder", "deviation_token"],
+        "token": {"width": 128, "count": 1},
+        "mix": {"levels": [0, 20], "shares": [0.5, 0.5]},
+    },
+    "settings": {"loss": "sam", "epochs": 2, "window": 2.0, "largest_component": True, "validation_objects": 20},
+    "deviation": {"kind": "scale", "direction": "both"},
+    "levels": [0, 40],
+}
+
+
+@pytest.mark.parametrize(
+    ("variant", "shape"),
+    [
+        ("proposed", {"trains": ["mask_decoder", "deviation_token"], "token": {"width": 128, "count": 1}}),
+        ("adapted", {"trains": ["mask_decoder", "image_adapter"], "token": None, "adapter": {"width": 8}}),
+    ],
+)
+def test_a_file_with_the_header_of_before_is_read(request, variant, shape, tmp_path):
+    model, path = request.getfixturevalue(variant), tmp_path / "model.safetensors"
+    header = {"backbone": "micro", "model_config": shape, "training": OLD_TRAINING}
+    save_file(model.state_dict(), path, {ENTRY: json.dumps(header)})
+    assert load_model(path).state_dict().keys() == model.state_dict().keys()
+    training = ModelHeader.read(path).training
+    assert training["model"]["trains"] == ["mask_decoder", "deviation_token"]
+    assert training["mix"] == {"levels": [0, 20], "shares": [0.5, 0.5], "kinds": None}
+    assert training["train"] == {
+        "loss": "sam",
+        "epochs": 2,
+        "validation_objects": 20,
+        "mask_extent": 2.0,
+        "validation_levels": [0, 40],
+    }
+    assert (training["largest_component"], training["dataset"]) == (True, "cells")
 
 
 def test_a_model_is_saved_byte_for_byte_the_same(proposed, tmp_path):

@@ -65,6 +65,11 @@ def test_docstrings_do_not_count(changed) -> None:
     assert not changed("refine", "inference/iterate.py", '"""Iterated inference (K)', '"""Iterated inference, called K')
 
 
+def test_docstrings_of_attributes_do_not_count_but_types_do(changed) -> None:
+    assert not changed("refine", "settings/inference.py", "Largest change rate", "The largest change rate")
+    assert changed("refine", "settings/inference.py", "    tau: Share", "    tau: Amount")
+
+
 def test_what_a_module_imports_at_any_depth_is_its_code(changed, library: Path) -> None:
     assert library / "data/masks.py" in closure("pipeline_lib.stages.refine")
     assert changed("refine", "runtime/hashing.py", "digest_size=16", "digest_size=17")
