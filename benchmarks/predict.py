@@ -45,7 +45,9 @@ PICTURES = 20  # different images among many
 def segment(folder: Path, images: str, rows: pd.DataFrame) -> None:
     """Write boxes to `folder/boxes.csv`, and run `loosebox predict` on them."""
     rows.to_csv(folder / "boxes.csv", index=False)
-    cost = in_process(COMMAND, "predict", f"{folder}/{images}", f"{folder}/boxes.csv", "--out", f"{folder}/out")
+    cost = in_process(
+        COMMAND, "predict", f"{folder}/{images}", f"{folder}/boxes.csv", "--backbone", "micro", "--out", f"{folder}/out"
+    )
     print(f"{len(rows)} boxes: {cost.seconds:.0f} CPU s, largest resident memory {cost.peak:.0f} MB")
 
 

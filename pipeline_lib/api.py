@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline_lib.config.defaults import default_config, segmentation
+from pipeline_lib.config.defaults import segmentation
 from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.data.box_checks import checked_boxes
 from pipeline_lib.data.boxes import XYXY
 from pipeline_lib.data.images import ImageFile
 from pipeline_lib.data.instances import Instances
 from pipeline_lib.data.masks import Mask
-from pipeline_lib.data.model_header import ModelHeader, trained_side
+from pipeline_lib.data.model_header import SHIPPED, ModelHeader, model_path, trained_side
 from pipeline_lib.data.objects_table import objects_table
 from pipeline_lib.data.predictions import WINDOWS
 from pipeline_lib.data.prompts import Prompts
@@ -80,8 +80,8 @@ def load_segmenter(
     """Load a model for calls with images in memory.
 
     Args:
-        model: a model that the experiment trained; None is the backbone as it is.
-        backbone: its name; by default that of the model, or micro.
+        model: file of a model; by default the model that comes with LooseBox.
+        backbone: without a model, the backbone to use as it is.
         checkpoint: a file of the backbone's weights, if not the shipped or released ones.
         settings: keys of the section `segment`, laid over the defaults (docs/keys.md).
 
@@ -90,6 +90,7 @@ def load_segmenter(
         WeightsError: the weights are missing, damaged or of another backbone.
     """
     segment, refine = segmentation({"segment": settings})
+    model = chosen_model(model, backbone)
     choice = backbone_choice(backbone, model, checkpoint)
     with TemporaryDirectory() as folder:
         manifest = f"{folder}/weights.json"
@@ -99,15 +100,22 @@ def load_segmenter(
     return LoadedSegmenter(segmenter, WindowConfig(side, segment.object_share, segment.margin), segment)
 
 
+def chosen_model(model: str | Path | None, backbone: str | None) -> Path | None:
+    """Return the file of the model to use, by default the shipped one; None if a backbone is named alone."""
+    if model:
+        return model_path(model)
+    return None if backbone else model_path(SHIPPED)
+
+
 def backbone_choice(
     name: str | None, model: str | Path | None = None, checkpoint: str | Path | None = None
 ) -> BackboneChoice:
-    """Return the backbone of a name, or else that of a model, or else the default one.
+    """Return the backbone of a name, or else that of a model.
 
     Raises:
         DataError: there is no backbone of this name.
     """
-    name = name or (ModelHeader.read(model).backbone if model else default_config()["backbone"]["name"])
+    name = name or ModelHeader.read(model_path(model or SHIPPED)).backbone
     return parsed(BackboneChoice, {"name": name, "checkpoint": str(checkpoint) if checkpoint else None}, "backbone")
 
 

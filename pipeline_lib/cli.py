@@ -12,15 +12,17 @@ from typing import Any, get_args
 import click
 import yaml
 
-from pipeline_lib.api import backbone_choice
+from pipeline_lib.api import backbone_choice, chosen_model
 from pipeline_lib.config.defaults import segmentation
 from pipeline_lib.config.files import check_files
 from pipeline_lib.config.overlays import merged
+from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.data.box_formats.table import NAMES, names_help
 from pipeline_lib.data.example_set import write_example_set
 from pipeline_lib.data.mask_formats.coco import COCO
 from pipeline_lib.data.mask_formats.fiji import LABEL_TIFFS
 from pipeline_lib.data.mask_formats.ome_zarr import OME_ZARR
+from pipeline_lib.data.model_header import described
 from pipeline_lib.errors import DataError
 from pipeline_lib.model.backbones import BACKBONES
 from pipeline_lib.runtime.atomic import atomic
@@ -38,6 +40,7 @@ from pipeline_lib.stages.segment import segment
 from pipeline_lib.stages.weights import weights
 
 FORMS = get_args(ExportForm)
+log = logging.getLogger(__name__)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -60,8 +63,8 @@ def example_command(folder: Path) -> None:
 @click.argument("images")
 @click.argument("boxes", nargs=-1, required=True)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write.")
-@click.option("--model", type=FILE, help="Trained model; without one, the backbone as it is.")
-@click.option("--backbone", type=click.Choice(list(BACKBONES)), help="Default: that of the model, else micro.")
+@click.option("--model", type=FILE, help="Trained model. Default: the model that comes with LooseBox.")
+@click.option("--backbone", type=click.Choice(list(BACKBONES)), help="Without --model, use this backbone as it is.")
 @click.option("--checkpoint", type=FILE, help="File of the backbone's weights, if not the released ones.")
 @click.option(
     "--format",
@@ -105,6 +108,7 @@ def predict_command(
         written = _read_config(config) if config else {}
         segmentation(written)  # so that a section which is none is not hidden beneath an option
         settings, refine = segmentation(merged(written, overlay))
+        model = chosen_model(model, backbone)
         choice = backbone_choice(backbone, model, checkpoint)
         segment_set(images, list(boxes), out, str(model) if model else None, choice, settings, refine)
         shutil.rmtree(out / LABEL_TIFFS.file, ignore_errors=True)  # of a run before
@@ -172,6 +176,7 @@ def segment_set(
     steps.mkdir(parents=True, exist_ok=True)
     manifest, given, iterations = (str(steps / name) for name in ("weights.json", "prompts", "segment.parquet"))
     weights(manifest=manifest, backbone=backbone, folder="resources")
+    log.info("Model: %s", described(model, Backbone.read(manifest)))
     prompts(weights=manifest, prompts=given, images=images, boxes=boxes, settings=settings.prompts(), model=model)
     code = code_digest("pipeline_lib.stages.segment")
     files: list[str | Path] = [*sorted(Path(given).iterdir()), manifest, *([model] if model else [])]

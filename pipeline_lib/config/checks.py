@@ -111,6 +111,8 @@ def _broken_crops(config: Config) -> Iterator[str]:
 def _broken_sets(config: Config) -> Iterator[str]:
     datasets = [name for name, dataset in config.datasets.items() if not dataset.folds]
     for name, each in config.predict.items():
+        if isinstance(each.model, str) and not model_path(each.model).exists():
+            yield f"predict.{name}.model is {each.model!r}, but there is no such file"
         if isinstance(each.model, TrainedModel):
             for key, value, known in (
                 ("dataset", each.model.dataset, datasets),

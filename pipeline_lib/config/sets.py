@@ -5,10 +5,13 @@ from pathlib import Path
 
 from pipeline_lib.config.overlays import overlaid
 from pipeline_lib.config.rows import refine_of
+from pipeline_lib.data.model_header import ModelHeader, model_path
 from pipeline_lib.data.paths import files_of
+from pipeline_lib.settings.backbone import BackboneChoice, BackboneName
 from pipeline_lib.settings.config import Config
 from pipeline_lib.settings.datasets import Dataset, PathSource
 from pipeline_lib.settings.inference import RefineConfig
+from pipeline_lib.settings.messages import parsed
 from pipeline_lib.settings.segment import SegmentConfig, TrainedModel
 
 
@@ -18,7 +21,8 @@ class ImageSet:
 
     images: str  # path
     boxes: tuple[str, ...]  # paths
-    model: TrainedModel | str | None
+    model: TrainedModel | str | None  # a training, the path of a model, or None for the backbone as it is
+    backbone: BackboneName
     segment: SegmentConfig
     refine: RefineConfig
 
@@ -56,11 +60,24 @@ def image_sets(config: Config) -> dict[str, ImageSet]:
         sets[name] = ImageSet(
             images=str(data / Path(each.images).expanduser()),
             boxes=tuple(str(data / Path(path).expanduser()) for path in boxes),
-            model=each.model,
+            model=str(model_path(each.model)) if isinstance(each.model, str) else each.model,
+            backbone=_backbone_name(config, each.model),
             segment=segment,
             refine=overlaid(RefineConfig, refine, segment.refine),
         )
     return sets
+
+
+def _backbone_name(config: Config, model: TrainedModel | str | None) -> BackboneName:
+    """Return the backbone of a set's model: that of its file, or of the experiment."""
+    if isinstance(model, str):
+        return parsed(BackboneChoice, {"name": ModelHeader.read(model_path(model)).backbone, "checkpoint": None}).name
+    return config.backbone.name
+
+
+def backbone_of(config: Config, name: BackboneName) -> BackboneChoice:
+    """Return the choice of a backbone: a checkpoint of one's own is only for the backbone of the experiment."""
+    return config.backbone if name == config.backbone.name else BackboneChoice(name=name, checkpoint=None)
 
 
 def files_of_set(images: ImageSet) -> list[str]:

@@ -27,6 +27,7 @@ class ModelHeader:
     backbone: str  # its name
     model_config: dict[str, Any]  # shape of the network, as of `ModelConfig`
     training: dict[str, Any]  # everything that decided the training, as JSON
+    about: str = ""  # a line for people on what it was trained on; models of the stage `train` have none
 
     @classmethod
     def read(cls, path: str | Path) -> "ModelHeader":
@@ -58,6 +59,18 @@ def _renamed(training: dict[str, Any]) -> dict[str, Any]:
         "train": train | {"mask_extent": extent, "validation_levels": training.get("levels", [])},
         "largest_component": settings.get("largest_component", False),
     }
+
+
+def described(model: str | Path | None, backbone: Backbone) -> str:
+    """Say in a line which model segments, and what it was trained on."""
+    if model is None:
+        return f"the backbone {backbone.name} as it was released, without training for loose boxes"
+    header = ModelHeader.read(model)
+    if header.about:
+        return header.about
+    training = header.training
+    sets = list(training.get("trained_on") or [training.get("dataset", "unknown data")])
+    return f"{model}, trained on {', '.join(sets)} over the backbone {header.backbone}"
 
 
 def check_fits(model: str | Path, backbone: Backbone) -> None:

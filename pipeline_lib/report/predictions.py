@@ -10,7 +10,7 @@ from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.data.boxes import XYXY
 from pipeline_lib.data.images import Pixels
 from pipeline_lib.data.masks import from_rle
-from pipeline_lib.data.model_header import ModelHeader
+from pipeline_lib.data.model_header import described
 from pipeline_lib.data.objects_table import FLAGS
 from pipeline_lib.data.prompts import Prompts
 from pipeline_lib.report.examples import BROWSED, Example, crop_window, predictions
@@ -52,7 +52,7 @@ def predictions_page(
         browsed=list(within_budget(_examples(given, iterations, _spread(calm)))),
         backbone=Backbone.read(weights),
         model=model and str(Path(model)),
-        header=ModelHeader.read(model) if model else None,
+        described=described(model, Backbone.read(weights)),
         versions=versions(),
     )
 

@@ -12,7 +12,7 @@ class BackboneChoice(Settings):
     """The network and its weights."""
 
     name: BackboneName
-    """Name of the network. `micro` ships with LooseBox, `litemedsam` needs an extra, and the others are downloaded."""
+    """Name of the network. `micro` and `litemedsam` come with the installation, the others are downloaded."""
     checkpoint: str | None
     """File of your own weights for the same network. Null takes the shipped or released weights."""
 

@@ -119,7 +119,8 @@ class PredictSet(Settings):
     """Path of the images: a folder, or one stack. A relative path is sought in the folder `data`."""
     boxes: Text | Annotated[tuple[Text, ...], List, Field(min_length=1)]
     """Path of the boxes, or a list of paths: files or folders."""
-    model: TrainedModel | str | None
-    """A model of this experiment, or the file of a model. Null is the backbone as it is."""
+    model: TrainedModel | str | None = "shipped"
+    """A model of this experiment, or the file of a model; `shipped` is the model that comes with LooseBox. Null is the
+    backbone as it is."""
     segment: Overlay = Field(default_factory=dict)
     """Keys of `segment` that differ for this set."""

@@ -79,7 +79,7 @@ def test_the_shards_of_a_set_are_jobs_of_their_own(finished: Experiment, undistu
         write_example_set(folder / "example")
     finished.run(target)
     rules = [job.rule for job in finished.jobs()[before:]]
-    assert sorted(rules) == ["predict", "prompts", "segment", "segment"]
+    assert sorted(rules) == ["collect", "prompts", "segment", "segment"]
     local = snakemake(undisturbed, EXPERIMENT, "--cores", "1", target)
     assert local.returncode == 0, local.stderr[-2000:]
     assert (finished.folder / target).read_bytes() == (undisturbed / target).read_bytes()

@@ -51,9 +51,14 @@ REASONS = {
 }
 
 
+def with_micro(arguments: list[str]) -> list[str]:
+    """Let `predict` use the demo backbone, which is fast and knows generated images, unless a model is named."""
+    return arguments if {"--model", "--backbone"} & {*arguments} else [*arguments, "--backbone", "micro"]
+
+
 def run(*arguments: object) -> str:
     """The command within this process; what it printed."""
-    done = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    done = CliRunner().invoke(main, with_micro([str(argument) for argument in arguments]))
     assert done.exit_code == 0, done.output
     return done.output
 
@@ -153,7 +158,7 @@ def test_the_page_shows_flagged_objects_first_and_asks_no_host(predicted: Path) 
 
 def test_bad_boxes_stop_the_command_before_any_network_runs(example: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(
-        main, ["predict", f"{example}/images", f"{example}/boxes.csv", "--out", f"{tmp_path}/out"]
+        main, with_micro(["predict", f"{example}/images", f"{example}/boxes.csv", "--out", f"{tmp_path}/out"])
     )
     assert done.exit_code == 1
     assert "13 bad boxes:" in done.output
@@ -178,7 +183,7 @@ def test_a_notebook_gets_the_same_masks(example: Path, predicted: Path) -> None:
     table = pd.read_csv(predicted / "objects.csv", index_col="id")
     own = table[(table["image"] == "b.png") & table["area"].notna()]
     boxes = own[["given_x0", "given_y0", "given_x1", "given_y1"]].to_numpy()
-    segmenter = load_segmenter(on_bad_box="skip")
+    segmenter = load_segmenter(backbone="micro", on_bad_box="skip")
     masks, told = segmenter(iio.imread(example / "images/b.png"), np.concatenate([boxes, [[9, 9, 9, 20]]]))
     assert masks.shape == (len(own) + 1, 256, 256)
     assert masks[:-1].sum(axis=(1, 2)).tolist() == own["area"].tolist()
@@ -191,7 +196,7 @@ def test_a_notebook_gets_the_same_masks(example: Path, predicted: Path) -> None:
 def test_a_notebooks_odd_calls() -> None:
     image = np.full((60, 80), 200, np.uint8)
     image[20:40, 30:60] = 30
-    segmenter = load_segmenter(on_bad_box="skip")
+    segmenter = load_segmenter(backbone="micro", on_bad_box="skip")
     masks, told = segmenter(image, [])
     assert (masks.shape, len(told)) == ((0, 60, 80), 0)
     masks, _ = segmenter(image, [28, 18, 62, 42])  # one box
@@ -201,13 +206,13 @@ def test_a_notebooks_odd_calls() -> None:
     with pytest.raises(DataError, match=r"expected an array \(N, 4\), found one of shape \(2, 5\)"):
         segmenter(image, np.zeros((2, 5)))
     with pytest.raises(DataError, match=r"config: segment\.on_bad_bx is no key; did you mean segment\.on_bad_box"):
-        load_segmenter(on_bad_bx="skip")
+        load_segmenter(backbone="micro", on_bad_bx="skip")
 
 
 def test_a_box_that_goes_beyond_the_image_has_not_moved() -> None:
     image = np.full((60, 80), 200, np.uint8)
     image[20:40, :30] = 30
-    _, told = load_segmenter()(image, [(-30, 20, 30, 40)])
+    _, told = load_segmenter(backbone="micro")(image, [(-30, 20, 30, 40)])
     assert told["moved"].iloc[0] < 0.2
     assert "touches the border" not in told["flags"].iloc[0]
 
@@ -217,7 +222,7 @@ def test_a_mask_that_is_cut_around_its_box_is_flagged(window: float | None, flag
     image = np.full((128, 128), 200, np.uint8)
     image[30:100, 30:100] = 30
     refine = {"mask_extent": window, "max_iterations": 0}
-    masks, told = load_segmenter(refine=refine)(image, [(40, 40, 90, 90)])  # too small
+    masks, told = load_segmenter(backbone="micro", refine=refine)(image, [(40, 40, 90, 90)])  # too small
     columns = np.flatnonzero(masks[0].any(axis=0))
     assert (columns[0] == 35) == flagged  # twenty per cent more than the box begin there
     assert ("cut around its box" in told["flags"].iloc[0]) == flagged
@@ -271,7 +276,9 @@ def test_the_commands_settings_are_checked(example: Path, tmp_path: Path) -> Non
         arguments = ["predict", f"{example}/images/b.png", f"{example}/boxes.csv", "--out", f"{tmp_path}/out"]
         done = CliRunner().invoke(main, [*arguments, "--on-bad-box", "skip", "--config", f"{tmp_path}/own.yaml"])
         assert (done.exit_code, says is None or says in done.output) == (0 if says is None else 1, True), done.output
-    done = CliRunner().invoke(main, ["predict", f"{tmp_path}", f"{example}/boxes.csv", "--out", f"{tmp_path}"])
+    done = CliRunner().invoke(
+        main, with_micro(["predict", f"{tmp_path}", f"{example}/boxes.csv", "--out", f"{tmp_path}"])
+    )
     assert "--out is the folder of the images" in done.output
 
 

@@ -133,7 +133,7 @@ WHATEVER = [
     ("raw/cells/manifest.json", "raw"),
     ("convert/cells.zarr", "convert"),
     ("boxes/cells.csv", "boxes"),
-    ("weights/manifest.json", "weights"),
+    ("weights/micro.json", "weights"),
     ("embed/cells.zarr", "embed"),
     ("embed/cells.json", "embed"),
     ("train/cells/sam/0.safetensors", "train"),

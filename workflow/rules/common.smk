@@ -1,5 +1,6 @@
 from itertools import product
 from pathlib import Path
+from typing import get_args
 
 from pipeline_lib.config.rows import (
     audited_rows,
@@ -16,11 +17,12 @@ from pipeline_lib.config.rows import (
     trainings,
     weights_file,
 )
-from pipeline_lib.config.sets import files_of_set, image_sets, users_files, within_data
+from pipeline_lib.config.sets import backbone_of, files_of_set, image_sets, users_files, within_data
 from pipeline_lib.data.model_header import model_path
 from pipeline_lib.data.paths import JOINT
 from pipeline_lib.runtime.code_digest import code_digest
 from pipeline_lib.runtime.hashing import key_of
+from pipeline_lib.settings.backbone import BackboneName
 from pipeline_lib.settings.segment import TrainedModel
 
 DATASETS = within_data(CONFIG)
@@ -28,6 +30,7 @@ SETS = image_sets(CONFIG)
 # Params are plain values: Snakemake compares them with those of the last run.
 TESTED = tested_objects(CONFIG).plain()
 TABLES = tables_config(WRITTEN).plain()
+WEIGHTS = f"<results>/weights/{CONFIG.backbone.name}.json"
 
 
 wildcard_constraints:
@@ -36,6 +39,7 @@ wildcard_constraints:
     seed="|".join(map(str, CONFIG.experiment.seeds)),
     level="|".join(map(str, CONFIG.experiment.levels)),
     set="|".join(SETS) or "none",
+    backbone="|".join(get_args(BackboneName)),
     shard="[0-9]+",
 
 
@@ -84,7 +88,7 @@ def start_of(wildcards):
 def every_result():
     """Return the results of all stages that the tables rest on."""
     return [
-        *rules.weights.output,
+        WEIGHTS,
         *every_dataset(rules.raw.output),
         *every_dataset(rules.convert.output),
         *every_dataset(rules.boxes.output),
@@ -123,9 +127,15 @@ def of_set(key):
     return lambda wildcards: SETS[wildcards.set].segment.plain()[key]
 
 
+def checkpoint_of(wildcards):
+    """Return the file of a backbone's weights that the configuration names: none if it names none."""
+    return backbone_of(CONFIG, wildcards.backbone).checkpoint or []
+
+
 def model_of(wildcards):
-    """Return the file of the model that segments a set: none if that is the backbone as it is."""
-    model = SETS[wildcards.set].model
+    """Return the backbone of a set and the file of the model that segments it: none if that is the backbone as it is."""
+    model, backbone = SETS[wildcards.set].model, SETS[wildcards.set].backbone
+    files = {"weights": f"<results>/weights/{backbone}.json"}
     if isinstance(model, TrainedModel):
-        return {"model": weights_file(CONFIG, model.dataset, model.model, model.seed)}
-    return {"model": model} if model else {}
+        model = weights_file(CONFIG, model.dataset, model.model, model.seed)
+    return files | {"model": model} if model else files

@@ -3,7 +3,7 @@ rule refine:
         store=rules.convert.output.store,
         boxes=rules.boxes.output.boxes,
         embeddings=rules.embed.output.embeddings,
-        weights=rules.weights.output.manifest,
+        weights=WEIGHTS,
         model=lambda wildcards: weights_file(CONFIG, wildcards.dataset, wildcards.model, int(wildcards.seed)),
     output:
         iterations="<results>/refine/{dataset}/{model}/{seed}/{level}.parquet",

@@ -2,7 +2,6 @@ rule prompts:
     input:
         unpack(model_of),
         files=lambda wildcards: files_of_set(SETS[wildcards.set]),
-        weights=rules.weights.output.manifest,
     output:
         prompts=directory("<results>/prompts/{set}"),
     log:
@@ -28,7 +27,6 @@ rule segment:
     input:
         unpack(model_of),
         prompts=rules.prompts.output.prompts,
-        weights=rules.weights.output.manifest,
     output:
         iterations="<results>/segment/{set}/{shard}.parquet",
         timing="<results>/segment/{set}/{shard}.json",
@@ -61,7 +59,6 @@ rule collect:
         iterations=lambda wildcards: expand(
             rules.segment.output.iterations, set=wildcards.set, shard=range(SETS[wildcards.set].segment.shards)
         ),
-        weights=rules.weights.output.manifest,
     output:
         labels=directory("<results>/collect/{set}/labels.zarr"),
         objects="<results>/collect/{set}/objects.csv",
@@ -110,7 +107,7 @@ rule export:
     input:
         model="<results>/train/{dataset}/{model}/{seed}.safetensors",
         curve="<results>/train/{dataset}/{model}/{seed}.csv",
-        weights=rules.weights.output.manifest,
+        weights=WEIGHTS,
     output:
         export=directory("<results>/export/{dataset}/{model}/{seed}"),
     log:

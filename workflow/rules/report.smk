@@ -38,7 +38,7 @@ rule report:
         scores=shown_cells(rules.score.output.scores),
         stores=every_dataset(rules.convert.output.store),
         manifests=every_dataset(rules.raw.output.manifest),
-        weights=rules.weights.output.manifest,
+        weights=WEIGHTS,
     output:
         html=report("<results>/report.html", caption="../report/report.rst", category="Report"),
         figures=report(

@@ -1,19 +1,19 @@
 rule weights:
     input:
-        CONFIG.backbone.checkpoint or [],  # unnamed: the stage finds it by itself
+        checkpoint_of,  # unnamed: the stage finds it by itself
     output:
-        manifest="<results>/weights/manifest.json",
+        manifest="<results>/weights/{backbone}.json",
     log:
-        "<logs>/weights.log",
+        "<logs>/weights/{backbone}.log",
     benchmark:
-        "<benchmarks>/weights.tsv"
+        "<benchmarks>/weights/{backbone}.tsv"
     priority: 1  # a wrong checkpoint is found before any job that needs a GPU
     localrule: True  # compute nodes may have no network
     conda:
         "../../envs/pipeline.yaml"
     params:
         code=code_of("weights"),
-        backbone=CONFIG.backbone.plain(),
+        backbone=lambda wildcards: backbone_of(CONFIG, wildcards.backbone).plain(),
         folder="resources",
     script:
         "../scripts/stage.py"
@@ -23,7 +23,7 @@ rule embed:
     input:
         store=rules.convert.output.store,
         boxes=rules.boxes.output.boxes,
-        weights=rules.weights.output.manifest,
+        weights=WEIGHTS,
     output:
         embeddings=directory("<results>/embed/{dataset}.zarr"),
         timing="<results>/embed/{dataset}.json",
@@ -53,7 +53,7 @@ rule train:
         stores=of_training_sets(rules.convert.output.store),
         boxes=of_training_sets(rules.boxes.output.boxes),
         embeddings=of_training_sets(rules.embed.output.embeddings),
-        weights=rules.weights.output.manifest,
+        weights=WEIGHTS,
     output:
         model="<results>/train/{dataset}/{model}/{seed}.safetensors",
         curve="<results>/train/{dataset}/{model}/{seed}.csv",
