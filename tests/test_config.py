@@ -1,11 +1,14 @@
 """From configuration files to settings: what is refused and how it is said, and what follows for each stage."""
 
+import json
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 import yaml
 from helpers.running import ROOT
+from safetensors.numpy import save_file
 
 from pipeline_lib.config.defaults import default_config
 from pipeline_lib.config.files import MOST_ENTRIES, check_files
@@ -13,7 +16,16 @@ from pipeline_lib.config.folds import parts_of_datasets, with_folds
 from pipeline_lib.config.keys_page import keys_page
 from pipeline_lib.config.overlays import merged, with_likes
 from pipeline_lib.config.read import read_config
-from pipeline_lib.config.rows import audited_rows, is_prompt_tuned, printed, tables_config, training_of, trainings
+from pipeline_lib.config.rows import (
+    audited_rows,
+    is_prompt_tuned,
+    printed,
+    tables_config,
+    training_of,
+    training_sets,
+    trainings,
+    weights_file,
+)
 from pipeline_lib.config.sets import image_sets
 from pipeline_lib.data.box_formats.table import NAMES
 from pipeline_lib.data.layouts import LAYOUTS
@@ -94,7 +106,7 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
     ({"segment": {"refine": {"leed": 1}}}, "segment.refine.leed is no key; did you mean segment.refine.lead?"),
     ({"segment": {"grey": {"range": [1, 2], "percentiles": [1, 2]}}}, "segment.grey.range is no key"),
     ({"predict": {"mine": {"images": "a", "boxes": [], "model": None}}}, "predict.mine.boxes is [], expected text or"),
-    ({"predict": {"mine": {"images": "a", "boxes": "b"}}}, "predict.mine.model is missing, expected null"),
+    ({"predict": {"mine": {"boxes": "b", "model": None}}}, "predict.mine.images is missing, expected"),
     (
         {"predict": {"mine": {"images": "a", "boxes": "b", "model": None, "segment": {"window": 1, "grey": 3}}}},
         "predict.mine.segment.window is 1, expected null or an integer of at least 16",
@@ -303,3 +315,60 @@ def test_a_set_has_the_settings_of_its_model_and_its_own() -> None:
     assert made["bare"].segment.plain()["grey"] == {"range": [0.0, 9.0]}
     # `segment.refine` of config.yaml lies over what a model says
     assert (made["firm"].refine.tau, made["firm"].refine.lead, made["bare"].refine.tau) == (0.2, 0.15, 0.05)
+
+
+JOINT_ROWS = {
+    "both": {"title": "b", "like": "proposed", "trained_on": {"cells": 1.0, "membranes": 3.0}},
+    "loose": {"title": "l", "weights_of": "both", "deviation": {"kind": "edges"}},
+}
+
+
+def test_a_model_of_several_data_sets_is_trained_once_and_tested_on_each() -> None:
+    written = config({"models": JOINT_ROWS, "experiment": {"models": ["both", "loose", "sam"]}})
+    assert training_sets(written, "joint", "both") == {"cells": 1.0, "membranes": 3.0}
+    assert training_sets(written, "mitochondria", "sam") == {"mitochondria": 1.0}
+    assert [training for training in trainings(written) if training.dataset == "joint"] == [("joint", "both", 0)]
+    for name in ("both", "loose"):
+        assert weights_file(written, "mitochondria", name, 0) == "<results>/train/joint/both/0.safetensors"
+    assert weights_file(written, "cells", "sam", 0) == "<results>/train/cells/sam/0.safetensors"
+    assert training_of(written, "loose").trained_on == {"cells": 1.0, "membranes": 3.0}
+
+
+def test_a_row_with_the_weights_of_a_file_is_not_trained(tmp_path: Path) -> None:
+    model = sam_with_token(tmp_path)
+    given = {"title": "g", "file": str(model)}
+    written = config(
+        {
+            "models": {"given": given, "edges": {"title": "e", "like": "given", "deviation": {"kind": "edges"}}},
+            "experiment": {"models": ["given", "edges"]},
+        }
+    )
+    assert trainings(written) == []
+    assert weights_file(written, "cells", "edges", 0) == str(model)
+    assert is_prompt_tuned(written, "edges")
+    row = audited_rows(written)["edges"]
+    assert (row.training, row.file) == (None, str(model))
+
+
+def sam_with_token(folder: Path) -> Path:
+    """The file of a model with a token, of which only the header is read."""
+    header = {"backbone": "micro", "model_config": {"trains": ["deviation_token"], "token": None}, "training": {}}
+    save_file({"x": np.zeros(1)}, folder / "model.safetensors", {"loosebox": json.dumps(header)})
+    return folder / "model.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        ({"both": JOINT_ROWS["both"] | {"trained_on": {"nowhere": 1.0}}}, "trained_on names 'nowhere'"),
+        ({"both": JOINT_ROWS["both"] | {"trained_on": {"cells": 0.0}}}, "models.both.trained_on.cells is 0"),
+        (
+            {"given": {"title": "g", "file": "nowhere.safetensors"}},
+            "models.given.file is 'nowhere.safetensors', but there",
+        ),
+        ({"sam": {"starts_from": "nowhere"}}, "models.sam.starts_from is 'nowhere', but there is no such file"),
+    ],
+)
+def test_a_joint_or_given_model_that_cannot_be_is_refused(models: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        config({"models": models})
