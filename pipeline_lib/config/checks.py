@@ -39,9 +39,9 @@ def _unknown_names(config: Config) -> Iterator[str]:
 def _broken_models(config: Config) -> Iterator[str]:
     mixes = sorted(config.train.mixes)
     trained = sorted(name for name, row in config.models.items() if isinstance(row, Model))
-    given = [name for name, row in config.models.items() if isinstance(row, GivenModel)]
+    from_files = [name for name, row in config.models.items() if isinstance(row, GivenModel)]
     for name, row in config.models.items():
-        if isinstance(row, BorrowedModel) and row.weights_of not in [*trained, *given]:
+        if isinstance(row, BorrowedModel) and row.weights_of not in [*trained, *from_files]:
             yield f"models.{name}.weights_of is {row.weights_of!r}, but trained are only {trained}"
         for key in ("file", "starts_from"):
             file = getattr(row, key, None)

@@ -74,9 +74,9 @@ def create(
         pixel_size: ZYX, nm.
     """
     shape = (len(slices), max(origin.size[0] for origin in slices), max(origin.size[1] for origin in slices))
-    own = {"tile": list(tile_shape), "slices": [vars(origin) for origin in slices], "digests": [], "images": []}
+    record = {"tile": list(tile_shape), "slices": [vars(origin) for origin in slices], "digests": [], "images": []}
     scene = zarr.create_group(
-        path, zarr_format=3, attributes={"ome": multiscale("images", pixel_size), "loosebox": own}
+        path, zarr_format=3, attributes={"ome": multiscale("images", pixel_size), "loosebox": record}
     )
     labels = scene.create_group("labels", attributes={"ome": {"version": VERSION, "labels": ["objects"]}})
     label_image = multiscale("objects", pixel_size) | {"image-label": {"source": {"image": "../../"}}}
@@ -94,9 +94,9 @@ def record_digests(path: str | Path, images: Sequence[str]) -> None:
         images: a digest of each slice as it was before magnification, as `image_digest`.
     """
     store, scene = Store.open(path), zarr.open_group(path, mode="r+")
-    own: Any = scene.attrs["loosebox"]
+    record: Any = scene.attrs["loosebox"]
     digests = [array_digest(store.pixels(tile)) for tile in tqdm(range(len(store)), "digests", mininterval=10)]
-    scene.attrs["loosebox"] = own | {"digests": digests, "images": list(images)}
+    scene.attrs["loosebox"] = record | {"digests": digests, "images": list(images)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,13 +123,13 @@ class Store:
         """
         with intact(path):
             scene = zarr.open_group(path, mode="r")
-            own: Any = scene.attrs["loosebox"]
+            record: Any = scene.attrs["loosebox"]
             return cls(
                 name=Path(path).stem,
-                tile_shape=(own["tile"][0], own["tile"][1]),
-                slices=tuple(Slice(**origin | {"size": tuple(origin["size"])}) for origin in own["slices"]),
-                digests=tuple(own["digests"]),
-                images=tuple(own["images"]),
+                tile_shape=(record["tile"][0], record["tile"][1]),
+                slices=tuple(Slice(**origin | {"size": tuple(origin["size"])}) for origin in record["slices"]),
+                digests=tuple(record["digests"]),
+                images=tuple(record["images"]),
                 _images=zarr.open_array(path, path="0", mode="r"),
                 _objects=zarr.open_array(path, path="labels/objects/0", mode="r"),
             )

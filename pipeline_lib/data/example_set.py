@@ -60,8 +60,8 @@ def write_example_set(folder: Path) -> None:
 
 def _boxes(rng: Generator, cells: Any, size: tuple[int, int]) -> list[tuple[int, tuple[float, ...]]]:
     """Numbers of some objects, and a box of each."""
-    found = [(number, box) for number, *box, area in object_boxes(cells) if area >= SMALLEST]
-    chosen = [found[index] for index in rng.permutation(len(found))[:OBJECTS]]
+    objects = [(number, box) for number, *box, area in object_boxes(cells) if area >= SMALLEST]
+    chosen = [objects[index] for index in rng.permutation(len(objects))[:OBJECTS]]
     exact, uniform = np.array([box for _, box in chosen]), rng.random((len(chosen), 4))
     kinds: list[Kind] = ["scale", "translate"]
     loose = [deviate(exact, LOOSE, uniform, Deviation(kind=kind, direction="both")) for kind in kinds]

@@ -152,8 +152,8 @@ def load_untrained(manifest: str | Path, model_config: ModelConfig, start: str |
     sam, backbone = shapes_of(manifest)
     tensors = read_tensors(backbone.checkpoint)
     for name in ("prompt_encoder", "mask_decoder"):
-        own = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
-        load_weights(getattr(sam, name), own, backbone.checkpoint)
+        part = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+        load_weights(getattr(sam, name), part, backbone.checkpoint)
     model = box_model(sam, model_config)
     if start:
         load_weights(model, read_tensors(start), start)

@@ -49,9 +49,9 @@ def check_tensors(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor],
         "unexpected": [key for key in tensors if key not in expected],
         "misshapen": list(misshapen),
     }
-    found = [f"{len(keys)} {kind} ({', '.join(keys[:NAMED_KEYS])})" for kind, keys in misfits.items() if keys]
-    if found:
-        raise WeightsError(f"{path}: does not fit its network: {'; '.join(found)}")
+    counts = [f"{len(keys)} {kind} ({', '.join(keys[:NAMED_KEYS])})" for kind, keys in misfits.items() if keys]
+    if counts:
+        raise WeightsError(f"{path}: does not fit its network: {'; '.join(counts)}")
 
 
 def check_finite(tensors: Mapping[str, Tensor], path: str | Path) -> None:

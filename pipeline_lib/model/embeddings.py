@@ -74,16 +74,16 @@ class Embeddings:
         """
         with intact(path):
             array = zarr.open_array(path, mode="r")
-            found: dict[str, Any] = dict(array.attrs)
+            attributes: dict[str, Any] = dict(array.attrs)
         source = Store.open(store)
-        precision = found.get("precision", "unknown")  # nothing that is at hand says which it should be
+        precision = attributes.get("precision", "unknown")  # nothing that is at hand says which it should be
         expected = origin(source, Backbone.read(weights), precision, str(array.dtype), ())
-        if differing := _differences(found, expected):
+        if differing := _differences(attributes, expected):
             raise StaleEmbeddingsError(f"{path}: made from something else; {differing}")
         if len(source) != array.shape[0]:
             raise StaleEmbeddingsError(f"{path}: made from {array.shape[0]} tiles, but {store} has {len(source)}")
-        key = hashlib.blake2b(json.dumps(found).encode(), digest_size=16).hexdigest()
-        return cls(array, source, found["content"], precision, key)
+        key = hashlib.blake2b(json.dumps(attributes).encode(), digest_size=16).hexdigest()
+        return cls(array, source, attributes["content"], precision, key)
 
     def __getitem__(self, tile: int) -> Tensor:
         """The tile's embedding, (1, 256, g, g) float32, on the CPU.
@@ -100,10 +100,10 @@ class Embeddings:
         return torch.from_numpy(read_whole(self.array, (tile, 0, 0, 0), slice(tile, tile + 1))).float()
 
 
-def _differences(found: dict[str, Any], expected: dict[str, Any]) -> str:
+def _differences(attributes: dict[str, Any], expected: dict[str, Any]) -> str:
     """Each setting that differs; the tiles' content is none."""
     return "; ".join(
-        f"{name} was {found.get(name)!r} and is {value!r}"
+        f"{name} was {attributes.get(name)!r} and is {value!r}"
         for name, value in expected.items()
-        if name != "content" and found.get(name) != value
+        if name != "content" and attributes.get(name) != value
     )

@@ -34,15 +34,15 @@ def check(inputs: Iterable[str], results: str | Path) -> None:
     Raises:
         DataError: one is missing, or is not what was written.
     """
-    for given in inputs:
-        if not Path(given).is_relative_to(results) or not _noted(given, results).exists():
+    for path in inputs:
+        if not Path(path).is_relative_to(results) or not _noted(path, results).exists():
             continue
-        for name, digest in _read(_noted(given, results)).items():
+        for name, digest in _read(_noted(path, results)).items():
             file = Path(results, name)
             if not file.exists():
-                raise DataError(f"{file}: missing; delete {given}, and it is made again")
+                raise DataError(f"{file}: missing; delete {path}, and it is made again")
             if file_digest(file) != digest:
-                raise DataError(f"{file}: changed since it was written; delete {given}, and it is made again")
+                raise DataError(f"{file}: changed since it was written; delete {path}, and it is made again")
 
 
 def _files(output: Path) -> Iterator[Path]:

@@ -50,8 +50,8 @@ def audit(
         AuditError: a check failed; the message begins with its name.
     """
     tested_split = tested.split, tested.objects
-    given = {row.file for row in rows.values()}
-    row_models = RowModels(rows, {Training.of(path): path for path in models if path not in given})
+    files = {row.file for row in rows.values()}
+    row_models = RowModels(rows, {Training.of(path): path for path in models if path not in files})
     lines = []
     for path, store in zip(boxes, map(Store.open, stores), strict=True):
         table = read_boxes(path)

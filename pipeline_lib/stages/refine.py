@@ -66,8 +66,8 @@ def refine(
     settings = [each.plain() for each in (tested, deviation, refine)]
     key = key_of(dataset, level, seed, settings, file_digest(boxes), record, cache.key, code)
     with Journal(f"{iterations}.unfinished", key) as journal:
-        for some in tqdm(chunks[len(journal) :], "refine", len(chunks), initial=len(journal), mininterval=10):
-            predictions = inference.run(keys.iloc[some], prompts[some], cache.__getitem__, tiles.shape)
+        for chunk in tqdm(chunks[len(journal) :], "refine", len(chunks), initial=len(journal), mininterval=10):
+            predictions = inference.run(keys.iloc[chunk], prompts[chunk], cache.__getitem__, tiles.shape)
             journal.add(predictions.piece())
         if len(journal) != len(chunks):  # two processes at the same job, where there are no locks
             raise DataError(f"{journal.path}: expected {len(chunks)} pieces, found {len(journal)}; delete it")

@@ -115,9 +115,9 @@ class Trainer:
     def save(self) -> None:
         """Replace the checkpoint."""
         state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-        own = {"key": self.key, "curve": self.curve, "losses": self.losses, "best": self.best}
+        run = {"key": self.key, "curve": self.curve, "losses": self.losses, "best": self.best}
         content = io.BytesIO()  # not to the file at once: on a full disk torch's errors are many, and name no file
-        torch.save({**own, **state}, content)
+        torch.save({**run, **state}, content)
         with atomic(self.checkpoint) as unfinished:
             unfinished.write_bytes(content.getbuffer())
         self.saved = time.monotonic()
