@@ -16,8 +16,6 @@ from pipeline_lib.errors import DataError
 
 KILLS = 2  # of each stage
 SIZES = (500, 20_000)  # bytes of a file that a full disk has room for
-FULL = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))"  # writes beyond fail
-KILLED_LATER = "import os, signal, threading; threading.Timer({after}, os.kill, (os.getpid(), signal.SIGKILL)).start()"
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +58,7 @@ def test_a_stage_that_was_killed_ends_as_if_it_had_not(chain: Path, stage: Stage
         for output in stage.outputs.values():
             path = before / output
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-        stage.run(before, KILLED_LATER.format(after=draws.uniform(0, 0.7) * length))
+        stage.run(before, seconds=draws.uniform(0, 0.7) * length)
     assert stage.run(before).returncode == 0
     assert stage.written(before) == stage.written(chain)
     assert not left_behind(before)
@@ -68,7 +66,7 @@ def test_a_stage_that_was_killed_ends_as_if_it_had_not(chain: Path, stage: Stage
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_full_disk_is_named_and_costs_nothing_else(chain: Path, stage: Stage, before: Path, size: int) -> None:
-    process = stage.run(before, FULL.format(size=size))
+    process = stage.run(before, disk=size)
     if process.returncode == 0:  # all of it was small enough
         assert stage.written(before) == stage.written(chain)
         return

@@ -1,12 +1,16 @@
 """Every stage of a tiny experiment as a call: what it reads, what it writes, its params."""
 
+import os
+import resource
+import signal
 import subprocess
-import sys
+import threading
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from helpers.fork_server import ForkServer
 from helpers.stages import run_stage
 from pipeline_lib.config.defaults import default_config
 from pipeline_lib.config.overlays import merged
@@ -66,14 +70,11 @@ class Stage:
         """What the stage's function is called with."""
         return {name: _within(folder, value) for name, value in (self.inputs | self.outputs).items()} | self.params
 
-    def run(self, folder: Path, first: str = "") -> subprocess.CompletedProcess[str]:
-        """The stage in a process of its own, which begins with a line of code."""
-        code = (
-            f"import sys\nfrom pathlib import Path\nimport pipeline_lib.stages.{self.name}\n"
-            f"from helpers.chain import STAGES\n{first}\nSTAGES[{self.name!r}].call(Path(sys.argv[1]))"
-        )
-        command, tests = [sys.executable, "-c", code, str(folder)], Path(__file__).parents[1]
-        return subprocess.run(command, stderr=subprocess.PIPE, text=True, cwd=tests, check=False)
+    def run(
+        self, folder: Path, *, disk: int | None = None, seconds: float | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the stage in a process of its own, on a disk that has room for so many bytes of a file, or for a time."""
+        return SERVER.run("helpers.chain:call_stage", self.name, str(folder), disk, seconds)
 
     def read_files(self, folder: Path) -> list[Path]:
         """The files behind its inputs, of a folder the last of its metadata and the last chunk."""
@@ -216,3 +217,14 @@ STAGES = {
         ),
     )
 }
+MODULES = [f"pipeline_lib.stages.{name}" for name in STAGES]
+SERVER = ForkServer("helpers.chain", *MODULES, "torch._dynamo")  # an optimizer imports the last
+
+
+def call_stage(name: str, folder: str, disk: int | None, seconds: float | None) -> None:
+    """Call a stage; writes of more bytes into one file fail, and the process is killed after some seconds."""
+    if disk is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (disk, disk))
+    if seconds is not None:
+        threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    STAGES[name].call(Path(folder))

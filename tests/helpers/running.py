@@ -6,6 +6,8 @@ from pathlib import Path
 
 import yaml
 
+from helpers.fork_server import ForkServer
+
 ROOT = Path(__file__).parents[2]
 SMALL = {
     "experiment": {"levels": [0, 40], "datasets": ["cells", "mitochondria"]},
@@ -37,18 +39,25 @@ SMALL = {
 }
 
 
-def command(folder: Path, overlay: dict, *arguments: str) -> list[str]:
-    """The command that runs the workflow in `folder` with an overlay over config.yaml."""
+SERVER = ForkServer("snakemake.cli", "pipeline_lib.config.read", "pipeline_lib.config.rows", "pipeline_lib.config.sets")
+
+
+def workflow_arguments(folder: Path, overlay: dict, *arguments: str) -> list[str]:
+    """Snakemake's arguments that run the workflow in `folder` with an overlay over config.yaml."""
     file = folder / "overlay.yaml"
     file.write_text(yaml.safe_dump(overlay))
-    base = [sys.executable, "-m", "snakemake", "-s", f"{ROOT}/Snakefile", "-d", str(folder)]
-    return [*base, *arguments, "--configfile", f"{ROOT}/config.yaml", str(file)]
+    return ["-s", f"{ROOT}/Snakefile", "-d", str(folder), *arguments, "--configfile", f"{ROOT}/config.yaml", str(file)]
+
+
+def command(folder: Path, overlay: dict, *arguments: str) -> list[str]:
+    """The command that does so."""
+    return [sys.executable, "-m", "snakemake", *workflow_arguments(folder, overlay, *arguments)]
 
 
 def snakemake(folder: Path, overlay: dict, *arguments: str, config: str = "") -> subprocess.CompletedProcess[str]:
     """Run the workflow in `folder` with an overlay over config.yaml, and what `--config` lays over both."""
     last = ["--config", config] if config else []
-    return subprocess.run([*command(folder, overlay, *arguments), *last], capture_output=True, text=True, check=False)
+    return SERVER.run("snakemake.cli:main", [*workflow_arguments(folder, overlay, *arguments), *last])
 
 
 def planned_jobs(shown: subprocess.CompletedProcess[str]) -> dict[str, int]:
