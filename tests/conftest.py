@@ -22,8 +22,20 @@ from pipeline_lib.stages.weights import weights
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests on SLURM: they take longest, and mostly wait, so that the other worker has the processor."""
-    items.sort(key=lambda item: not item.nodeid.startswith("tests/slurm"))
+    """Give each worker whole files, and one of them all tests that use the finished experiment; long ones come first.
+
+    The tests on SLURM take longest, and mostly wait, so that the other worker has the processor.
+    """
+    for item in items:
+        shared = "finished" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("finished" if shared else item.nodeid.partition("::")[0]))
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    if item.nodeid.startswith("tests/slurm"):
+        return 0
+    return 1 if "finished" in getattr(item, "fixturenames", ()) else 2
 
 
 @pytest.fixture
