@@ -13,6 +13,7 @@ import click
 import yaml
 
 from pipeline_lib.api import backbone_choice, chosen_model
+from pipeline_lib.commands.train import train_command
 from pipeline_lib.config.defaults import segmentation
 from pipeline_lib.config.files import check_files
 from pipeline_lib.config.overlays import merged
@@ -117,6 +118,9 @@ def predict_command(
     except DataError as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{out}/predict.html, objects.csv, {COCO.file}, {OME_ZARR.file}")
+
+
+main.add_command(train_command)
 
 
 @main.command("export")

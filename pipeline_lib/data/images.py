@@ -43,14 +43,14 @@ def open_images(path: str, grey: Grey | None) -> list[ImageFile]:
     Raises:
         DataError: there is no image, one cannot be read, or one is not 8-bit and `grey` is None.
     """
-    images = [_image(name, place, grey) for name, place in _found(path)]
+    images = [_image(name, place, grey) for name, place in find_images(path)]
     if not images:
         raise DataError(f"{path}: holds no image; expected TIFF, PNG or JPEG files or OME-Zarr folders")
     return images
 
 
-def _found(path: str) -> Iterator[tuple[str, str]]:
-    """Name and path of each image."""
+def find_images(path: str) -> Iterator[tuple[str, str]]:
+    """Yield name and path of each image at `path`, as of `open_images`; no file is read."""
     place = Path(path)
     if not place.is_dir() or is_zarr(place):
         match = HDF5.fullmatch(path)

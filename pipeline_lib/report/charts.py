@@ -66,6 +66,7 @@ LEGENDS = {18: 3, 28: 2}  # labels up to so many letters long stand so many side
 LEGEND_LINE = 0.19  # inches
 FEW = 3  # lines whose bands can be told apart
 TITLE_WIDTH = 52  # letters
+WITH_BANDS = ", with 95 % bands"
 MANY = 10  # objects whose quartiles are worth a point
 
 
@@ -101,7 +102,7 @@ class Chart(NamedTuple):
     title: str
     says: str
     draw: Draw
-    bands: str = ", with 95 % bands"  # what is said of bands where there are any
+    bands: str = WITH_BANDS  # what is said of bands where there are any
 
 
 def svg(chart: Chart, results: Results, title: str = "") -> tuple[str, str]:
@@ -114,10 +115,25 @@ def svg(chart: Chart, results: Results, title: str = "") -> tuple[str, str]:
         results: of which data set.
         title: to stand above the chart where no page says it.
     """
-    with mpl.rc_context(STYLE | {"svg.hashsalt": f"{results.cell.dataset} {chart.name}"}):
+    return drawing(partial(chart.draw, results), chart.says, f"{results.cell.dataset} {chart.name}", title, chart.bands)
+
+
+def drawing(
+    draw: Callable[[Axes], None], says: str, salt: str, title: str = "", bands: str = WITH_BANDS
+) -> tuple[str, str]:
+    """Return a chart in words and as an SVG document, as `svg` does.
+
+    Args:
+        draw: fills the axes of a figure.
+        says: describes the chart to those who cannot see it.
+        salt: text that the ids of the document are made from.
+        title: title above the chart, or none.
+        bands: what is said of bands if there are any.
+    """
+    with mpl.rc_context(STYLE | {"svg.hashsalt": salt}):
         figure = Figure(figsize=SIZE, layout="constrained")
         axes = figure.add_subplot()
-        chart.draw(results, axes)
+        draw(axes)
         handles, labels = axes.get_legend_handles_labels()
         if len(labels) > 1:
             columns = next((number for letters, number in LEGENDS.items() if max(map(len, labels)) <= letters), 1)
@@ -130,9 +146,9 @@ def svg(chart: Chart, results: Results, title: str = "") -> tuple[str, str]:
             figure.suptitle("\n".join(lines), x=0.02, ha="left", fontsize=11)
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    words = chart.says
+    words = says
     if axes.collections:
-        words += chart.bands
+        words += bands
     if any(line.is_dashed() for line in axes.lines):
         words += "; the paper's dashed"
     return words, themed(file.getvalue(), words)
@@ -167,7 +183,7 @@ def _rows(table: pd.DataFrame, **values: object) -> pd.DataFrame:
     return table[chosen].sort_values("level", kind="stable")
 
 
-def _line(axes: Axes, index: int, label: str, table: pd.DataFrame, x: str, y: str, bare: bool = False) -> None:
+def line_of(axes: Axes, index: int, label: str, table: pd.DataFrame, x: str, y: str, bare: bool = False) -> None:
     """A line of column y, with a band of its `_low` and `_high` if there are any and they are not to be left out."""
     colour = COLOURS[index % len(COLOURS)]
     marker = MARKERS[index % len(MARKERS)]
@@ -177,10 +193,10 @@ def _line(axes: Axes, index: int, label: str, table: pd.DataFrame, x: str, y: st
         axes.fill_between(table[x], table[f"{y}_low"], table[f"{y}_high"], color=colour, alpha=0.13, linewidth=0)
 
 
-def _by_level(axes: Axes, curves: Sequence[Curve], column: str, ylabel: str) -> None:
+def by_level(axes: Axes, curves: Sequence[Curve], column: str, ylabel: str) -> None:
     """A column of all curves by level, without bands where these would hide each other; the paper's are dashed."""
     for index, (label, lines, printed) in enumerate(curves):
-        _line(axes, index, label, lines, "level", column, bare=len(curves) > FEW)
+        line_of(axes, index, label, lines, "level", column, bare=len(curves) > FEW)
         if printed:
             style = PAPER_STYLE | {"color": COLOURS[index % len(COLOURS)]}
             axes.plot(list(printed), list(printed.values()), label=f"{label}, paper", **style)
@@ -191,7 +207,7 @@ def _by_level(axes: Axes, curves: Sequence[Curve], column: str, ylabel: str) -> 
 def _mious(results: Results, axes: Axes, rows: Iterable[tuple[str, Row]]) -> None:
     """MIoU within limits that all such charts of a data set have in common, so that they can be compared."""
     curves = [(label, _rows(results.tables, **row._asdict()), results.paper.get(row, {})) for label, row in rows]
-    _by_level(axes, curves, "miou", "mIoU")
+    by_level(axes, curves, "miou", "mIoU")
     printed = [figure for by_level in results.paper.values() for figure in by_level.values()]
     known = np.concatenate([results.tables[["miou", "miou_low", "miou_high"]].to_numpy().ravel(), printed])
     axes.set(ylim=(np.nanmin(known) - 0.01, np.nanmax(known) + 0.01))
@@ -210,7 +226,7 @@ def _fits(results: Results, axes: Axes) -> None:
     fits = results.groups.loc[results.groups["by"] == "all", ["model", "level", "box_iou"]]
     cells = results.tables[~results.tables["iterated"]].merge(fits, on=["model", "level"]).sort_values("box_iou")
     for index, (model, title) in enumerate(results.models.items()):
-        _line(axes, index, title, cells[cells["model"] == model], "box_iou", "miou", bare=len(results.models) > FEW)
+        line_of(axes, index, title, cells[cells["model"] == model], "box_iou", "miou", bare=len(results.models) > FEW)
     axes.set(xlabel="mean IoU of given and exact boxes", ylabel="mIoU")
 
 
@@ -219,7 +235,7 @@ def _gains(results: Results, axes: Axes) -> None:
     curves: list[Curve] = [
         (title, _rows(results.differences, model=name, over_model=name), {}) for name, title in models
     ]
-    _by_level(axes, curves, "gain", "gain in mIoU")
+    by_level(axes, curves, "gain", "gain in mIoU")
     axes.axhline(0, color=INK, linewidth=1)
 
 
@@ -229,14 +245,14 @@ def _iterations(results: Results, axes: Axes) -> None:
         (title, _rows(results.tables, model=model, iterated=True), printed.get(model, {}))
         for model, title in results.models.items()
     ]
-    _by_level(axes, curves, "mean_iterations", "repeated predictions")
+    by_level(axes, curves, "mean_iterations", "repeated predictions")
 
 
 def _changes(results: Results, axes: Axes) -> None:
     levels = results.levels
     for index, level in enumerate(sorted({levels[0], levels[len(levels) // 2], levels[-1]})):
         rates = _rows(results.changes, model=results.cell.model, level=level).query("objects >= @MANY")
-        _line(axes, index, f"at {level} %", rates, "iteration", "change_rate")
+        line_of(axes, index, f"at {level} %", rates, "iteration", "change_rate")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="iteration", ylabel="change rate: median, quartiles", ylim=(0, None))
 
@@ -248,7 +264,7 @@ def _training(results: Results, axes: Axes, column: str, ylabel: str) -> None:
             continue
         columns = {column: seeds.mean(), f"{column}_low": seeds.min(), f"{column}_high": seeds.max()}
         lines = pd.DataFrame(columns).dropna().reset_index()
-        _line(axes, index, title, lines, "epoch", column, bare=len(results.models) > FEW)
+        line_of(axes, index, title, lines, "epoch", column, bare=len(results.models) > FEW)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="epoch", ylabel=ylabel, xlim=(-0.4, results.curves["epoch"].max() + 0.4))
 
@@ -257,22 +273,22 @@ def _sizes(results: Results, axes: Axes) -> None:
     top = results.levels[-1]
     groups = _rows(results.groups, model=results.cell.model, level=top, by="size")
     groups = groups.assign(place=range(len(groups)))
-    _line(axes, 0, "first mask", groups, "place", "miou")
-    _line(axes, 1, "iterated", groups, "place", "miou_iterated")
+    line_of(axes, 0, "first mask", groups, "place", "miou")
+    line_of(axes, 1, "iterated", groups, "place", "miou_iterated")
     axes.set(xlabel="area, pixels", ylabel=f"mIoU at {top} %", xticks=groups["place"], xticklabels=groups["group"])
 
 
 def _gains_of_groups(results: Results, axes: Axes, by: str, label: str) -> None:
     groups = _rows(results.groups, model=results.cell.model, by=by).groupby("group")
     curves: list[Curve] = [(f"{label}{group}", lines, {}) for group, lines in groups if group != UNCHANGED]
-    _by_level(axes, curves, "gain", "gain in mIoU by K")
+    by_level(axes, curves, "gain", "gain in mIoU by K")
     axes.axhline(0, color=INK, linewidth=1)
 
 
 def _harm(results: Results, axes: Axes) -> None:
     groups = _rows(results.groups, model=results.cell.model, by="all")
-    _line(axes, 0, "made worse by K", groups, "level", "worse")
-    _line(axes, 1, "hit the cap on iterations", groups, "level", "capped")
+    line_of(axes, 0, "made worse by K", groups, "level", "worse")
+    line_of(axes, 1, "hit the cap on iterations", groups, "level", "capped")
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set(xlabel=DEVIATION, ylabel="share of objects", ylim=(0, None), xticks=groups["level"].tolist())
 

@@ -25,7 +25,8 @@ KNOWS["report"] = {*KNOWS["evaluation"], "evaluation"}
 KNOWS["stages"] = {*KNOWS["training"], "training", *KNOWS["report"], "report"}  # which no stage imports
 # beside Snakemake, what calls stages
 KNOWS["api"] = {*KNOWS["stages"], "stages", "config"}
-KNOWS["cli"] = {*KNOWS["api"], "api"}
+KNOWS["commands"] = {*KNOWS["api"], "api"}
+KNOWS["cli"] = {*KNOWS["commands"], "commands"}
 KNOWS["__init__"], KNOWS["__main__"] = {"api"}, {"cli"}
 
 NETWORKS = {"torch", "torchvision", "segment_anything", "safetensors"}

@@ -1,0 +1,327 @@
+"""The command `loosebox train`: fine-tune a model on a few labelled images, without a configuration file."""
+
+import logging
+import os
+import shlex
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline_lib.api import backbone_choice
+from pipeline_lib.commands.steps import Steps
+from pipeline_lib.config.defaults import segmentation
+from pipeline_lib.config.fine_tuning import (
+    default_deviation,
+    default_embedding,
+    fine_tuning,
+    shape_over_backbone,
+    untrained,
+)
+from pipeline_lib.data.boxes import read_boxes
+from pipeline_lib.data.labelled_images import (
+    LabelledStack,
+    LabelsAre,
+    label_rule,
+    labelled_stacks,
+    take_part,
+    volumes_of,
+)
+from pipeline_lib.data.model_header import SHIPPED, ModelHeader, model_path
+from pipeline_lib.data.tables import read_table
+from pipeline_lib.errors import DataError
+from pipeline_lib.evaluation.fine_tuning import When, gains
+from pipeline_lib.model.backbones import BACKBONES
+from pipeline_lib.report.fine_tuning import FineTuning, fine_tuning_page, images_table
+from pipeline_lib.runtime.atomic import atomic
+from pipeline_lib.runtime.hashing import file_digest
+from pipeline_lib.settings.backbone import BackboneChoice
+from pipeline_lib.settings.base import GreyRange
+from pipeline_lib.settings.datasets import BinaryLabels, Labels, PathSource
+from pipeline_lib.settings.experiment import TestedObjects
+from pipeline_lib.settings.fine_tuning import FineTuneConfig
+from pipeline_lib.settings.messages import parsed
+from pipeline_lib.settings.model import ModelConfig
+from pipeline_lib.settings.training import TrainingConfig
+from pipeline_lib.stages.boxes import boxes
+from pipeline_lib.stages.convert import convert
+from pipeline_lib.stages.embed import embed
+from pipeline_lib.stages.raw import raw
+from pipeline_lib.stages.refine import refine
+from pipeline_lib.stages.score import score
+from pipeline_lib.stages.train import train
+from pipeline_lib.stages.weights import weights
+
+DATASET = "labelled"  # name of the data set, which decides the random boxes
+DEFAULTS = FineTuneConfig()
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What training starts from."""
+
+    name: str
+    """`shipped`, the name of a backbone, or the file of a model."""
+    backbone: BackboneChoice
+    """The network, and the file of its weights."""
+    model: Path | None
+    """File of the model that training starts from. None is the backbone's own decoder."""
+    shape: ModelConfig
+    """Shape of the model that is trained."""
+
+    @property
+    def says(self) -> str:
+        """What training starts from, in words."""
+        if self.model is None:
+            return f"the decoder of the backbone {self.name}, with a new deviation token and image adapter"
+        return "the model that comes with LooseBox" if self.name == SHIPPED else f"the model {self.name}"
+
+
+@click.command("train")
+@click.argument("images")
+@click.argument("labels", nargs=-1, required=True)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write.")
+@click.option(
+    "--from",
+    "start",
+    default=SHIPPED,
+    show_default=True,
+    help=f"What training starts from: {SHIPPED}, the file of a model, or a backbone ({', '.join(BACKBONES)}).",
+)
+@click.option(
+    "--held-out",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=DEFAULTS.held_out,
+    show_default=True,
+    help="Share of the images that training does not see, at least one. They pick the best epoch and are reported.",
+)
+@click.option("--objects", type=click.IntRange(1), help="Largest number of training objects. Default: all.")
+@click.option(
+    "--epochs",
+    type=click.IntRange(0),
+    help=f"Default: as many as {DEFAULTS.steps} steps of {DEFAULTS.tiles_per_step} tiles need, but at most "
+    f"{DEFAULTS.most_epochs}. 100 objects then take about 10 minutes on two cores with LiteMedSAM.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=DEFAULTS.seed, show_default=True)
+@click.option(
+    "--tile",
+    type=click.IntRange(16),
+    default=DEFAULTS.tile,
+    show_default=True,
+    help="Side of the tiles that images are cut into, pixels. Tiles must be larger than the objects.",
+)
+@click.option(
+    "--minimum-area",
+    type=click.IntRange(1),
+    default=DEFAULTS.minimum_area,
+    show_default=True,
+    help="Smallest object, pixels.",
+)
+@click.option("--range", "grey_range", type=(float, float), help="Black and white of images that are not 8-bit.")
+@click.option(
+    "--labels-are",
+    type=click.Choice(["instances", "binary"]),
+    help="instances: each number is an object. binary: each connected part is an object. "
+    "Default: binary if there is one value besides 0, else instances.",
+)
+@click.option(
+    "--checkpoint",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File of the backbone's weights, if not the released ones.",
+)
+def train_command(
+    images: str,
+    labels: tuple[str, ...],
+    out: Path,
+    start: str,
+    grey_range: tuple[float, float] | None,
+    labels_are: LabelsAre | None,
+    checkpoint: Path | None,
+    **settings: Any,
+) -> None:
+    """Fine-tune a model on IMAGES with LABELS.
+
+    IMAGES is a folder of TIFF, PNG or JPEG files of any sizes, or one stack (TIFF, file.h5:dataset, Zarr). LABELS is a
+    folder of label images with the names of their images, one stack of label images, or files of outlines: COCO
+    (.json), or Fiji's regions (.zip or .roi, with the name of their image). Images without labels take no part.
+
+    The command writes the model to FOLDER/model.safetensors, for `predict --model`, and FOLDER/train.html, which says
+    what training gained on the held-out images. If it is interrupted, the same command continues where it was.
+    """
+    if Path(images).resolve() == out.resolve():
+        raise click.UsageError("--out is the folder of the images; name another")
+    if grey_range and grey_range[0] >= grey_range[1]:
+        raise click.UsageError(f"--range: expected black below white, found {grey_range[0]:g} and {grey_range[1]:g}")
+    try:
+        config = parsed(FineTuneConfig, settings, "train")
+        fine_tune(images, labels, out, start_of(start, checkpoint, config), config, grey_range, labels_are)
+    except DataError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{out}/train.html, model.safetensors, results.csv, train.csv")
+
+
+def start_of(name: str, checkpoint: Path | None, config: FineTuneConfig) -> Start:
+    """Return what training starts from.
+
+    Raises:
+        DataError: there is no backbone and no file of this name, or the file is not a model.
+    """
+    if name in BACKBONES:
+        return Start(name, backbone_choice(name, None, checkpoint), None, shape_over_backbone(config))
+    file = model_path(name)
+    if not file.is_file() and name == SHIPPED:
+        raise DataError(
+            f"{SHIPPED}: expected the model that comes with LooseBox at {file}, but this version has none; start from "
+            "another model with --from FILE, or from a backbone, such as --from litemedsam"
+        )
+    if not file.is_file():
+        raise DataError(
+            f"--from {name}: expected {SHIPPED}, the file of a model, or one of {', '.join(BACKBONES)}; found no such "
+            "file; check the path"
+        )
+    shape = parsed(ModelConfig, ModelHeader.read(file).model_config, name)
+    return Start(name, backbone_choice(None, file, checkpoint), file, shape)
+
+
+def fine_tune(
+    images: str,
+    labels: tuple[str, ...],
+    out: Path,
+    start: Start,
+    config: FineTuneConfig,
+    grey_range: GreyRange | None,
+    labels_are: LabelsAre | None,
+) -> None:
+    """Run the stages of the workflow one after the other; what they hand on lies in the folder `steps` of `out`.
+
+    Raises:
+        DataError: an image, a label, the model or the weights cannot be used.
+    """
+    steps = out / "steps"
+    steps.mkdir(parents=True, exist_ok=True)
+    names = ("weights.json", "manifest.json", f"{DATASET}.zarr", "all_boxes.csv", "boxes.csv", "embeddings.zarr")
+    backbone, manifest, store, all_boxes, table, embeddings = (str(steps / name) for name in names)
+
+    # What is wrong with the input is said before anything is computed from it.
+    stacks = labelled_stacks(images, labels, grey_range, steps / "labels")
+    rule, volumes = label_rule(stacks, labels_are), volumes_of(stacks, config.held_out)
+    source = PathSource(kind="path", folder=str(out))  # not used: the paths of the volumes are absolute
+    weights(manifest=backbone, backbone=start.backbone, folder="resources")
+    raw(manifest=manifest, source=source, volumes=volumes, grey_range=grey_range)
+    log.info("%s", in_words(rule))
+
+    # Tiles, the exact boxes of their objects, and what the encoder makes of them.
+    line = Steps(steps, file_digest(backbone), file_digest(manifest))
+    tiling = {"labels": rule, "minimum_area": config.minimum_area, "pixel_size": (1.0, 1.0, 1.0)}
+    tiling |= {"grey_range": grey_range, "tile": config.tile}
+    line.run("convert", convert, {"manifest": manifest}, {"store": store}, tiling)
+    line.run("boxes", boxes, {"store": store}, {"boxes": all_boxes}, {})
+    limits = {"objects": config.objects, "held_out": config.tested_objects}
+    line.run("take_part", take_part, {"boxes": all_boxes}, {"chosen": table}, limits)
+    read = {"store": store, "boxes": table, "weights": backbone}
+    written = {"embeddings": embeddings, "timing": str(steps / "embed.json")}
+    line.run("embed", embed, read, written, dict(default_embedding()), resumes=True)
+
+    # The start on the held-out objects, then the training, then its model on the same objects.
+    read |= {"embeddings": embeddings}
+    model, curve = str(out / "model.safetensors"), str(out / "train.csv")
+    first = str(start.model or steps / "start.safetensors")
+    learn = partial(run_training, line, read, config.seed)
+    if start.model is None:
+        learn("start", untrained(config), {"model": first, "curve": str(steps / "start.csv")}, None)
+    scores = {("before", level): run_test(line, read, "before", level, first, config) for level in config.tested_levels}
+    objects = read_boxes(table)
+    tiles = objects.loc[objects["split"] == "train", "tile"].nunique()
+    training = fine_tuning(config, start.shape, start.name if start.model else None, tiles)
+    log.info("%d epochs on %d tiles", training.train.epochs, tiles)
+    learn("train", training, {"model": model, "curve": curve}, start.model)
+    scores |= {("after", level): run_test(line, read, "after", level, model, config) for level in config.tested_levels}
+
+    results = gains({key: read_table(path) for key, path in scores.items()})
+    with atomic(out / "results.csv") as unfinished:
+        results.to_csv(unfinished, index=False, float_format="%.6f")
+    usage = ["loosebox", "predict", "IMAGES", "BOXES", "--out", "FOLDER", "--model", os.path.abspath(model)]
+    usage += [] if grey_range is None else ["--range", *map("{:g}".format, grey_range)]
+    tuning = FineTuning(
+        name=out.resolve().name,
+        start=start.says,
+        labels=in_words(rule),
+        usage=shlex.join(usage),
+        gains=results,
+        curve=read_table(curve),
+        objects=objects,
+        tested=int(results["objects"].iloc[0]),
+        images=images_table(store, objects, [named(stacks, volume.images) for volume in volumes]),
+        settings=shown_settings(config, training, grey_range),
+    )
+    with atomic(out / "train.html") as unfinished:
+        unfinished.write_text(fine_tuning_page(tuning, backbone), encoding="utf-8")
+    for row in results.to_dict("records"):
+        log.info("deviation %2d %%: mIoU %.3f before, %.3f after", row["level"], row["before"], row["after"])
+
+
+def run_training(
+    line: Steps,
+    read: dict[str, str],
+    seed: int,
+    name: str,
+    training: TrainingConfig,
+    written: dict[str, str],
+    start: Path | None,
+) -> None:
+    """Run the stage train on the labelled images."""
+    files: dict[str, Any] = {"stores": [read["store"]], "boxes": [read["boxes"]], "embeddings": [read["embeddings"]]}
+    files |= {"weights": read["weights"], "start": str(start) if start else None}
+    settings = {"dataset": DATASET, "training": training, "seed": seed}
+    line.run(name, train, files, written, settings, resumes=True)
+
+
+def run_test(line: Steps, read: dict[str, str], when: When, level: int, model: str, config: FineTuneConfig) -> str:
+    """Segment the held-out objects as `predict` does, and return the table of their scores."""
+    _, refinement = segmentation({})
+    tested = TestedObjects(split="validation", objects=config.tested_objects)
+    name, folder = f"{when}-{level}", line.folder / when
+    history, scores = str(folder / f"{level}.parquet"), str(folder / f"{level}.csv")
+    settings = {"dataset": DATASET, "level": level, "seed": config.seed, "tested": tested}
+    settings |= {"deviation": default_deviation(), "refine": refinement}
+    written = {"iterations": history, "timing": str(folder / f"{level}.json")}
+    line.run(f"{name}-refine", refine, read | {"model": model}, written, settings, resumes=True)
+    inputs = {"store": read["store"], "boxes": read["boxes"], "iterations": history}
+    line.run(f"{name}-score", score, inputs, {"scores": scores}, {"tested": tested})
+    return scores
+
+
+def named(stacks: list[LabelledStack], path: str) -> str:
+    """Return the name of the image at a path."""
+    return next(stack.name for stack in stacks if stack.images == path)
+
+
+def in_words(rule: Labels) -> str:
+    """Return what the labels mean."""
+    if isinstance(rule, BinaryLabels):
+        return f"Labels are binary: each connected part of the value {rule.foreground} is an object."
+    return "Labels number the objects: each value but 0 is an object, and an object in two parts counts as two."
+
+
+def shown_settings(
+    config: FineTuneConfig, training: TrainingConfig, grey_range: GreyRange | None
+) -> dict[str, str | int | float]:
+    """Return the settings that the page shows."""
+    train, mix = training.train, training.mix
+    levels = ", ".join(f"{share:.0%} at {level} %" for level, share in zip(mix.levels, mix.shares, strict=True))
+    return {
+        "share held out": f"{config.held_out:g}",
+        "training objects": "all" if config.objects is None else f"at most {config.objects}",
+        "smallest object": f"{config.minimum_area} pixels",
+        "tile": f"{config.tile} pixels",
+        "black and white": "8-bit images as they are" if grey_range is None else "{:g} and {:g}".format(*grey_range),
+        "trained parts": ", ".join(training.model.trains),
+        "deviation of training boxes": levels,
+        "epochs": train.epochs,
+        "step": f"{train.tiles_per_step} tiles with up to {train.objects_per_tile} objects each",
+        "learning rate": f"{train.learning_rate:g}",
+        "seed": config.seed,
+    }
