@@ -20,22 +20,24 @@ from pipeline_lib.stages.embed import embed
 from pipeline_lib.stages.raw import raw
 from pipeline_lib.stages.weights import weights
 
+SLOW = ("finished", "predictor")  # fixtures of the session that are worth being made once, and not by each worker
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each worker whole files, and one of them all tests that use the finished experiment; long ones come first.
+    """Give each worker whole files, and one of them all tests that use a slow fixture of the session.
 
-    The tests on SLURM take longest, and mostly wait, so that the other worker has the processor.
+    Long groups come first. The tests on SLURM take longest and mostly wait: the other worker has the processor.
     """
     for item in items:
-        shared = "finished" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("finished" if shared else item.nodeid.partition("::")[0]))
-    items.sort(key=_turn)
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    order = ["slurm", *SLOW]
+    items.sort(key=lambda item: order.index(_group(item)) if _group(item) in order else len(order))
 
 
-def _turn(item: pytest.Item) -> int:
-    if item.nodeid.startswith("tests/slurm"):
-        return 0
-    return 1 if "finished" in getattr(item, "fixturenames", ()) else 2
+def _group(item: pytest.Item) -> str:
+    if item.path.parent.name == "slurm":  # whose `finished` is another one
+        return "slurm"
+    return next((name for name in SLOW if name in getattr(item, "fixturenames", ())), str(item.path))
 
 
 @pytest.fixture
