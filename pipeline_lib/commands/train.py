@@ -182,7 +182,14 @@ def start_of(name: str, checkpoint: Path | None, config: FineTuneConfig) -> Star
             f"--from {name}: expected {SHIPPED}, the file of a model, or one of {', '.join(BACKBONES)}; found no such "
             "file; check the path"
         )
-    shape = parsed(ModelConfig, ModelHeader.read(file).model_config, name)
+    try:
+        header = ModelHeader.read(file)
+    except DataError as error:
+        raise DataError(
+            f"--from {name}: expected a model that `loosebox train` or the stage train wrote, found another file; "
+            "check the path"
+        ) from error
+    shape = parsed(ModelConfig, header.model_config, name)
     return Start(name, backbone_choice(None, file, checkpoint), file, shape)
 
 
@@ -240,6 +247,9 @@ def fine_tune(
     learn("train", training, {"model": model, "curve": curve}, start.model)
     scores |= {("after", level): run_test(line, read, "after", level, model, config) for level in config.tested_levels}
 
+    cut = int(((objects["x1"] - objects["x0"]).clip(lower=objects["y1"] - objects["y0"]) >= config.tile).sum())
+    if cut:
+        log.warning("%d of %d objects reach through their whole tile; set a larger --tile", cut, len(objects))
     results = gains({key: read_table(path) for key, path in scores.items()})
     with atomic(out / "results.csv") as unfinished:
         results.to_csv(unfinished, index=False, float_format="%.6f")
@@ -254,6 +264,7 @@ def fine_tune(
         curve=read_table(curve),
         objects=objects,
         tested=int(results["objects"].iloc[0]),
+        cut=cut,
         images=images_table(store, objects, [named(stacks, volume.images) for volume in volumes]),
         settings=shown_settings(config, training, grey_range),
     )

@@ -39,6 +39,8 @@ class FineTuning:
     """Objects that take part, as the stage boxes writes them: those that were trained on, and held-out ones."""
     tested: int
     """Number of held-out objects that were segmented."""
+    cut: int
+    """Number of objects that reach from one side of their tile to the other."""
     images: pd.DataFrame
     """Table of `images_table`."""
     settings: Mapping[str, Any]
