@@ -221,7 +221,8 @@ def fine_tune(
     log.info("%s", in_words(rule))
 
     # Tiles, the exact boxes of their objects, and what the encoder makes of them.
-    line = Steps(steps, file_digest(backbone), file_digest(manifest))
+    inputs: list[str | Path] = [backbone, manifest, *([start.model] if start.model else [])]
+    line = Steps(steps, *map(file_digest, inputs))
     tiling: dict[str, Any] = {"labels": rule, "minimum_area": config.minimum_area, "pixel_size": (1.0, 1.0, 1.0)}
     tiling |= {"grey_range": grey_range, "tile": config.tile}
     line.run("convert", convert, {"manifest": manifest}, {"store": store}, tiling)
