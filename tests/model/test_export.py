@@ -60,14 +60,14 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported
         run_stage(weights, manifest=manifest, backbone={"name": name, "checkpoint": checkpoint}, folder=str(folder))
         torch.manual_seed(0)
         sam = load_backbone(manifest)
-        made = ModelConfig(trains=PROPOSED.trains, token=Token(width=128, count=count), adapter=adapter)
-        model = box_model(sam, made).eval()
+        model_config = ModelConfig(trains=PROPOSED.trains, token=Token(width=128, count=count), adapter=adapter)
+        model = box_model(sam, model_config).eval()
         with torch.no_grad():
             model.token.vectors.copy_(torch.randn(count, 128))
             if adapter:
                 nn.init.normal_(model.adapter.second.weight, std=0.01)
         training = TRAINING | {"checkpoint": Backbone.read(manifest).digest}
-        save_model(model, folder / "0.safetensors", name, made, training)
+        save_model(model, folder / "0.safetensors", name, model_config, training)
         curve = pd.DataFrame({"epoch": [0, 1], "validation_miou": [0.5, 0.75], "kept": [False, True]})
         curve.to_csv(folder / "0.csv", index=False)
         out = folder / "export"
