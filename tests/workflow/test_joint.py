@@ -24,5 +24,7 @@ def test_joint_and_given_rows_are_tested_on_every_data_set_up_to_the_report(fini
     training = ModelHeader.read(tmp_path / "results/train/joint/both/0.safetensors").training
     assert len(training["images"]["train"]) == 2
     findings = pd.read_csv(tmp_path / "results/audit.csv")
-    assert findings.query("check == @UNSEEN_IMAGES")["found"].tolist() == ["1 images compared with those of 2 models"]
+    assert findings.loc[findings["check"] == UNSEEN_IMAGES, "found"].tolist() == [
+        "1 images compared with those of 2 models"
+    ]
     assert planned_jobs(snakemake(tmp_path, overlay, "-n")) == {}
