@@ -221,12 +221,8 @@ def fine_tune(
     log.info("%s", in_words(rule))
 
     # Tiles, the exact boxes of their objects, and what the encoder makes of them.
-<<<<<<< HEAD
     inputs: list[str | Path] = [backbone, manifest, *([start.model] if start.model else [])]
     line = Steps(steps, *map(file_digest, inputs))
-=======
-    line = Steps(steps, file_digest(backbone), file_digest(manifest))
->>>>>>> a0dba7e36bb0688f043bcd07a1cc2c275ffbdf10
     tiling: dict[str, Any] = {"labels": rule, "minimum_area": config.minimum_area, "pixel_size": (1.0, 1.0, 1.0)}
     tiling |= {"grey_range": grey_range, "tile": config.tile}
     line.run("convert", convert, {"manifest": manifest}, {"store": store}, tiling)
@@ -244,16 +240,9 @@ def fine_tune(
     learn = partial(run_training, line, read, config.seed)
     if start.model is None:
         learn("start", untrained(config), {"model": first, "curve": str(steps / "start.csv")}, None)
-<<<<<<< HEAD
-    scores: dict[tuple[When, int], str] = {}
-    scores |= {
-        ("before", level): run_test(line, read, "before", level, first, config) for level in config.tested_levels
-    }
-=======
     levels = config.tested_levels
     scores: dict[tuple[When, int], str] = {}
     scores |= {("before", level): run_test(line, read, "before", level, first, config) for level in levels}
->>>>>>> a0dba7e36bb0688f043bcd07a1cc2c275ffbdf10
     objects = read_boxes(table)
     tiles = objects.loc[objects["split"] == "train", "tile"].nunique()
     training = fine_tuning(config, start.shape, start.name if start.model else None, tiles)
