@@ -258,7 +258,7 @@ def test_the_file_of_a_model_is_a_row_whose_images_are_compared_too(world: dict,
     rows = world["rows"] | {"sam": ROWS["sam"] | {"training": None, "file": world["models"][0]}}
     run_stage(audit, **world | {"rows": rows})
     findings = pd.read_csv(world["findings"])
-    assert findings.query("check == @checks.UNSEEN_IMAGES")["found"].tolist() == [
+    assert findings.loc[findings["check"] == checks.UNSEEN_IMAGES, "found"].tolist() == [
         "1 images compared with those of 2 models"
     ]
     Path(world["findings"]).unlink()

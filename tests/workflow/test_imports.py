@@ -78,6 +78,10 @@ def imported(stage):
     return set(json.loads(shown.stdout))
 
 
+def test_boxes_are_parsed_without_torch():
+    assert not imported("prompts") & (NETWORKS - {"safetensors"} | COMPILER | PLOTTING | WORKFLOW)
+
+
 @pytest.mark.parametrize("stage", ["raw", "convert", "boxes", "score", "tables"])
 def test_a_stage_without_a_network_imports_no_network_library(stage):
     assert not imported(stage) & (NETWORKS | COMPILER | PLOTTING | WORKFLOW)
