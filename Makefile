@@ -18,7 +18,7 @@ predict: venv # generated images and loose boxes, some of them bad: masks, a tab
 	@echo "The page: $(CURDIR)/results/collect/example/predict.html (objects.csv, coco.json, labels.zarr beside it)"
 
 test: check system # every check and every test, by two processes of one thread: SLURM's tests mostly wait
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 system: # SLURM and a browser for their tests, on Debian as root; elsewhere those tests are skipped and say so
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get && ! { command -v slurmctld && command -v munged && command -v chromium; }; then \

@@ -20,10 +20,24 @@ from pipeline_lib.stages.embed import embed
 from pipeline_lib.stages.raw import raw
 from pipeline_lib.stages.weights import weights
 
+SLOW = ("finished", "predictor")  # fixtures of the session that are worth being made once, and not by each worker
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests on SLURM: they take longest, and mostly wait, so that the other worker has the processor."""
-    items.sort(key=lambda item: not item.nodeid.startswith("tests/slurm"))
+    """Give each worker whole files, and one of them all tests that use a slow fixture of the session.
+
+    Long groups come first. The tests on SLURM take longest and mostly wait: the other worker has the processor.
+    """
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    order = ["slurm", *SLOW]
+    items.sort(key=lambda item: order.index(_group(item)) if _group(item) in order else len(order))
+
+
+def _group(item: pytest.Item) -> str:
+    if item.path.parent.name == "slurm":  # whose `finished` is another one
+        return "slurm"
+    return next((name for name in SLOW if name in getattr(item, "fixturenames", ())), str(item.path))
 
 
 @pytest.fixture

@@ -111,6 +111,45 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
         {"predict": {"mine": {"images": "a", "boxes": "b", "model": None, "segment": {"window": 1, "grey": 3}}}},
         "predict.mine.segment.window is 1, expected null or an integer of at least 16",
     ),
+    ({"refine": {"tau": 2}}, "refine.tau is 2, expected a number from 0 to 1"),
+    ({"experiment": {"levels": [0, 150]}}, "experiment.levels.1 is 150, expected an integer from 0 to 99"),
+    ({"experiment": {"datasets": ["nowhere"]}}, "experiment.datasets names 'nowhere', but datasets has only"),
+    ({"train": {"mixes": {"paper": {"shares": [0.6, 0.2, 0.1]}}}}, "expected shares that sum to 1, found 0.9"),
+    ({"models": {"sam": {"mix": "none"}}}, "models.sam.mix is 'none', but train.mixes has only"),
+    ({"models": {"sam": {"token": {"count": 2}}}}, "models.sam.token is set, but it trains"),
+    ({"models": {"sam": {"adapter": {"width": 8}}}}, "models.sam.adapter is set, but it trains"),
+    ({"models": {"mine": {"title": "m", "like": "nobody"}}}, "models.mine.like is 'nobody', but models has only"),
+    ({"models": {"sam": {"like": "sam_p"}, "sam_p": {"like": "sam"}}}, "models.sam_p.like leads back to 'sam'"),
+    ({"models": {"sam": {"prompt_tuning": True}}}, "models.sam.prompt_tuning is no key"),
+    ({"models": {"sam": {"refine": {"precision": "float32"}}}}, "models.sam.refine.precision is set, but precision"),
+    ({"models": {"proposed": {"weights_off": "sam"}}}, "models.proposed.weights_off is no key"),
+    ({"models": {"proposed": {"refine": {"taus": 0.1}}}}, "did you mean models.proposed.refine.tau?"),
+    ({"models": {"proposed": {"train": {"mixes": {}}}}}, "models.proposed.train.mixes is no key"),
+    ({"models": {"mine": {"title": "m", "weights_of": "nobody"}}}, "models.mine.weights_of is 'nobody', but trained"),
+    ({"experiment": {"models": ["nobody"]}}, "experiment.models names 'nobody', but models has only"),
+    ({"deviation": {"kind": "translate", "direction": "grow"}}, "deviation.direction 'grow' means nothing to the kind"),
+    (
+        {"deviation": {"direction": "grow"}, "train": {"mixes": {"paper": {"kinds": ["translate"]}}}},
+        "models.sam.mix draws the kind 'translate'",
+    ),
+    (
+        {"models": {"sam": {"deviation": {"kind": "translate", "direction": "grow"}}}},
+        "models.sam.deviation.direction 'grow' means nothing",
+    ),
+    ({"datasets": {"cells": {"grey_range": [0, float("inf")]}}}, "datasets.cells.grey_range.1 is inf"),
+    ({"experiment": {"seeds": [2**40]}}, "experiment.seeds.0 is 1099511627776, expected an integer from"),
+    ({"results": "~/x"}, "results is '~/x', expected the path of a folder"),
+    ({"results": "<logs>"}, "results is '<logs>', expected the path of a folder"),
+    ({"results": "x" * 300}, "expected the path of a folder, at most 200 characters"),
+    ({"datasets": {"cells": {"title": "two\nlines"}}}, "datasets.cells.title is 'two\\nlines', expected one line"),
+    (
+        {
+            "datasets": {
+                "cells": {"volumes": [{"images": "a", "labels": "b", "split": {"train": [0, 2], "test": [1, 3]}}]}
+            }
+        },
+        "but slices 1 to 2 are in both train and test",
+    ),
 ]
 
 

@@ -57,6 +57,7 @@ class Steps:
         if finished.exists() and finished.read_text() == self.key and all(map(_exists, writes.values())):
             log.info("%s: finished before", name)
             return
+        log.info("%s", name)
         finished.unlink(missing_ok=True)
         stage(**reads, **writes, **settings, **({"code": code} if resumes else {}))
         with atomic(finished) as partial:

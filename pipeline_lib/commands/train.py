@@ -182,7 +182,14 @@ def start_of(name: str, checkpoint: Path | None, config: FineTuneConfig) -> Star
             f"--from {name}: expected {SHIPPED}, the file of a model, or one of {', '.join(BACKBONES)}; found no such "
             "file; check the path"
         )
-    shape = parsed(ModelConfig, ModelHeader.read(file).model_config, name)
+    try:
+        header = ModelHeader.read(file)
+    except DataError as error:
+        raise DataError(
+            f"--from {name}: expected a model that `loosebox train` or the stage train wrote, found another file; "
+            "check the path"
+        ) from error
+    shape = parsed(ModelConfig, header.model_config, name)
     return Start(name, backbone_choice(None, file, checkpoint), file, shape)
 
 
@@ -214,8 +221,9 @@ def fine_tune(
     log.info("%s", in_words(rule))
 
     # Tiles, the exact boxes of their objects, and what the encoder makes of them.
-    line = Steps(steps, file_digest(backbone), file_digest(manifest))
-    tiling = {"labels": rule, "minimum_area": config.minimum_area, "pixel_size": (1.0, 1.0, 1.0)}
+    inputs: list[str | Path] = [backbone, manifest, *([start.model] if start.model else [])]
+    line = Steps(steps, *map(file_digest, inputs))
+    tiling: dict[str, Any] = {"labels": rule, "minimum_area": config.minimum_area, "pixel_size": (1.0, 1.0, 1.0)}
     tiling |= {"grey_range": grey_range, "tile": config.tile}
     line.run("convert", convert, {"manifest": manifest}, {"store": store}, tiling)
     line.run("boxes", boxes, {"store": store}, {"boxes": all_boxes}, {})
@@ -232,14 +240,19 @@ def fine_tune(
     learn = partial(run_training, line, read, config.seed)
     if start.model is None:
         learn("start", untrained(config), {"model": first, "curve": str(steps / "start.csv")}, None)
-    scores = {("before", level): run_test(line, read, "before", level, first, config) for level in config.tested_levels}
+    levels = config.tested_levels
+    scores: dict[tuple[When, int], str] = {}
+    scores |= {("before", level): run_test(line, read, "before", level, first, config) for level in levels}
     objects = read_boxes(table)
     tiles = objects.loc[objects["split"] == "train", "tile"].nunique()
     training = fine_tuning(config, start.shape, start.name if start.model else None, tiles)
     log.info("%d epochs on %d tiles", training.train.epochs, tiles)
     learn("train", training, {"model": model, "curve": curve}, start.model)
-    scores |= {("after", level): run_test(line, read, "after", level, model, config) for level in config.tested_levels}
+    scores |= {("after", level): run_test(line, read, "after", level, model, config) for level in levels}
 
+    cut = int(((objects["x1"] - objects["x0"]).clip(lower=objects["y1"] - objects["y0"]) >= config.tile).sum())
+    if cut:
+        log.warning("%d of %d objects reach through their whole tile; set a larger --tile", cut, len(objects))
     results = gains({key: read_table(path) for key, path in scores.items()})
     with atomic(out / "results.csv") as unfinished:
         results.to_csv(unfinished, index=False, float_format="%.6f")
@@ -254,6 +267,7 @@ def fine_tune(
         curve=read_table(curve),
         objects=objects,
         tested=int(results["objects"].iloc[0]),
+        cut=cut,
         images=images_table(store, objects, [named(stacks, volume.images) for volume in volumes]),
         settings=shown_settings(config, training, grey_range),
     )

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 from pipeline_lib.config.rows import deviation_of, trained_row
-from pipeline_lib.data.model_header import model_path
+from pipeline_lib.data.model_header import ModelHeader, model_path
 from pipeline_lib.data.paths import JOINT
 from pipeline_lib.settings.boxes import Deviation
 from pipeline_lib.settings.config import BorrowedModel, Config, GivenModel, Model
-from pipeline_lib.settings.datasets import splits_of
+from pipeline_lib.settings.datasets import Dataset, splits_of
 from pipeline_lib.settings.segment import TrainedModel
 
 SPLITS = ("train", "validation", "test")
@@ -17,8 +17,10 @@ def contradictions(config: Config) -> Iterator[str]:
     """Yield a sentence for each contradiction between sections. Data sets in folds must have been cut up."""
     if config.experiment.objects and config.miou == "foreground":
         yield "experiment.objects takes some objects of a tile, but miou is 'foreground', which is of all together"
-    yield from _unknown_names(config)
-    yield from _broken_models(config)
+    unknown = [*_unknown_names(config), *_broken_models(config)]
+    yield from unknown
+    if unknown:  # what follows looks names up
+        return
     yield from _broken_deviations(config)
     yield from _missing_splits(config)
     yield from _broken_crops(config)
@@ -42,20 +44,26 @@ def _broken_models(config: Config) -> Iterator[str]:
     from_files = [name for name, row in config.models.items() if isinstance(row, GivenModel)]
     for name, row in config.models.items():
         if isinstance(row, BorrowedModel) and row.weights_of not in [*trained, *from_files]:
-            yield f"models.{name}.weights_of is {row.weights_of!r}, but trained are only {trained}"
+            known = sorted([*trained, *from_files])
+            yield f"models.{name}.weights_of is {row.weights_of!r}, but there are only {known}"
         for key in ("file", "starts_from"):
             file = getattr(row, key, None)
             if file and not model_path(file).exists():
                 yield f"models.{name}.{key} is {file!r}, but there is no such file"
+            elif file and (backbone := ModelHeader.read(model_path(file)).backbone) != config.backbone.name:
+                yield f"models.{name}.{key} needs backbone.name {backbone}, but it is {config.backbone.name}"
         if not isinstance(row, Model):
             continue
         for dataset in row.trained_on or ():
             if dataset not in config.datasets:
                 yield f"models.{name}.trained_on names {dataset!r}, but datasets has only {sorted(config.datasets)}"
-            elif "train" not in splits_of(config.datasets[dataset].volumes):
+            elif "train" not in splits_with_tiles(config.datasets[dataset]):
                 yield f"models.{name}.trained_on: datasets.{dataset} gives no slices to train"
+        tiles = {config.datasets[dataset].tile for dataset in row.trained_on or () if dataset in config.datasets}
+        if len(tiles) > 1:
+            yield f"models.{name}.trained_on: its data sets need one `tile`, but they have {sorted(map(str, tiles))}"
         if row.trained_on and not any(
-            "validation" in splits_of(config.datasets[dataset].volumes)
+            "validation" in splits_with_tiles(config.datasets[dataset])
             for dataset in row.trained_on
             if dataset in config.datasets
         ):
@@ -95,9 +103,18 @@ def _missing_splits(config: Config) -> Iterator[str]:
     needed = SPLITS if in_domain else (config.experiment.split,)
     for name in config.experiment.datasets:
         if name in config.datasets:
-            present = splits_of(config.datasets[name].volumes)
+            present = splits_with_tiles(config.datasets[name])
             if missing := [split for split in needed if split not in present]:
                 yield f"datasets.{name}.volumes give no slices to {missing}"
+
+
+def splits_with_tiles(dataset: Dataset) -> set[str]:
+    """Return the splits that a data set has tiles of: those of its volumes, but those with no crop."""
+    splits = splits_of(dataset.volumes)
+    if dataset.crops:
+        counts = {"train": dataset.crops.train, "validation": dataset.crops.validation}
+        splits -= {split for split, count in counts.items() if not count}
+    return splits
 
 
 def _broken_crops(config: Config) -> Iterator[str]:
@@ -115,7 +132,7 @@ def _broken_sets(config: Config) -> Iterator[str]:
             yield f"predict.{name}.model is {each.model!r}, but there is no such file"
         if isinstance(each.model, TrainedModel):
             for key, value, known in (
-                ("dataset", each.model.dataset, datasets),
+                ("dataset", each.model.dataset, [*datasets, JOINT]),
                 ("model", each.model.model, config.models),
                 ("seed", each.model.seed, config.experiment.seeds),
             ):

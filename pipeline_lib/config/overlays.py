@@ -22,7 +22,7 @@ LAID_BY_MODELS: dict[str, type[Settings]] = {
 }
 SHARED = {"train": ("precision", "validation_levels", "validation_objects"), "refine": ("precision",)}
 OF_TRAINING = ("trains", "mix", "trained_on", "starts_from", "token", "adapter", "train")  # keys of a model
-WHOLE = ("grey",)  # sections that replace another one: a range or percentiles
+WHOLE = ("grey", "trained_on")  # sections that replace another one as a whole
 
 
 def merged(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,8 +60,10 @@ def with_likes(models: Any) -> Any:
         base = filled(like, (name, *behind))
         if not isinstance(base, dict):
             raise DataError(f"config: models.{like} is {base!r}, expected a section with the keys of a model")
-        if entries.keys() & {"weights_of", "file"}:  # not trained itself
-            base = {key: value for key, value in base.items() if key not in OF_TRAINING}
+        if kind := entries.keys() & {"weights_of", "file", "trains"}:  # where its weights come from
+            others = {"weights_of", "file"} - kind
+            gone = others if "trains" in kind else {*others, *OF_TRAINING}
+            base = {key: value for key, value in base.items() if key not in gone}
         return merged(base, entries)
 
     return {name: filled(name, ()) for name in models} if isinstance(models, dict) else models

@@ -149,6 +149,12 @@ def tables_config(config: Config) -> TablesConfig:
     )
 
 
+def used_datasets(config: Config) -> list[str]:
+    """Return the data sets that are tested or trained on."""
+    trained = (training_sets(config, each.dataset, each.model) for each in trainings(config))
+    return list(dict.fromkeys([*config.experiment.datasets, *(name for names in trained for name in names)]))
+
+
 def cell_axes(config: Config) -> dict[str, tuple[Any, ...]]:
     """Return the values of each wildcard of a cell: data set, model, seed, level."""
     run = config.experiment

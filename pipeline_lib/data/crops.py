@@ -6,6 +6,7 @@ get a side that is drawn from a range. The frozen encoder sees each crop once, s
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from zlib import crc32
 
 import numpy as np
@@ -36,7 +37,7 @@ class LabelledImage:
     pixels: NDArray[np.uint8]  # YX
     objects: NDArray[np.uint32]  # YX, 0 is background
 
-    @property
+    @cached_property
     def typical_side(self) -> float:
         """The typical side of an object, pixels: the root of its box's area."""
         sides = [np.sqrt((x1 - x0) * (y1 - y0)) for _, x0, y0, x1, y1, _ in object_boxes(self.objects)]

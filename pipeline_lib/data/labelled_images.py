@@ -99,7 +99,7 @@ def label_rule(stacks: Sequence[LabelledStack], labels_are: LabelsAre | None) ->
 def held_out(count: int, share: float) -> list[int]:
     """Return which of `count` images are held out: at least one, evenly spaced, and never all."""
     wanted = min(count - 1, max(1, round(share * count)))
-    return ((np.arange(wanted) + 0.5) * count / wanted).astype(int).tolist()
+    return [int((number + 0.5) * count / wanted) for number in range(wanted)]
 
 
 def volumes_of(stacks: Sequence[LabelledStack], share: float) -> tuple[Volume, ...]:

@@ -32,7 +32,12 @@ def split_slices(where: str, names: Sequence[str], split: Split, every: int = 1)
                 raise DataError(f"{where}: slice {index}{called} is both in {other} and in {name}")
     for name, part in parts.items():
         if part == "rest":
-            chosen |= dict.fromkeys(set(range(len(names))) - chosen.keys(), name)
+            ranges = [other for other in parts.values() if other != "rest" and is_range(other)]
+            taken = {
+                *chosen,
+                *(index for start, stop in ranges for index in range(start, stop)),
+            }  # also between `every`
+            chosen |= dict.fromkeys(set(range(len(names))) - taken, name)
             if name not in chosen.values():
                 raise DataError(f"{where}: {name} is `rest`, but the other splits name all {len(names)} files")
     return sorted(chosen.items())

@@ -266,7 +266,9 @@ def _training(results: Results, axes: Axes, column: str, ylabel: str) -> None:
         lines = pd.DataFrame(columns).dropna().reset_index()
         line_of(axes, index, title, lines, "epoch", column, bare=len(results.models) > FEW)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlabel="epoch", ylabel=ylabel, xlim=(-0.4, results.curves["epoch"].max() + 0.4))
+    axes.set(xlabel="epoch", ylabel=ylabel)
+    if len(results.curves):
+        axes.set(xlim=(-0.4, results.curves["epoch"].max() + 0.4))
 
 
 def _sizes(results: Results, axes: Axes) -> None:

@@ -39,6 +39,8 @@ class FineTuning:
     """Objects that take part, as the stage boxes writes them: those that were trained on, and held-out ones."""
     tested: int
     """Number of held-out objects that were segmented."""
+    cut: int
+    """Number of objects that reach from one side of their tile to the other."""
     images: pd.DataFrame
     """Table of `images_table`."""
     settings: Mapping[str, Any]
@@ -58,9 +60,9 @@ def images_table(store: str, objects: pd.DataFrame, names: Sequence[str]) -> pd.
     origins = {int(tile): tiles.origin(int(tile))[0] for tile in counts.index}
     rows = []
     for z, each in enumerate(tiles.slices):
-        own = [count for tile, count in counts.items() if origins[int(tile)] == z]
+        of_slice = [int(count) for tile, count in counts.items() if origins[int(str(tile))] == z]
         place = {"image": names[each.volume], "slice": each.index, "split": each.split}
-        size = {"height": each.size[0], "width": each.size[1], "tiles": len(own), "objects": sum(own)}
+        size = {"height": each.size[0], "width": each.size[1], "tiles": len(of_slice), "objects": sum(of_slice)}
         rows.append(place | size)
     return pd.DataFrame(rows)
 
@@ -105,7 +107,9 @@ def charts(tuning: FineTuning) -> list[tuple[str, str, str]]:
 
 
 def _gains(table: pd.DataFrame, axes: Axes) -> None:
-    curves = [(when, table.rename(columns={when: "miou"}), {}) for when in ("before", "after")]
+    curves: list[tuple[str, pd.DataFrame, Mapping[int, float]]] = [
+        (when, table.rename(columns={when: "miou"}), {}) for when in ("before", "after")
+    ]
     by_level(axes, curves, "miou", "mIoU")
 
 

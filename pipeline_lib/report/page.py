@@ -11,7 +11,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline_lib.data.dataset import Store
-from pipeline_lib.data.paths import Cell, Training
+from pipeline_lib.data.paths import JOINT, Cell, Training
 from pipeline_lib.data.tables import read_table
 from pipeline_lib.evaluation.published import ITERATIONS, MIOU, Row
 from pipeline_lib.report.charts import CHARTS, Results, svg
@@ -44,7 +44,12 @@ def results_of(cell: Cell, experiment: TablesConfig, csvs: Mapping[str, pd.DataF
         models={name: row_name(Row(name, False), experiment) for name in experiment.models},
         paper=MIOU.get(published or "", {}),
         paper_iterations=ITERATIONS.get(published or "", {}),
-        **{name: table[table["dataset"] == cell.dataset] for name, table in csvs.items() if name != "claims"},
+        # a training on several data sets together is part of each data set's results
+        **{
+            name: table[table["dataset"].isin([cell.dataset, JOINT])]
+            for name, table in csvs.items()
+            if name != "claims"
+        },
     )
 
 
@@ -109,5 +114,6 @@ def within_budget(examples: Iterable[Example]) -> Iterator[Example]:
 
 
 def loss_curves(paths: Iterable[str]) -> pd.DataFrame:
-    """The curves of all trainings, with dataset, model and seed."""
-    return pd.concat([read_table(path).assign(**Training.of(path)._asdict()) for path in paths], ignore_index=True)
+    """Read the curves of all trainings, with the columns dataset, model and seed; empty if nothing was trained."""
+    curves = [read_table(path).assign(**Training.of(path)._asdict()) for path in paths]
+    return pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(columns=[*Training._fields, "epoch"])

@@ -66,4 +66,5 @@ Name = Annotated[
 ]
 PixelSize = Annotated[tuple[Positive, Positive, Positive], List, Words("[z, y, x], three numbers above 0")]
 GreyRange = Annotated[tuple[float, float], List, Ascending, Words("[black, white], two numbers, black below white")]
+Published = Literal["em", "isbi2012", "epfl"]
 PrecisionChoice = Literal["auto", "float32", "bfloat16"]

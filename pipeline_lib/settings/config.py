@@ -29,7 +29,7 @@ class BorrowedModel(Settings):
     title: Title
     """Title of its row."""
     weights_of: str
-    """Model whose weights it has. That model must be trained itself."""
+    """Model whose weights it has. That model must be trained itself, or be the file of a model."""
     deviation: Overlay = Field(default_factory=dict)
     """Keys of `deviation` that differ for this model."""
     refine: Overlay = Field(default_factory=dict)

@@ -15,12 +15,12 @@ from pipeline_lib.settings.base import (
     List,
     PixelSize,
     Positive,
+    Published,
     Settings,
     Title,
     Whole,
     Words,
 )
-from pipeline_lib.settings.experiment import Published
 
 SliceRange = Annotated[
     tuple[Whole, Whole], List, Ascending, Words("[start, stop], two integers of at least 0, start below stop")

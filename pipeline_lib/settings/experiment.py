@@ -4,12 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline_lib.settings.base import Amount, Different, Extent, Levels, List, Positive, Settings, Whole
+from pipeline_lib.settings.base import Amount, Different, Extent, Levels, List, Positive, Published, Settings, Whole
 
 Names = Annotated[tuple[str, ...], List, Field(min_length=1), Different]
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0, le=2**32 - 1)], ...], List, Field(min_length=1), Different]
 Average = Literal["object", "tile", "foreground"]
-Published = Literal["em", "isbi2012", "epfl"]
 
 
 class TestedObjects(Settings):

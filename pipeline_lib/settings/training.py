@@ -18,7 +18,8 @@ class TrainConfig(Settings):
     epochs: Whole
     """Number of epochs. 0 keeps the backbone as it is."""
     tiles_per_epoch: Count | None
-    """Largest number of training tiles in an epoch, drawn anew for each epoch. Null takes all tiles."""
+    """Largest number of training tiles in an epoch, drawn anew for each epoch. With `trained_on`, an epoch has exactly
+    this number, and tiles of small data sets come again. Null takes as many as there are."""
     tiles_per_step: Count
     """Number of tiles in a step. With more than one, a step mixes the objects of several tiles."""
     objects_per_tile: Count

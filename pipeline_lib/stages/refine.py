@@ -5,6 +5,7 @@ from tqdm import tqdm
 from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.data.boxes import deviated, read_objects
 from pipeline_lib.data.dataset import Store
+from pipeline_lib.data.model_header import check_fits
 from pipeline_lib.data.predictions import TILES, write_predictions
 from pipeline_lib.errors import DataError
 from pipeline_lib.inference.iterate import Inference
@@ -49,10 +50,12 @@ def refine(
         WeightsError: `model` is not a model of the stage train.
     """
     keep_freed_memory()
+    backbone = Backbone.read(weights)
+    check_fits(model, backbone)
     tiles = Store.open(store)
     table = read_objects(boxes, tested.split, tested.objects)
     cache = Embeddings.open(embeddings, store, weights)
-    frame = Frame(tiles.tile_shape, Backbone.read(weights).image_size)
+    frame = Frame(tiles.tile_shape, backbone.image_size)
     precision = choose_precision(refine.precision)
     record = {"model": file_digest(model), "precision": {"embed": cache.precision, "refine": precision}}
     decoder = Predictor(load_model(model).to(device()), frame, precision, refine.mask_extent)

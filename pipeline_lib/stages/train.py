@@ -10,7 +10,7 @@ import torch
 from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.data.boxes import read_objects
 from pipeline_lib.data.dataset import Store
-from pipeline_lib.data.model_header import check_fits
+from pipeline_lib.data.model_header import ModelHeader, check_fits
 from pipeline_lib.errors import DataError
 from pipeline_lib.inference.predictor import Predictor
 from pipeline_lib.model.box_model import load_untrained, save_model
@@ -90,7 +90,7 @@ def train(
     network = load_untrained(weights, training.model, start).to(device())
     record = {"dataset": dataset, "seed": seed, "precision": precision, "checkpoint": backbone.digest}
     record |= {"tile": list(frame.tile_shape), "start": file_digest(start) if start else None, **training.plain()}
-    record["images"] = {split: images_of(sets, split) for split in ("train", "validation")}
+    record["images"] = images_of(sets, start)
     key = key_of(record, files_digest(boxes), [each.source.embeddings.key for each in sets], code)
     trainer = Trainer(network, training, seed, precision, Path(f"{model}.checkpoint"), key)
     decoder = Predictor(network, frame, precision, settings.mask_extent)
@@ -117,6 +117,15 @@ def common_frame(sets: Sequence[TrainingSet]) -> Frame:
     return next(iter(frames))
 
 
-def images_of(sets: Sequence[TrainingSet], split: str) -> list[str]:
-    """Return the digests of the images of a split of all data sets, sorted."""
-    return sorted({digest for each in sets for digest in each.source.tiles.images_of(split)})
+def images_of(sets: Sequence[TrainingSet], start: str | None) -> dict[str, list[str]] | None:
+    """Return the digests of all images that a model has seen, by split: those of the data sets and of its start.
+
+    Returns None if the model that it starts from does not say what it has seen.
+    """
+    before = ModelHeader.read(start).training.get("images") if start else {"train": [], "validation": []}
+    if before is None:
+        return None
+    return {
+        split: sorted({*before[split], *(image for each in sets for image in each.source.tiles.images_of(split))})
+        for split in ("train", "validation")
+    }

@@ -72,8 +72,8 @@ def draw_epoch(sets: Sequence[TrainingSet], train: TrainConfig, seed: int, epoch
     draws, first = [], 0  # number of the data set's first tile
     for number, (each, choices, count) in enumerate(zip(sets, tiles, counts, strict=True)):
         rng = np.random.default_rng([seed, ORDER, epoch, number])
-        turns = -(-count // len(choices))
-        order = np.concatenate([rng.permutation(len(choices)) + turn * len(choices) for turn in range(turns)])[:count]
+        turns = range(-(-count // len(choices)))
+        order = [place for turn in turns for place in rng.permutation(len(choices)) + turn * len(choices)][:count]
         for turn, index in (divmod(int(place), len(choices)) for place in order):
             tile, objects = choices[index]
             draws.append(Draw(each.source, tile, objects, first + tile + turn * FAR))

@@ -46,10 +46,20 @@ def formats_that_match(path: Path) -> list[str]:
     return [each.title for each in FORMATS if path.suffix in each.suffixes and each.matches(file)]
 
 
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A file or folder of each tool with `BOXES`, by format."""
+    folder = tmp_path_factory.mktemp("samples")
+    return {form: write_sample(folder / form, "a.png", (60, 90), BOXES) for form, write_sample in WRITERS.items()}
+
+
+def files_of(sample: Path) -> list[Path]:
+    return [sample] if sample.is_file() else list(sample.glob("a.*"))
+
+
 @pytest.mark.parametrize("form", WRITERS)
-def test_a_file_of_each_tool_matches_one_format_only(tmp_path: Path, form: str) -> None:
-    path = WRITERS[form](tmp_path / form, "a.png", (60, 90), BOXES)
-    for file in [path] if path.is_file() else path.glob("a.*"):
+def test_a_file_of_each_tool_matches_one_format_only(samples: dict[str, Path], form: str) -> None:
+    for file in files_of(samples[form]):
         assert len(formats_that_match(file)) == 1
 
 
@@ -61,9 +71,8 @@ def test_a_format_that_cannot_be_read_is_recognised(tmp_path: Path, name: str, t
         read(path)
 
 
-def test_every_format_has_a_sample_here(tmp_path: Path) -> None:
-    paths = [WRITERS[form](tmp_path / form, "a.png", (60, 90), BOXES) for form in WRITERS]
-    files = [file for path in paths for file in ([path] if path.is_file() else path.glob("a.*"))]
+def test_every_format_has_a_sample_here(samples: dict[str, Path]) -> None:
+    files = [file for sample in samples.values() for file in files_of(sample)]
     titles = {title for file in files for title in formats_that_match(file)} | {title for _, _, title in RECOGNISED}
     assert titles == {each.title for each in FORMATS}
 
@@ -77,19 +86,17 @@ def test_a_format_can_be_chosen_for_any_suffix_but_not_for_other_content(tmp_pat
 
 
 @pytest.mark.parametrize("form", WRITERS)
-def test_a_box_is_the_same_from_each_tool(tmp_path: Path, form: str) -> None:
-    path = WRITERS[form](tmp_path / form, "a.png", (60, 90), BOXES)
-    table = read_box_files([path], IMAGES, None)
+def test_a_box_is_the_same_from_each_tool(samples: dict[str, Path], form: str) -> None:
+    table = read_box_files([samples[form]], IMAGES, None)
     np.testing.assert_allclose(table[XYXY].to_numpy(), BOXES, atol=1e-9)
     assert set(table["image"]) == {"a.png"}
     assert table["where"].is_unique
-    assert all(str(tmp_path) in where for where in table["where"])
+    assert all(str(samples[form].parent) in where for where in table["where"])
 
 
 @pytest.mark.parametrize("form", ["coco", "yolo", "voc", "geojson"])
-def test_class_names_are_kept(tmp_path: Path, form: str) -> None:
-    path = WRITERS[form](tmp_path, "a.png", (60, 90), BOXES)
-    assert set(read_box_files([path], IMAGES, None)["label"]) == {"cell"}
+def test_class_names_are_kept(samples: dict[str, Path], form: str) -> None:
+    assert set(read_box_files([samples[form]], IMAGES, None)["label"]) == {"cell"}
 
 
 def test_scores_are_kept(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ MASKS = [  # window, mask, predicted IoU
 @pytest.fixture
 def instances() -> Instances:
     rows = [
-        {"tile": window, "object": number, "mask": to_rle(mask), "predicted_iou": iou, "output": True}
+        {"window": window, "box": number, "mask": to_rle(mask), "predicted_iou": iou, "output": True}
         for number, (window, mask, iou) in enumerate(MASKS, start=1)
     ]
     boxes = pd.DataFrame(

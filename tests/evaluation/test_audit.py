@@ -29,7 +29,7 @@ from pipeline_lib.stages.boxes import boxes
 from pipeline_lib.stages.score import score
 from pipeline_lib.stages.train import train
 
-LAW = {"kind": "scale", "direction": "both"}
+DEVIATION = {"kind": "scale", "direction": "both"}
 TESTED = {"split": "test", "objects": None}
 SETTINGS = {
     "loss": "sam",
@@ -56,7 +56,7 @@ TRAININGS = {
     name: {
         "model": shape,
         "mix": {"levels": [0], "shares": [1.0]},
-        "deviation": LAW,
+        "deviation": DEVIATION,
         "train": SETTINGS,
         "largest_component": False,
     }
@@ -65,7 +65,11 @@ TRAININGS = {
 SEEN = {"train": ["toy0"], "validation": []}
 RECORDS = {name: TrainingConfig.model_validate(training).plain() for name, training in TRAININGS.items()}
 ROWS = {
-    name: {"trained": name.removeprefix("eager_"), "training": TRAININGS[name.removeprefix("eager_")], "deviation": LAW}
+    name: {
+        "trained": name.removeprefix("eager_"),
+        "training": TRAININGS[name.removeprefix("eager_")],
+        "deviation": DEVIATION,
+    }
     for name in ("sam", "proposed", "eager_proposed")
 }
 
@@ -106,9 +110,9 @@ def world(tmp_path: Path, make_store, micro: Sam) -> dict:
 
 
 def write_iterations(path: Path, table: pd.DataFrame, level: int, model: Path, precision: str = "float32") -> None:
-    """What the stage refine writes at pass 0, of a network whose masks fill their boxes."""
+    """What the stage refine writes at iteration 0, of a network whose masks fill their boxes."""
     test = table.query("split == 'test'")
-    prompts = deviated(test, level, "toy", 0, Deviation(**LAW), (16, 20))
+    prompts = deviated(test, level, "toy", 0, Deviation(**DEVIATION), (16, 20))
     rows = test[["tile", "object"]].assign(**{"iteration": 0, "output": True})
     rows[checks.XYXY] = prompts
     rows["mask"] = [full(*box.round().astype(int)) for box in prompts]
@@ -251,12 +255,10 @@ def test_a_model_that_does_not_say_what_it_was_trained_on_is_found(world: dict, 
 
 
 def test_the_file_of_a_model_is_a_row_whose_images_are_compared_too(world: dict, micro: Sam) -> None:
-    file = world["models"].pop(0)
-    world["models"].append(file)
-    rows = world["rows"] | {"sam": {"trained": "sam", "training": None, "file": file, "deviation": LAW}}
+    rows = world["rows"] | {"sam": ROWS["sam"] | {"training": None, "file": world["models"][0]}}
     run_stage(audit, **world | {"rows": rows})
     findings = pd.read_csv(world["findings"])
-    assert findings.query("check == @checks.UNSEEN_IMAGES")["found"].tolist() == [
+    assert findings.loc[findings["check"] == checks.UNSEEN_IMAGES, "found"].tolist() == [
         "1 images compared with those of 2 models"
     ]
     Path(world["findings"]).unlink()

@@ -45,7 +45,7 @@ def box_mask(x0, y0, x1, y1):
     return to_rle(mask)
 
 
-PASSES = [  # image, object, pass, mask, output
+ITERATIONS = [  # image, object, iteration, mask, output
     (0, 2, 0, box_mask(0, 0, 0, 0), True),  # empty at once
     (0, 1, 2, box_mask(0, 0, 0, 0), False),  # went empty, so the one before is the output
     (0, 1, 0, box_mask(0, 0, 2, 2), False),  # 4 of 8
@@ -58,7 +58,7 @@ def write(world, iterations):
 
 
 def test_scores_are_hand_counted(world):
-    write(world, PASSES)
+    write(world, ITERATIONS)
     run_stage(score, **world)
     with open(world["scores"]) as file:
         assert file.read() == (
@@ -68,8 +68,8 @@ def test_scores_are_hand_counted(world):
         )
 
 
-@pytest.mark.parametrize("iterations", [PASSES[1:], [*PASSES, (1, 1, 0, box_mask(0, 0, 1, 1), True)]])
-def test_passes_of_other_objects_are_refused_and_nothing_is_written(world, tmp_path, iterations):
+@pytest.mark.parametrize("iterations", [ITERATIONS[1:], [*ITERATIONS, (1, 1, 0, box_mask(0, 0, 1, 1), True)]])
+def test_iterations_of_other_objects_are_refused_and_nothing_is_written(world, tmp_path, iterations):
     write(world, iterations)
     with pytest.raises(DataError, match=r"p\.parquet.*is not in both"):
         run_stage(score, **world)

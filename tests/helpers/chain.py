@@ -10,8 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from helpers.fork_server import ForkServer
-from helpers.stages import run_stage
+from helpers.stages import SERVER, run_stage
 from pipeline_lib.config.defaults import default_config
 from pipeline_lib.config.overlays import merged
 from pipeline_lib.config.read import read_config
@@ -217,8 +216,6 @@ STAGES = {
         ),
     )
 }
-MODULES = [f"pipeline_lib.stages.{name}" for name in STAGES]
-SERVER = ForkServer("helpers.chain", *MODULES, "torch._dynamo")  # an optimizer imports the last
 
 
 def call_stage(name: str, folder: str, disk: int | None, seconds: float | None) -> None:

@@ -5,8 +5,10 @@ limits, or that changes global state. The standard library's fork server has no 
 """
 
 import atexit
+import gc
 import importlib
 import json
+import multiprocessing
 import os
 import select
 import signal
@@ -98,39 +100,46 @@ def _text_of(pipe: int) -> str:
         return file.read()
 
 
-def serve(client: socket.socket) -> dict[str, Any]:
-    """Fork for each request. The forked process returns with its request; the server ends with the client."""
+def serve(client: socket.socket) -> None:
+    """Fork for each request, and answer with the number of the process and then with its return code."""
+    fork = multiprocessing.get_context("fork")
     while True:
         header, ends, _, _ = socket.recv_fds(client, LENGTH.size, 2)
-        if not header:
-            sys.exit()
+        if not header:  # the client has ended
+            return
         message = client.recv(*LENGTH.unpack(header), socket.MSG_WAITALL)
-        child = os.fork()
-        if child == 0:
-            client.close()
-            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-            os.dup2(ends[0], 1)
-            os.dup2(ends[1], 2)
+        process = fork.Process(target=call, args=(json.loads(message), *ends))
+        process.start()
         for end in ends:
             os.close(end)
-        if child == 0:
-            return json.loads(message)
-        client.sendall(LENGTH.pack(child))
-        _, status = os.waitpid(child, 0)
-        client.sendall(struct.pack("i", os.waitstatus_to_exitcode(status)))
+        client.sendall(LENGTH.pack(process.pid))
+        process.join()
+        client.sendall(struct.pack("i", process.exitcode))
 
 
-def main() -> None:
-    """Import modules, serve, and in each forked process make the call."""
-    descriptor, *modules = sys.argv[1:]
-    for module in modules:
-        importlib.import_module(module)
-    request = serve(socket.socket(fileno=int(descriptor)))
+def call(request: dict[str, Any], out: int, errors: int) -> None:
+    """Make a call. It ends as a process of multiprocessing does, as Python's own end takes longer than most calls."""
+    os.dup2(out, 1)
+    os.dup2(errors, 2)
+    os.close(out)
+    os.close(errors)
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
     module, function = request["function"].split(":")
-    getattr(importlib.import_module(module), function)(*request["arguments"])
+    try:
+        getattr(importlib.import_module(module), function)(*request["arguments"])
+    finally:
+        atexit._run_exitfuncs()  # removes temporary folders
+
+
+def main() -> None:
+    """Import modules and serve."""
+    descriptor, *modules = sys.argv[1:]
+    for module in modules:
+        importlib.import_module(module)
+    gc.freeze()  # so that a collection in a forked process does not copy what is imported
+    serve(socket.socket(fileno=int(descriptor)))
 
 
 if __name__ == "__main__":

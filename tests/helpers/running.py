@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from helpers.fork_server import ForkServer
+from pipeline_lib.config.overlays import merged
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -69,6 +70,11 @@ def planned_jobs(shown: subprocess.CompletedProcess[str]) -> dict[str, int]:
     start = lines.index("Job stats:") + 3
     counts = dict(line.split() for line in lines[start : lines.index("", start)])
     return {rule: int(count) for rule, count in counts.items() if rule not in ("all", "total")}
+
+
+def planned(folder: Path, change: dict | None = None, *arguments: str) -> dict[str, int]:
+    """The jobs that a change of the small experiment would cause."""
+    return planned_jobs(snakemake(folder, merged(SMALL, change or {}), "-n", *arguments))
 
 
 def finished_run(folder: Path, overlay: dict) -> Path:

@@ -60,14 +60,14 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported
         run_stage(weights, manifest=manifest, backbone={"name": name, "checkpoint": checkpoint}, folder=str(folder))
         torch.manual_seed(0)
         sam = load_backbone(manifest)
-        made = ModelConfig(trains=PROPOSED.trains, token=Token(width=128, count=count), adapter=adapter)
-        model = box_model(sam, made).eval()
+        model_config = ModelConfig(trains=PROPOSED.trains, token=Token(width=128, count=count), adapter=adapter)
+        model = box_model(sam, model_config).eval()
         with torch.no_grad():
             model.token.vectors.copy_(torch.randn(count, 128))
             if adapter:
                 nn.init.normal_(model.adapter.second.weight, std=0.01)
         training = TRAINING | {"checkpoint": Backbone.read(manifest).digest}
-        save_model(model, folder / "0.safetensors", name, made, training)
+        save_model(model, folder / "0.safetensors", name, model_config, training)
         curve = pd.DataFrame({"epoch": [0, 1], "validation_miou": [0.5, 0.75], "kept": [False, True]})
         curve.to_csv(folder / "0.csv", index=False)
         out = folder / "export"
@@ -81,6 +81,14 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported
         return out, sam, model
 
     return make
+
+
+@pytest.fixture(scope="module")
+def exported_vit_b(exported: Callable[..., Exported], tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """A model of vit_b with random weights: the released ones cannot be had here."""
+    checkpoint = tmp_path_factory.mktemp("weights") / "vit_b.safetensors"
+    save_file(random_backbone("vit_b").state_dict(), checkpoint)
+    return exported("vit_b", ["transformers", "segment_anything"], str(checkpoint))
 
 
 @torch.no_grad()
@@ -156,12 +164,10 @@ def test_onnx_runs_any_number_of_boxes(exported: Callable[..., Exported], name: 
 
 
 @pytest.mark.filterwarnings("ignore")  # transformers' own
-def test_transformers_opens_the_folder(exported: Callable[..., Exported], tmp_path: Path) -> None:
-    """On vit_b with random weights: the released ones cannot be had here."""
+def test_transformers_opens_the_folder(exported_vit_b: Exported) -> None:
     from transformers import SamModel, SamProcessor
 
-    save_file(random_backbone("vit_b").state_dict(), tmp_path / "vit_b.safetensors")
-    out, _, model = exported("vit_b", ["transformers", "segment_anything"], str(tmp_path / "vit_b.safetensors"))
+    out, _, model = exported_vit_b
     theirs = SamModel.from_pretrained(out / "transformers").eval()
     assert SamProcessor.from_pretrained(out / "transformers").image_processor.size == {"longest_edge": 1024}
     embedding = torch.randn(1, 256, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -178,8 +184,8 @@ def test_transformers_opens_the_folder(exported: Callable[..., Exported], tmp_pa
     torch.testing.assert_close(found.iou_scores[0, :, 0], expected[1], atol=2e-4, rtol=1e-4)
     loaded = sam_model_registry["vit_b"](checkpoint=str(out / "sam.pth"))
     torch.testing.assert_close(stock(loaded.eval(), embedding)[0], expected[0], atol=2e-4, rtol=1e-4)
-    own = {name for name, _ in theirs.named_parameters() if name.startswith("vision_encoder")}
-    assert own  # loaded strictly, as save_pretrained wrote it
+    encoder = {name for name, _ in theirs.named_parameters() if name.startswith("vision_encoder")}
+    assert encoder  # loaded strictly, as save_pretrained wrote it
 
 
 def test_the_card_says_what_the_model_is(exported: Callable[..., Exported]) -> None:
@@ -220,33 +226,35 @@ def snippet(heading: str) -> str:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(
-    ("heading", "name"), [("segment_anything", "vit_b"), ("transformers", "vit_b"), ("ONNX", "litemedsam")]
-)
+@pytest.mark.parametrize("name", ["vit_b", "litemedsam"])
 def test_the_documents_snippets_run(
-    exported: Callable[..., Exported], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heading: str, name: str
+    request: pytest.FixtureRequest,
+    exported: Callable[..., Exported],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
 ) -> None:
-    checkpoint = None
-    if name == "vit_b":
-        checkpoint = str(tmp_path / "vit_b.safetensors")
-        save_file(random_backbone("vit_b").state_dict(), checkpoint)
-    out, sam, model = exported(name, [heading.lower()], checkpoint)
+    out, sam, model = request.getfixturevalue("exported_vit_b") if name == "vit_b" else exported(name, ["onnx"])
     (tmp_path / "export").symlink_to(out)
     pixels = np.random.default_rng(0).integers(0, 256, (256, 256), dtype=np.uint8)
     iio.imwrite(tmp_path / "image.png", pixels)
     monkeypatch.chdir(tmp_path)
     box = [30, 40, 200, 180]
-    found = {"box": box}
-    exec(snippet(heading), found)
+    headings = ["segment_anything", "transformers"] if name == "vit_b" else ["ONNX"]
+    variables = {heading: {"box": box} for heading in headings}
+    for heading in headings:
+        exec(snippet(heading), variables[heading])
     frame = Frame((256, 256), sam.image_encoder.img_size)
     with torch.no_grad():
-        image = sam.preprocess(to_network(pixels, frame).expand(3, -1, -1))[None]
-        # vit_b's encoder takes half a minute, and segment_anything's is the same
-        embedding = found["predictor"].features if "predictor" in found else sam.image_encoder(image)
+        if name == "vit_b":  # whose encoder takes half a minute, and segment_anything's is the same
+            embedding = variables["segment_anything"]["predictor"].features
+        else:
+            embedding = sam.image_encoder(sam.preprocess(to_network(pixels, frame).expand(3, -1, -1))[None])
         (side,) = model.image_features([embedding])
         logits, iou = model([side], frame.to_network(np.array([box])))
-        masks = logits > 0 if heading == "ONNX" else frame.mask(logits)
-    theirs = torch.as_tensor(np.asarray(found["masks"])).reshape(masks.shape)
-    assert (masks == theirs).float().mean() > 0.999
-    if heading != "transformers":
-        np.testing.assert_allclose(np.ravel(found["scores"]), iou.numpy(), atol=1e-4)
+        masks = logits > 0 if name == "litemedsam" else frame.mask(logits)
+    for heading in headings:
+        theirs = torch.as_tensor(np.asarray(variables[heading]["masks"])).reshape(masks.shape)
+        assert (masks == theirs).float().mean() > 0.999
+        if heading != "transformers":
+            np.testing.assert_allclose(np.ravel(variables[heading]["scores"]), iou.numpy(), atol=1e-4)

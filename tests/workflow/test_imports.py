@@ -8,8 +8,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 import pipeline_lib
 
 LIBRARY = Path(pipeline_lib.__file__).parent
@@ -71,38 +69,44 @@ def test_a_planted_upward_import_is_found(tmp_path: Path) -> None:
     ]
 
 
-def imported(stage):
-    """The modules that importing a stage brings into a fresh interpreter."""
-    code = f"import json, sys, pipeline_lib.stages.{stage}; print(json.dumps(list(sys.modules)))"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return set(json.loads(shown.stdout))
-
-
-def test_boxes_are_parsed_without_torch():
-    assert not imported("prompts") & (NETWORKS - {"safetensors"} | COMPILER | PLOTTING | WORKFLOW)
-
-
-@pytest.mark.parametrize("stage", ["raw", "convert", "boxes", "score", "tables"])
-def test_a_stage_without_a_network_imports_no_network_library(stage):
-    assert not imported(stage) & (NETWORKS | COMPILER | PLOTTING | WORKFLOW)
-
-
-@pytest.mark.parametrize("stage", ["weights", "embed", "refine"])
-def test_a_stage_with_a_network_imports_no_compiler(stage):
-    modules = imported(stage)
-    assert "torch" in modules
-    assert not modules & (COMPILER | PLOTTING | WORKFLOW)
-
-
-@pytest.mark.parametrize("backbone", ["micro", "vit_b"])
-def test_building_a_network_without_weights_imports_no_compiler(backbone):
+def imported(*stages):
+    """Import stages one after the other in a fresh interpreter, and return the new modules of each."""
     code = f"""
+import importlib, json, sys
+modules, before = {{}}, set()
+for stage in {stages!r}:
+    importlib.import_module(f"pipeline_lib.stages.{{stage}}")
+    modules[stage] = list(set(sys.modules) - before)
+    before = set(sys.modules)
+print(json.dumps(modules))
+"""
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return {stage: set(modules) for stage, modules in json.loads(shown.stdout).items()}
+
+
+def test_stages_without_a_network_import_no_network_library():
+    modules = imported("raw", "convert", "boxes", "score", "tables", "prompts")
+    unwanted = {stage: new & (NETWORKS | COMPILER | PLOTTING | WORKFLOW) for stage, new in modules.items()}
+    assert unwanted.pop("prompts") <= {"safetensors"}
+    assert not any(unwanted.values()), unwanted
+
+
+def test_stages_with_a_network_import_no_compiler():
+    modules = imported("weights", "embed", "refine")
+    assert "torch" in modules["weights"]
+    unwanted = {stage: new & (COMPILER | PLOTTING | WORKFLOW) for stage, new in modules.items()}
+    assert not any(unwanted.values()), unwanted
+
+
+def test_building_a_network_without_weights_imports_no_compiler():
+    code = """
 import json, sys
 from pipeline_lib.model.box_model import box_model
 from pipeline_lib.settings.model import Token, ModelConfig
 from pipeline_lib.model.backbones import build, on_meta_device
 with on_meta_device():
-    box_model(build({backbone!r}), ModelConfig(trains=(), token=Token(width=128, count=1)))
+    for backbone in "micro", "vit_b":
+        box_model(build(backbone), ModelConfig(trains=(), token=Token(width=128, count=1)))
 print(json.dumps(list(sys.modules)))
 """
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,7 +1,6 @@
 """Segmentation of one's own images: by command, by Snakemake and from a notebook, with the same masks."""
 
 import json
-import os
 import random
 import shutil
 import signal
@@ -20,6 +19,7 @@ import zarr
 from click.testing import CliRunner
 from helpers.box_writers import WRITERS
 from helpers.running import SMALL, planned_jobs, snakemake
+from helpers.stages import SERVER
 from playwright.sync_api import sync_playwright
 from pycocotools import mask as coco
 
@@ -297,7 +297,7 @@ def test_snakemake_in_shards_makes_the_same(
         "weights": 1,
         "prompts": 1,
         "segment": 3,
-        "predict": 1,
+        "collect": 1,
     }
     done = snakemake(folder, overlay, "--cores", "2", target, "results/label_tiffs/mine")
     assert done.returncode == 0, done.stderr[-3000:]
@@ -352,20 +352,20 @@ def test_killed_twenty_times_it_makes_the_same(example: Path, predicted: Path, t
     settings = tmp_path / "settings.yaml"
     settings.write_text("segment: {batch: 1}\n")  # a piece for each window
     arguments = ["predict", f"{example}/images", f"{example}/boxes.csv", "--out", str(out), "--on-bad-box", "skip"]
-    command = [sys.executable, "-m", "pipeline_lib", *arguments, "--config", str(settings)]
+    arguments += ["--backbone", "micro", "--config", str(settings)]
     rng, journal = random.Random(0), out / "steps/segment.parquet.unfinished"
     for kill in range(KILLS):
         pieces = kill + 1  # a run more each time; past the last, in the midst of what comes after the network
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = SERVER.start("pipeline_lib.cli:main", arguments)
         writing = f".labels.zarr.*.{process.pid}.partial"
-        while process.poll() is None and lines_of(journal) <= pieces and not list(out.glob(writing)):
+        while process.is_running() and lines_of(journal) <= pieces and not list(out.glob(writing)):
             time.sleep(0.001)
         time.sleep(rng.uniform(0, 0.05))
-        os.kill(process.pid, signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL  # and had not ended
-    subprocess.run(command, check=True, capture_output=True)
+        process.kill()
+        assert process.finish().returncode == -signal.SIGKILL  # and had not ended
+    subprocess.run([sys.executable, "-m", "pipeline_lib", *arguments], check=True, capture_output=True)
     undisturbed = tmp_path / "undisturbed"
-    subprocess.run([undisturbed if part == str(out) else part for part in command], check=True, capture_output=True)
+    run(*(undisturbed if part == str(out) else part for part in arguments))
     assert digest_of(out / "labels.zarr") == digest_of(undisturbed / "labels.zarr")
     for name in ("objects.csv", "coco.json"):
         assert (out / name).read_bytes() == (undisturbed / name).read_bytes()

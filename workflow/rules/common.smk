@@ -12,6 +12,7 @@ from pipeline_lib.config.rows import (
     tables_config,
     tested_objects,
     trained_row,
+    used_datasets,
     training_of,
     training_sets,
     trainings,
@@ -87,12 +88,13 @@ def start_of(wildcards):
 
 def every_result():
     """Return the results of all stages that the tables rest on."""
+    names = used_datasets(CONFIG)
     return [
         WEIGHTS,
-        *every_dataset(rules.raw.output),
-        *every_dataset(rules.convert.output),
-        *every_dataset(rules.boxes.output),
-        *every_dataset(rules.embed.output),
+        *expand(rules.raw.output, dataset=names),
+        *expand(rules.convert.output, dataset=names),
+        *expand(rules.boxes.output, dataset=names),
+        *expand(rules.embed.output, dataset=names),
         *every_training(rules.train.output),
         *every_cell(rules.refine.output),
         *every_cell(rules.score.output),
@@ -113,6 +115,11 @@ def growing(amount):
     while its weights are loaded, with room for CUDA: `python -m benchmarks.memory`.
     """
     return lambda wildcards, attempt: amount * attempt
+
+
+def memory_of_convert(wildcards, attempt):
+    """Return the memory of `convert`, MB: measured 120; all images are in memory if random crops are drawn from them."""
+    return (8000 if DATASETS[wildcards.dataset].crops else 1000) * attempt
 
 
 def stamps_of_files(wildcards):

@@ -34,7 +34,7 @@ rule convert:
     conda:
         "../../envs/pipeline.yaml"
     resources:
-        mem_mb=growing(1000),  # measured: 120
+        mem_mb=memory_of_convert,
         runtime=growing(30),
     params:
         code=code_of("convert"),

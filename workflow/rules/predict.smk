@@ -114,6 +114,8 @@ rule export:
         "<logs>/export/{dataset}/{model}/{seed}.log",
     benchmark:
         "<benchmarks>/export/{dataset}/{model}/{seed}.tsv"
+    wildcard_constraints:
+        dataset="|".join([*CONFIG.datasets, JOINT]),
     conda:
         "../../envs/pipeline.yaml"
     resources:
