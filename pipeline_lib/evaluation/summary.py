@@ -46,15 +46,15 @@ def with_wholes(scores: Mapping[Cell, pd.DataFrame], experiment: TablesConfig) -
 
     Its tiles and slices are numbered anew, as each fold has its own numbers.
     """
-    made = dict(scores)
+    cells_with_wholes = dict(scores)
     wholes = {name: list(each.parts) for name, each in experiment.datasets.items() if each.parts != (name,)}
     cells = product(wholes, experiment.models, experiment.seeds, experiment.levels)
     for whole, model, seed, level in cells:
         tables = {part: scores[Cell(part, model, seed, level)] for part in wholes[whole]}
         table = pd.concat(tables, names=["part"]).reset_index("part")
         numbers = {column: table.groupby(["part", column]).ngroup() for column in ("tile", "slice")}
-        made[Cell(whole, model, seed, level)] = table.assign(**numbers).reset_index(drop=True)
-    return made
+        cells_with_wholes[Cell(whole, model, seed, level)] = table.assign(**numbers).reset_index(drop=True)
+    return cells_with_wholes
 
 
 def sums_by_slice(scores: Mapping[Cell, pd.DataFrame], miou: Average) -> pd.DataFrame:

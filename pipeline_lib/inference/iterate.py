@@ -50,8 +50,8 @@ class Timing:
 
 def first_predictions(predict: Predict, boxes: Boxes) -> list[Prediction]:
     """The masks of all objects' boxes as they came."""
-    made = predict(range(len(boxes)), boxes)
-    return [Prediction(box, mask, float(iou), np.nan) for box, mask, iou in zip(boxes, *made, strict=True)]
+    predicted = predict(range(len(boxes)), boxes)
+    return [Prediction(box, mask, float(iou), np.nan) for box, mask, iou in zip(boxes, *predicted, strict=True)]
 
 
 def iterate(predict: Predict, first: Sequence[Prediction], config: RefineConfig) -> list[list[Prediction]]:

@@ -45,8 +45,8 @@ def tags_of(member: Any) -> list[str]:
 
 def in_words(hint: Any, annotations: Sequence[Any] = ()) -> str:
     """Return the values that a type takes, such as "null or an integer of at least 1"."""
-    bare, own = unwrapped(hint)
-    annotations = [*own, *_flat(annotations)]
+    bare, inner = unwrapped(hint)
+    annotations = [*inner, *_flat(annotations)]
     for each in annotations:
         if isinstance(each, Words):
             return each.text

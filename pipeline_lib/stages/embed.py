@@ -66,7 +66,7 @@ def embed(
     chosen, unfinished = choose_precision(precision), Path(f"{embeddings}.unfinished")
     made_from = origin(source, backbone, chosen, dtype, tiles)
     with Journal(f"{embeddings}.journal", key_of(made_from, batch, code)) as journal:
-        if not _is_whole(unfinished, [tile for some in batches[: len(journal)] for tile in some]):
+        if not _is_whole(unfinished, [tile for each in batches[: len(journal)] for tile in each]):
             journal.clear()
         if len(journal) == 0:
             with naming(unfinished):
@@ -83,16 +83,16 @@ def embed(
         array = zarr.open_array(unfinished, mode="r+")
 
         left = batches[len(journal) :]
-        for some in tqdm(left, "embed", len(batches), initial=len(journal), mininterval=10):
-            scaled = [to_network(source.pixels(tile), frame) for tile in some]
+        for group in tqdm(left, "embed", len(batches), initial=len(journal), mininterval=10):
+            scaled = [to_network(source.pixels(tile), frame) for tile in group]
             started = clock()
             encoded = encode_tiles(sam, scaled, chosen).cpu()
             seconds = clock() - started
-            for tile, embedding in zip(some, encoded.numpy(), strict=True):
+            for tile, embedding in zip(group, encoded.numpy(), strict=True):
                 with naming(unfinished):
                     array[tile] = embedding
                 to_disk(chunk_path(array, (tile, 0, 0, 0)))
-            journal.add({"seconds_per_tile": seconds / len(some)})
+            journal.add({"seconds_per_tile": seconds / len(group)})
         with atomic(timing) as partial:
             typical = median(each["seconds_per_tile"] for each in journal)
             partial.write_text(json.dumps({"tiles": len(tiles), "seconds_per_tile": round(typical, 6)}) + "\n")

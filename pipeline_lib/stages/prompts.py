@@ -49,13 +49,13 @@ def prompts(
     backbone = Backbone.read(weights)
     if model:
         check_fits(model, backbone)
-    found = open_images(images, settings.grey)
+    listed = open_images(images, settings.grey)
     if "images" not in settings.missing_chunks:
-        for image in found:
+        for image in listed:
             check_whole(image.path)
-    shapes = {image.name: image.shape for image in found}
-    given = read_box_files([Path(path) for path in boxes], Images(shapes), settings.format)
-    table = checked_boxes(given, shapes, settings.on_bad_box)
+    shapes = {image.name: image.shape for image in listed}
+    records = read_box_files([Path(path) for path in boxes], Images(shapes), settings.format)
+    table = checked_boxes(records, shapes, settings.on_bad_box)
     if (table["reason"] != "").all():
         raise DataError(
             f"{', '.join(boxes)}: none of {len(table)} boxes can be used; the first {table['reason'].iloc[0]}"
@@ -63,7 +63,7 @@ def prompts(
     side = settings.window or trained_side(model, backbone)
     config = WindowConfig(side, settings.object_share, settings.margin)
     numbered = table.set_index(pd.RangeIndex(1, len(table) + 1, name="id"))
-    made = Prompts(tuple(found), *with_windows(numbered, found, config))
+    result = Prompts(tuple(listed), *with_windows(numbered, listed, config))
     skipped = int((table["reason"] != "").sum())
-    log.info("%d boxes in %d images, %d skipped; %d windows", len(table), len(found), skipped, len(made.windows))
-    made.write(prompts)
+    log.info("%d boxes in %d images, %d skipped; %d windows", len(table), len(listed), skipped, len(result.windows))
+    result.write(prompts)
