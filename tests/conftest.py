@@ -23,6 +23,7 @@ from pipeline_lib.stages.weights import weights
 SLOW = ("finished", "predictor")  # fixtures of the session that are worth being made once, and not by each worker
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give each worker whole files, and one of them all tests that use a slow fixture of the session.
 

@@ -42,7 +42,8 @@ class ModelHeader:
         if ENTRY not in metadata:
             raise WeightsError(f"{path}: expected a model of the stage train, which records its backbone and config")
         header = json.loads(metadata[ENTRY])
-        return cls(header["backbone"], header["model_config"], _renamed(header["training"]))
+        training = _renamed(header["training"])
+        return cls(header["backbone"], header["model_config"], training, header.get("about", ""))
 
 
 def _renamed(training: dict[str, Any]) -> dict[str, Any]:
