@@ -334,7 +334,7 @@ def test_a_trained_model_segments_and_only_on_its_backbone(example: Path, finish
     arguments = ["predict", example / "images/b.png", example / "boxes.csv", "--on-bad-box", "skip", "--model", model]
     run(*arguments, "--out", tmp_path / "out")
     page = (tmp_path / "out/predict.html").read_text()
-    assert "trained on the data set <code>cells</code>" in page
+    assert "trained on cells over the backbone micro" in page
     assert "No model was trained" not in page
     with pytest.raises(WeightsError, match=r"trained on the backbone micro, but mobile_sam is set"):
         check_fits(model, Backbone("mobile_sam", "x", "0", 1, 1024, ""))
