@@ -125,7 +125,7 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
     ({"models": {"proposed": {"weights_off": "sam"}}}, "models.proposed.weights_off is no key"),
     ({"models": {"proposed": {"refine": {"taus": 0.1}}}}, "did you mean models.proposed.refine.tau?"),
     ({"models": {"proposed": {"train": {"mixes": {}}}}}, "models.proposed.train.mixes is no key"),
-    ({"models": {"mine": {"title": "m", "weights_of": "nobody"}}}, "models.mine.weights_of is 'nobody', but there are only"),
+    ({"models": {"mine": {"title": "m", "weights_of": "nobody"}}}, "models.mine.weights_of is 'nobody', but there are"),
     ({"experiment": {"models": ["nobody"]}}, "experiment.models names 'nobody', but models has only"),
     ({"deviation": {"kind": "translate", "direction": "grow"}}, "deviation.direction 'grow' means nothing to the kind"),
     (

@@ -6,9 +6,9 @@ from skimage.measure import regionprops
 
 from pipeline_lib import load_segmenter
 from pipeline_lib.data.backbone import Backbone
+from pipeline_lib.data.masks import iou
 from pipeline_lib.data.model_header import SHIPPED_FILE, ModelHeader, described
 from pipeline_lib.data.synthetic import Look, generate_slice
-from pipeline_lib.data.masks import iou
 
 
 def test_its_file_says_what_it_was_trained_on() -> None:
