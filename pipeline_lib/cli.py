@@ -13,6 +13,7 @@ import click
 import yaml
 
 from pipeline_lib.api import backbone_choice, chosen_model
+from pipeline_lib.commands.steps import Steps
 from pipeline_lib.commands.train import train_command
 from pipeline_lib.config.defaults import segmentation
 from pipeline_lib.config.files import check_files
@@ -26,9 +27,7 @@ from pipeline_lib.data.mask_formats.ome_zarr import OME_ZARR
 from pipeline_lib.data.model_header import described
 from pipeline_lib.errors import DataError
 from pipeline_lib.model.backbones import BACKBONES
-from pipeline_lib.runtime.atomic import atomic
-from pipeline_lib.runtime.code_digest import code_digest
-from pipeline_lib.runtime.hashing import files_digest, key_of
+from pipeline_lib.runtime.hashing import files_digest
 from pipeline_lib.settings.backbone import BackboneChoice
 from pipeline_lib.settings.export import ExportForm
 from pipeline_lib.settings.inference import RefineConfig
@@ -182,27 +181,11 @@ def segment_set(
     weights(manifest=manifest, backbone=backbone, folder="resources")
     log.info("Model: %s", described(model, Backbone.read(manifest)))
     prompts(weights=manifest, prompts=given, images=images, boxes=boxes, settings=settings.prompts(), model=model)
-    code = code_digest("pipeline_lib.stages.segment")
-    files: list[str | Path] = [*sorted(Path(given).iterdir()), manifest, *([model] if model else [])]
-    key = key_of(files_digest(files), settings.plain(), refine.plain(), code)
-    finished = steps / "segment.key"  # of the call that has finished `segment`, which takes nearly all of the time
-    if not (finished.exists() and finished.read_text() == key and Path(iterations).exists()):
-        finished.unlink(missing_ok=True)
-        segment(
-            prompts=given,
-            weights=manifest,
-            iterations=iterations,
-            timing=str(steps / "segment.json"),
-            shard=0,
-            shards=1,
-            batch=settings.batch,
-            precision=settings.precision,
-            refine=refine,
-            model=model,
-            code=code,
-        )
-        with atomic(finished) as partial:
-            partial.write_text(key)
+    line = Steps(steps, files_digest([*sorted(Path(given).iterdir()), manifest, *([model] if model else [])]))
+    read = {"prompts": given, "weights": manifest, "model": model}
+    written = {"iterations": iterations, "timing": str(steps / "segment.json")}
+    how = {"batch": settings.batch, "precision": settings.precision, "refine": refine, "shard": 0, "shards": 1}
+    line.run("segment", segment, read, written, how, resumes=True)  # which takes nearly all of the time
     collect(
         prompts=given,
         iterations=[iterations],

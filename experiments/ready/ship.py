@@ -3,16 +3,14 @@
 python experiments/ready/ship.py results/ready/train/joint/ready/0.safetensors
 """
 
-import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import torch
-from safetensors.torch import save
 
-from pipeline_lib.data.model_header import ENTRY, SHIPPED_FILE, ModelHeader
+from pipeline_lib.data.model_header import SHIPPED_FILE, ModelHeader
+from pipeline_lib.model.box_model import write_model
 from pipeline_lib.model.checkpoints import read_tensors
-from pipeline_lib.runtime.atomic import atomic
 
 ABOUT = (
     "LooseBox's shipped model, trained on nine open sets of micrographs (SEM and TEM axons, chloroplasts, a sieve "
@@ -23,9 +21,8 @@ ABOUT = (
 def ship(model: str) -> None:
     """Write the model at a path in half precision to the place of the shipped model."""
     header = replace(ModelHeader.read(model), about=ABOUT)
-    tensors = {key: tensor.to(torch.float16).contiguous() for key, tensor in read_tensors(model).items()}
-    with atomic(SHIPPED_FILE) as partial:
-        partial.write_bytes(save(tensors, {ENTRY: json.dumps(asdict(header))}))
+    tensors = {key: tensor.to(torch.float16) for key, tensor in read_tensors(model).items()}
+    write_model(SHIPPED_FILE, tensors, header)
     print(f"{SHIPPED_FILE}: {SHIPPED_FILE.stat().st_size / 1e6:.1f} MB")
 
 

@@ -103,7 +103,7 @@ class Start:
     "--epochs",
     type=click.IntRange(0),
     help=f"Default: as many as {DEFAULTS.steps} steps of {DEFAULTS.tiles_per_step} tiles need, but at most "
-    f"{DEFAULTS.most_epochs}. 100 objects then take about 10 minutes on two cores with LiteMedSAM.",
+    f"{DEFAULTS.most_epochs}.",
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=DEFAULTS.seed, show_default=True)
 @click.option(
@@ -172,11 +172,6 @@ def start_of(name: str, checkpoint: Path | None, config: FineTuneConfig) -> Star
     if name in BACKBONES:
         return Start(name, backbone_choice(name, None, checkpoint), None, shape_over_backbone(config))
     file = model_path(name)
-    if not file.is_file() and name == SHIPPED:
-        raise DataError(
-            f"{SHIPPED}: expected the model that comes with LooseBox at {file}, but this version has none; start from "
-            "another model with --from FILE, or from a backbone, such as --from litemedsam"
-        )
     if not file.is_file():
         raise DataError(
             f"--from {name}: expected {SHIPPED}, the file of a model, or one of {', '.join(BACKBONES)}; found no such "

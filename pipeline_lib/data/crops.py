@@ -91,7 +91,7 @@ def _crops_of_split(
         magnification = np.clip(np.exp(rng.uniform(low, high)) / typical[number], *MAGNIFICATIONS)
         crop = _crop(rng, images[number], float(magnification), side, STRETCH if augmented else 0.0)
         objects = components(crop.objects, InstanceLabels(kind="instances"), minimum_area)
-        if len(np.unique(objects)) <= FEWEST or crop.pixels.std() < FLATTEST:
+        if np.count_nonzero(np.unique(objects)) < FEWEST or crop.pixels.std() < FLATTEST:
             continue
         pixels = crop.pixels
         if augmented:

@@ -1,7 +1,8 @@
 """Embedding and boxes to masks: SAM's prompt encoder and mask decoder, the deviation token and the image adapter."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -167,10 +168,14 @@ def save_model(
 
     `training` holds values that JSON can hold.
     """
-    tensors = {key: value.cpu().contiguous() for key, value in model.state_dict().items()}
-    header = {"backbone": backbone, "model_config": model_config.plain(), "training": training}
+    write_model(path, model.state_dict(), ModelHeader(backbone, model_config.plain(), training))
+
+
+def write_model(path: str | Path, tensors: Mapping[str, Tensor], header: ModelHeader) -> None:
+    """Write a model's file: its parameters by name, and its header."""
+    tensors = {key: value.cpu().contiguous() for key, value in tensors.items()}
     # one entry, because safetensors writes several in an order that differs from run to run
-    metadata = {ENTRY: json.dumps(header)}
+    metadata = {ENTRY: json.dumps(asdict(header))}
     with atomic(path) as partial:
         partial.write_bytes(save(tensors, metadata))  # `save_file` gives the file to nobody else, whatever the umask
 

@@ -14,8 +14,7 @@ class FineTuneConfig(Settings):
     """What `loosebox train` sets itself; all other settings are the defaults of the configuration.
 
     The mix, the sizes of a step and the parts that are trained are those of the model *ready* in
-    experiments/ready.yaml. A fine-tuning takes about as many steps whatever the number of images is. With LiteMedSAM,
-    a step of 4 tiles with 8 objects each takes about 1.8 CPU s, so 160 steps take about 5 minutes of one core.
+    experiments/ready.yaml. A fine-tuning takes about as many steps whatever the number of images is.
     """
 
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.25

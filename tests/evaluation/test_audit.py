@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 import zarr
 from helpers.stages import run_stage
+from helpers.training import SETTINGS
 from pyarrow import parquet
 from segment_anything.modeling import Sam
 
@@ -31,23 +32,7 @@ from pipeline_lib.stages.train import train
 
 DEVIATION = {"kind": "scale", "direction": "both"}
 TESTED = {"split": "test", "objects": None}
-SETTINGS = {
-    "loss": "sam",
-    "epochs": 1,
-    "tiles_per_epoch": None,
-    "tiles_per_step": 1,
-    "objects_per_tile": 2,
-    "learning_rate": 1e-3,
-    "weight_decay": 0.01,
-    "warmup_steps": 1,
-    "grad_clip": 1.0,
-    "unrolled_iterations": 0,
-    "mask_extent": None,
-    "precision": "float32",
-    "validation_levels": [0, 40],
-    "training_objects": None,
-    "validation_objects": 2,
-}
+TRAIN = SETTINGS | {"epochs": 1, "objects_per_tile": 2, "validation_objects": 2}
 SHAPES = {
     "sam": {"trains": ["mask_decoder"], "token": None},
     "proposed": {"trains": ["mask_decoder", "deviation_token"], "token": {"width": 8, "count": 1}},
@@ -57,7 +42,7 @@ TRAININGS = {
         "model": shape,
         "mix": {"levels": [0], "shares": [1.0]},
         "deviation": DEVIATION,
-        "train": SETTINGS,
+        "train": TRAIN,
         "largest_component": False,
     }
     for name, shape in SHAPES.items()

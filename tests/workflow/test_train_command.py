@@ -21,7 +21,7 @@ from click.testing import CliRunner
 
 from pipeline_lib.cli import main
 from pipeline_lib.commands.train import fine_tune, start_of
-from pipeline_lib.data.model_header import SHIPPED_FILE, ModelHeader
+from pipeline_lib.data.model_header import ModelHeader
 from pipeline_lib.data.synthetic import Look, generate_slice
 from pipeline_lib.settings.fine_tuning import FineTuneConfig
 
@@ -203,9 +203,3 @@ def test_what_cannot_be_trained_on_is_an_error(labelled: Path, tmp_path: Path) -
     assert "train has none; are its labels and minimum_area right?" in refused(
         images, labels, *micro, "--minimum-area", "100000"
     )
-
-
-@pytest.mark.skipif(SHIPPED_FILE.exists(), reason="the model ships")
-def test_without_a_shipped_model_the_message_says_what_to_do(labelled: Path, tmp_path: Path) -> None:
-    message = refused(f"{labelled}/images", f"{labelled}/labels", "--out", f"{tmp_path}/out")
-    assert "this version has none; start from another model with --from FILE" in message
