@@ -13,6 +13,7 @@ import click
 import yaml
 
 from pipeline_lib.api import backbone_choice, chosen_model
+from pipeline_lib.commands.deviation import deviation_command
 from pipeline_lib.commands.steps import Steps
 from pipeline_lib.commands.train import train_command
 from pipeline_lib.config.defaults import segmentation
@@ -120,6 +121,7 @@ def predict_command(
 
 
 main.add_command(train_command)
+main.add_command(deviation_command)
 
 
 @main.command("export")

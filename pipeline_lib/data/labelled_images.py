@@ -64,7 +64,7 @@ def labelled_stacks(
         )
     else:
         paths = _paired(images, found, labels[0])
-    stacks = [_labelled(image, paths[image.name]) for image in found if image.name in paths]
+    stacks = [labelled_stack(image.name, image.path, paths[image.name]) for image in found if image.name in paths]
     usable = [stack for stack in stacks if stack.slices]
     if not usable:
         raise DataError(
@@ -213,14 +213,24 @@ def _number(name: str) -> int | None:
     return int(numbers[-1]) if numbers else None
 
 
-def _labelled(image: ImageFile, labels: str) -> LabelledStack:
+def labelled_stack(name: str, images: str, labels: str) -> LabelledStack:
+    """Return an image with its labels.
+
+    Args:
+        name: of the image.
+        images: path, as of `open_stack`.
+        labels: path, as of `open_stack`.
+
+    Raises:
+        DataError: the labels cannot be read or are not integers.
+    """
     stack = open_stack(labels)
     if stack.dtype.kind not in "biu":
         raise DataError(f"{labels}: expected whole numbers, found {stack.dtype}; save the labels as integers")
     values = [set(map(int, np.unique(each.compute()))) - {0} for each in stack]
     slices = tuple(index for index, each in enumerate(values) if each)
     path = os.path.abspath
-    return LabelledStack(image.name, path(image.path), path(labels), slices, frozenset().union(*values))
+    return LabelledStack(name, path(images), path(labels), slices, frozenset().union(*values))
 
 
 def take_part(*, boxes: str, chosen: str, objects: int | None, held_out: int) -> None:

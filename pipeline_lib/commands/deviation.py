@@ -1,0 +1,97 @@
+"""The command `loosebox deviation`: how a detector's or a person's boxes deviate from labelled objects."""
+
+from pathlib import Path
+
+import click
+
+from pipeline_lib.data.box_checks import OnBadBox, checked_boxes
+from pipeline_lib.data.box_formats.images_by_name import Images
+from pipeline_lib.data.box_formats.table import NAMES, names_help, read_box_files
+from pipeline_lib.data.exact_boxes import exact_boxes
+from pipeline_lib.data.labelled_images import LabelsAre
+from pipeline_lib.errors import DataError
+from pipeline_lib.evaluation.deviations import Deviations, deviations, figures
+from pipeline_lib.report.deviations import advice, deviations_page
+from pipeline_lib.runtime.atomic import atomic
+from pipeline_lib.settings.fine_tuning import FineTuneConfig
+
+
+@click.command("deviation")
+@click.argument("boxes", nargs=-1, required=True)
+@click.argument("labels")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(NAMES),
+    help=f"Format of the boxes: {names_help()}. Default: the suffix and the content of each file decide.",
+)
+@click.option("--on-bad-box", type=click.Choice(["stop", "skip"]), default="stop", show_default=True)
+@click.option("--minimum-score", type=float, help="Leave out boxes with a lower score. Default: take all boxes.")
+@click.option(
+    "--labels-are",
+    type=click.Choice(["instances", "binary"]),
+    help="instances: each number is an object. binary: each connected part is an object. "
+    "Default: binary if there is one value besides 0, else instances.",
+)
+@click.option(
+    "--minimum-area",
+    type=click.IntRange(1),
+    default=FineTuneConfig().minimum_area,
+    show_default=True,
+    help="Smallest object, pixels.",
+)
+def deviation_command(
+    boxes: tuple[str, ...],
+    labels: str,
+    out: Path,
+    form: str | None,
+    on_bad_box: OnBadBox,
+    minimum_score: float | None,
+    labels_are: LabelsAre | None,
+    minimum_area: int,
+) -> None:
+    """Say how BOXES deviate from the objects of LABELS.
+
+    BOXES are files of boxes, or folders of them, in the formats of `predict`. LABELS is a folder of label images with
+    the names of the boxes' images, or one stack of label images. Each box is matched to at most one object.
+
+    The command writes deviations.csv with a row for each matched box, slices.csv with the numbers of missed objects
+    and of boxes without one, and deviations.html, which shows both and says which model suits such boxes.
+    """
+    try:
+        exact = exact_boxes(labels, labels_are, minimum_area)
+        read = read_box_files([Path(path) for path in boxes], Images(exact.shapes), form)
+        checked = checked_boxes(read, exact.shapes, on_bad_box)
+        good = checked[checked["reason"] == ""]
+        if minimum_score is not None:
+            if good["score"].isna().any():
+                raise DataError(
+                    f"{', '.join(boxes)}: --minimum-score needs a score of each box, and "
+                    f"{int(good['score'].isna().sum())} have none; leave the option out"
+                )
+            good = good[good["score"] >= minimum_score]
+        found = deviations(good, exact.objects)
+        if found.pairs.empty:
+            raise DataError(
+                f"{', '.join(boxes)}: none of {len(good)} boxes overlaps one of {len(exact.objects)} objects; are "
+                f"these boxes of the images that {labels} shows?"
+            )
+        settings = {"boxes": ", ".join(boxes), "labels": labels, "smallest object": f"{minimum_area} pixels"}
+        settings |= {"lowest score": "none" if minimum_score is None else f"{minimum_score:g}"}
+        _write(out, found, settings)
+    except DataError as error:
+        raise click.ClickException(str(error)) from error
+    for figure in figures(found.pairs):
+        click.echo(f"{figure.name}: {figure.value.value:.3f}")
+    click.echo(advice(found.pairs))
+    click.echo(f"{out}/deviations.html, deviations.csv, slices.csv")
+
+
+def _write(out: Path, found: Deviations, settings: dict[str, str]) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    for name, table in {"deviations": found.pairs, "slices": found.slices}.items():
+        with atomic(out / f"{name}.csv") as unfinished:
+            table.to_csv(unfinished, index=False, float_format="%.6f")
+    with atomic(out / "deviations.html") as unfinished:
+        unfinished.write_text(deviations_page(out.resolve().name, found, settings), encoding="utf-8")

@@ -1,0 +1,60 @@
+"""The exact boxes of the objects in label images, which boxes from elsewhere are compared with."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from pipeline_lib.data.boxes import XYXY, object_boxes
+from pipeline_lib.data.images import Shape, find_images
+from pipeline_lib.data.labelled_images import LabelledStack, LabelsAre, label_rule, labelled_stack
+from pipeline_lib.data.readers import open_stack
+from pipeline_lib.data.tiling import components
+from pipeline_lib.errors import DataError
+from pipeline_lib.settings.datasets import Labels
+
+
+@dataclass(frozen=True)
+class ExactBoxes:
+    """The objects of label images."""
+
+    shapes: Mapping[str, Shape]
+    """Shape of each label image (ZYX, pixels) by its name."""
+    objects: pd.DataFrame
+    """A row for each object: `image`, `slice` (from 0), `object`, its box XYXY, half-open, in pixels of the slice."""
+
+
+def exact_boxes(labels: str, labels_are: LabelsAre | None, minimum_area: int) -> ExactBoxes:
+    """Return the exact boxes of the objects in label images, which stand for the images they are of.
+
+    An object is what training takes for one: a connected part, slice by slice (`components`).
+
+    Args:
+        labels: a folder of label images, or one stack, as of `open_images`.
+        labels_are: what their values mean; None decides as `label_rule` does.
+        minimum_area: pixels; smaller objects are left out.
+
+    Raises:
+        DataError: there are no labels, they cannot be read, or they hold no object.
+    """
+    stacks = [labelled_stack(name, path, path) for name, path in find_images(labels)]
+    if not any(stack.slices for stack in stacks):
+        raise DataError(
+            f"{labels}: expected label images with objects, found none in {len(stacks)} files; give a folder of label "
+            "images with the names of their images, or one stack"
+        )
+    rule = label_rule(stacks, labels_are)
+    rows = [row for stack in stacks for row in _objects(stack, rule, minimum_area)]
+    if not rows:
+        raise DataError(f"{labels}: expected objects of at least {minimum_area} pixels, found none; lower that number")
+    shapes = {stack.name: open_stack(stack.labels).shape for stack in stacks}
+    return ExactBoxes(shapes, pd.DataFrame(rows))
+
+
+def _objects(stack: LabelledStack, rule: Labels, minimum_area: int) -> Iterator[dict[str, Any]]:
+    slices = open_stack(stack.labels)
+    for z in stack.slices:
+        numbers = components(slices[z].compute(), rule, minimum_area)
+        for number, *box, _ in object_boxes(numbers):
+            yield {"image": stack.name, "slice": z, "object": number, **dict(zip(XYXY, box, strict=True))}

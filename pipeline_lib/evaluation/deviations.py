@@ -1,0 +1,106 @@
+"""How given boxes deviate from the exact boxes of labelled objects.
+
+A pair's `level` makes boxes of any kind comparable with the levels of the tables: it is the deviation at which boxes
+that are scaled about their centre, half of them up and half of them down, have its box IoU on average.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from pipeline_lib.data.boxes import OUTWARD, XYXY, box_iou
+from pipeline_lib.evaluation.statistics import Estimate, estimate, sums_by_group
+
+LEAST = 0.1  # box IoU of a box with its object; boxes shifted by 60 % of both sides still have it
+SAME = 0.5  # box IoU from which a further box shows an object that has one already
+EDGES = ("left", "top", "right", "bottom")
+PLACE = ["image", "slice"]
+LEVELS = (10, 20, 30, 40)  # per cent
+SHARES = np.linspace(0, 0.99, 100)  # deviations, for `level_of`
+
+
+@dataclass(frozen=True)
+class Deviations:
+    """Boxes matched to the labelled objects of their slice, one box to one object."""
+
+    pairs: pd.DataFrame
+    """A row for each matched object, by image and slice: `image`, `slice`, `object`, `where` (of the box in its file),
+    `score`, `box_iou`, `level` (per cent); `left`, `top`, `right`, `bottom`: how far each edge lies outside the exact
+    one, in shares of the object's side; `scale`, the root of the ratio of the two areas; `shift_x`, `shift_y`, of the
+    centre, in shares of the object's sides."""
+    slices: pd.DataFrame
+    """A row for each slice with objects or boxes: `image`, `slice`, the numbers of `objects` and `boxes`, and among
+    them `matched` pairs, `missed` objects, `doubled` boxes, whose object has a better one, and `stray` boxes, with no
+    object."""
+
+
+class Figure(NamedTuple):
+    """A figure of the pairs with its 95 % interval over slices."""
+
+    name: str
+    value: Estimate
+
+
+def deviations(boxes: pd.DataFrame, objects: pd.DataFrame) -> Deviations:
+    """Match boxes to objects, slice by slice, so that the sum of the box IoUs is the largest.
+
+    Args:
+        boxes: `image`, `slice`, XYXY in pixels of the slice, `where`, `score`.
+        objects: of `ExactBoxes`.
+    """
+    pairs, slices = [], []
+    places = pd.concat([boxes[PLACE], objects[PLACE]]).drop_duplicates().sort_values(PLACE)
+    by_place = {key: dict(list(table.groupby(PLACE))) for key, table in (("boxes", boxes), ("objects", objects))}
+    for place in places.itertuples(index=False, name=None):
+        given, exact = by_place["boxes"].get(place, boxes[:0]), by_place["objects"].get(place, objects[:0])
+        overlaps = box_iou(given[XYXY].to_numpy(float)[:, None], exact[XYXY].to_numpy(float)[None])  # (boxes, objects)
+        rows, columns = linear_sum_assignment(overlaps, maximize=True)
+        kept = overlaps[rows, columns] >= LEAST
+        rows, columns = rows[kept], columns[kept]
+        pairs.append(_measured(given.iloc[rows], exact.iloc[columns]))
+        alone = np.delete(overlaps, rows, axis=0)
+        doubled = int((alone.max(axis=1, initial=0) >= SAME).sum())
+        counts = {"objects": len(exact), "boxes": len(given), "matched": len(rows), "missed": len(exact) - len(rows)}
+        counts |= {"doubled": doubled, "stray": len(alone) - doubled}
+        slices.append(dict(zip(PLACE, place, strict=True)) | counts)
+    return Deviations(pd.concat(pairs, ignore_index=True), pd.DataFrame(slices))
+
+
+def _measured(given: pd.DataFrame, exact: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of `pairs` of boxes and objects that belong together row by row."""
+    box, true = given[XYXY].to_numpy(float), exact[XYXY].to_numpy(float)
+    sides, true_sides = box[:, 2:] - box[:, :2], true[:, 2:] - true[:, :2]
+    edges = (box - true) * OUTWARD / np.tile(true_sides, 2)
+    shifts = (box[:, :2] + box[:, 2:] - true[:, :2] - true[:, 2:]) / 2 / true_sides
+    overlaps = box_iou(box, true)
+    return exact[[*PLACE, "object"]].assign(
+        where=given["where"].to_numpy(),
+        score=given["score"].to_numpy(),
+        box_iou=overlaps,
+        level=level_of(overlaps),
+        **dict(zip(EDGES, edges.T, strict=True)),
+        scale=np.sqrt(sides.prod(axis=1) / true_sides.prod(axis=1)),
+        shift_x=shifts[:, 0],
+        shift_y=shifts[:, 1],
+    )
+
+
+def level_of(overlaps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the level, per cent, at which scaled boxes have a box IoU on average, for each box IoU (N,)."""
+    means = ((1 - SHARES) ** 2 + 1 / (1 + SHARES) ** 2) / 2
+    return np.interp(overlaps, means[::-1], 100 * SHARES[::-1])
+
+
+def figures(pairs: pd.DataFrame) -> list[Figure]:
+    """Return what the pairs say on average: the box IoU, and the shares of boxes within each of `LEVELS`."""
+    slices = pairs.assign(seed=0, slice=pairs.groupby(PLACE).ngroup())
+    values = {"mean box IoU": slices["box_iou"]}
+    values |= {f"share of boxes within {level} %": (slices["level"] <= level).astype(float) for level in LEVELS}
+    return [
+        Figure(name, estimate(sums_by_group(value.groupby([slices["seed"], slices["slice"]]))))
+        for name, value in values.items()
+    ]
