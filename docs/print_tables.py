@@ -173,9 +173,7 @@ def other_scores(name: str, dataset: str) -> str:
 
 def verdicts(name: str) -> str:
     """Return the verdict on each claim by data set."""
-    return layout(
-        ("Claim",), (((line["claim"],), DATASETS[line["dataset"]], line["verdict"]) for line in read("claims"))
-    )
+    return layout(("Claim",), (((line["claim"],), DATASETS[line["dataset"]], line["verdict"]) for line in read(name)))
 
 
 def reasons(dataset: str) -> str:
