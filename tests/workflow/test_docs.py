@@ -5,6 +5,7 @@ import runpy
 from collections import Counter
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from helpers.running import ROOT
 
@@ -15,10 +16,11 @@ PAGES = sorted(
             ROOT / name
             for name in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md", "experiments/ready/README.md")
         ),
-        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("docs/**/*.md"),
     )
 )
-WORDS = 900  # of the first page, beside code, tables and tags
+WORDS = {"README.md": 900, "docs/results.md": 1000}  # at most, beside code, tables and tags
+TABLES = runpy.run_path(str(ROOT / "docs/print_tables.py"))
 
 FENCE = re.compile(r"^ *(```|~~~).*?^ *\1 *$", re.MULTILINE | re.DOTALL)
 TAG = re.compile(r"<[^>]*>")
@@ -87,8 +89,66 @@ def test_every_page_is_in_the_index() -> None:
     assert {page.name for page in PAGES if page.parent.name == "docs"} - {"README.md"} <= listed
 
 
-def test_the_first_page_is_short() -> None:
-    assert words_of((ROOT / "README.md").read_text(encoding="utf-8")) <= WORDS
+@pytest.mark.parametrize("page", WORDS)
+def test_a_page_is_short(page: str) -> None:
+    assert words_of((ROOT / page).read_text(encoding="utf-8")) <= WORDS[page]
+
+
+def test_every_experiment_has_a_page_of_four_parts_in_the_list() -> None:
+    listed = set(LINK.findall((ROOT / "docs/results.md").read_text(encoding="utf-8")))
+    for page in ROOT.glob("docs/experiments/*.md"):
+        assert f"experiments/{page.name}" in listed
+        parts = re.findall(r"^## (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+        assert parts == ["Question", "Command", "Table", "Answer"], page.name
+
+
+@pytest.mark.parametrize("page", TABLES["PAGES"], ids=lambda page: str(page.relative_to(ROOT)))
+def test_tables_are_what_the_figures_say(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert text == TABLES["filled"](text), "run `python docs/print_tables.py`"
+
+
+def test_a_changed_figure_is_found() -> None:
+    text = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    assert ".897" in text
+    assert TABLES["filled"](text.replace(".897", ".898")) == text
+
+
+def test_every_file_of_figures_is_printed_and_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, opened = pd.read_csv, set()
+    monkeypatch.setattr(pd, "read_csv", lambda path, **options: opened.add(path) or read(path, **options))
+    for table in TABLES["TABLES"].values():
+        table()
+    assert opened == set(ROOT.glob("docs/figures/*.csv"))
+    listed = (ROOT / "docs/figures/README.md").read_text(encoding="utf-8")
+    assert [file.name for file in opened if f"`{file.name}`" not in listed] == []
+
+
+def test_every_table_is_in_a_document() -> None:
+    printed = "".join(page.read_text(encoding="utf-8") for page in TABLES["PAGES"])
+    assert set(TABLES["TABLES"]) == set(TABLES["MARK"].findall(printed))
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("epfl,shipped,scaled,0,false", "line 3: kind is 'scaled'; expected one of scale, edges, translate"),
+        ("epfl,shipped,scale,0,", "line 3: iterated is nan; expected one of true, false"),
+        ("epfl,shipped,scale,0,false", "line 3: a line before it has the same dataset, model, kind, level, iterated"),
+    ],
+)
+def test_a_wrong_line_of_figures_is_refused(tmp_path: Path, line: str, error: str) -> None:
+    file = tmp_path / "unseen.csv"
+    file.write_text(f"dataset,model,kind,level,iterated\nepfl,shipped,scale,0,false\n{line}\n")
+    with pytest.raises(ValueError, match=error):
+        TABLES["check"](pd.read_csv(file), file)
+
+
+def test_a_mark_that_is_wrong_is_refused() -> None:
+    with pytest.raises(ValueError, match="no such table"):
+        TABLES["filled"]("<!-- figures: unsen -->\n<!-- end -->\n")
+    with pytest.raises(ValueError, match="no `<!-- end -->`"):
+        TABLES["filled"]("<!-- figures: unseen -->\n<!-- figures: epfl -->\n<!-- end -->\n")
 
 
 def test_a_planted_broken_link_is_found(tmp_path: Path) -> None:
