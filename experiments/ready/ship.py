@@ -14,7 +14,7 @@ from pipeline_lib.model.checkpoints import read_tensors
 
 ABOUT = (
     "LooseBox's shipped model, trained on nine open sets of micrographs (SEM and TEM axons, chloroplasts, a sieve "
-    "plate, fly neurites, metal powder, carbides, superalloys)"
+    "plate, fly neurites, metal powder, carbides, superalloys) and on generated tissue"
 )
 
 

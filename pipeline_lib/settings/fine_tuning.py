@@ -39,7 +39,7 @@ class FineTuneConfig(Settings):
     """Parts that are trained when training starts from a backbone. A model that it starts from has its own."""
     mix: Mix = Mix(
         levels=(0, 10, 20, 30, 40),
-        shares=(0.25, 0.1, 0.15, 0.2, 0.3),
+        shares=(0.2, 0.1, 0.15, 0.2, 0.35),
         kinds=("scale", "edges", "translate"),
         limits={"translate": 10},
     )
