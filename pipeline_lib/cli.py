@@ -79,6 +79,11 @@ def example_command(folder: Path) -> None:
     type=(click.FloatRange(0, 100), click.FloatRange(0, 100)),
     help="The same as percentiles of each image, such as 0.5 99.5.",
 )
+@click.option(
+    "--pixel-size",
+    type=(float, float, float),
+    help="Depth, height and width of a pixel, nm. Measurements in nm need them.",
+)
 @click.option("--tiff", is_flag=True, help="Write label images for Fiji, too.")
 @click.option("--config", type=FILE, help="YAML with sections `segment` and `refine`, laid over the defaults.")
 def predict_command(
@@ -92,6 +97,7 @@ def predict_command(
     on_bad_box: str | None,
     grey_range: tuple[float, float] | None,
     percentiles: tuple[float, float] | None,
+    pixel_size: tuple[float, float, float] | None,
     tiff: bool,
     config: Path | None,
 ) -> None:
@@ -100,7 +106,12 @@ def predict_command(
     IMAGES is a folder of TIFF, PNG or JPEG files, or one stack (TIFF, file.h5:dataset, Zarr); BOXES are files of
     boxes, or folders of them, in one of the formats that --format lists. An interrupted call goes on where it was.
     """
-    options = {"format": form, "on_bad_box": on_bad_box, "grey": _grey(grey_range, percentiles)}
+    options = {
+        "format": form,
+        "on_bad_box": on_bad_box,
+        "grey": _grey(grey_range, percentiles),
+        "pixel_size": pixel_size and list(pixel_size),
+    }
     if Path(images).resolve() == out.resolve():
         raise click.UsageError("--out is the folder of the images; name another")
     try:
@@ -116,7 +127,7 @@ def predict_command(
             label_tiffs(labels=str(out / OME_ZARR.file), tiffs=str(out / LABEL_TIFFS.file))
     except DataError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"{out}/predict.html, objects.csv, {COCO.file}, {OME_ZARR.file}")
+    click.echo(f"{out}/predict.html, objects.csv, summary.csv, {COCO.file}, {OME_ZARR.file}")
 
 
 main.add_command(train_command)
@@ -192,6 +203,7 @@ def segment_set(
         weights=manifest,
         labels=str(out / OME_ZARR.file),
         objects=str(out / "objects.csv"),
+        summary=str(out / "summary.csv"),
         coco=str(out / COCO.file),
         page=str(out / "predict.html"),
         name=out.name,

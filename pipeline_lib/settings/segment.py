@@ -84,7 +84,7 @@ class SegmentConfig(PromptsConfig):
     """How a user's own images and boxes are segmented."""
 
     pixel_size: PixelSize | None
-    """Size of a pixel for the label images, nm. Null writes none."""
+    """Size of a pixel, nm: for the label images, and for measurements in nanometres. Null leaves both out."""
     shards: Count
     """Number of jobs that a set is divided into."""
     batch: Count

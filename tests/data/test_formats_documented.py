@@ -15,7 +15,7 @@ from pipeline_lib.settings.segment import BoxFormatName
 from pipeline_lib.stages.collect import collect
 
 PAGE = (ROOT / "docs/predict.md").read_text(encoding="utf-8")
-NO_MASKS = {"objects.csv", "predict.html"}  # outputs that are no masks
+NO_MASKS = {"objects.csv", "summary.csv", "predict.html"}  # outputs that are no masks
 
 
 def section(title: str) -> str:

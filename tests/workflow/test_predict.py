@@ -99,7 +99,7 @@ def test_loose_boxes_become_masks_and_traps_do_not(example: Path, predicted: Pat
         truth = tifffile.imread(example / "truth" / f"{Path(row['image']).stem}.tif") == int(row["name"])
         mask = coco.decode(masks[number]).astype(bool) if number in masks else np.zeros_like(truth)
         ious.append(float(iou(mask, truth)))
-        assert row["area"] == mask.sum()
+        assert row["area_px"] == mask.sum()
     assert len(ious) == len(table) - 1 - len(TRAPS)
     assert np.mean(ious) > 0.65  # .73 as shipped; whatever returned the boxes themselves would have .45
 
@@ -127,8 +127,8 @@ def test_a_flag_tells_most_boxes_that_were_far_off(example: Path, predicted: Pat
 def test_label_images_and_table_agree(predicted: Path) -> None:
     table = pd.read_csv(predicted / "objects.csv", index_col="id")
     found = {number for file in (predicted / "label_tiffs").iterdir() for number in np.unique(tifffile.imread(file))}
-    assert found - {0} <= set(table.index[table["area"] > 0])
-    assert len(found) > 0.8 * (table["area"] > 0).sum()
+    assert found - {0} <= set(table.index[table["area_px"] > 0])
+    assert len(found) > 0.8 * (table["area_px"] > 0).sum()
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; `make system` installs it on Debian, as root")
@@ -181,12 +181,12 @@ def test_the_same_boxes_from_each_tool_give_identical_masks(example: Path, tmp_p
 
 def test_a_notebook_gets_the_same_masks(example: Path, predicted: Path) -> None:
     table = pd.read_csv(predicted / "objects.csv", index_col="id")
-    own = table[(table["image"] == "b.png") & table["area"].notna()]
+    own = table[(table["image"] == "b.png") & table["area_px"].notna()]
     boxes = own[["given_x0", "given_y0", "given_x1", "given_y1"]].to_numpy()
     segmenter = load_segmenter(backbone="micro", on_bad_box="skip")
     masks, told = segmenter(iio.imread(example / "images/b.png"), np.concatenate([boxes, [[9, 9, 9, 20]]]))
     assert masks.shape == (len(own) + 1, 256, 256)
-    assert masks[:-1].sum(axis=(1, 2)).tolist() == own["area"].tolist()
+    assert masks[:-1].sum(axis=(1, 2)).tolist() == own["area_px"].tolist()
     assert told["flags"].iloc[-1] == "skipped: has no area"
     assert not masks[-1].any()
     with pytest.raises(DataError, match=r"expected uint8 of shape \(height, width\), found float64"):

@@ -62,6 +62,7 @@ rule collect:
     output:
         labels=directory("<results>/collect/{set}/labels.zarr"),
         objects="<results>/collect/{set}/objects.csv",
+        summary="<results>/collect/{set}/summary.csv",
         coco="<results>/collect/{set}/coco.json",
         page="<results>/collect/{set}/predict.html",
     log:

@@ -29,7 +29,7 @@ def write_label_images(masks: MaskSet, path: Path) -> None:
     write_collection(path, [image.name for image in images])
     for image in images:
         numbers = partial(masks.instances.numbers, image.name)
-        write_image(path / image.name, image.shape, partial(masks.pixels.part, image), numbers, masks.pixel_size)
+        write_image(path / image.name, image.shape, partial(masks.pixels, image), numbers, masks.pixel_size)
 
 
 def write_collection(path: Path, names: Sequence[str]) -> None:
