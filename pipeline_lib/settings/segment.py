@@ -21,6 +21,7 @@ from pipeline_lib.settings.base import (
 
 BoxFormatName = Literal["coco", "yolo", "voc", "csv", "fiji", "geojson"]
 OnBadBox = Literal["stop", "skip"]
+OutlineForm = Literal["geojson", "rois", "yolo"]
 Text = Annotated[str, Field(min_length=1), Words("text")]
 Overlay = dict[str, Any]  # some keys of another section, which is checked with them laid over it
 Percent = Annotated[float, Field(ge=0, le=100)]

@@ -27,6 +27,7 @@ def collect(
     objects: str,
     summary: str,
     coco: str,
+    coco_polygons: str,
     page: str,
     name: str,
     pixel_size: PixelSize | None,
@@ -43,7 +44,8 @@ def collect(
         labels: OME-Zarr to write, which holds each image under its name, with its label image `objects`.
         objects: CSV to write, with a row for each box (`objects_table`).
         summary: CSV to write, with a row for each image and class (`objects_summary`).
-        coco: JSON to write (`coco_file`).
+        coco: JSON to write (`coco_file`), with run lengths.
+        coco_polygons: The same with polygons.
         page: HTML to write.
         name: Name of the set.
         pixel_size: ZYX, nm; None writes none.
@@ -56,7 +58,7 @@ def collect(
     masks = MaskSet(Instances.of(boxes, history), Pixels().part, pixel_size)
     table = objects_table(masks, history, flags, mask_extent)
     overview = objects_summary(table)
-    paths = {"labels": labels, "coco": coco}
+    paths = {"labels": labels, "coco": coco, "coco_polygons": coco_polygons}
     for each in FROM_MASKS:
         with atomic(paths[each.name]) as unfinished:
             each.write(masks, unfinished)
