@@ -20,7 +20,6 @@ PROPERTIES = {  # name of a measurement without its unit -> property of scikit-i
     "major_axis": "axis_major_length",
     "minor_axis": "axis_minor_length",
 }
-NEEDS_SQUARE_PIXELS = {"perimeter"}
 IN_PIXELS = [f"{name}_px" for name in PROPERTIES]
 WITHOUT_LENGTH = ["orientation_deg", "circularity", "grey_mean_8bit", "grey_std_8bit"]
 IN_NANOMETRES = [f"{name}_nm2" if name == "area" else f"{name}_nm" for name in PROPERTIES]
@@ -46,25 +45,30 @@ def measurements(mask: Mask, grey: NDArray[np.uint8], pixel_size: Sequence[float
     if not mask.any():
         return {name: 0.0 if name.startswith("area") else np.nan for name in columns(pixel_size)}
     (region,) = regionprops(mask.astype(np.uint8), intensity_image=grey)
-    values = dict(zip(IN_PIXELS, _lengths(region, list(PROPERTIES.values())), strict=True))
+    values = _sizes(region, IN_PIXELS)
     values |= {
         # scikit-image counts from the rows, we from the columns, as Fiji does
         "orientation_deg": (np.degrees(region.orientation) + 90) % 180,
-        "circularity": 4 * np.pi * region.area / region.perimeter_crofton**2,
+        "circularity": 4 * np.pi * values["area_px"] / values["perimeter_px"] ** 2,
         "grey_mean_8bit": region.intensity_mean,
         "grey_std_8bit": region.intensity_std,
     }
-    return values | (_in_nanometres(mask, pixel_size) if pixel_size else {})
-
-
-def _in_nanometres(mask: Mask, pixel_size: Sequence[float]) -> dict[str, float]:
+    if pixel_size is None:
+        return values
     _, height, width = pixel_size
+    if height == width:
+        sides = [height**2 if name.startswith("area") else height for name in IN_PIXELS]
+        return values | {
+            name: values[in_pixels] * side
+            for name, in_pixels, side in zip(IN_NANOMETRES, IN_PIXELS, sides, strict=True)
+        }
     (region,) = regionprops(mask.astype(np.uint8), spacing=(height, width))
-    left_out = NEEDS_SQUARE_PIXELS if height != width else set()
-    properties = [None if name in left_out else value for name, value in PROPERTIES.items()]
-    return dict(zip(IN_NANOMETRES, _lengths(region, properties), strict=True))
+    return values | _sizes(region, IN_NANOMETRES, without="perimeter_crofton")
 
 
-def _lengths(region: Any, properties: Sequence[str | None]) -> list[float]:
-    """Return properties of a region; NaN in place of None."""
-    return [np.nan if each is None else float(region[each]) for each in properties]
+def _sizes(region: Any, names: Sequence[str], without: str = "") -> dict[str, float]:
+    """Return the properties of a region by name, of which one can be left out as NaN."""
+    return {
+        name: np.nan if property == without else float(region[property])
+        for name, property in zip(names, PROPERTIES.values(), strict=True)
+    }

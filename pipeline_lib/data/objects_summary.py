@@ -32,4 +32,5 @@ def objects_summary(table: pd.DataFrame) -> pd.DataFrame:
         if name in table.columns
         for figure in (("sum", "mean", "std") if name.startswith("area") else ("mean", "std"))
     }
+    figures["area_px_sum"] = figures["area_px_sum"].astype("Int64")  # so that no digit is lost
     return counts.join(pd.DataFrame(figures)).reset_index()

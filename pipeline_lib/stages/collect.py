@@ -67,4 +67,4 @@ def collect(
     with atomic(summary) as unfinished:
         overview.to_csv(unfinished, index=False, float_format="%.6g")
     with atomic(page) as unfinished:
-        unfinished.write_text(predictions_page(name, boxes, history, table, weights, model), encoding="utf-8")
+        unfinished.write_text(predictions_page(name, masks, history, table, labels, weights, model), encoding="utf-8")

@@ -35,6 +35,10 @@ from pipeline_lib.inference.segmenter import check_fits
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 KILLS = 20
+POINT_ON_PATH = """path => {
+    const point = path.getPointAtLength(1).matrixTransform(path.getScreenCTM());
+    return {x: point.x, y: point.y};
+}"""
 REASONS = {
     "inverted in x": "ends before it begins",
     "inverted in y": "ends before it begins",
@@ -136,19 +140,41 @@ def test_the_page_shows_flagged_objects_first_and_asks_no_host(predicted: Path) 
     seen: list[str] = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 400, "height": 900})
+        page = browser.new_page(viewport={"width": 400, "height": 900}, reduced_motion="reduce")
         page.on("console", lambda message: seen.append(message.text))
         page.on("pageerror", lambda error: seen.append(str(error)))
         page.on("request", lambda request: seen.append(request.url))
         page.goto((predicted / "predict.html").as_uri())
         headings = page.locator("h2").all_inner_texts()
+        outlined = page.locator(".whole svg a").count()
+        links = page.eval_on_selector_all(
+            ".whole svg a", "links => links.map(link => link.getAttribute('href').slice(1))"
+        )
+        without_card = [name for name in links if page.locator(f"#{name}").count() != 1]
+        on_top = page.locator(".whole").first.locator("svg a").last
+        on_top.scroll_into_view_if_needed()
+        page.mouse.click(**on_top.locator("path").evaluate(POINT_ON_PATH))
+        clicked, card = page.evaluate("location.hash"), page.locator(":target")
+        in_view = 0 < card.evaluate("card => card.getBoundingClientRect().top") < 900
+        card.get_by_text("show in the image").click()
+        back = page.evaluate("location.hash")
+        page.locator(".whole summary").first.focus()
+        for key in ("Enter", "Tab", "Enter"):
+            page.keyboard.press(key)
+        by_keyboard = page.evaluate("location.hash")
         first = page.locator("article.object").first.inner_text()
         wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         skipped = page.locator("#skipped tbody tr").count()
         text = page.inner_text("header")
         browser.close()
     assert [url for url in seen if not url.startswith("data:")] == [(predicted / "predict.html").as_uri()]
-    assert headings[0] == "To look at first"
+    assert headings[:3] == ["Whole images", "Measurements by image and class", "To look at first"]
+    table = pd.read_csv(predicted / "objects.csv", index_col="id")
+    assert outlined == table["area_px"].notna().sum()
+    assert without_card == []
+    assert (clicked.startswith("#card-object-"), in_view) == (True, True)
+    assert back == clicked.replace("card-object", "drawn")
+    assert by_keyboard.startswith("#card-object-")
     assert "moved far" in first
     assert "given box" in first
     assert wide == 0

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 import zarr
 from numpy.typing import DTypeLike, NDArray
+from PIL import Image
 from tqdm import tqdm
 
 from pipeline_lib.data.images import Shape
@@ -80,6 +81,17 @@ def write_image(path: Path, shape: Shape, image: Block, objects: Block, pixel_si
     numbers = labels.create_group(OBJECTS, attributes={"ome": record})
     _write_levels(scene, shape, levels, np.uint8, image, _mean)
     _write_levels(numbers, shape, levels, np.uint32, objects, _every_second)
+
+
+def picture(path: Path, z: int, side: int) -> NDArray[np.uint8]:
+    """Return a slice of an image that `write_image` wrote, YX, with at most `side` pixels along its longer side."""
+    scene: Any = zarr.open_group(path, mode="r")
+    arrays = [scene[dataset["path"]] for dataset in scene.attrs["ome"]["multiscales"][0]["datasets"]]
+    array = [arrays[0], *(each for each in arrays if max(each.shape[1:]) >= side)][-1]  # no larger than it needs to be
+    _, height, width = arrays[0].shape
+    scale = min(1.0, side / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(Image.fromarray(np.asarray(array[z])).resize(size, Image.Resampling.BOX))
 
 
 def level_count(shape: Shape) -> int:
