@@ -25,12 +25,9 @@ def objects_summary(table: pd.DataFrame) -> pd.DataFrame:
         {"boxes": True, "objects": has_mask, "flagged": (table["flags"] != "") & ~skipped, "skipped": skipped}
     )
     counts = flags.groupby([table[key] for key in KEYS]).sum().astype(int)
-    groups = table[has_mask].groupby(KEYS)
-    figures = {
-        f"{name}_{figure}": groups[name].agg(figure)
-        for name in AVERAGED
-        if name in table.columns
-        for figure in (("sum", "mean", "std") if name.startswith("area") else ("mean", "std"))
-    }
-    figures["area_px_sum"] = figures["area_px_sum"].astype("Int64")  # so that no digit is lost
-    return counts.join(pd.DataFrame(figures)).reset_index()
+    names = [name for name in AVERAGED if name in table.columns]
+    areas, groups = table.groupby(KEYS), table[has_mask].groupby(KEYS)
+    sums = {f"{name}_sum": areas[name].sum() for name in names if name.startswith("area")}
+    sums["area_px_sum"] = sums["area_px_sum"].astype("Int64")  # so that no digit is lost in a file
+    averages = {f"{name}_{figure}": groups[name].agg(figure) for name in names for figure in ("mean", "std")}
+    return counts.join(pd.DataFrame(sums)).join(pd.DataFrame(averages)).reset_index()

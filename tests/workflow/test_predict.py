@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import imageio.v3 as iio
 import numpy as np
@@ -32,9 +32,11 @@ from pipeline_lib.data.masks import iou
 from pipeline_lib.data.objects_table import ends_with
 from pipeline_lib.errors import DataError, WeightsError
 from pipeline_lib.inference.segmenter import check_fits
+from pipeline_lib.settings.segment import OutlineForm
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 KILLS = 20
+PIXEL_SIZE = [50, 4, 4]  # nm, ZYX
 POINT_ON_PATH = """path => {
     const point = path.getPointAtLength(1).matrixTransform(path.getScreenCTM());
     return {x: point.x, y: point.y};
@@ -79,7 +81,8 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def predicted(example: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the command makes of them, with shipped weights."""
     out = tmp_path_factory.mktemp("predicted") / "out"
-    run("predict", example / "images", example / "boxes.csv", "--out", out, "--on-bad-box", "skip", "--tiff")
+    forms = ["--tiff", *(f"--{form}" for form in get_args(OutlineForm)), "--pixel-size", *PIXEL_SIZE]
+    run("predict", example / "images", example / "boxes.csv", "--out", out, "--on-bad-box", "skip", *forms)
     return out
 
 
@@ -180,6 +183,25 @@ def test_the_page_shows_flagged_objects_first_and_asks_no_host(predicted: Path) 
     assert wide == 0
     assert skipped == 13
     assert "No model was trained for this" in text
+
+
+def test_the_requested_outlines_are_there_and_those_of_before_are_not(example: Path, predicted: Path) -> None:
+    assert sorted(file.name for file in (predicted / "rois").iterdir()) == ["a.zip", "b.zip", "c.zip"]
+    assert sorted(file.name for file in (predicted / "geojson").iterdir()) == ["a.geojson", "b.geojson", "c.geojson"]
+    assert sorted(file.name for file in (predicted / "yolo/labels").iterdir()) == ["a.txt", "b.txt", "c.txt"]
+    again = predicted.with_name("again")
+    shutil.copytree(predicted, again)
+    run("predict", example / "images", example / "boxes.csv", "--out", again, "--on-bad-box", "skip", "--yolo")
+    assert [form for form in get_args(OutlineForm) if (again / form).exists()] == ["yolo"]
+    assert "area_nm2" not in pd.read_csv(again / "objects.csv")
+
+
+def test_measurements_in_nanometres_are_those_in_pixels_times_the_size_of_a_pixel(predicted: Path) -> None:
+    table = pd.read_csv(predicted / "objects.csv").query("area_px > 0")
+    np.testing.assert_allclose(table["area_nm2"], 16 * table["area_px"], rtol=1e-5)
+    np.testing.assert_allclose(table["major_axis_nm"], 4 * table["major_axis_px"], rtol=1e-5)
+    summary = pd.read_csv(predicted / "summary.csv", index_col="image")
+    assert summary["area_px_sum"].to_dict() == table.groupby("image")["area_px"].sum().to_dict() | {"d.png": 0}
 
 
 def test_bad_boxes_stop_the_command_before_any_network_runs(example: Path, tmp_path: Path) -> None:
@@ -311,7 +333,9 @@ def test_the_commands_settings_are_checked(example: Path, tmp_path: Path) -> Non
 @pytest.fixture(scope="module")
 def overlay(example: Path) -> dict[str, Any]:
     own = {"images": f"{example}/images", "boxes": f"{example}/boxes.csv", "model": None}
-    return SMALL | {"predict": {"mine": own | {"segment": {"on_bad_box": "skip", "shards": 3}}}}
+    return SMALL | {
+        "predict": {"mine": own | {"segment": {"on_bad_box": "skip", "shards": 3, "pixel_size": PIXEL_SIZE}}}
+    }
 
 
 def test_snakemake_in_shards_makes_the_same(
@@ -325,10 +349,16 @@ def test_snakemake_in_shards_makes_the_same(
         "segment": 3,
         "collect": 1,
     }
-    done = snakemake(folder, overlay, "--cores", "2", target, "results/label_tiffs/mine")
+    forms = get_args(OutlineForm)
+    outlines = [f"results/outlines/mine/{form}" for form in forms]
+    done = snakemake(folder, overlay, "--cores", "2", target, "results/label_tiffs/mine", *outlines)
     assert done.returncode == 0, done.stderr[-3000:]
     ours = folder / "results/collect/mine"
-    assert (ours / "objects.csv").read_bytes() == (predicted / "objects.csv").read_bytes()
+    for name in ("objects.csv", "summary.csv", "coco_polygons.json"):
+        assert (ours / name).read_bytes() == (predicted / name).read_bytes()
+    for form in forms:
+        if form != "rois":  # an archive holds times
+            assert digest_of(folder / "results/outlines/mine" / form) == digest_of(predicted / form)
     assert digest_of(ours / "labels.zarr") == digest_of(predicted / "labels.zarr")
     assert planned_jobs(snakemake(folder, overlay, "-n", target)) == {}
     (folder / "results/segment/mine/1.parquet").unlink()
