@@ -55,6 +55,7 @@ def predictions_page(
         for numbers in (_worst_first(flagged).head(MOST), _spread(calm))
     )
     with_card = {each.name for each in (*shown, *browsed)}
+    without_card = [number for number in sorted(drawn) if f"object-{number}" not in with_card]
     given, summary = masks.instances.given, objects_summary(table)
     return render(
         "predictions.html.j2",
@@ -73,9 +74,7 @@ def predictions_page(
         flagged=shown,
         flagged_count=len(flagged),
         browsed=browsed,
-        rows=table.loc[[number for number in drawn if f"object-{number}" not in with_card]]
-        .reset_index()
-        .to_dict("records"),
+        rows=table.loc[without_card].reset_index().to_dict("records"),
         backbone=Backbone.read(weights),
         model=model and str(Path(model)),
         described=described(model, Backbone.read(weights)),
