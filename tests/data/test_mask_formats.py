@@ -19,6 +19,7 @@ from pipeline_lib.data.drawn_labels import drawn_labels
 from pipeline_lib.data.images import ImageFile
 from pipeline_lib.data.instances import Instances
 from pipeline_lib.data.mask_formats.coco import write_coco_polygons
+from pipeline_lib.data.mask_formats.file_names import image_files
 from pipeline_lib.data.mask_formats.geojson import write_geojson
 from pipeline_lib.data.mask_formats.mask_format import MaskSet
 from pipeline_lib.data.mask_formats.rois import LARGEST, write_rois
@@ -66,6 +67,19 @@ def masks() -> MaskSet:
         index=OBJECTS,
     )
     return MaskSet(Instances.of(Prompts(IMAGES, boxes, windows), pd.DataFrame(rows)), lambda *_: SOLID, None)
+
+
+def test_files_are_named_like_their_images(tmp_path: Path) -> None:
+    names = ["a.png", "b.png", "b.tif", "folder/a.png", "c.ome.tif"]
+    files = image_files(tmp_path / "out", names, ".zip")
+    assert [str(file.relative_to(tmp_path / "out")) for file in files.values()] == [
+        "a.zip",
+        "b.png.zip",
+        "b.tif.zip",
+        "folder/a.zip",
+        "c.ome.zip",
+    ]
+    assert (tmp_path / "out/folder").is_dir()
 
 
 def pixels_in(polygon: shapely.Geometry) -> NDArray[np.bool_]:

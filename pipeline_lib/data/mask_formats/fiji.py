@@ -8,7 +8,7 @@ import zarr
 from tifffile import TiffWriter
 from tqdm import tqdm
 
-from pipeline_lib.data.mask_formats.file_names import file_stems
+from pipeline_lib.data.mask_formats.file_names import image_files
 from pipeline_lib.data.mask_formats.mask_format import MaskFormat
 from pipeline_lib.data.mask_formats.ome_zarr import OBJECTS
 from pipeline_lib.errors import DataError
@@ -27,10 +27,10 @@ def write_label_tiffs(labels: Path, path: Path) -> None:
         DataError: An image has 2²⁴ objects or more, which ImageJ cannot keep apart.
     """
     record: Any = zarr.open_group(labels, path="OME", mode="r").attrs["ome"]
-    path.mkdir(parents=True)
-    for name, stem in tqdm(file_stems(record["series"]).items(), "label_tiffs", mininterval=10):
+    files = image_files(path, record["series"], ".tif")
+    for name, file in tqdm(files.items(), "label_tiffs", mininterval=10):
         array = zarr.open_array(labels / name / "labels" / OBJECTS / "0", mode="r")
-        _write(path / f"{stem}.tif", array, f"{labels}/{name}")
+        _write(file, array, f"{labels}/{name}")
 
 
 def _write(path: Path, array: zarr.Array[Any], name: str) -> None:

@@ -1,11 +1,18 @@
-"""Names of the files that an output has for each image."""
+"""Files that an output has for each image."""
 
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 
-def file_stems(names: Sequence[str]) -> dict[str, str]:
-    """Return the stem of each image's file by the image's name; two images of one stem keep their suffixes."""
-    stems = Counter(Path(name).stem for name in names)
-    return {name: Path(name).stem if stems[Path(name).stem] == 1 else name for name in names}
+def image_files(folder: Path, names: Sequence[str], suffix: str) -> dict[str, Path]:
+    """Return the path of a file for each image by the image's name, and make the folders that the files lie in.
+
+    A file has the name of its image with another suffix. If names differ in their suffixes alone, they keep these.
+    """
+    stems = {name: str(Path(name).with_suffix("")) for name in names}
+    counts = Counter(stems.values())
+    files = {name: folder / f"{stem if counts[stem] == 1 else name}{suffix}" for name, stem in stems.items()}
+    for file in files.values():
+        file.parent.mkdir(parents=True, exist_ok=True)
+    return files

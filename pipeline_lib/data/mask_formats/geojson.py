@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.data.mask_formats.file_names import file_stems
+from pipeline_lib.data.mask_formats.file_names import image_files
 from pipeline_lib.data.mask_formats.mask_format import MaskFormat, MaskSet
 from pipeline_lib.data.outlines import Ring
 
@@ -19,9 +19,8 @@ def write_geojson(masks: MaskSet, path: Path) -> None:
         masks: The masks.
         path: A folder that does not exist yet.
     """
-    path.mkdir(parents=True)
     images = masks.instances.given.images
-    stems = file_stems([image.name for image in images])
+    files = image_files(path, [image.name for image in images], ".geojson")
     for image in images:
         slices = range(image.shape[0])
         features = [
@@ -30,7 +29,7 @@ def write_geojson(masks: MaskSet, path: Path) -> None:
             for number in masks.instances.in_slice(image.name, z)
         ]
         text = json.dumps({"type": "FeatureCollection", "features": features})
-        (path / f"{stems[image.name]}.geojson").write_text(text + "\n", encoding="utf-8")
+        files[image.name].write_text(text + "\n", encoding="utf-8")
 
 
 def _feature(masks: MaskSet, number: int, z: int | None) -> dict[str, Any]:

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import roifile
+from numpy.typing import NDArray
 
-from pipeline_lib.data.mask_formats.file_names import file_stems
+from pipeline_lib.data.instances import Instances
+from pipeline_lib.data.mask_formats.file_names import image_files
 from pipeline_lib.data.mask_formats.mask_format import MaskFormat, MaskSet
 from pipeline_lib.data.outlines import Polygon, Ring
 from pipeline_lib.errors import DataError
@@ -26,27 +28,31 @@ def write_rois(masks: MaskSet, path: Path) -> None:
         DataError: An object lies where Fiji's regions cannot.
     """
     instances = masks.instances
-    path.mkdir(parents=True)
     images = instances.given.images
-    stems = file_stems([image.name for image in images])
+    files = image_files(path, [image.name for image in images], ".zip")
     for image in images:
-        regions = []
-        for z in range(image.shape[0]):
-            for number in instances.in_slice(image.name, z):
-                if max(instances.masks[number].x1, instances.masks[number].y1) > LARGEST:
-                    raise DataError(
-                        f"{image.name}: object {number} lies beyond pixel {LARGEST}, the last one that a region of "
-                        "Fiji can reach; use --geojson"
-                    )
-                region = region_of(instances.polygons(number))
-                label = str(instances.given.boxes.at[number, "label"])
-                region.name = re.sub(
-                    r"[/\\:]", "_", f"{number} {label}".strip()
-                )  # which its file in the archive has, too
-                region.position = z + 1 if image.shape[0] > 1 else 0
-                regions.append(region)
+        slices = range(image.shape[0])
+        regions = [
+            _region(instances, image.name, number, z + 1 if len(slices) > 1 else 0)
+            for z in slices
+            for number in instances.in_slice(image.name, z)
+        ]
         if regions:
-            roifile.roiwrite(path / f"{stems[image.name]}.zip", regions)
+            roifile.roiwrite(files[image.name], regions)
+
+
+def _region(instances: Instances, image: str, number: int, position: int) -> roifile.ImagejRoi:
+    """Return the region of an object; its position is the slice, counted from 1, or 0 if there is only one."""
+    mask, label = instances.masks[number], str(instances.given.boxes.at[number, "label"])
+    if max(mask.x1, mask.y1) > LARGEST:
+        raise DataError(
+            f"{image}: object {number} lies beyond pixel {LARGEST}, the last one that a region of Fiji can reach; "
+            "use --geojson"
+        )
+    region = region_of(instances.polygons(number))
+    region.position = position
+    region.name = re.sub(r"[/\\:]", "_", f"{number} {label}".strip())  # also the name of a file in the archive
+    return region
 
 
 def region_of(parts: list[Polygon]) -> roifile.ImagejRoi:
@@ -66,7 +72,7 @@ def region_of(parts: list[Polygon]) -> roifile.ImagejRoi:
     return region
 
 
-def _path(ring: Ring) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _path(ring: Ring) -> NDArray[np.int64]:
     """Return a ring as steps of a path in Java: kind, x and y of each, and one that closes it."""
     kinds = [MOVE] + [LINE] * (len(ring) - 1)
     return np.append(np.column_stack([kinds, ring]).ravel(), CLOSE)

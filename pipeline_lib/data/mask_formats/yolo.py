@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from pipeline_lib.data.mask_formats.classes import class_name, class_names
-from pipeline_lib.data.mask_formats.file_names import file_stems
+from pipeline_lib.data.mask_formats.file_names import image_files
 from pipeline_lib.data.mask_formats.mask_format import MaskFormat, MaskSet
 from pipeline_lib.data.outlines import one_ring
 
@@ -25,14 +25,14 @@ def write_yolo(masks: MaskSet, path: Path) -> None:
         path: A folder that does not exist yet.
     """
     images, names = masks.instances.given.images, class_names(masks.instances.given)
-    stems = file_stems([image.name for image in images])
-    (path / "labels").mkdir(parents=True)
+    files = image_files(path / "labels", [image.name for image in images], ".txt")
     for image in images:
         slices, height, width = image.shape
         for z in range(slices):
             lines = [_line(masks, number, names, (height, width)) for number in masks.instances.in_slice(image.name, z)]
-            stem = f"{stems[image.name]}_{z:04}" if slices > 1 else stems[image.name]
-            (path / "labels" / f"{stem}.txt").write_text("".join(lines), encoding="utf-8")
+            file = files[image.name]
+            file = file.with_stem(f"{file.stem}_{z:04}") if slices > 1 else file
+            file.write_text("".join(lines), encoding="utf-8")
     record = {"path": ".", "train": "images", "val": "images", "names": dict(enumerate(names))}
     (path / "data.yaml").write_text(yaml.safe_dump(record, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
