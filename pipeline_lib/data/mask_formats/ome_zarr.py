@@ -53,8 +53,8 @@ def write_collection(path: Path, shapes: Mapping[str, Shape]) -> None:
 def _ome_xml(shapes: Mapping[str, Shape]) -> ElementTree.Element:
     """Return the images as OME-XML.
 
-    napari's reader takes what follows `Image:` in an ID for the path of the image. OME's schema forbids spaces there, so
-    the names of some images break it.
+    napari's reader takes what follows `Image:` in an ID for the path of the image. OME's schema forbids spaces there,
+    which the names of some images have.
     """
     root = ElementTree.Element("OME", xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06")
     for number, (name, shape) in enumerate(shapes.items()):
