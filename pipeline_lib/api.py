@@ -15,6 +15,7 @@ from pipeline_lib.data.box_checks import checked_boxes
 from pipeline_lib.data.boxes import XYXY
 from pipeline_lib.data.images import ImageFile
 from pipeline_lib.data.instances import Instances
+from pipeline_lib.data.mask_formats.mask_format import MaskSet
 from pipeline_lib.data.masks import Mask
 from pipeline_lib.data.model_header import SHIPPED, ModelHeader, model_path, trained_side
 from pipeline_lib.data.objects_table import objects_table
@@ -65,10 +66,11 @@ class LoadedSegmenter:
             rows += self.segmenter.run(given, windows, [image[y, x] for _, _, y, x in places]).rows
         history = pd.DataFrame(rows, columns=WINDOWS.names)
         instances = Instances.of(given, history)
+        found = MaskSet(instances, lambda _image, _slice, y, x: image[y, x], self.settings.pixel_size)
         masks = np.zeros((len(table), height, width), bool)
         for number, each in instances.masks.items():
             masks[number - 1, each.y0 : each.y1, each.x0 : each.x1] = instances.crop(number)
-        return masks, objects_table(given, history, self.settings.flags, self.segmenter.refine.mask_extent)
+        return masks, objects_table(found, history, self.settings.flags, self.segmenter.refine.mask_extent)
 
 
 def load_segmenter(

@@ -22,7 +22,7 @@ from pipeline_lib.config.overlays import merged
 from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.data.box_formats.table import NAMES, names_help
 from pipeline_lib.data.example_set import write_example_set
-from pipeline_lib.data.mask_formats.coco import COCO
+from pipeline_lib.data.mask_formats.coco import COCO, COCO_POLYGONS
 from pipeline_lib.data.mask_formats.fiji import LABEL_TIFFS
 from pipeline_lib.data.mask_formats.ome_zarr import OME_ZARR
 from pipeline_lib.data.model_header import described
@@ -32,16 +32,18 @@ from pipeline_lib.runtime.hashing import files_digest
 from pipeline_lib.settings.backbone import BackboneChoice
 from pipeline_lib.settings.export import ExportForm
 from pipeline_lib.settings.inference import RefineConfig
-from pipeline_lib.settings.segment import SegmentConfig
+from pipeline_lib.settings.segment import OutlineForm, SegmentConfig
 from pipeline_lib.stages.collect import collect
 from pipeline_lib.stages.export import export
 from pipeline_lib.stages.label_tiffs import label_tiffs
+from pipeline_lib.stages.outlines import outlines
 from pipeline_lib.stages.prompts import prompts
 from pipeline_lib.stages.segment import segment
 from pipeline_lib.stages.weights import weights
 
 FORMS = get_args(ExportForm)
 log = logging.getLogger(__name__)
+STEPS, WEIGHTS, PROMPTS, ITERATIONS = "steps", "weights.json", "prompts", "segment.parquet"  # what stages hand on
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -80,7 +82,15 @@ def example_command(folder: Path) -> None:
     type=(click.FloatRange(0, 100), click.FloatRange(0, 100)),
     help="The same as percentiles of each image, such as 0.5 99.5.",
 )
+@click.option(
+    "--pixel-size",
+    type=(float, float, float),
+    help="Depth, height and width of a pixel, nm. Measurements in nm need them.",
+)
 @click.option("--tiff", is_flag=True, help="Write label images for Fiji, too.")
+@click.option("--geojson", is_flag=True, help="Write outlines for QuPath, too.")
+@click.option("--rois", is_flag=True, help="Write regions for the ROI manager of Fiji, too.")
+@click.option("--yolo", is_flag=True, help="Write labels to train YOLO on segmentation with, too.")
 @click.option("--config", type=FILE, help="YAML with sections `segment` and `refine`, laid over the defaults.")
 def predict_command(
     images: str,
@@ -93,15 +103,22 @@ def predict_command(
     on_bad_box: str | None,
     grey_range: tuple[float, float] | None,
     percentiles: tuple[float, float] | None,
+    pixel_size: tuple[float, float, float] | None,
     tiff: bool,
     config: Path | None,
+    **outline_forms: bool,
 ) -> None:
     """Segment the objects in IMAGES that BOXES enclose.
 
     IMAGES is a folder of TIFF, PNG or JPEG files, or one stack (TIFF, file.h5:dataset, Zarr); BOXES are files of
     boxes, or folders of them, in one of the formats that --format lists. An interrupted call goes on where it was.
     """
-    options = {"format": form, "on_bad_box": on_bad_box, "grey": _grey(grey_range, percentiles)}
+    options = {
+        "format": form,
+        "on_bad_box": on_bad_box,
+        "grey": _grey(grey_range, percentiles),
+        "pixel_size": pixel_size and list(pixel_size),
+    }
     if Path(images).resolve() == out.resolve():
         raise click.UsageError("--out is the folder of the images; name another")
     try:
@@ -112,12 +129,13 @@ def predict_command(
         model = chosen_model(model, backbone)
         choice = backbone_choice(backbone, model, checkpoint)
         segment_set(images, list(boxes), out, str(model) if model else None, choice, settings, refine)
+        _write_outlines(out, {form for form, is_wanted in outline_forms.items() if is_wanted})
         shutil.rmtree(out / LABEL_TIFFS.file, ignore_errors=True)  # of a run before
         if tiff:
             label_tiffs(labels=str(out / OME_ZARR.file), tiffs=str(out / LABEL_TIFFS.file))
     except DataError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"{out}/predict.html, objects.csv, {COCO.file}, {OME_ZARR.file}")
+    click.echo(f"{out}/predict.html, objects.csv, summary.csv, {COCO.file}, {OME_ZARR.file}")
 
 
 main.add_command(train_command)
@@ -163,6 +181,15 @@ def _read_config(file: Path) -> dict[str, Any]:
         raise DataError(f"{file}: expected YAML: {error}") from error
 
 
+def _write_outlines(out: Path, forms: set[str]) -> None:
+    """Write the outlines of a finished set in some forms, and remove those of a run before."""
+    prompts, iterations = (str(out / STEPS / name) for name in (PROMPTS, ITERATIONS))
+    for form in get_args(OutlineForm):
+        shutil.rmtree(out / form, ignore_errors=True)
+        if form in forms:
+            outlines(prompts=prompts, iterations=[iterations], outlines=str(out / form), form=form)
+
+
 def segment_set(
     images: str,
     boxes: list[str],
@@ -177,9 +204,9 @@ def segment_set(
     Raises:
         DataError: an image, a box, the model or the weights cannot be used.
     """
-    steps = out / "steps"
+    steps = out / STEPS
     steps.mkdir(parents=True, exist_ok=True)
-    manifest, given, iterations = (str(steps / name) for name in ("weights.json", "prompts", "segment.parquet"))
+    manifest, given, iterations = (str(steps / name) for name in (WEIGHTS, PROMPTS, ITERATIONS))
     weights(manifest=manifest, backbone=backbone, folder="resources")
     log.info("Model: %s", described(model, Backbone.read(manifest)))
     prompts(weights=manifest, prompts=given, images=images, boxes=boxes, settings=settings.prompts(), model=model)
@@ -194,7 +221,9 @@ def segment_set(
         weights=manifest,
         labels=str(out / OME_ZARR.file),
         objects=str(out / "objects.csv"),
+        summary=str(out / "summary.csv"),
         coco=str(out / COCO.file),
+        coco_polygons=str(out / COCO_POLYGONS.file),
         page=str(out / "predict.html"),
         name=out.name,
         pixel_size=settings.pixel_size,

@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline_lib.data.masks import Mask, bounding_box, from_rle
+from pipeline_lib.data.outlines import Polygon, polygons
 from pipeline_lib.data.prompts import Prompts
 
 
@@ -55,6 +56,16 @@ class Instances:
         _, _, y, x = self.given.place(mask.window)
         whole = _in_window(self.given, mask.window, mask.counts)
         return whole[mask.y0 - y.start : mask.y1 - y.start, mask.x0 - x.start : mask.x1 - x.start]
+
+    def polygons(self, number: int) -> list[Polygon]:
+        """The outlines of an object's mask in the slice."""
+        mask = self.masks[number]
+        return polygons(self.crop(number), mask.x0, mask.y0)
+
+    def in_slice(self, image: str, z: int) -> list[int]:
+        """The numbers of the objects in a slice of an image, ascending."""
+        numbers = self.by_slice[image, z][0] if (image, z) in self.by_slice else np.zeros(0, int)
+        return sorted(numbers.tolist())
 
     @cached_property
     def by_slice(self) -> dict[tuple[str, int], tuple[NDArray[np.int64], NDArray[np.int64]]]:

@@ -8,12 +8,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline_lib.data.boxes import XYXY, box_iou, grown
+from pipeline_lib.data.mask_formats.mask_format import MaskSet
 from pipeline_lib.data.masks import Mask, bounding_box, from_rle, iou
-from pipeline_lib.data.prompts import Prompts
+from pipeline_lib.data.measurements import columns, measurements
 from pipeline_lib.settings.segment import Flags
 
 GIVEN, FINAL = [f"given_{edge}" for edge in XYXY], [f"final_{edge}" for edge in XYXY]
-MADE = [*FINAL, "area", "iterations", "ended", "predicted_iou", "moved", "disagreement", "flags"]
+PREDICTION = [*FINAL, "iterations", "ended", "predicted_iou", "moved", "disagreement", "flags"]
 UNSTABLE = {"cycle", "cap"}  # ways to end an iteration that did not settle
 FLAGS = {
     "moved far": "the box around the mask overlaps the given one little (IoU up to flags.moved)",
@@ -27,23 +28,26 @@ FLAGS = {
 
 
 def objects_table(
-    given: Prompts, iterations: pd.DataFrame, thresholds: Flags, mask_extent: float | None
+    masks: MaskSet, iterations: pd.DataFrame, thresholds: Flags, mask_extent: float | None
 ) -> pd.DataFrame:
     """A row for each given box, in their order, by number.
 
     Args:
-        given: boxes and windows.
+        masks: boxes, windows, images and the size of a pixel.
         iterations: the stage segment's rows, of all shards.
         thresholds: of the flags `moved far` and `masks disagree`.
         mask_extent: `refine.mask_extent`.
 
     Returns:
         Of each box `image`, `slice`, `name`, `label`, `score`, `where`; the given box and that around the mask, XYXY
-        pixels of the image (NaN without a mask); `area`, pixels; `iterations`, `ended`, `predicted_iou`; `moved`, one
-        minus the IoU of the two boxes; `disagreement`, one minus that of first and iterated mask; `flags`, parted by
-        "; ", of a box that was not prompted "skipped: " and why.
+        pixels of the image (NaN without a mask); `iterations`, `ended`, `predicted_iou`; `moved`, one minus the IoU of
+        the two boxes; `disagreement`, one minus that of first and iterated mask; `flags`, parted by "; ", of a box that
+        was not prompted "skipped: " and why; `columns` of `measurements.py`.
     """
-    made = pd.DataFrame(_rows(given, iterations, thresholds, mask_extent), columns=["id", *MADE]).set_index("id")
+    given = masks.instances.given
+    names = ["id", *PREDICTION, *columns(masks.pixel_size)]
+    made = pd.DataFrame(_rows(masks, iterations, thresholds, mask_extent), columns=names).set_index("id")
+    made["area_px"] = made["area_px"].astype("Int64")  # so that no digit is lost where a box has no area
     told = given.boxes[["image", "slice", "name", "label", "score", "where"]]
     table = pd.concat([told, given.boxes[XYXY].set_axis(GIVEN, axis=1), made], axis=1)
     skipped = given.boxes["reason"]
@@ -51,15 +55,16 @@ def objects_table(
 
 
 def _rows(
-    given: Prompts, iterations: pd.DataFrame, thresholds: Flags, mask_extent: float | None
+    masks: MaskSet, iterations: pd.DataFrame, thresholds: Flags, mask_extent: float | None
 ) -> Iterator[dict[str, Any]]:
     for number, history in iterations.groupby("box", sort=False):
-        yield {"id": number, **_facts(given, int(str(number)), history, thresholds, mask_extent)}
+        yield {"id": number, **_facts(masks, int(str(number)), history, thresholds, mask_extent)}
 
 
 def _facts(
-    given: Prompts, number: int, history: pd.DataFrame, thresholds: Flags, mask_extent: float | None
+    masks: MaskSet, number: int, history: pd.DataFrame, thresholds: Flags, mask_extent: float | None
 ) -> dict[str, Any]:
+    given = masks.instances.given
     image, _, y, x = given.place(int(history["window"].iloc[0]))
     shape = y.stop - y.start, x.stop - x.start
     output = history[history["output"]].iloc[0]
@@ -69,7 +74,6 @@ def _facts(
     box = bounding_box(mask) + np.tile([x.start, y.start], 2) if mask.any() else np.full(4, np.nan)
     facts = {
         **dict(zip(FINAL, box, strict=True)),
-        "area": int(mask.sum()),
         "iterations": len(history) - 1,
         "ended": history["ended"].iloc[-1],
         "predicted_iou": float(output["predicted_iou"]),
@@ -89,7 +93,17 @@ def _facts(
         "cut around its box": mask_extent is not None
         and ends_with(mask, output[XYXY].to_numpy(np.float32), mask_extent),
     }
-    return facts | {"flags": "; ".join(flag for flag, is_raised in raised.items() if is_raised)}
+    flags = "; ".join(flag for flag, is_raised in raised.items() if is_raised)
+    return {**facts, "flags": flags, **_measurements(masks, number)}
+
+
+def _measurements(masks: MaskSet, number: int) -> dict[str, float]:
+    if number not in masks.instances.masks:  # an empty mask
+        return measurements(np.zeros((1, 1), bool), np.zeros((1, 1), np.uint8), masks.pixel_size)
+    mask = masks.instances.masks[number]
+    image, z, *_ = masks.instances.given.place(mask.window)
+    grey = masks.pixels(image, z, slice(mask.y0, mask.y1), slice(mask.x0, mask.x1))
+    return measurements(masks.instances.crop(number), grey, masks.pixel_size)
 
 
 def touched(mask: Mask) -> NDArray[np.bool_]:

@@ -3,8 +3,9 @@
 import base64
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -42,6 +43,12 @@ class Panel:
         image.putpalette([0, 0, 0, *self.colour])
         return data_uri(image, bits=1, transparency=bytes([0, OPACITY]))
 
+    def reduced(self, factor: int) -> "Panel":
+        """The same with one pixel for a square of `factor` pixels' side."""
+        x, y, width, height = self.box or (0, 0, 0, 0)
+        box = (x / factor, y / factor, width / factor, height / factor) if self.box else None
+        return replace(self, mask=self.mask[::factor, ::factor], box=box)
+
 
 @dataclass(frozen=True, eq=False)
 class Example:
@@ -52,6 +59,7 @@ class Example:
     says: str
     crop: NDArray[np.uint8]  # YX
     panels: list[Panel]
+    place: str = ""  # id of the object in a picture of the page, if there is one
 
     @cached_property
     def png(self) -> str:
@@ -62,6 +70,14 @@ class Example:
     def bytes(self) -> int:
         """About what it adds to the page."""
         return len(self.png) + sum(len(panel.png) for panel in self.panels)
+
+    def reduced(self, side: int) -> "Example":
+        """The same with pictures of about `side` pixels along the longer side, if they are larger."""
+        factor = round(max(self.crop.shape) / side)
+        if factor < 2:
+            return self
+        crop = np.asarray(Image.fromarray(self.crop).reduce(factor))
+        return replace(self, crop=crop, panels=[panel.reduced(factor) for panel in self.panels])
 
 
 def by_gain(scores: pd.DataFrame) -> pd.DataFrame:
@@ -162,8 +178,8 @@ def strip(shown: Example) -> Image.Image:
     return picture
 
 
-def data_uri(image: Image.Image, **settings: int | bytes) -> str:
-    """An image as PNG that a page can hold."""
+def data_uri(image: Image.Image, form: Literal["png", "jpeg"] = "png", **settings: int | bytes) -> str:
+    """An image as a page can hold it."""
     file = io.BytesIO()
-    image.save(file, "png", optimize=True, **settings)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+    image.save(file, form, optimize=True, **settings)
+    return f"data:image/{form};base64," + base64.b64encode(file.getvalue()).decode("ascii")

@@ -103,12 +103,12 @@ def objects_section(results: Results, scores: str, iterations: str, store: str) 
     }
 
 
-def within_budget(examples: Iterable[Example]) -> Iterator[Example]:
-    """The first ones, of `BUDGET` bytes in all."""
+def within_budget(examples: Iterable[Example], budget: int = BUDGET) -> Iterator[Example]:
+    """The first ones, of `budget` bytes in all."""
     spent = 0
     for shown in examples:
         spent += shown.bytes
-        if spent > BUDGET:
+        if spent > budget:
             return
         yield shown
 

@@ -1,4 +1,4 @@
-"""The page of a segmented set of images: what needs a look first, then everything, prediction by prediction."""
+"""The page of a segmented set of images: whole images with their masks, then their objects, flagged ones first."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,35 +8,55 @@ import pandas as pd
 
 from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.data.boxes import XYXY
-from pipeline_lib.data.images import Pixels
+from pipeline_lib.data.mask_formats.mask_format import MaskSet
 from pipeline_lib.data.masks import from_rle
 from pipeline_lib.data.model_header import described
+from pipeline_lib.data.objects_summary import objects_summary
 from pipeline_lib.data.objects_table import FLAGS
-from pipeline_lib.data.prompts import Prompts
-from pipeline_lib.report.examples import BROWSED, Example, crop_window, predictions
+from pipeline_lib.report.examples import Example, crop_window, predictions
+from pipeline_lib.report.overviews import overviews
 from pipeline_lib.report.page import render, within_budget
 from pipeline_lib.report.provenance import versions
 
-MOST = 500  # objects that are considered for the page, whose bytes are limited as well
-LISTED = 200  # skipped boxes in the page; all are in the table
+MOST = 500  # flagged objects that are considered for a card with pictures
+BROWSED = 200  # others that are
+BUDGET = 3_000_000  # bytes of the cards of flagged objects, and of the others
+SIDE = 160  # pixels: the longer side of a card's picture, about
+LISTED = 200  # rows of a table in the page; all are in the files
 
 
 def predictions_page(
-    name: str, given: Prompts, iterations: pd.DataFrame, table: pd.DataFrame, weights: str, model: str | None
+    name: str,
+    masks: MaskSet,
+    iterations: pd.DataFrame,
+    table: pd.DataFrame,
+    labels: str,
+    weights: str,
+    model: str | None,
 ) -> str:
     """The page as HTML, which opens from disk and asks no host for anything.
 
     Args:
         name: of the set.
-        given: images, boxes and windows.
+        masks: masks, boxes, windows and images.
         iterations: the stage segment's rows.
         table: of `objects_table`.
+        labels: OME-Zarr of the set.
         weights: manifest of the backbone.
         model: that segmented; None is the backbone as it is.
     """
     skipped = table["flags"].str.startswith("skipped")
     raised = {flag: int(table["flags"].str.contains(flag, regex=False).sum()) for flag in FLAGS}
     flagged, calm = table[(table["flags"] != "") & ~skipped], table[table["flags"] == ""]
+    whole = list(overviews(masks.instances, table, Path(labels)))
+    drawn = [each.number for overview in whole for each in overview.objects]
+    shown, browsed = (
+        list(within_budget(_examples(masks, iterations, numbers, {*drawn}), BUDGET))
+        for numbers in (_worst_first(flagged).head(MOST), _spread(calm))
+    )
+    with_card = {each.name for each in (*shown, *browsed)}
+    without_card = [number for number in sorted(drawn) if f"object-{number}" not in with_card]
+    given, summary = masks.instances.given, objects_summary(table)
     return render(
         "predictions.html.j2",
         name=name,
@@ -47,9 +67,14 @@ def predictions_page(
         skipped=table[skipped].head(LISTED).to_dict("records"),
         skipped_count=int(skipped.sum()),
         flags=[{"flag": flag, "means": FLAGS[flag], "count": count} for flag, count in raised.items() if count],
-        flagged=list(within_budget(_examples(given, iterations, _worst_first(flagged)))),
+        overviews=whole,
+        slices=table.loc[~skipped, ["image", "slice"]].drop_duplicates().shape[0],
+        summary=summary.head(LISTED).to_dict("records"),
+        summary_count=len(summary),
+        flagged=shown,
         flagged_count=len(flagged),
-        browsed=list(within_budget(_examples(given, iterations, _spread(calm)))),
+        browsed=browsed,
+        rows=table.loc[without_card].reset_index().to_dict("records"),
         backbone=Backbone.read(weights),
         model=model and str(Path(model)),
         described=described(model, Backbone.read(weights)),
@@ -70,23 +95,24 @@ def _spread(calm: pd.DataFrame) -> pd.Series:
     return calm["flags"].loc[ordered[places]]
 
 
-def _examples(given: Prompts, iterations: pd.DataFrame, shown: pd.Series) -> Iterator[Example]:
+def _examples(masks: MaskSet, iterations: pd.DataFrame, shown: pd.Series, drawn: set[int]) -> Iterator[Example]:
     """Objects by number, each with its flags and all its predictions; their pixels are read one after the other."""
-    pixels, shown = Pixels(), shown.head(MOST)
+    given = masks.instances.given
     own = iterations[iterations["box"].isin(shown.index)].groupby("box")
     histories = {int(str(number)): rows for number, rows in own}
     for number, flags in zip(shown.index.astype(int), shown, strict=True):
         history, box = histories[number], given.boxes.loc[number]
         image, z, rows, columns = given.place(int(history["window"].iloc[0]))
-        part = pixels.part(image, z, rows, columns)
-        masks = [from_rle(counts, part.shape[:2]) for counts in history["mask"]]
+        part = masks.pixels(image, z, rows, columns)
+        predicted = [from_rle(counts, part.shape[:2]) for counts in history["mask"]]
         boxes = history[XYXY].to_numpy(np.float64)
-        y, x = crop_window(np.logical_or.reduce(masks), boxes)
+        y, x = crop_window(np.logical_or.reduce(predicted), boxes)
         place = f"{image.name}{f', slice {z}' if image.shape[0] > 1 else ''}"
         yield Example(
             name=f"object-{number}",
             heading=f"{number} {box['label']}".strip(),
             says="; ".join(filter(None, [flags, f"{place}, at {columns.start + x.start}, {rows.start + y.start}"])),
             crop=part[y, x],
-            panels=predictions(masks, boxes, history["predicted_iou"].tolist(), y, x),
-        )
+            panels=predictions(predicted, boxes, history["predicted_iou"].tolist(), y, x),
+            place=f"drawn-{number}" if number in drawn else "",
+        ).reduced(SIDE)

@@ -21,6 +21,7 @@ from pipeline_lib.settings.base import (
 
 BoxFormatName = Literal["coco", "yolo", "voc", "csv", "fiji", "geojson"]
 OnBadBox = Literal["stop", "skip"]
+OutlineForm = Literal["geojson", "rois", "yolo"]
 Text = Annotated[str, Field(min_length=1), Words("text")]
 Overlay = dict[str, Any]  # some keys of another section, which is checked with them laid over it
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -84,7 +85,7 @@ class SegmentConfig(PromptsConfig):
     """How a user's own images and boxes are segmented."""
 
     pixel_size: PixelSize | None
-    """Size of a pixel for the label images, nm. Null writes none."""
+    """Size of a pixel, nm: for the label images, and for measurements in nanometres. Null leaves both out."""
     shards: Count
     """Number of jobs that a set is divided into."""
     batch: Count

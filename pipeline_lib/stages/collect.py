@@ -8,6 +8,7 @@ from pipeline_lib.data.images import Pixels
 from pipeline_lib.data.instances import Instances
 from pipeline_lib.data.mask_formats.mask_format import MaskSet
 from pipeline_lib.data.mask_formats.table import FROM_MASKS
+from pipeline_lib.data.objects_summary import objects_summary
 from pipeline_lib.data.objects_table import objects_table
 from pipeline_lib.data.prompts import Prompts
 from pipeline_lib.data.tables import read_table
@@ -24,7 +25,9 @@ def collect(
     weights: str,
     labels: str,
     objects: str,
+    summary: str,
     coco: str,
+    coco_polygons: str,
     page: str,
     name: str,
     pixel_size: PixelSize | None,
@@ -40,7 +43,9 @@ def collect(
         weights: Manifest of the backbone.
         labels: OME-Zarr to write, which holds each image under its name, with its label image `objects`.
         objects: CSV to write, with a row for each box (`objects_table`).
-        coco: JSON to write (`coco_file`).
+        summary: CSV to write, with a row for each image and class (`objects_summary`).
+        coco: JSON to write (`coco_file`), with run lengths.
+        coco_polygons: The same with polygons.
         page: HTML to write.
         name: Name of the set.
         pixel_size: ZYX, nm; None writes none.
@@ -50,13 +55,16 @@ def collect(
     """
     boxes = Prompts.read(prompts)
     history = pd.concat([read_table(path) for path in iterations], ignore_index=True)
-    masks = MaskSet(Instances.of(boxes, history), Pixels(), pixel_size)
-    table = objects_table(boxes, history, flags, mask_extent)
-    paths = {"labels": labels, "coco": coco}
+    masks = MaskSet(Instances.of(boxes, history), Pixels().part, pixel_size)
+    table = objects_table(masks, history, flags, mask_extent)
+    overview = objects_summary(table)
+    paths = {"labels": labels, "coco": coco, "coco_polygons": coco_polygons}
     for each in FROM_MASKS:
         with atomic(paths[each.name]) as unfinished:
             each.write(masks, unfinished)
     with atomic(objects) as unfinished:
         table.to_csv(unfinished, float_format="%.6g")
+    with atomic(summary) as unfinished:
+        overview.to_csv(unfinished, index=False, float_format="%.6g")
     with atomic(page) as unfinished:
-        unfinished.write_text(predictions_page(name, boxes, history, table, weights, model), encoding="utf-8")
+        unfinished.write_text(predictions_page(name, masks, history, table, labels, weights, model), encoding="utf-8")

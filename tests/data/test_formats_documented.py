@@ -11,11 +11,11 @@ from pipeline_lib.cli import main, predict_command
 from pipeline_lib.data.box_formats.box_format import BoxFormat
 from pipeline_lib.data.box_formats.table import FORMATS, NAMES, READABLE
 from pipeline_lib.data.mask_formats import table as mask_formats
-from pipeline_lib.settings.segment import BoxFormatName
+from pipeline_lib.settings.segment import BoxFormatName, OutlineForm
 from pipeline_lib.stages.collect import collect
 
 PAGE = (ROOT / "docs/predict.md").read_text(encoding="utf-8")
-NO_MASKS = {"objects.csv", "predict.html"}  # outputs that are no masks
+NO_MASKS = {"objects.csv", "summary.csv", "predict.html"}  # outputs that are no masks
 
 
 def section(title: str) -> str:
@@ -69,6 +69,12 @@ def test_stage_and_rule_write_each_output_of_the_table() -> None:
     for each in mask_formats.FROM_MASKS:
         assert each.name in inspect.signature(collect).parameters
         assert re.search(rf'\b{each.name}=\S*"<results>/collect/{{set}}/{re.escape(each.file)}"', rules)
+
+
+def test_the_settings_and_the_command_know_each_form_of_outlines() -> None:
+    names = [each.name for each in mask_formats.OUTLINES]
+    assert list(get_args(OutlineForm)) == names == [each.file for each in mask_formats.OUTLINES]
+    assert set(names) <= {each.name for each in predict_command.params}
 
 
 def test_a_format_says_what_can_be_done_with_it() -> None:

@@ -1,12 +1,14 @@
 """Label images with a pyramid, opened by the readers that people have."""
 
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import tifffile
 import zarr
 from helpers.napari import in_napari
+from ome_zarr_models.v05.bioformats2raw import BioFormats2Raw
 from ome_zarr_models.v05.image import Image
 from ome_zarr_models.v05.image_label import ImageLabel
 
@@ -34,7 +36,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A set of one image, in small blocks and with a deep pyramid."""
     monkeypatch.setattr(ome_zarr, "CHUNK", 32)
     monkeypatch.setattr(ome_zarr, "SMALLEST", 30)
-    write_collection(tmp_path / "labels.zarr", ["a.tif"])
+    write_collection(tmp_path / "labels.zarr", {"a.tif": SHAPE})
     folder = tmp_path / "labels.zarr" / "a.tif"
     write_image(folder, SHAPE, lambda z, y, x: PIXELS[z, y, x], lambda z, y, x: OBJECTS[z, y, x], [50, 4, 4])
     return folder
@@ -66,9 +68,36 @@ def test_naparis_reader_opens_image_and_labels(written: Path) -> None:
     assert image["scale"] == [50, 4, 4]
 
 
+def test_naparis_reader_opens_all_images_at_the_root(tmp_path: Path) -> None:
+    names = ["a & b.tif", "c.png"]
+    write_collection(tmp_path / "labels.zarr", dict.fromkeys(names, SHAPE))
+    for name in names:
+        write_image(
+            tmp_path / "labels.zarr" / name,
+            SHAPE,
+            lambda z, y, x: PIXELS[z, y, x],
+            lambda z, y, x: OBJECTS[z, y, x],
+            [50, 4, 4],
+        )
+    layers = in_napari(READ, {"path": str(tmp_path / "labels.zarr")})
+    assert [(layer["kind"], layer["sum"]) for layer in layers] == 2 * [
+        ("image", PIXELS.sum()),
+        ("labels", OBJECTS.sum()),
+    ]
+    group = zarr.open_group(tmp_path / "labels.zarr", mode="r")
+    assert BioFormats2Raw.from_zarr(group).ome_attributes.bioformats2raw_layout == 3
+    xml = ElementTree.parse(tmp_path / "labels.zarr/OME/METADATA.ome.xml")
+    ome = "{http://www.openmicroscopy.org/Schemas/OME/2016-06}"
+    assert [image.get("Name") for image in xml.iter(f"{ome}Image")] == names
+    assert [[int(pixels.get(f"Size{axis}", 0)) for axis in "ZYX"] for pixels in xml.iter(f"{ome}Pixels")] == 2 * [
+        list(SHAPE)
+    ]
+
+
 def test_images_of_one_stem_have_a_tiff_each(tmp_path: Path) -> None:
-    write_collection(tmp_path / "labels.zarr", ["a.png", "a.tif", "b.png"])
-    for name in "a.png", "a.tif", "b.png":
+    names = ["a.png", "a.tif", "b.png"]
+    write_collection(tmp_path / "labels.zarr", dict.fromkeys(names, SHAPE))
+    for name in names:
         write_image(
             tmp_path / "labels.zarr" / name,
             SHAPE,

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import imageio.v3 as iio
 import numpy as np
@@ -32,9 +32,15 @@ from pipeline_lib.data.masks import iou
 from pipeline_lib.data.objects_table import ends_with
 from pipeline_lib.errors import DataError, WeightsError
 from pipeline_lib.inference.segmenter import check_fits
+from pipeline_lib.settings.segment import OutlineForm
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 KILLS = 20
+PIXEL_SIZE = [50, 4, 4]  # nm, ZYX
+POINT_ON_PATH = """path => {
+    const point = path.getPointAtLength(1).matrixTransform(path.getScreenCTM());
+    return {x: point.x, y: point.y};
+}"""
 REASONS = {
     "inverted in x": "ends before it begins",
     "inverted in y": "ends before it begins",
@@ -75,7 +81,8 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def predicted(example: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the command makes of them, with shipped weights."""
     out = tmp_path_factory.mktemp("predicted") / "out"
-    run("predict", example / "images", example / "boxes.csv", "--out", out, "--on-bad-box", "skip", "--tiff")
+    forms = ["--tiff", *(f"--{form}" for form in get_args(OutlineForm)), "--pixel-size", *PIXEL_SIZE]
+    run("predict", example / "images", example / "boxes.csv", "--out", out, "--on-bad-box", "skip", *forms)
     return out
 
 
@@ -99,7 +106,7 @@ def test_loose_boxes_become_masks_and_traps_do_not(example: Path, predicted: Pat
         truth = tifffile.imread(example / "truth" / f"{Path(row['image']).stem}.tif") == int(row["name"])
         mask = coco.decode(masks[number]).astype(bool) if number in masks else np.zeros_like(truth)
         ious.append(float(iou(mask, truth)))
-        assert row["area"] == mask.sum()
+        assert row["area_px"] == mask.sum()
     assert len(ious) == len(table) - 1 - len(TRAPS)
     assert np.mean(ious) > 0.65  # .73 as shipped; whatever returned the boxes themselves would have .45
 
@@ -127,8 +134,8 @@ def test_a_flag_tells_most_boxes_that_were_far_off(example: Path, predicted: Pat
 def test_label_images_and_table_agree(predicted: Path) -> None:
     table = pd.read_csv(predicted / "objects.csv", index_col="id")
     found = {number for file in (predicted / "label_tiffs").iterdir() for number in np.unique(tifffile.imread(file))}
-    assert found - {0} <= set(table.index[table["area"] > 0])
-    assert len(found) > 0.8 * (table["area"] > 0).sum()
+    assert found - {0} <= set(table.index[table["area_px"] > 0])
+    assert len(found) > 0.8 * (table["area_px"] > 0).sum()
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; `make system` installs it on Debian, as root")
@@ -136,24 +143,65 @@ def test_the_page_shows_flagged_objects_first_and_asks_no_host(predicted: Path) 
     seen: list[str] = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 400, "height": 900})
+        page = browser.new_page(viewport={"width": 400, "height": 900}, reduced_motion="reduce")
         page.on("console", lambda message: seen.append(message.text))
         page.on("pageerror", lambda error: seen.append(str(error)))
         page.on("request", lambda request: seen.append(request.url))
         page.goto((predicted / "predict.html").as_uri())
         headings = page.locator("h2").all_inner_texts()
+        outlined = page.locator(".whole svg a").count()
+        links = page.eval_on_selector_all(
+            ".whole svg a", "links => links.map(link => link.getAttribute('href').slice(1))"
+        )
+        without_card = [name for name in links if page.locator(f"#{name}").count() != 1]
+        on_top = page.locator(".whole").first.locator("svg a").last
+        on_top.scroll_into_view_if_needed()
+        page.mouse.click(**on_top.locator("path").evaluate(POINT_ON_PATH))
+        clicked, card = page.evaluate("location.hash"), page.locator(":target")
+        in_view = 0 < card.evaluate("card => card.getBoundingClientRect().top") < 900
+        card.get_by_text("show in the image").click()
+        back = page.evaluate("location.hash")
+        page.locator(".whole summary").first.focus()
+        for key in ("Enter", "Tab", "Enter"):
+            page.keyboard.press(key)
+        by_keyboard = page.evaluate("location.hash")
         first = page.locator("article.object").first.inner_text()
         wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         skipped = page.locator("#skipped tbody tr").count()
         text = page.inner_text("header")
         browser.close()
     assert [url for url in seen if not url.startswith("data:")] == [(predicted / "predict.html").as_uri()]
-    assert headings[0] == "To look at first"
+    assert headings[:3] == ["Whole images", "Measurements by image and class", "To look at first"]
+    table = pd.read_csv(predicted / "objects.csv", index_col="id")
+    assert outlined == table["area_px"].notna().sum()
+    assert without_card == []
+    assert (clicked.startswith("#card-object-"), in_view) == (True, True)
+    assert back == clicked.replace("card-object", "drawn")
+    assert by_keyboard.startswith("#card-object-")
     assert "moved far" in first
     assert "given box" in first
     assert wide == 0
     assert skipped == 13
     assert "No model was trained for this" in text
+
+
+def test_the_requested_outlines_are_there_and_those_of_before_are_not(example: Path, predicted: Path) -> None:
+    assert sorted(file.name for file in (predicted / "rois").iterdir()) == ["a.zip", "b.zip", "c.zip"]
+    assert sorted(file.name for file in (predicted / "geojson").iterdir()) == ["a.geojson", "b.geojson", "c.geojson"]
+    assert sorted(file.name for file in (predicted / "yolo/labels").iterdir()) == ["a.txt", "b.txt", "c.txt"]
+    again = predicted.with_name("again")
+    shutil.copytree(predicted, again)
+    run("predict", example / "images", example / "boxes.csv", "--out", again, "--on-bad-box", "skip", "--yolo")
+    assert [form for form in get_args(OutlineForm) if (again / form).exists()] == ["yolo"]
+    assert "area_nm2" not in pd.read_csv(again / "objects.csv")
+
+
+def test_measurements_in_nanometres_are_those_in_pixels_times_the_size_of_a_pixel(predicted: Path) -> None:
+    table = pd.read_csv(predicted / "objects.csv").query("area_px > 0")
+    np.testing.assert_allclose(table["area_nm2"], 16 * table["area_px"], rtol=1e-5)
+    np.testing.assert_allclose(table["major_axis_nm"], 4 * table["major_axis_px"], rtol=1e-5)
+    summary = pd.read_csv(predicted / "summary.csv", index_col="image")
+    assert summary["area_px_sum"].to_dict() == table.groupby("image")["area_px"].sum().to_dict() | {"d.png": 0}
 
 
 def test_bad_boxes_stop_the_command_before_any_network_runs(example: Path, tmp_path: Path) -> None:
@@ -181,12 +229,12 @@ def test_the_same_boxes_from_each_tool_give_identical_masks(example: Path, tmp_p
 
 def test_a_notebook_gets_the_same_masks(example: Path, predicted: Path) -> None:
     table = pd.read_csv(predicted / "objects.csv", index_col="id")
-    own = table[(table["image"] == "b.png") & table["area"].notna()]
+    own = table[(table["image"] == "b.png") & table["area_px"].notna()]
     boxes = own[["given_x0", "given_y0", "given_x1", "given_y1"]].to_numpy()
     segmenter = load_segmenter(backbone="micro", on_bad_box="skip")
     masks, told = segmenter(iio.imread(example / "images/b.png"), np.concatenate([boxes, [[9, 9, 9, 20]]]))
     assert masks.shape == (len(own) + 1, 256, 256)
-    assert masks[:-1].sum(axis=(1, 2)).tolist() == own["area"].tolist()
+    assert masks[:-1].sum(axis=(1, 2)).tolist() == own["area_px"].tolist()
     assert told["flags"].iloc[-1] == "skipped: has no area"
     assert not masks[-1].any()
     with pytest.raises(DataError, match=r"expected uint8 of shape \(height, width\), found float64"):
@@ -285,7 +333,9 @@ def test_the_commands_settings_are_checked(example: Path, tmp_path: Path) -> Non
 @pytest.fixture(scope="module")
 def overlay(example: Path) -> dict[str, Any]:
     own = {"images": f"{example}/images", "boxes": f"{example}/boxes.csv", "model": None}
-    return SMALL | {"predict": {"mine": own | {"segment": {"on_bad_box": "skip", "shards": 3}}}}
+    return SMALL | {
+        "predict": {"mine": own | {"segment": {"on_bad_box": "skip", "shards": 3, "pixel_size": PIXEL_SIZE}}}
+    }
 
 
 def test_snakemake_in_shards_makes_the_same(
@@ -299,10 +349,16 @@ def test_snakemake_in_shards_makes_the_same(
         "segment": 3,
         "collect": 1,
     }
-    done = snakemake(folder, overlay, "--cores", "2", target, "results/label_tiffs/mine")
+    forms = get_args(OutlineForm)
+    outlines = [f"results/outlines/mine/{form}" for form in forms]
+    done = snakemake(folder, overlay, "--cores", "2", target, "results/label_tiffs/mine", *outlines)
     assert done.returncode == 0, done.stderr[-3000:]
     ours = folder / "results/collect/mine"
-    assert (ours / "objects.csv").read_bytes() == (predicted / "objects.csv").read_bytes()
+    for name in ("objects.csv", "summary.csv", "coco_polygons.json"):
+        assert (ours / name).read_bytes() == (predicted / name).read_bytes()
+    for form in forms:
+        if form != "rois":  # an archive holds times
+            assert digest_of(folder / "results/outlines/mine" / form) == digest_of(predicted / form)
     assert digest_of(ours / "labels.zarr") == digest_of(predicted / "labels.zarr")
     assert planned_jobs(snakemake(folder, overlay, "-n", target)) == {}
     (folder / "results/segment/mine/1.parquet").unlink()

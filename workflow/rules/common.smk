@@ -24,7 +24,7 @@ from pipeline_lib.data.paths import JOINT
 from pipeline_lib.runtime.code_digest import code_digest
 from pipeline_lib.runtime.hashing import key_of
 from pipeline_lib.settings.backbone import BackboneName
-from pipeline_lib.settings.segment import TrainedModel
+from pipeline_lib.settings.segment import OutlineForm, TrainedModel
 
 DATASETS = within_data(CONFIG)
 SETS = image_sets(CONFIG)

@@ -62,7 +62,9 @@ rule collect:
     output:
         labels=directory("<results>/collect/{set}/labels.zarr"),
         objects="<results>/collect/{set}/objects.csv",
+        summary="<results>/collect/{set}/summary.csv",
         coco="<results>/collect/{set}/coco.json",
+        coco_polygons="<results>/collect/{set}/coco_polygons.json",
         page="<results>/collect/{set}/predict.html",
     log:
         "<logs>/collect/{set}.log",
@@ -79,6 +81,30 @@ rule collect:
         pixel_size=of_set("pixel_size"),
         flags=of_set("flags"),
         mask_extent=lambda wildcards: SETS[wildcards.set].refine.mask_extent,
+    script:
+        "../scripts/stage.py"
+
+
+rule outlines:
+    input:
+        prompts=rules.prompts.output.prompts,
+        iterations=rules.collect.input.iterations,
+    output:
+        outlines=directory("<results>/outlines/{set}/{form}"),
+    log:
+        "<logs>/outlines/{set}/{form}.log",
+    benchmark:
+        "<benchmarks>/outlines/{set}/{form}.tsv"
+    wildcard_constraints:
+        form="|".join(get_args(OutlineForm)),
+    conda:
+        "../../envs/pipeline.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(60),
+    params:
+        code=code_of("outlines"),
+        form=lambda wildcards: wildcards.form,
     script:
         "../scripts/stage.py"
 

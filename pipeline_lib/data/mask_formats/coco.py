@@ -1,7 +1,11 @@
-"""COCO's data set with a whole mask for each object, as run lengths (https://cocodataset.org/#format-data)."""
+"""COCO's data set with a whole mask for each object (https://cocodataset.org/#format-data).
+
+COCO takes run lengths or polygons for an annotation, not both. There is a file for each, since many programs read only
+polygons.
+"""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +13,14 @@ import numpy as np
 from pycocotools import mask as coco
 
 from pipeline_lib.data.instances import Instances
+from pipeline_lib.data.mask_formats.classes import class_name, class_names
 from pipeline_lib.data.mask_formats.mask_format import MaskFormat, MaskSet
 from pipeline_lib.data.masks import Mask
+from pipeline_lib.data.outlines import one_ring
 
-UNNAMED = "object"  # the category of boxes without a class
 LARGEST = 2**32  # pixels of a slice: beyond, the run lengths of pycocotools overflow
+
+Segmentation = Callable[[Instances, int], Any]  # from an object's number to what COCO calls so
 
 
 def write_coco(masks: MaskSet, path: Path) -> None:
@@ -21,7 +28,24 @@ def write_coco(masks: MaskSet, path: Path) -> None:
     path.write_text(json.dumps(coco_file(masks.instances)) + "\n", encoding="utf-8")
 
 
-def coco_file(instances: Instances) -> dict[str, Any]:
+def write_coco_polygons(masks: MaskSet, path: Path) -> None:
+    """Write the masks as one JSON file (`coco_file`) with polygons."""
+    path.write_text(json.dumps(coco_file(masks.instances, polygons_of)) + "\n", encoding="utf-8")
+
+
+def run_lengths_of(instances: Instances, number: int) -> dict[str, Any]:
+    """Return the compressed run lengths of an object in its slice."""
+    mask = instances.masks[number]
+    image, *_ = instances.given.place(mask.window)
+    return run_lengths(instances.crop(number), mask.y0, mask.x0, image.shape[1:])
+
+
+def polygons_of(instances: Instances, number: int) -> list[list[int]]:
+    """Return a polygon x, y, x, y, … for each part of an object; lines of no width join holes to their polygon."""
+    return [one_ring([part.exterior, *part.holes]).ravel().tolist() for part in instances.polygons(number)]
+
+
+def coco_file(instances: Instances, segmentation: Segmentation = run_lengths_of) -> dict[str, Any]:
     """Return the content of COCO's file: images (each slice of a stack is one), categories and annotations.
 
     An annotation has the score of its box, or the predicted IoU if the box has none. `pycocotools.COCO` reads the
@@ -31,7 +55,7 @@ def coco_file(instances: Instances) -> dict[str, Any]:
     prompts = instances.given
     slices = [(image, z) for image in prompts.images for z in range(image.shape[0])]
     ids = {(image.name, z): number for number, (image, z) in enumerate(slices, start=1)}
-    labels = sorted({label or UNNAMED for label in prompts.boxes["label"]})
+    labels = class_names(prompts)
     images = [
         {
             "id": ids[image.name, z],
@@ -44,25 +68,28 @@ def coco_file(instances: Instances) -> dict[str, Any]:
         if image.shape[1] * image.shape[2] < LARGEST
     ]
     categories = [{"id": number, "name": label} for number, label in enumerate(labels, start=1)]
-    return {"images": images, "categories": categories, "annotations": list(_annotations(instances, ids, labels))}
+    annotations = list(_annotations(instances, ids, labels, segmentation))
+    return {"images": images, "categories": categories, "annotations": annotations}
 
 
-def _annotations(instances: Instances, ids: dict[tuple[str, int], int], labels: list[str]) -> Iterator[dict[str, Any]]:
+def _annotations(
+    instances: Instances, ids: dict[tuple[str, int], int], labels: list[str], segmentation: Segmentation
+) -> Iterator[dict[str, Any]]:
     prompts = instances.given
     for number, mask in instances.masks.items():
-        (image, z, *_), crop = prompts.place(mask.window), instances.crop(number)
+        image, z, *_ = prompts.place(mask.window)
         _, height, width = image.shape
         if height * width >= LARGEST:
             continue
-        label, score = str(prompts.boxes.at[number, "label"]) or UNNAMED, float(str(prompts.boxes.at[number, "score"]))
+        score = float(str(prompts.boxes.at[number, "score"]))
         yield {
             "id": number,
             "image_id": ids[image.name, z],
-            "category_id": labels.index(label) + 1,
+            "category_id": labels.index(class_name(prompts, number)) + 1,
             "bbox": [mask.x0, mask.y0, mask.x1 - mask.x0, mask.y1 - mask.y0],
-            "area": int(crop.sum()),
+            "area": int(instances.crop(number).sum()),
             "iscrowd": 0,
-            "segmentation": run_lengths(crop, mask.y0, mask.x0, (height, width)),
+            "segmentation": segmentation(instances, number),
             "score": mask.predicted_iou if np.isnan(score) else score,
         }
 
@@ -89,3 +116,6 @@ def run_lengths(mask: Mask, y: int, x: int, shape: tuple[int, int]) -> dict[str,
 
 
 COCO = MaskFormat(name="coco", file="coco.json", program="pycocotools", write=write_coco)
+COCO_POLYGONS = MaskFormat(
+    name="coco_polygons", file="coco_polygons.json", program="pycocotools", write=write_coco_polygons
+)

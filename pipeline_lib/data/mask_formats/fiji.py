@@ -1,6 +1,5 @@
 """Label images as TIFF files that Fiji and ImageJ open, from the OME-Zarr of label images."""
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import zarr
 from tifffile import TiffWriter
 from tqdm import tqdm
 
+from pipeline_lib.data.mask_formats.file_names import image_files
 from pipeline_lib.data.mask_formats.mask_format import MaskFormat
 from pipeline_lib.data.mask_formats.ome_zarr import OBJECTS
 from pipeline_lib.errors import DataError
@@ -27,12 +27,10 @@ def write_label_tiffs(labels: Path, path: Path) -> None:
         DataError: An image has 2²⁴ objects or more, which ImageJ cannot keep apart.
     """
     record: Any = zarr.open_group(labels, path="OME", mode="r").attrs["ome"]
-    stems = Counter(Path(name).stem for name in record["series"])
-    path.mkdir(parents=True)
-    for name in tqdm(record["series"], "label_tiffs", mininterval=10):
+    files = image_files(path, record["series"], ".tif")
+    for name, file in tqdm(files.items(), "label_tiffs", mininterval=10):
         array = zarr.open_array(labels / name / "labels" / OBJECTS / "0", mode="r")
-        stem = Path(name).stem if stems[Path(name).stem] == 1 else name  # two images of one stem keep their suffixes
-        _write(path / f"{stem}.tif", array, f"{labels}/{name}")
+        _write(file, array, f"{labels}/{name}")
 
 
 def _write(path: Path, array: zarr.Array[Any], name: str) -> None:

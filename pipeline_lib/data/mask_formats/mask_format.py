@@ -5,10 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from pipeline_lib.data.images import Pixels
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline_lib.data.images import ImageFile
 from pipeline_lib.data.instances import Instances
 
 Source = TypeVar("Source")
+Part = Callable[[ImageFile, int, slice, slice], NDArray[np.uint8]]  # from image, slice, rows and columns to pixels YX
 
 
 @dataclass(frozen=True)
@@ -17,8 +21,8 @@ class MaskSet:
 
     instances: Instances
     """The masks, their boxes, and the images that they lie in."""
-    pixels: Pixels
-    """Reads the pixels of the images."""
+    pixels: Part
+    """Reads a part of an image, as the network saw it."""
     pixel_size: Sequence[float] | None
     """Size of a pixel in nanometres, ZYX; None if it is not known."""
 

@@ -1,14 +1,16 @@
 """Label images as OME-Zarr 0.5 with a resolution pyramid, written block by block (https://ngff.openmicroscopy.org/0.5/)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import zarr
 from numpy.typing import DTypeLike, NDArray
+from PIL import Image
 from tqdm import tqdm
 
 from pipeline_lib.data.images import Shape
@@ -26,21 +28,44 @@ Halve = Callable[[NDArray[Any]], NDArray[Any]]
 def write_label_images(masks: MaskSet, path: Path) -> None:
     """Write a collection of all images of the set, each with its label image."""
     images = masks.instances.given.images
-    write_collection(path, [image.name for image in images])
+    write_collection(path, {image.name: image.shape for image in images})
     for image in images:
         numbers = partial(masks.instances.numbers, image.name)
-        write_image(path / image.name, image.shape, partial(masks.pixels.part, image), numbers, masks.pixel_size)
+        write_image(path / image.name, image.shape, partial(masks.pixels, image), numbers, masks.pixel_size)
 
 
-def write_collection(path: Path, names: Sequence[str]) -> None:
-    """Write the group that lists the names of all images, so that readers of bioformats2raw's layout find them.
+def write_collection(path: Path, shapes: Mapping[str, Shape]) -> None:
+    """Write the group that lists all images, so that readers of bioformats2raw's layout find them.
+
+    The list is there twice: as `series`, by the specification, and as OME-XML, where napari's reader looks.
 
     Args:
         path: A folder that does not exist yet.
-        names: Names of the images, which `write_image` writes afterwards.
+        shapes: Shapes, ZYX, by the names of the images, which `write_image` writes afterwards.
     """
     root = zarr.create_group(path, zarr_format=3, attributes={"ome": {"version": VERSION, "bioformats2raw.layout": 3}})
-    root.create_group("OME", attributes={"ome": {"version": VERSION, "series": list(names)}})
+    root.create_group("OME", attributes={"ome": {"version": VERSION, "series": list(shapes)}})
+    ElementTree.ElementTree(_ome_xml(shapes)).write(
+        path / "OME" / "METADATA.ome.xml", encoding="utf-8", xml_declaration=True
+    )
+
+
+def _ome_xml(shapes: Mapping[str, Shape]) -> ElementTree.Element:
+    """Return the images as OME-XML.
+
+    napari's reader takes what follows `Image:` in an ID for the path of the image. OME's schema forbids spaces there,
+    which the names of some images have.
+    """
+    root = ElementTree.Element("OME", xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06")
+    for number, (name, shape) in enumerate(shapes.items()):
+        image = ElementTree.SubElement(root, "Image", ID=f"Image:{name}", Name=name)
+        sizes = dict(zip(("SizeZ", "SizeY", "SizeX"), map(str, shape), strict=True)) | {"SizeC": "1", "SizeT": "1"}
+        pixels = ElementTree.SubElement(
+            image, "Pixels", sizes, ID=f"Pixels:{number}", DimensionOrder="XYZCT", Type="uint8"
+        )
+        ElementTree.SubElement(pixels, "Channel", ID=f"Channel:{number}:0", SamplesPerPixel="1")
+        ElementTree.SubElement(pixels, "MetadataOnly")
+    return root
 
 
 def write_image(path: Path, shape: Shape, image: Block, objects: Block, pixel_size: Sequence[float] | None) -> None:
@@ -60,6 +85,17 @@ def write_image(path: Path, shape: Shape, image: Block, objects: Block, pixel_si
     numbers = labels.create_group(OBJECTS, attributes={"ome": record})
     _write_levels(scene, shape, levels, np.uint8, image, _mean)
     _write_levels(numbers, shape, levels, np.uint32, objects, _every_second)
+
+
+def picture(path: Path, z: int, side: int) -> NDArray[np.uint8]:
+    """Return a slice of an image that `write_image` wrote, YX, with at most `side` pixels along its longer side."""
+    scene: Any = zarr.open_group(path, mode="r")
+    arrays = [scene[dataset["path"]] for dataset in scene.attrs["ome"]["multiscales"][0]["datasets"]]
+    array = [arrays[0], *(each for each in arrays if max(each.shape[1:]) >= side)][-1]  # no larger than it needs to be
+    _, height, width = arrays[0].shape
+    scale = min(1.0, side / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(Image.fromarray(np.asarray(array[z])).resize(size, Image.Resampling.BOX))
 
 
 def level_count(shape: Shape) -> int:

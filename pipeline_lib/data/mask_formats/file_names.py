@@ -1,0 +1,18 @@
+"""Files that an output has for each image."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def image_files(folder: Path, names: Sequence[str], suffix: str) -> dict[str, Path]:
+    """Return the path of a file for each image by the image's name, and make the folders that the files lie in.
+
+    A file has the name of its image with another suffix. If names differ in their suffixes alone, they keep these.
+    """
+    stems = {name: str(Path(name).with_suffix("")) for name in names}
+    counts = Counter(stems.values())
+    files = {name: folder / f"{stem if counts[stem] == 1 else name}{suffix}" for name, stem in stems.items()}
+    for file in files.values():
+        file.parent.mkdir(parents=True, exist_ok=True)
+    return files

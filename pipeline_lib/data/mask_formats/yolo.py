@@ -1,0 +1,48 @@
+"""Labels to train YOLO on segmentation with (https://docs.ultralytics.com/datasets/segment/).
+
+labels/NAME.txt  a line for each object: number of the class, then x and y of each corner as shares of width and height
+data.yaml        names of the classes, and where the images are sought
+"""
+
+from pathlib import Path
+
+import yaml
+
+from pipeline_lib.data.mask_formats.classes import class_name, class_names
+from pipeline_lib.data.mask_formats.file_names import image_files
+from pipeline_lib.data.mask_formats.mask_format import MaskFormat, MaskSet
+from pipeline_lib.data.outlines import one_ring
+
+
+def write_yolo(masks: MaskSet, path: Path) -> None:
+    """Write a file for each image, and for each slice of a stack: `NAME_0003.txt` for slice 3, counted from 0.
+
+    YOLO knows a single polygon for an object. Holes and parts are joined to it by lines of no width. The file of an
+    image without objects is empty, which YOLO takes for background. Images are not copied.
+
+    Args:
+        masks: The masks.
+        path: A folder that does not exist yet.
+    """
+    images, names = masks.instances.given.images, class_names(masks.instances.given)
+    files = image_files(path / "labels", [image.name for image in images], ".txt")
+    for image in images:
+        slices, height, width = image.shape
+        for z in range(slices):
+            lines = [_line(masks, number, names, (height, width)) for number in masks.instances.in_slice(image.name, z)]
+            file = files[image.name]
+            file = file.with_stem(f"{file.stem}_{z:04}") if slices > 1 else file
+            file.write_text("".join(lines), encoding="utf-8")
+    record = {"path": ".", "train": "images", "val": "images", "names": dict(enumerate(names))}
+    (path / "data.yaml").write_text(yaml.safe_dump(record, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _line(masks: MaskSet, number: int, names: list[str], shape: tuple[int, int]) -> str:
+    height, width = shape
+    parts = masks.instances.polygons(number)
+    corners = one_ring([ring for part in parts for ring in (part.exterior, *part.holes)]) / (width, height)
+    numbers = [f"{value:.8g}" for value in corners.ravel()]
+    return " ".join([str(names.index(class_name(masks.instances.given, number))), *numbers]) + "\n"
+
+
+YOLO = MaskFormat(name="yolo", file="yolo", program="Ultralytics", write=write_yolo)

@@ -1,0 +1,74 @@
+"""Size, shape and grey of single objects, as scikit-image defines them.
+
+An object is all of its mask in one slice: its parts are measured together, and holes do not belong to it. If it reaches
+the border of its image, only the part within the image is measured, and its edge along the border counts as perimeter.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.measure import regionprops
+
+from pipeline_lib.data.masks import Mask
+
+PROPERTIES = {  # name of a measurement without its unit -> property of scikit-image's regions
+    "area": "area",
+    "perimeter": "perimeter_crofton",
+    "equivalent_diameter": "equivalent_diameter_area",
+    "major_axis": "axis_major_length",
+    "minor_axis": "axis_minor_length",
+}
+IN_PIXELS = [f"{name}_px" for name in PROPERTIES]
+WITHOUT_LENGTH = ["orientation_deg", "circularity", "grey_mean_8bit", "grey_std_8bit"]
+IN_NANOMETRES = [f"{name}_nm2" if name == "area" else f"{name}_nm" for name in PROPERTIES]
+
+
+def columns(pixel_size: Sequence[float] | None) -> list[str]:
+    """Return the names of all measurements; those in nanometres only if the size of a pixel is known."""
+    return IN_PIXELS + WITHOUT_LENGTH + (IN_NANOMETRES if pixel_size else [])
+
+
+def measurements(mask: Mask, grey: NDArray[np.uint8], pixel_size: Sequence[float] | None) -> dict[str, float]:
+    """Measure an object in one slice.
+
+    Args:
+        mask: YX. It can be cut to the box around the object.
+        grey: YX, the grey values of the same pixels.
+        pixel_size: ZYX, nanometres; None leaves out the measurements in nanometres.
+
+    Returns:
+        A value for each of `columns`. Without a pixel, areas are 0 and all else is NaN. Perimeters in nanometres are
+        NaN if pixels are not square.
+    """
+    if not mask.any():
+        return {name: 0.0 if name.startswith("area") else np.nan for name in columns(pixel_size)}
+    (region,) = regionprops(mask.astype(np.uint8), intensity_image=grey)
+    values = _sizes(region, IN_PIXELS)
+    values |= {
+        # scikit-image counts from the rows, we from the columns, as Fiji does
+        "orientation_deg": (np.degrees(region.orientation) + 90) % 180,
+        "circularity": 4 * np.pi * values["area_px"] / values["perimeter_px"] ** 2,
+        "grey_mean_8bit": region.intensity_mean,
+        "grey_std_8bit": region.intensity_std,
+    }
+    if pixel_size is None:
+        return values
+    _, height, width = pixel_size
+    if height == width:
+        sides = [height**2 if name.startswith("area") else height for name in IN_PIXELS]
+        return values | {
+            name: values[in_pixels] * side
+            for name, in_pixels, side in zip(IN_NANOMETRES, IN_PIXELS, sides, strict=True)
+        }
+    (region,) = regionprops(mask.astype(np.uint8), spacing=(height, width))
+    return values | _sizes(region, IN_NANOMETRES, without="perimeter_crofton")
+
+
+def _sizes(region: Any, names: Sequence[str], without: str = "") -> dict[str, float]:
+    """Return the properties of a region by name, of which one can be left out as NaN."""
+    return {
+        name: np.nan if property == without else float(region[property])
+        for name, property in zip(names, PROPERTIES.values(), strict=True)
+    }
