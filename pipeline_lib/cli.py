@@ -73,12 +73,18 @@ def example_command(folder: Path) -> None:
     help=f"Format of the boxes: {names_help()}. Default: the suffix and the content of each file decide.",
 )
 @click.option("--on-bad-box", type=click.Choice(["stop", "skip"]), help="Default: stop.")
-@click.option("--range", "grey_range", type=(float, float), help="Black and white of images that are not 8-bit.")
+@click.option(
+    "--range",
+    "grey_range",
+    type=(float, float),
+    help="Black and white of images that are not 8-bit. The larger number first inverts the contrast.",
+)
 @click.option(
     "--percentiles",
     type=(click.FloatRange(0, 100), click.FloatRange(0, 100)),
     help="The same as percentiles of each image, such as 0.5 99.5.",
 )
+@click.option("--channel", type=click.IntRange(min=0), help="Channel to segment, counted from 0.")
 @click.option("--tiff", is_flag=True, help="Write label images for Fiji, too.")
 @click.option("--config", type=FILE, help="YAML with sections `segment` and `refine`, laid over the defaults.")
 def predict_command(
@@ -92,15 +98,17 @@ def predict_command(
     on_bad_box: str | None,
     grey_range: tuple[float, float] | None,
     percentiles: tuple[float, float] | None,
+    channel: int | None,
     tiff: bool,
     config: Path | None,
 ) -> None:
     """Segment the objects in IMAGES that BOXES enclose.
 
-    IMAGES is a folder of TIFF, PNG or JPEG files, or one stack (TIFF, file.h5:dataset, Zarr); BOXES are files of
-    boxes, or folders of them, in one of the formats that --format lists. An interrupted call goes on where it was.
+    IMAGES is a folder of TIFF, PNG, JPEG, BMP or MRC files, or one stack (TIFF, MRC, file.h5:dataset, Zarr). BOXES are
+    files of boxes, or folders of them, in one of the formats that --format lists. An interrupted call goes on where it
+    was.
     """
-    options = {"format": form, "on_bad_box": on_bad_box, "grey": _grey(grey_range, percentiles)}
+    options = {"format": form, "on_bad_box": on_bad_box, "grey": _grey(grey_range, percentiles), "channel": channel}
     if Path(images).resolve() == out.resolve():
         raise click.UsageError("--out is the folder of the images; name another")
     try:
