@@ -16,17 +16,11 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco
 from skimage.draw import polygon2mask
 
+from pipeline_lib.data.box_formats.fiji import AREAS
 from pipeline_lib.data.box_formats.images_by_name import Images
 from pipeline_lib.data.masks import Mask, from_rle
 from pipeline_lib.errors import DataError
 
-AREAS = {  # regions that enclose an area
-    roifile.ROI_TYPE.POLYGON,
-    roifile.ROI_TYPE.RECT,
-    roifile.ROI_TYPE.OVAL,
-    roifile.ROI_TYPE.FREEHAND,
-    roifile.ROI_TYPE.TRACED,
-}
 log = logging.getLogger(__name__)
 
 

@@ -17,7 +17,9 @@ from pipeline_lib.settings.base import (
     Words,
 )
 
-BoxFormatName = Literal["coco", "yolo", "voc", "csv", "fiji", "geojson"]
+BoxFormatName = Literal[
+    "coco", "yolo", "voc", "csv", "fiji", "geojson", "labelme", "label_studio", "via", "cvat", "roboflow"
+]
 OnBadBox = Literal["stop", "skip"]
 Text = Annotated[str, Field(min_length=1), Words("text")]
 Overlay = dict[str, Any]  # some keys of another section, which is checked with them laid over it
