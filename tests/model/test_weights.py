@@ -122,9 +122,18 @@ def test_a_pickled_network_is_refused(check, tmp_path):
         check("micro", tmp_path / "network.pth")
 
 
-def test_a_training_checkpoint_is_refused(check, micro, tmp_path):
-    torch.save({"model": micro.state_dict(), "epoch": 3}, tmp_path / "training.pth")
-    with pytest.raises(WeightsError, match=r"training\.pth: expected a dictionary of tensors"):
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("more", [{"epoch": 3}, {"optimizer": {"state": {}, "param_groups": [{"lr": 1e-4}]}}])
+def test_the_weights_of_a_training_checkpoint_are_found(check, micro, tmp_path, prefix, more):
+    weights = {f"{prefix}{key}": value for key, value in micro.state_dict().items()}
+    torch.save({"model": weights, **more}, tmp_path / "training.pth")
+    check("micro", tmp_path / "training.pth")
+
+
+def test_a_checkpoint_of_two_networks_is_refused_with_their_keys(check, micro, tmp_path):
+    weights = micro.state_dict()
+    torch.save({"model": weights, "ema": weights, "epoch": 3}, tmp_path / "training.pth")
+    with pytest.raises(WeightsError, match=r"training\.pth: .* found 'model', 'ema', among the keys .*'epoch'"):
         check("micro", tmp_path / "training.pth")
 
 

@@ -13,7 +13,7 @@ from pipeline_lib.data.box_formats.record import corners, number, slice_number
 from pipeline_lib.errors import DataError
 
 Row = Mapping[str, str | None]
-OUTSIDE = 0.01  # pixels by which rounding can move a box beyond its image
+OUTSIDE = 0.5  # pixels by which rounding can move a box beyond its image
 log = logging.getLogger(__name__)
 
 
@@ -73,15 +73,17 @@ def corner_or_centre(file: BoxFile, columns: BoxColumns, rows: Sequence[tuple[st
         return columns  # the checks report the names
     about = BoxColumns(columns.names, centred)
     corner, centre = (max(_beyond(each.box(row), shape) for shape, row in known) for each in (columns, about))
-    if (corner > 1) == (centre > OUTSIDE):
+    if (corner > OUTSIDE) == (centre > OUTSIDE):
         raise DataError(
             f"{file.path}: {columns.names[0]} and {columns.names[1]} can be the corner or the centre of a box; nothing "
             "in the file tells which. Name the columns left,top,width,height, or x_center,y_center,width,height"
         )
     log.info(
-        "%s: x and y are the %s; else boxes would leave their image", file.path, "centre" if corner > 1 else "corner"
+        "%s: x and y are the %s; else boxes would leave their image",
+        file.path,
+        "centre" if corner > OUTSIDE else "corner",
     )
-    return about if corner > 1 else columns
+    return about if corner > OUTSIDE else columns
 
 
 def _beyond(box: Mapping[str, float], shape: tuple[int, int, int]) -> float:
