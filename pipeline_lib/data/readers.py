@@ -44,6 +44,7 @@ TIFF = {".tif", ".tiff"}
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp"}
 SLICES = {*PICTURES, *TIFF}
 MRC = {".mrc", ".mrcs", ".st", ".rec", ".ali"}
+SIGNATURES = {"PNG": b"\x89PNG", "JPEG": b"\xff\xd8\xff", "BMP": b"BM"}  # first bytes
 ORIENTATION = 274  # number of the tag, in EXIF and TIFF
 SIDEWAYS = {5, 6, 7, 8}  # its values if height and width change places
 GREY_MODES = {"1", "L", "I", "F", "I;16", "I;16B", "I;16L"}  # of Pillow
@@ -283,6 +284,7 @@ def _lazy(path: str, array: Any) -> da.Array:
 
 
 def _open_tiff(path: Path, use: Use, channel: int | None) -> da.Array:
+    _check_signature(path)
     with ExitStack() as stack:
         tiff = stack.enter_context(TiffFile(path))
         if not _chain_ends(tiff):
@@ -299,6 +301,17 @@ def _open_tiff(path: Path, use: Use, channel: int | None) -> da.Array:
         # it open: tests/data/test_raw.py
         weakref.finalize(store, stack.pop_all().close)
     return _lazy(str(path), slices if greys is None else _Resolved(slices, greys))
+
+
+def _check_signature(path: Path) -> None:
+    """Name a picture that was given the suffix of TIFF."""
+    with path.open("rb") as file:
+        start = file.read(8)
+    for kind, signature in SIGNATURES.items():
+        if start.startswith(signature):
+            raise DataError(
+                f"{path}: this is a {kind} file with the suffix of TIFF; give it the suffix .{kind.lower()}"
+            )
 
 
 def _check_page(path: Path, page: Any, use: Use) -> None:

@@ -186,6 +186,9 @@ def test_a_missing_file_and_an_empty_folder_are_named(tmp_path: Path) -> None:
         read(tmp_path / "none.csv")
     with pytest.raises(DataError, match="holds no file of boxes"):
         read(tmp_path)
+    write(tmp_path / "train/a.txt", "0 0.5 0.5 0.5 0.5")
+    with pytest.raises(DataError, match="Its folders train hold some; give each alone, with its images"):
+        read(tmp_path)
 
 
 NAMES = Images(

@@ -238,6 +238,13 @@ def test_files_of_a_folder_that_are_not_read_are_named(tmp_path: Path, caplog: p
     assert "does not read 2 .dm4, 1 .jp2" in caplog.text
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP"])
+def test_a_picture_with_the_suffix_of_tiff_is_named(tmp_path: Path, kind: str) -> None:
+    Image.fromarray(GREY).save(tmp_path / "a.TIF", format=kind)
+    with pytest.raises(DataError, match=rf"a\.TIF: this is a {kind} file .* give it the suffix \.{kind.lower()}"):
+        open_stack(str(tmp_path))
+
+
 def test_a_reversed_range_inverts() -> None:
     pixels = np.array([[0, 50, 100, 200, 255]], np.uint8)
     assert as_grey(pixels, "a", (255, 0), 0).tolist() == [[255, 205, 155, 55, 0]]

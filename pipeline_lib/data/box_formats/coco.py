@@ -26,9 +26,9 @@ def _read_dataset(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
     """Read a data set. An `image_id` that `images` does not list is kept, so that the checks report it.
 
     Raises:
-        DataError: as `_entries`; or two categories share an id.
+        DataError: as `image_entries`; or two categories share an id.
     """
-    entries, labels = _entries(file, images), dict[Any, str]()
+    entries, labels = image_entries(file, images), dict[Any, str]()
     for category in file.json.get("categories", []):
         name = labels.setdefault(category["id"], category["name"])
         if name != category["name"]:
@@ -38,7 +38,7 @@ def _read_dataset(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
         yield _record(annotation, entry, images, labels, f"{file.path}: entry {index}")
 
 
-def _entries(file: BoxFile, images: Images) -> dict[Any, Mapping[str, Any]]:
+def image_entries(file: BoxFile, images: Images) -> dict[Any, Mapping[str, Any]]:
     """Return the entries of a data set's `images` by id, compared with the images that are there.
 
     Raises:
@@ -63,17 +63,13 @@ def _entries(file: BoxFile, images: Images) -> dict[Any, Mapping[str, Any]]:
     return entries
 
 
-def image_ids(file: BoxFile, images: Images) -> dict[int, str]:
-    """Return the names of images by their ids in a data set, as `file_name` has them.
-
-    Raises:
-        DataError: as `_entries`.
-    """
-    return {key: str(entry["file_name"]) for key, entry in _entries(file, images).items()}
-
-
 def _is_results(file: BoxFile) -> bool:
     return (file.json == [] and file.path.suffix.lower() == ".json") or "image_id" in file.entry_keys
+
+
+def has_ids_alone(file: BoxFile) -> bool:
+    """Return whether a list of results names an image by its number in the data set alone."""
+    return any(not isinstance(entry.get("file_name", entry["image_id"]), str) for entry in file.json)
 
 
 def _read_results(file: BoxFile, images: Images) -> Iterator[BoxRecord]:

@@ -12,7 +12,7 @@ import pandas as pd
 from pipeline_lib.data.box_formats.box_file import BoxFile
 from pipeline_lib.data.box_formats.box_format import BoxFormat
 from pipeline_lib.data.box_formats.class_names import CLASSES
-from pipeline_lib.data.box_formats.coco import DATASET, RESULTS, image_ids
+from pipeline_lib.data.box_formats.coco import DATASET, RESULTS, has_ids_alone, image_entries
 from pipeline_lib.data.box_formats.csv_table import CSV, MAKE_SENSE
 from pipeline_lib.data.box_formats.csv_tools import CELLPROFILER, FIJI_TABLE, MATLAB, REGIONPROPS
 from pipeline_lib.data.box_formats.cvat import CVAT, CVAT_VIDEO
@@ -103,23 +103,26 @@ def _join_data_sets(files: Sequence[Path], images: Images, name: str | None) -> 
     The annotations of such a data set are the truth that a detector was trained on or is compared with: they are no
     prompts.
     """
-    kinds: dict[Path, BoxFormat] = {}
-    for file in files if len(files) > 1 else []:
-        if file.suffix.lower() == ".json":
-            with _errors_that_name(file):
-                kinds[file] = format_of(BoxFile(file), name)
-    data_sets = [file for file, kind in kinds.items() if kind is DATASET]
-    if RESULTS not in kinds.values() or not data_sets:
+    data_sets, ids_alone = [], False
+    for path in files if len(files) > 1 else []:
+        if path.suffix.lower() == ".json":
+            with _errors_that_name(path):
+                file = BoxFile(path)
+                kind = format_of(file, name)
+                data_sets += [path] if kind is DATASET else []
+                ids_alone = ids_alone or (kind is RESULTS and has_ids_alone(file))
+    if not (data_sets and ids_alone):
         return files, images
     ids: dict[int, str] = {}
-    for file in data_sets:
-        with _errors_that_name(file):
-            for key, called in image_ids(BoxFile(file), images).items():
+    for path in data_sets:
+        with _errors_that_name(path):
+            for key, entry in image_entries(BoxFile(path), images).items():
+                called = str(entry["file_name"])
                 if ids.setdefault(key, called) != called:
-                    raise DataError(f"{file}: the id {key} is {called} here, and {ids[key]} in another data set")
-        log.info("%s: names the images of the results; its own annotations are no prompts", file)
+                    raise DataError(f"{path}: the id {key} is {called} here, and {ids[key]} in another data set")
+        log.info("%s: names the images of the results; its own annotations are no prompts", path)
     log.info("image_id: %s", _shortened([f"{key} is {called}" for key, called in ids.items()]))
-    return [file for file in files if file not in data_sets], replace(images, by_id=ids)
+    return [path for path in files if path not in data_sets], replace(images, by_id=ids)
 
 
 def _log(boxes: dict[Path, list[BoxRecord]]) -> None:
@@ -175,8 +178,10 @@ def _files(path: Path, name: str | None) -> Iterator[Path]:
     ]
     _log_others(path, suffixes)
     if not files:
+        below = sorted({file.parent.name for file in path.glob("*/*") if file.suffix.lower() in suffixes})
+        there = f"Its folders {', '.join(below)} hold some; give each alone, with its images. " if below else ""
         raise DataError(
-            f"{path}: this folder holds no file of boxes; expected files of {_listing(suffixes)}. {INSTEAD}"
+            f"{path}: this folder holds no file of boxes; expected files of {_listing(suffixes)}. {there}{INSTEAD}"
         )
     yield from files
 
