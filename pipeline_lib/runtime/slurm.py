@@ -135,9 +135,11 @@ def refuse_forgetful(age: int | None) -> None:
     """
     if age is None or age < LONGEST_WAIT:
         found = "is not told by `scontrol show config`" if age is None else f"is {age} s"
+        running = "Is SLURM installed and running here, on a login node of the cluster?"
+        ask = running if age is None else "Ask the cluster's administrators to raise it"
         raise ClusterError(
             f"SLURM's MinJobAge {found}: at least {LONGEST_WAIT} s are expected, as a job that ends and is forgotten "
-            "between two looks at the queue is waited for without end. Ask the cluster's administrators to raise it"
+            f"between two looks at the queue is waited for without end. {ask}"
         )
 
 

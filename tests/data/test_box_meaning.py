@@ -43,7 +43,7 @@ def coco(folder: Path, images: Sequence[Mapping[str, Any]], annotation: Mapping[
 @pytest.mark.parametrize(
     ("names", "ids", "says"),
     [
-        (("a.png", "a.png"), (1, 2), "image 1: 'a.png' is the image a.png, and so is 'a.png' of image 0"),
+        (("a.png", "a.png"), (1, 2), "image 1: 'a.png' is the image a.png, and so is 'a.png' of .* image 0"),
         (("train/a.png", "val/a.png"), (1, 2), "image 1: 'val/a.png' is the image a.png, and so is 'train/a.png'"),
         (("a.png", "b.png"), (1, 1), "image 1: b.png has the id 1, which a.png has, too"),
     ],
@@ -54,6 +54,30 @@ def test_two_entries_for_one_image_are_refused(
     path = coco(tmp_path, [{"id": key, "file_name": name} for key, name in zip(ids, names, strict=True)])
     with pytest.raises(DataError, match=rf"boxes\.json: {says}"):
         read(path)
+
+
+TWICE: dict[str, tuple[str, str]] = {
+    "Label Studio": (
+        "a.json",
+        json.dumps(
+            [{"data": {"image": f"/data/upload/{n}-a.png"}, "annotations": []} for n in ("0a1b2c3d", "1a1b2c3d")]
+        ),
+    ),
+    "VIA": (
+        "a.json",
+        json.dumps({f"a.png{n}": {"filename": "a.png", "size": n, "regions": []} for n in (1, 2)}),
+    ),
+    "CVAT": ("a.xml", '<annotations><image id="0" name="train/a.png"/><image id="1" name="val/a.png"/></annotations>'),
+}
+
+
+@pytest.mark.parametrize("tool", TWICE)
+def test_two_entries_for_one_image_are_refused_from_each_tool(tmp_path: Path, tool: str) -> None:
+    name, text = TWICE[tool]
+    with pytest.raises(
+        DataError, match=rf"{name}: (task|image) 1: .* is the image a\.png, and so is .* 0\. They are two"
+    ):
+        read(write(tmp_path / name, text))
 
 
 def test_slices_of_one_image_are_not_two_images(tmp_path: Path) -> None:

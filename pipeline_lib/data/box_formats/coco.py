@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 
 from pipeline_lib.data.box_formats.box_file import BoxFile
 from pipeline_lib.data.box_formats.box_format import BoxFormat
-from pipeline_lib.data.box_formats.images_by_name import Images
+from pipeline_lib.data.box_formats.images_by_name import Entries, Images
 from pipeline_lib.data.box_formats.record import BoxRecord, bounds, number
 from pipeline_lib.data.box_formats.rows import xywh
 from pipeline_lib.errors import DataError
@@ -45,7 +45,7 @@ def image_entries(file: BoxFile, images: Images) -> dict[Any, Mapping[str, Any]]
         DataError: two entries share an id, or are of the same image (and slice); or a size is not that of the image.
     """
     entries: dict[Any, Mapping[str, Any]] = {}
-    places: dict[tuple[str, int], tuple[int, str]] = {}
+    places = Entries()
     for index, entry in enumerate(file.json["images"]):
         where, called = f"{file.path}: image {index}", str(entry["file_name"])
         if entry["id"] in entries:
@@ -53,12 +53,7 @@ def image_entries(file: BoxFile, images: Images) -> dict[Any, Mapping[str, Any]]
             raise DataError(f"{where}: {called} has the id {entry['id']}, which {other} has, too; give each its own")
         entries[entry["id"]] = entry
         image = images.find(called)
-        first, name = places.setdefault((image, int(entry.get("slice", 0))), (index, called))
-        if first != index and image in images.shapes:
-            raise DataError(
-                f"{where}: {called!r} is the image {image}, and so is {name!r} of image {first}. They are two images "
-                "to the file; export the boxes of each folder or video alone"
-            )
+        places.add(image, called, where, int(entry.get("slice", 0)))
         images.check_size(image, entry.get("width"), entry.get("height"), where)
     return entries
 

@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 
 from pipeline_lib.data.box_formats.box_file import BoxFile
 from pipeline_lib.data.box_formats.box_format import BoxFormat
-from pipeline_lib.data.box_formats.images_by_name import Images
+from pipeline_lib.data.box_formats.images_by_name import Entries, Images
 from pipeline_lib.data.box_formats.record import NO_BOX, BoxRecord, bounds, number, turned, turned_ellipse
 from pipeline_lib.data.box_formats.rows import xywh
 
@@ -24,11 +24,13 @@ def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
     """Read the bounds of each shape; points and lines are skipped.
 
     Raises:
-        DataError: a size is not that of the image.
+        DataError: a size is not that of the image, or two entries are of one image.
     """
-    for entry in file.xml.iter("image"):
+    entries = Entries()
+    for number_of_image, entry in enumerate(file.xml.iter("image")):
         called = entry.attrib["name"]
-        image, where = images.find(called), f"{file.path}: image {entry.get('id', called)}"
+        image, where = images.find(called), f"{file.path}: image {number_of_image}"
+        entries.add(image, called, where)
         images.check_size(image, entry.get("width"), entry.get("height"), where)
         for index, shape in enumerate(each for each in entry if each.tag not in WITHOUT_BOX):
             box = _box(shape)

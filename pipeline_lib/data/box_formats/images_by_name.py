@@ -86,6 +86,26 @@ class Images:
             )
 
 
+class Entries:
+    """The entries of one file, each of which is to be of another image."""
+
+    def __init__(self) -> None:
+        self._first: dict[tuple[str, int], tuple[str, str]] = {}
+
+    def add(self, image: str, called: str, where: str, slice: int = 0) -> None:
+        """Note that the entry at `where` names an image, and a slice of it, by the text `called`.
+
+        Raises:
+            DataError: another entry is of the same one. They are two images to the program that wrote the file.
+        """
+        other, place = self._first.setdefault((image, slice), (called, where))
+        if place != where:
+            raise DataError(
+                f"{where}: {called!r} is the image {image}, and so is {other!r} of {place}. They are two images to the "
+                "file; export the boxes of each folder or video alone"
+            )
+
+
 def folders_of(text: str) -> tuple[str, ...]:
     """Return the folders in a text that names an image, without drives and dots."""
     parts = [part for part in re.split(r"[/\\]", _composed(text)) if part not in ("", ".", "..")]

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline_lib.data.box_formats.box_file import BoxFile
 from pipeline_lib.data.box_formats.box_format import BoxFormat
-from pipeline_lib.data.box_formats.images_by_name import IMAGE_SUFFIXES, Images
+from pipeline_lib.data.box_formats.images_by_name import IMAGE_SUFFIXES, Entries, Images
 from pipeline_lib.data.box_formats.record import NO_BOX, BoxRecord, bounds, number, turned, turned_ellipse
 from pipeline_lib.errors import DataError
 
@@ -29,13 +29,16 @@ def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
     """Read the bounds of each region of each task.
 
     Raises:
-        DataError: a task has annotations of several people, or names no image; or a size is not that of the image.
+        DataError: a task has annotations of several people, names no image or that of another task; or a size is not
+            that of the image.
     """
+    entries = Entries()
     for index, task in enumerate(file.json if isinstance(file.json, list) else [file.json]):
         where = f"{file.path}: task {index}"
         results = _results(task, where)
         called = _image_of(task.get("data", task), where)
         image = _found(called, images)
+        entries.add(image, called, where)
         for index_of_result, result in enumerate(_regions(results)):
             place = f"{where}, region {index_of_result}"
             images.check_size(image, result.get("original_width"), result.get("original_height"), place)

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline_lib.data.box_formats.box_file import BoxFile, first_text
 from pipeline_lib.data.box_formats.box_format import BoxFormat
-from pipeline_lib.data.box_formats.images_by_name import Images
+from pipeline_lib.data.box_formats.images_by_name import Entries, Images
 from pipeline_lib.data.box_formats.record import NO_BOX, BoxRecord, bounds, corners, number, turned_ellipse
 from pipeline_lib.data.box_formats.rows import xywh
 
@@ -32,13 +32,20 @@ def _images(file: BoxFile) -> Mapping[str, Any]:
 
 
 def _read_json(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
-    """Read the bounds of each region; points and lines are skipped."""
+    """Read the bounds of each region; points and lines are skipped.
+
+    Raises:
+        DataError: two entries are of one image.
+    """
+    entries = Entries()
     for number_of_image, entry in enumerate(_images(file).values()):
+        called = entry["filename"]
+        entries.add(images.find(called), called, f"{file.path}: image {number_of_image}")
         regions = entry["regions"]
         regions = list(regions.values()) if isinstance(regions, dict) else regions  # of VIA 1
         for index, region in enumerate(regions):
             where = f"{file.path}: image {number_of_image}, region {index}"
-            yield _record(entry["filename"], region["shape_attributes"], region["region_attributes"], images, where)
+            yield _record(called, region["shape_attributes"], region["region_attributes"], images, where)
 
 
 def _is_csv(file: BoxFile) -> bool:
