@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TypeGuard
 from zipfile import is_zipfile
 
@@ -32,6 +33,11 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         # training does not hold the encoder's.
         mapped = is_zipfile(path)
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except UnpicklingError as error:  # whose text advises to execute the file
+        raise WeightsError(
+            f"{path}: expected tensors by name (safetensors or a PyTorch pickle); the file is damaged or holds other "
+            "objects, such as a whole model, which are not executed. Save `model.state_dict()` alone"
+        ) from error
     except Exception as error:  # whatever a damaged pickle comes to
         raise WeightsError(f"{path}: expected tensors by name (safetensors or a PyTorch pickle): {error}") from error
     return _without_prefix(_unwrapped(tensors, path))

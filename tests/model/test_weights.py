@@ -16,6 +16,7 @@ from helpers.stages import run_stage
 from safetensors.torch import save_file
 
 from pipeline_lib.data.backbone import Backbone
+from pipeline_lib.data.model_header import ModelHeader
 from pipeline_lib.errors import DownloadError, WeightsError
 from pipeline_lib.model.backbones import PACKAGED, RELEASED, build, find_checkpoint, load_backbone
 from pipeline_lib.stages.weights import weights
@@ -118,8 +119,14 @@ def test_a_pickle_of_more_than_tensors_is_refused_and_not_executed(check, tmp_pa
 
 def test_a_pickled_network_is_refused(check, tmp_path):
     torch.save(torch.nn.Linear(1, 1), tmp_path / "network.pth")
-    with pytest.raises(WeightsError, match=r"network\.pth: expected tensors by name"):
+    with pytest.raises(WeightsError, match=r"network\.pth: expected tensors by name .* Save `model\.state_dict"):
         check("micro", tmp_path / "network.pth")
+
+
+def test_weights_given_as_a_model_are_told_their_option(micro, tmp_path):
+    torch.save(micro.state_dict(), tmp_path / "weights.pth")
+    with pytest.raises(WeightsError, match=r"weights\.pth: expected a model that LooseBox trained.* --checkpoint FILE"):
+        ModelHeader.read(tmp_path / "weights.pth")
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
