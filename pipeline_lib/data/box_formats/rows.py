@@ -110,6 +110,8 @@ def slices(texts: Sequence[tuple[str, str, str]], images: Images) -> list[int]:
         for (name, _, _), number in zip(texts, numbers, strict=True)
     )
     if 0 in numbers or not last:
+        if numbers and 0 not in numbers:
+            log.warning("%s: slices are counted from 0, and none is 0; were they counted from 1?", texts[0][2])
         return numbers
     log.info("%s: slices are counted from 1, as there is no slice 0, but the last one", texts[0][2])
     return [number - 1 for number in numbers]
