@@ -134,6 +134,6 @@ def _as_given(boxes: ArrayLike | pd.DataFrame) -> pd.DataFrame:
         raise DataError(f"boxes: expected the columns {', '.join(XYXY)}; found {', '.join(map(str, table.columns))}")
     table[XYXY] = table[XYXY].apply(pd.to_numeric, errors="coerce").astype(float)
     table.index = pd.RangeIndex(1, len(table) + 1, name="id")
-    missing: dict[str, Any] = {"label": "", "score": np.nan, "name": ""}
+    missing: dict[str, Any] = {"label": "", "score": np.nan, "name": "", "skip": ""}
     defaults = {key: value for key, value in missing.items() if key not in table.columns}
     return table.assign(image=NAME, slice=0, where=[f"boxes: row {number}" for number in range(len(table))], **defaults)

@@ -76,7 +76,12 @@ def example_command(folder: Path) -> None:
     help=f"Format of the boxes: {names_help()}. Default: the suffix and the content of each file decide.",
 )
 @click.option("--on-bad-box", type=click.Choice(["stop", "skip"]), help="Default: stop.")
-@click.option("--range", "grey_range", type=(float, float), help="Black and white of images that are not 8-bit.")
+@click.option(
+    "--range",
+    "grey_range",
+    type=(float, float),
+    help="Black and white of images that are not 8-bit. The larger number first inverts the contrast.",
+)
 @click.option(
     "--percentiles",
     type=(click.FloatRange(0, 100), click.FloatRange(0, 100)),
@@ -87,6 +92,7 @@ def example_command(folder: Path) -> None:
     type=(float, float, float),
     help="Depth, height and width of a pixel, nm. Measurements in nm need them.",
 )
+@click.option("--channel", type=click.IntRange(min=0), help="Channel to segment, counted from 0.")
 @click.option("--tiff", is_flag=True, help="Write label images for Fiji, too.")
 @click.option("--geojson", is_flag=True, help="Write outlines for QuPath, too.")
 @click.option("--rois", is_flag=True, help="Write regions for the ROI manager of Fiji, too.")
@@ -104,19 +110,22 @@ def predict_command(
     grey_range: tuple[float, float] | None,
     percentiles: tuple[float, float] | None,
     pixel_size: tuple[float, float, float] | None,
+    channel: int | None,
     tiff: bool,
     config: Path | None,
     **outline_forms: bool,
 ) -> None:
     """Segment the objects in IMAGES that BOXES enclose.
 
-    IMAGES is a folder of TIFF, PNG or JPEG files, or one stack (TIFF, file.h5:dataset, Zarr); BOXES are files of
-    boxes, or folders of them, in one of the formats that --format lists. An interrupted call goes on where it was.
+    IMAGES is a folder of TIFF, PNG, JPEG, BMP or MRC files, or one stack (TIFF, MRC, file.h5:dataset, Zarr). BOXES are
+    files of boxes, or folders of them, in one of the formats that --format lists. An interrupted call goes on where it
+    was.
     """
     options = {
         "format": form,
         "on_bad_box": on_bad_box,
         "grey": _grey(grey_range, percentiles),
+        "channel": channel,
         "pixel_size": pixel_size and list(pixel_size),
     }
     if Path(images).resolve() == out.resolve():

@@ -144,9 +144,9 @@ def train_command(
 ) -> None:
     """Fine-tune a model on IMAGES with LABELS.
 
-    IMAGES is a folder of TIFF, PNG or JPEG files of any sizes, or one stack (TIFF, file.h5:dataset, Zarr). LABELS is a
-    folder of label images with the names of their images, one stack of label images, or files of outlines: COCO
-    (.json), or Fiji's regions (.zip or .roi, with the name of their image). Images without labels take no part.
+    IMAGES is a folder of TIFF, PNG, JPEG, BMP or MRC files of any sizes, or one stack (TIFF, file.h5:dataset, Zarr).
+    LABELS is a folder of label images with the names of their images, one stack of label images, or files of outlines:
+    COCO (.json), or Fiji's regions (.zip or .roi, with the name of their image). Images without labels take no part.
 
     The command writes the model to FOLDER/model.safetensors, for `predict --model`, and FOLDER/train.html, which says
     what training gained on the held-out images. If it is interrupted, the same command continues where it was.

@@ -14,7 +14,8 @@ from pipeline_lib.errors import DataError
 OnBadBox = Literal["stop", "skip"]
 MANY = 0.2  # of a file's boxes: if at least this share is wrong in one way, the file means something else
 FEW = 3  # boxes: fewer with a fault are slips, whatever their share
-LISTED = 5  # bad boxes that an error names
+TINY = 2  # pixels: so small are no objects, but numbers in another unit
+LISTED = 5  # bad boxes, and images, that an error names
 
 NO_IMAGE, NO_SLICE = "of an image that is not there", "of a slice that is not there"
 NO_NUMBER, INVERTED, EMPTY = "a coordinate is not a number", "ends before it begins", "has no area"
@@ -33,22 +34,28 @@ def checked_boxes(boxes: pd.DataFrame, shapes: Mapping[str, Shape], on_bad_box: 
     Raises:
         DataError: A box is bad, or a file is misread. The message names files and lines, and says what to do.
     """
-    for file, of_file in boxes.groupby(boxes["where"].map(file_of), sort=False):
+    prompts = boxes[boxes["skip"] == ""]
+    for file, of_file in prompts.groupby(prompts["where"].map(file_of), sort=False):
         if advice := misread(of_file, shapes):
             raise DataError(f"{file}: {advice}")
     table = boxes.assign(reason=reasons(boxes, shapes))
     bad = table[table["reason"] != ""]
+    bad = bad[bad["skip"] == ""]
     if len(bad) and on_bad_box == "stop":
-        raise DataError(_listing(bad))
+        raise DataError(_listing(bad, shapes))
     return table
 
 
-def _listing(bad: pd.DataFrame) -> str:
+def _listing(bad: pd.DataFrame, shapes: Mapping[str, Shape]) -> str:
+    columns = bad[["where", "reason", "image"]].head(LISTED).itertuples(index=False)
     first = "; ".join(
-        f"{where} {reason}" for where, reason in bad[["where", "reason"]].head(LISTED).itertuples(index=False)
+        f"{where} {reason}{f' ({image!r})' if reason == NO_IMAGE else ''}" for where, reason, image in columns
     )
     more = f"; and {len(bad) - LISTED} more" if len(bad) > LISTED else ""
-    return f"{len(bad)} bad boxes: {first}{more}. Mend them, or leave them out with `on_bad_box: skip`"
+    names = list(shapes)
+    others = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    there = f" The images are {', '.join(names[:LISTED])}{others}." if (bad["reason"] == NO_IMAGE).any() else ""
+    return f"{len(bad)} bad boxes: {first}{more}.{there} Mend them, or leave them out with `on_bad_box: skip`"
 
 
 def file_of(where: str) -> str:
@@ -57,8 +64,8 @@ def file_of(where: str) -> str:
 
 
 def reasons(boxes: pd.DataFrame, shapes: Mapping[str, Shape]) -> pd.Series:
-    """Return why each box is bad, the first reason that holds; empty for a good one."""
-    sizes = sizes_of(boxes, shapes)
+    """Return why each box is bad or no prompt, the first reason that holds; empty for a good one."""
+    sizes, prompts = sizes_of(boxes, shapes), (boxes["skip"] == "").to_numpy()
     checks: list[tuple[str, Callable[[], NDArray[np.bool_]]]] = [
         (NO_IMAGE, lambda: np.isnan(sizes[:, 0])),
         (NO_SLICE, lambda: ~((boxes["slice"] >= 0) & (boxes["slice"] < sizes[:, 0])).to_numpy()),
@@ -66,10 +73,11 @@ def reasons(boxes: pd.DataFrame, shapes: Mapping[str, Shape]) -> pd.Series:
         (INVERTED, lambda: ((boxes["x1"] < boxes["x0"]) | (boxes["y1"] < boxes["y0"])).to_numpy()),
         (EMPTY, lambda: ((boxes["x1"] == boxes["x0"]) | (boxes["y1"] == boxes["y0"])).to_numpy()),
         (OUTSIDE, lambda: _outside(boxes, sizes)),
-        (DUPLICATE, lambda: boxes.duplicated(["image", "slice", *XYXY]).to_numpy()),
+        (DUPLICATE, lambda: boxes.assign(prompt=prompts).duplicated(["image", "slice", "prompt", *XYXY]).to_numpy()),
     ]
     conditions = [check() for _, check in checks]
-    return pd.Series(np.select(conditions, [reason for reason, _ in checks], ""), boxes.index)
+    faults = np.select(conditions, [reason for reason, _ in checks], "")
+    return pd.Series(np.where(prompts, faults, boxes["skip"]), boxes.index)
 
 
 def sizes_of(boxes: pd.DataFrame, shapes: Mapping[str, Shape]) -> NDArray[np.float64]:
@@ -85,6 +93,13 @@ def _outside(boxes: pd.DataFrame, sizes: NDArray[np.float64]) -> NDArray[np.bool
 
 def misread(boxes: pd.DataFrame, shapes: Mapping[str, Shape]) -> str:
     """Say what is wrong with the boxes of a file as a whole, and what to do; return an empty text if nothing is."""
+    scores = boxes["score"].to_numpy(float)
+    wrong = scores[(scores < 0) | (scores > 1)]
+    if len(wrong):
+        return (
+            f"scores lie from 0 to 1, found {wrong[0]:g}; divide per cent by 100, or give another name to a column "
+            "that holds something else"
+        )
     sizes, corners = sizes_of(boxes, shapes), boxes[XYXY].to_numpy()
     known = np.isfinite(sizes[:, 0]) & np.isfinite(corners).all(axis=1)
     sizes, corners = sizes[known], corners[known]
@@ -93,6 +108,12 @@ def misread(boxes: pd.DataFrame, shapes: Mapping[str, Shape]) -> str:
     sides = corners[:, 2:] - corners[:, :2]
     if (sides < 1).all() and (corners <= 1.5).all() and (corners >= -0.5).all():
         return "all coordinates lie between 0 and 1, as shares of the image do; expected pixels, or YOLO's files (.txt)"
+    tiny = ((sides > 0) & (sides <= TINY)).all(axis=1)
+    if _many(tiny) or tiny.all():
+        return (
+            f"{'all' if tiny.all() else 'many'} boxes are at most {TINY} pixels wide and high; are they in another "
+            "unit, such as micrometres or shares of the image? Expected pixels"
+        )
     if _many((sides < 0).any(axis=1)):
         return "many boxes end before they begin; are these x, y, width and height? Name the columns so, or use COCO"
     beyond = corners[:, 2:] - sizes[:, [2, 1]]

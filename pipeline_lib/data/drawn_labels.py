@@ -4,7 +4,6 @@ In a label image YX, 0 is background and any other value the number of an object
 object has the pixel, so that an object within another one stays visible.
 """
 
-import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,17 +15,13 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco
 from skimage.draw import polygon2mask
 
+from pipeline_lib.data.box_formats.box_file import BoxFile
+from pipeline_lib.data.box_formats.coco import image_entries
+from pipeline_lib.data.box_formats.fiji import AREAS
 from pipeline_lib.data.box_formats.images_by_name import Images
 from pipeline_lib.data.masks import Mask, from_rle
 from pipeline_lib.errors import DataError
 
-AREAS = {  # regions that enclose an area
-    roifile.ROI_TYPE.POLYGON,
-    roifile.ROI_TYPE.RECT,
-    roifile.ROI_TYPE.OVAL,
-    roifile.ROI_TYPE.FREEHAND,
-    roifile.ROI_TYPE.TRACED,
-}
 log = logging.getLogger(__name__)
 
 
@@ -71,10 +66,9 @@ def _shape(where: str, name: str, images: Images) -> tuple[int, int]:
 def _coco(path: Path, images: Images) -> Iterator[tuple[str, Mask]]:
     """Yield image and mask of each annotation with a polygon or run lengths; crowds are left out."""
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8-sig"))
-        files = {image["id"]: image for image in content["images"]}
-        annotations = content["annotations"]
-    except (ValueError, KeyError, TypeError) as error:
+        file = BoxFile(path)
+        files, annotations = image_entries(file, images), file.json["annotations"]
+    except (KeyError, TypeError) as error:
         raise DataError(f"{path}: expected a COCO data set with `images` and `annotations` ({error!r})") from error
     crowds = 0
     for index, annotation in enumerate(annotations):
@@ -86,12 +80,6 @@ def _coco(path: Path, images: Images) -> Iterator[tuple[str, Mask]]:
             continue
         name = images.find(str(files[annotation["image_id"]]["file_name"]))
         height, width = _shape(where, name, images)
-        stated = tuple(files[annotation["image_id"]].get(key) for key in ("height", "width"))
-        if None not in stated and stated != (height, width):
-            raise DataError(
-                f"{where}: the file says that {name} has {stated[0]} × {stated[1]} pixels, but it has "
-                f"{height} × {width}; export the annotations for the images as they are"
-            )
         if not annotation.get("segmentation"):
             raise DataError(f"{where}: expected a `segmentation`, found none; a box alone is no label")
         yield name, _coco_mask(where, annotation["segmentation"], height, width)

@@ -9,7 +9,7 @@ import pandas as pd
 from pipeline_lib.data.boxes import XYXY, object_boxes
 from pipeline_lib.data.images import Shape, find_images
 from pipeline_lib.data.labelled_images import LabelledStack, LabelsAre, label_rule, labelled_stack
-from pipeline_lib.data.readers import open_stack
+from pipeline_lib.data.readers import open_labels
 from pipeline_lib.data.tiling import components
 from pipeline_lib.errors import DataError
 from pipeline_lib.settings.datasets import Labels
@@ -48,12 +48,12 @@ def exact_boxes(labels: str, labels_are: LabelsAre | None, minimum_area: int) ->
     rows = [row for stack in stacks for row in _objects(stack, rule, minimum_area)]
     if not rows:
         raise DataError(f"{labels}: expected objects of at least {minimum_area} pixels, found none; lower that number")
-    shapes = {stack.name: open_stack(stack.labels).shape for stack in stacks}
+    shapes = {stack.name: open_labels(stack.labels).shape for stack in stacks}
     return ExactBoxes(shapes, pd.DataFrame(rows))
 
 
 def _objects(stack: LabelledStack, rule: Labels, minimum_area: int) -> Iterator[dict[str, Any]]:
-    slices = open_stack(stack.labels)
+    slices = open_labels(stack.labels)
     for z in stack.slices:
         numbers = components(slices[z].compute(), rule, minimum_area)
         for number, *box, _ in object_boxes(numbers):

@@ -1,5 +1,7 @@
 """A set of images to be segmented, of any and of different sizes, that need not fit into memory."""
 
+import logging
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_lib.data.paths import HDF5, files_of
-from pipeline_lib.data.readers import PICTURES, TIFF, is_zarr, natural_order, open_stack
+from pipeline_lib.data.readers import MRC, PICTURES, TIFF, is_zarr, natural_order, open_stack
 from pipeline_lib.data.tiling import as_grey
 from pipeline_lib.errors import DataError
 from pipeline_lib.runtime.hashing import files_digest
@@ -19,7 +21,10 @@ from pipeline_lib.settings.segment import FixedGrey, Grey, MeasuredGrey
 Shape = tuple[int, int, int]  # of an image: slices, height and width (ZYX), in pixels
 
 SAMPLES, SAMPLE = 64, 256  # of an image, whose percentiles are wanted: so many squares of so many pixels' side at most
+READ = PICTURES | TIFF | MRC  # suffixes of images
 HELD = 64_000_000  # pixels of a slice that is read whole and kept for its next part; of a larger one, parts are read
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,24 +34,48 @@ class ImageFile:
     name: str  # unique in the set
     path: str  # as of `open_stack`
     shape: Shape  # ZYX
-    grey_range: tuple[float, float] | None  # what becomes black and white; None: it is 8-bit
+    grey_range: tuple[float, float] | None  # what becomes black and white, in this order; None: it is 8-bit
     digest: str  # of its files, by which other pixels are noticed
+    channel: int | None = None  # as of `open_stack`
 
 
-def open_images(path: str, grey: Grey | None) -> list[ImageFile]:
+def open_images(path: str, grey: Grey | None, channel: int | None = None) -> list[ImageFile]:
     """The images at `path`, in the order of their names; every file is read once for its digest, none is kept.
 
     Args:
-        path: a folder of images, each a TIFF, PNG or JPEG file or a folder `*.zarr`; or one stack as of `open_stack`.
+        path: a folder of images, each a file of `READ` or a folder `*.zarr`; or one stack as of `open_stack`.
         grey: grey values that become black and white; None if all images are 8-bit.
+        channel: which channel to take, counted from 0, of images with several.
 
     Raises:
         DataError: there is no image, one cannot be read, or one is not 8-bit and `grey` is None.
     """
-    images = [_image(name, place, grey) for name, place in find_images(path)]
+    images = [_image(name, place, grey, channel) for name, place in find_images(path)]
+    unread = unread_files(path)
     if not images:
-        raise DataError(f"{path}: holds no image; expected TIFF, PNG or JPEG files or OME-Zarr folders")
+        raise DataError(
+            f"{path}: holds no image; expected TIFF, PNG, JPEG, BMP or MRC files or OME-Zarr folders"
+            f"{f', found {unread}. Open them in Fiji and save them as TIFF' if unread else ''}"
+        )
+    if unread:
+        log.warning("%s: LooseBox does not read %s there", path, unread)
     return images
+
+
+def unread_files(path: str) -> str:
+    """Say which files and folders of a folder of images are not read, such as "3 .dm4"; empty if there are none."""
+    place = Path(path)
+    if not place.is_dir() or is_zarr(place):
+        return ""
+    others = [each for each in place.iterdir() if not (each.name.startswith(".") or _is_image(each))]
+    kinds = Counter(file.suffix.lower() or file.name for file in others if not file.is_dir())
+    folders = sorted(folder.name for folder in others if folder.is_dir() and any(find_images(str(folder))))
+    within = [f"the images in the folder {folder}" for folder in folders]
+    return ", ".join([f"{count} {kind}" for kind, count in sorted(kinds.items())] + within)
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in READ or is_zarr(file)
 
 
 def find_images(path: str) -> Iterator[tuple[str, str]]:
@@ -57,15 +86,15 @@ def find_images(path: str) -> Iterator[tuple[str, str]]:
         yield Path(match["file"] if match else path).name, path
         return
     for file in sorted(place.iterdir(), key=natural_order):
-        if not file.name.startswith(".") and (file.suffix.lower() in PICTURES | TIFF or is_zarr(file)):
+        if not file.name.startswith(".") and _is_image(file):
             yield file.name, str(file)
 
 
-def _image(name: str, path: str, grey: Grey | None) -> ImageFile:
-    stack = open_stack(path)
+def _image(name: str, path: str, grey: Grey | None, channel: int | None) -> ImageFile:
+    stack = open_stack(path, channel)
     if Path(path).suffix.lower() in PICTURES:
         stack[0].compute()  # only their pixels tell whether they are in colour
-    return ImageFile(name, path, stack.shape, _grey_range(path, stack, grey), files_digest(files_of(path)))
+    return ImageFile(name, path, stack.shape, _grey_range(path, stack, grey), files_digest(files_of(path)), channel)
 
 
 def _grey_range(path: str, stack: da.Array, grey: Grey | None) -> tuple[float, float] | None:
@@ -78,8 +107,10 @@ def _grey_range(path: str, stack: da.Array, grey: Grey | None) -> tuple[float, f
             if stack.dtype != np.uint8:
                 raise DataError(f"{path}: {stack.dtype} images need a grey range or percentiles; only uint8 do not")
             return None
-    if not black < white:
-        raise DataError(f"{path}: expected a black below white, found {black} and {white}; give another grey range")
+    if black == white:
+        raise DataError(
+            f"{path}: expected different greys for black and white, found {black} for both; give another range"
+        )
     return black, white
 
 
@@ -120,7 +151,7 @@ class Pixels:
 
     def _read(self, image: ImageFile, z: int, y: slice, x: slice) -> NDArray[np.uint8]:
         if self._stack is None or self._stack[0] != image.path:
-            self._stack = image.path, open_stack(image.path)
+            self._stack = image.path, open_stack(image.path, image.channel)
             if self._stack[1].shape != image.shape:
                 raise DataError(f"{image.path}: expected the shape {image.shape}, found {self._stack[1].shape}")
         # by this thread alone: in any other than the main one dask begins a pool that lives on

@@ -16,7 +16,7 @@ from pipeline_lib.data.box_formats.images_by_name import Images
 from pipeline_lib.data.boxes import read_objects
 from pipeline_lib.data.drawn_labels import drawn_labels
 from pipeline_lib.data.images import ImageFile, find_images, open_images
-from pipeline_lib.data.readers import open_stack
+from pipeline_lib.data.readers import open_labels, open_stack
 from pipeline_lib.errors import DataError
 from pipeline_lib.runtime.atomic import atomic
 from pipeline_lib.settings.base import GreyRange
@@ -34,7 +34,7 @@ class LabelledStack:
 
     name: str
     images: str  # path, as of `open_stack`
-    labels: str  # path, as of `open_stack`
+    labels: str  # path, as of `open_labels`
     slices: tuple[int, ...]  # that have objects
     values: frozenset[int]  # of its labels, without 0
 
@@ -219,12 +219,12 @@ def labelled_stack(name: str, images: str, labels: str) -> LabelledStack:
     Args:
         name: of the image.
         images: path, as of `open_stack`.
-        labels: path, as of `open_stack`.
+        labels: path, as of `open_labels`.
 
     Raises:
         DataError: the labels cannot be read or are not integers.
     """
-    stack = open_stack(labels)
+    stack = open_labels(labels)
     if stack.dtype.kind not in "biu":
         raise DataError(f"{labels}: expected whole numbers, found {stack.dtype}; save the labels as integers")
     values = [set(map(int, np.unique(each.compute()))) - {0} for each in stack]

@@ -36,6 +36,11 @@ class ModelHeader:
         Raises:
             WeightsError: the file is not a model of the stage `train`.
         """
+        if Path(path).suffix != ".safetensors":
+            raise WeightsError(
+                f"{path}: expected a model that LooseBox trained, a file .safetensors. Weights of a backbone alone are "
+                "given with --backbone NAME --checkpoint FILE"
+            )
         # "np", because "pt" would import torch
         with intact(path), safe_open(path, "np") as file:
             metadata = file.metadata() or {}

@@ -57,6 +57,7 @@ class Prompts:
                 shape=(each["shape"][0], each["shape"][1], each["shape"][2]),
                 grey_range=each["grey_range"] and (each["grey_range"][0], each["grey_range"][1]),
                 digest=each["digest"],
+                channel=each["channel"],
             )
             for each in listed
         ]

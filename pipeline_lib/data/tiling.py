@@ -15,12 +15,14 @@ from pipeline_lib.data.readers import open_slices
 from pipeline_lib.errors import DataError
 from pipeline_lib.settings.datasets import BinaryLabels, Labels, MembraneLabels
 
+OTHER_VALUES = 8  # beside background and foreground, in a slice of binary labels; smoothed ones have dozens
+
 
 def check_value(path: str, labels: Sequence[da.Array], rule: Labels) -> None:
     """Look for the value that parts objects from the rest; without it a tile would be one object, or none.
 
     Raises:
-        DataError: the value is in none of the slices.
+        DataError: the value is in none of the slices, or labels that should be binary have many values.
     """
     match rule:
         case BinaryLabels(foreground=value) | MembraneLabels(membrane=value):
@@ -28,9 +30,21 @@ def check_value(path: str, labels: Sequence[da.Array], rule: Labels) -> None:
         case _:
             return
     for pixels in labels:  # as a rule the first slice ends the search
-        if (pixels == value).any().compute():
+        values = np.unique(pixels.compute())
+        if value in values:
+            _check_binary(path, values, rule)
             return
     raise DataError(f"{path}: expected the value {value} that `labels` calls {rule.kind}, but it never occurs")
+
+
+def _check_binary(path: str, values: NDArray[Any], rule: Labels) -> None:
+    """Refuse binary labels that were smoothed or saved with a loss: their objects shrink and break up."""
+    if isinstance(rule, BinaryLabels) and len(values) > OTHER_VALUES + 2:
+        raise DataError(
+            f"{path}: binary labels have one value for objects ({rule.foreground}) and one for the rest, found "
+            f"{len(values)} values from {values[0]} to {values[-1]}. Were they smoothed, resized or saved as JPEG? "
+            "Save the original labels, or set every pixel to one of the two values"
+        )
 
 
 def slices_of(volumes: Sequence[Mapping[str, Any]], magnification: float) -> list[Slice]:
@@ -98,12 +112,15 @@ def _each(
 def as_grey(pixels: NDArray[Any], path: str, grey_range: Sequence[float], index: int) -> NDArray[np.uint8]:
     """Map `grey_range` to 0–255, values beyond it to its ends; `path` and slice are named in the error.
 
+    If white is the smaller value, the contrast is inverted.
+
     Raises:
         DataError: a pixel is not a number.
     """
     if np.isnan(pixels).any():
         raise DataError(f"{path}: expected a number in every pixel, but slice {index} holds NaN")
-    return np.asarray(np.interp(pixels, grey_range, (0, 255)).round(), np.uint8)
+    (low, first), (high, last) = sorted(zip(grey_range, (0, 255), strict=True))  # np.interp wants them ascending
+    return np.asarray(np.interp(pixels, (low, high), (first, last)).round(), np.uint8)
 
 
 def objects_of(labels: da.Array, rule: Labels, minimum_area: int) -> da.Array:

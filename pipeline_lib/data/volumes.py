@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline_lib.data.paths import HDF5, files_of
-from pipeline_lib.data.readers import check_whole, is_zarr, open_slices, slice_files
+from pipeline_lib.data.readers import check_whole, is_zarr, open_label_slices, open_slices, slice_files
 from pipeline_lib.data.splits import split_slices
 from pipeline_lib.data.tables import read_json
 from pipeline_lib.errors import DataError, intact
@@ -22,7 +22,7 @@ LIKE_AN_IMAGE = 0.5  # of neighbouring pixels that differ: in labels at outlines
 def check_volume(folder: Path, volume: Volume, grey_range: GreyRange | None) -> dict[str, Any]:
     """Open the stacks of a volume, compare them, and return the entry of the volume in the manifest."""
     images_path, labels_path = str(folder / volume.images), str(folder / volume.labels)
-    images, labels = open_slices(images_path), open_slices(labels_path)
+    images, labels = open_slices(images_path), open_label_slices(labels_path)
     for part, path in (("images", images_path), ("labels", labels_path)):
         if part not in volume.missing_chunks:
             check_whole(path)

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import TypeGuard
 from zipfile import is_zipfile
 
 import torch
@@ -10,14 +12,19 @@ from torch import Tensor, nn
 
 from pipeline_lib.errors import WeightsError
 
+DISTRIBUTED = "module."  # before each name of a network that was trained on several GPUs
 NAMED_KEYS = 3  # of each kind of misfit, in an error
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, or of a pickle of nothing but a dictionary of tensors, on the CPU.
+    """The tensors of a safetensors file, or of a pickle of a dictionary of tensors, on the CPU.
+
+    Training scripts save the dictionary inside another one, beside the epoch and the optimizer, and put `module.`
+    before all names. Both are removed if the file holds one dictionary of tensors alone.
 
     Raises:
-        WeightsError: the file is missing or damaged, or a pickle of anything else, which is not executed.
+        WeightsError: the file is missing or damaged, holds several dictionaries of tensors, or is a pickle of anything
+            else, which is not executed.
     """
     try:
         if Path(path).suffix == ".safetensors":
@@ -26,11 +33,40 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         # training does not hold the encoder's.
         mapped = is_zipfile(path)
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except UnpicklingError as error:  # whose text advises to execute the file
+        raise WeightsError(
+            f"{path}: expected tensors by name (safetensors or a PyTorch pickle); the file is damaged or holds other "
+            "objects, such as a whole model, which are not executed. Save `model.state_dict()` alone"
+        ) from error
     except Exception as error:  # whatever a damaged pickle comes to
         raise WeightsError(f"{path}: expected tensors by name (safetensors or a PyTorch pickle): {error}") from error
-    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise WeightsError(f"{path}: expected a dictionary of tensors by name and nothing else")
-    return tensors
+    return _without_prefix(_unwrapped(tensors, path))
+
+
+def _unwrapped(content: object, path: str | Path) -> dict[str, Tensor]:
+    if _are_tensors(content):
+        return content
+    entries = content.items() if isinstance(content, dict) else []
+    weights = {str(key): value for key, value in entries if _are_tensors(value) and value}
+    if len(weights) != 1:
+        listed = ", ".join(map(repr, weights)) or "none"
+        keys = f", among the keys {', '.join(repr(str(key)) for key, _ in entries)}" if entries else ""
+        raise WeightsError(
+            f"{path}: expected a dictionary of tensors by name, or one that holds one such dictionary; found {listed}"
+            f"{keys}. Save the weights alone: `torch.save(checkpoint[KEY], FILE)`"
+        )
+    return next(iter(weights.values()))
+
+
+def _are_tensors(content: object) -> TypeGuard[dict[str, Tensor]]:
+    return isinstance(content, dict) and all(isinstance(value, Tensor) for value in content.values())
+
+
+def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Remove what DistributedDataParallel puts before all names."""
+    if not all(key.startswith(DISTRIBUTED) for key in tensors):
+        return tensors
+    return {key.removeprefix(DISTRIBUTED): value for key, value in tensors.items()}
 
 
 def check_tensors(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: str | Path) -> None:

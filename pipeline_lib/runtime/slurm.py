@@ -7,6 +7,7 @@ their run are found, so that no second run starts beside them.
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 from dataclasses import asdict, dataclass
@@ -20,6 +21,7 @@ LONGEST_WAIT = 200  # seconds: a little more than the plugin's longest between t
 
 # What of sbatch's complaint names the resource with the wrong value. All other complaints are about amounts.
 CAUSES = {
+    "mem-per-cpu": "mem_mb_per_cpu",
     "partition name": "slurm_partition",
     "account": "slurm_account",
     "qos": "qos",
@@ -133,9 +135,11 @@ def refuse_forgetful(age: int | None) -> None:
     """
     if age is None or age < LONGEST_WAIT:
         found = "is not told by `scontrol show config`" if age is None else f"is {age} s"
+        running = "Is SLURM installed and running here, on a login node of the cluster?"
+        ask = running if age is None else "Ask the cluster's administrators to raise it"
         raise ClusterError(
             f"SLURM's MinJobAge {found}: at least {LONGEST_WAIT} s are expected, as a job that ends and is forgotten "
-            "between two looks at the queue is waited for without end. Ask the cluster's administrators to raise it"
+            f"between two looks at the queue is waited for without end. {ask}"
         )
 
 
@@ -159,6 +163,25 @@ def remedy(request: Request, complaint: str, profile: Path) -> str:
     return f"it asks for {amounts}: edit {rule}, or set it for this rule under set-resources in {profile}"
 
 
+def _complaint(said: str) -> str:
+    """Return all that sbatch said, as the cause stands before the last line on many clusters."""
+    lines = [line.removeprefix("sbatch: ").removeprefix("error: ") for line in said.splitlines() if line.strip()]
+    return "; ".join(line.removeprefix("allocation failure: ") for line in lines)
+
+
+def refuse_absence() -> None:
+    """Do not start where SLURM's commands are not found.
+
+    Raises:
+        ClusterError: sbatch is not there.
+    """
+    if shutil.which("sbatch") is None:
+        raise ClusterError(
+            "SLURM is not installed here: the command sbatch is not found. Call this on a login node of the cluster, "
+            "or leave out `--profile slurm`"
+        )
+
+
 def refuse_impossible(requests: list[Request], profile: Path) -> None:
     """Let SLURM judge each request without submitting it.
 
@@ -170,8 +193,7 @@ def refuse_impossible(requests: list[Request], profile: Path) -> None:
         command = f"{request.sbatch} --test-only --wrap true"
         tried = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
         if tried.returncode:
-            said = tried.stderr.strip().splitlines() or [f"sbatch ended with {tried.returncode}"]
-            complaint = said[-1].removeprefix("allocation failure: ")
+            complaint = _complaint(tried.stderr) or f"sbatch ended with {tried.returncode}"
             refused.setdefault(f"{complaint}; {remedy(request, complaint, profile)}", []).append(request.rule)
     if refused:
         lines = [f"{', '.join(sorted(set(rules)))}: {what}" for what, rules in refused.items()]

@@ -6,10 +6,8 @@ from pydantic import Discriminator, Field, Tag
 
 from pipeline_lib.settings.base import (
     Amount,
-    Ascending,
     Count,
     Different,
-    GreyRange,
     List,
     PixelSize,
     PrecisionChoice,
@@ -19,7 +17,9 @@ from pipeline_lib.settings.base import (
     Words,
 )
 
-BoxFormatName = Literal["coco", "yolo", "voc", "csv", "fiji", "geojson"]
+BoxFormatName = Literal[
+    "coco", "yolo", "voc", "csv", "fiji", "geojson", "labelme", "label_studio", "via", "cvat", "roboflow"
+]
 OnBadBox = Literal["stop", "skip"]
 OutlineForm = Literal["geojson", "rois", "yolo"]
 Text = Annotated[str, Field(min_length=1), Words("text")]
@@ -30,17 +30,18 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 class FixedGrey(Settings):
     """The same grey values for all images."""
 
-    range: GreyRange
-    """Grey values that become black and white."""
+    range: Annotated[tuple[float, float], List, Different, Words("[black, white], two different numbers")]
+    """Grey values that become black and white. If white is the smaller one, the contrast is inverted."""
 
 
 class MeasuredGrey(Settings):
     """Grey values that are measured in each image."""
 
     percentiles: Annotated[
-        tuple[Percent, Percent], List, Ascending, Words("[low, high], two numbers from 0 to 100, low below high")
+        tuple[Percent, Percent], List, Different, Words("[black, white], two different numbers from 0 to 100")
     ]
-    """Percentiles of an image's grey values that become black and white, such as [0.5, 99.5]."""
+    """Percentiles of an image's grey values that become black and white, such as [0.5, 99.5]. If white is the smaller
+    one, the contrast is inverted."""
 
 
 def _grey(value: Any) -> str:
@@ -69,6 +70,8 @@ class PromptsConfig(Settings):
     """What happens if a box cannot be used: `stop` is an error, `skip` leaves the box out and says so in the table."""
     grey: Grey | None
     """Grey values that become black and white. Null is for 8-bit images."""
+    channel: Whole | None
+    """Channel that is segmented, counted from 0, of images with several. Null is for images with one."""
     missing_chunks: Annotated[tuple[Literal["images"], ...], List, Different]
     """`[images]` takes Zarr images whose writer left out blank chunks. They are refused otherwise."""
     window: Annotated[int, Field(ge=16)] | None

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from pipeline_lib.data.crops import LabelledImage, draw_crops
 from pipeline_lib.data.dataset import Slice, create, image_digest, record_digests
-from pipeline_lib.data.readers import open_slices
+from pipeline_lib.data.readers import open_label_slices
 from pipeline_lib.data.tiling import (
     check_value,
     components,
@@ -64,7 +64,7 @@ def convert(
     """
     volumes = read_volumes(manifest)
     images = [grey_slices(volume["images"], grey_range) for volume in volumes]
-    numbered = [open_slices(volume["labels"]) for volume in volumes]
+    numbered = [open_label_slices(volume["labels"]) for volume in volumes]
     for volume, stack in zip(volumes, numbered, strict=True):
         check_value(volume["labels"], stack, labels)
     slices = slices_of(volumes, magnification)

@@ -49,7 +49,7 @@ def prompts(
     backbone = Backbone.read(weights)
     if model:
         check_fits(model, backbone)
-    listed = open_images(images, settings.grey)
+    listed = open_images(images, settings.grey, settings.channel)
     if "images" not in settings.missing_chunks:
         for image in listed:
             check_whole(image.path)

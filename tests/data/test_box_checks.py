@@ -15,7 +15,8 @@ GOOD = (10, 10, 30, 40)
 
 def given(*boxes: Any, image: str = "a.png", z: int = 0) -> pd.DataFrame:
     rows = [{"image": image, "slice": z, **dict(zip(("x0", "y0", "x1", "y1"), box, strict=True))} for box in boxes]
-    return pd.DataFrame(rows).assign(where=[f"boxes.csv:{line}" for line in range(2, 2 + len(boxes))])
+    places = [f"boxes.csv:{line}" for line in range(2, 2 + len(boxes))]
+    return pd.DataFrame(rows).assign(where=places, score=np.nan, skip="")
 
 
 @pytest.mark.parametrize(
@@ -50,10 +51,42 @@ def test_a_box_that_is_partly_in_the_image_is_good() -> None:
     assert checked_boxes(given((-5, -5, 30, 40), (190, 90, 220, 101)), SHAPES, "stop")["reason"].tolist() == ["", ""]
 
 
-def test_shares_are_told_by_a_single_box_and_small_boxes_are_none() -> None:
+def test_shares_are_told_by_a_single_box() -> None:
     with pytest.raises(DataError, match="as shares of the image do"):
         checked_boxes(given((0.1, 0.1, 0.4, 0.6)), SHAPES, "skip")
-    checked_boxes(given((0, 0, 1, 1), (0, 0.5, 1.5, 1.5)), SHAPES, "stop")
+
+
+@pytest.mark.parametrize(
+    ("boxes", "says"),
+    [
+        ([(3, 4, 5, 6)], "all boxes are at most 2 pixels wide and high"),
+        ([(3, 4, 5, 6), (8, 8, 9, 9), (1.5, 7, 3, 8.25), GOOD], "many boxes are at most 2 pixels"),
+        ([(3, 4, 5, 6), (8, 8, 9, 9), GOOD], ""),
+    ],
+)
+def test_small_boxes_in_number_are_of_another_unit(boxes: list[tuple[float, ...]], says: str) -> None:
+    if not says:
+        assert (checked_boxes(given(*boxes), SHAPES, "stop")["reason"] == "").all()
+        return
+    with pytest.raises(DataError, match=f"boxes.csv: {says}.*micrometres"):
+        checked_boxes(given(*boxes), SHAPES, "skip")
+
+
+@pytest.mark.parametrize("score", [95, -0.1, 1.01])
+def test_a_score_beyond_1_is_something_else(score: float) -> None:
+    with pytest.raises(DataError, match=rf"boxes\.csv: scores lie from 0 to 1, found {score:g}"):
+        checked_boxes(given(GOOD).assign(score=score), SHAPES, "skip")
+    checked_boxes(given(GOOD).assign(score=1.0), SHAPES, "stop")
+
+
+def test_what_the_file_itself_calls_no_prompt_is_skipped_with_its_reason() -> None:
+    table = given(GOOD, GOOD, (np.nan, np.nan, np.nan, np.nan)).assign(skip=["a crowd", "", "a point"])
+    assert checked_boxes(table, SHAPES, "stop")["reason"].tolist() == ["a crowd", "", "a point"]
+
+
+def test_an_image_that_is_not_there_is_named_beside_those_that_are() -> None:
+    with pytest.raises(DataError, match=r"not there \('b\.png'\)\. The images are a\.png\. Mend"):
+        checked_boxes(given(GOOD, image="b.png"), SHAPES, "stop")
 
 
 def test_a_long_list_is_cut() -> None:

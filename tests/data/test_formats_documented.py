@@ -2,18 +2,46 @@
 
 import inspect
 import re
+from pathlib import Path
 from typing import get_args
 
+import numpy as np
+import pytest
 from click.testing import CliRunner
+from helpers.box_writers import WRITERS
 from helpers.running import ROOT
 
 from pipeline_lib.cli import main, predict_command
 from pipeline_lib.data.box_formats.box_format import BoxFormat
-from pipeline_lib.data.box_formats.table import FORMATS, NAMES, READABLE
+from pipeline_lib.data.box_formats.images_by_name import Images
+from pipeline_lib.data.box_formats.table import FORMATS, NAMES, READABLE, read_box_files
+from pipeline_lib.data.boxes import XYXY
 from pipeline_lib.data.mask_formats import table as mask_formats
 from pipeline_lib.settings.segment import BoxFormatName, OutlineForm
 from pipeline_lib.stages.collect import collect
 
+BOXES = [(0, 0, 1, 1), (3, 5, 20, 60), (70, 2, 90, 59)]
+TOOLS = {  # of the table of tools: the writers of files in the form that each writes
+    "labelme, X-AnyLabeling": ("labelme",),
+    "LabelMe on the web": ("labelme_web",),
+    "CVAT": ("cvat",),
+    "Label Studio": ("label_studio",),
+    "VGG Image Annotator 1, 2": ("via", "via_csv"),
+    "labelImg": ("voc", "yolo"),
+    "make-sense": ("make_sense",),
+    "Ultralytics YOLO": ("yolo", "polygons"),
+    "YOLOv5 in Python": ("yolov5",),
+    "Roboflow inference": ("roboflow",),
+    "MMDetection, Detectron2": ("results_with_data_set",),
+    "Fiji, ROI manager": ("fiji",),
+    "Fiji, Results table": ("fiji_table",),
+    "napari": ("napari",),
+    "QuPath": ("geojson",),
+    "scikit-image": ("regionprops",),
+    "CellProfiler": ("cellprofiler",),
+    "MATLAB": ("matlab",),
+    "spreadsheets": ("xyxy",),
+}
 PAGE = (ROOT / "docs/predict.md").read_text(encoding="utf-8")
 NO_MASKS = {"objects.csv", "summary.csv", "predict.html"}  # outputs that are no masks
 
@@ -44,6 +72,19 @@ def test_the_command_offers_the_formats_and_its_help_explains_them() -> None:
     assert list(getattr(option.type, "choices", ())) == list(NAMES)
     shown = " ".join(CliRunner().invoke(main, ["predict", "--help"], terminal_width=10_000).output.split())
     assert [each.title for each in READABLE if each.title not in shown] == []
+
+
+def test_the_page_lists_the_tools() -> None:
+    assert [tool for tool, *_ in rows(section("From your tool"))] == list(TOOLS)
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_file_of_each_tool_on_the_page_is_read(tmp_path: Path, tool: str) -> None:
+    for writer in TOOLS[tool]:
+        path = WRITERS[writer](tmp_path / writer, "a.png", (60, 90), BOXES)
+        table = read_box_files([path], Images({"a.png": (1, 60, 90), "b.tif": (3, 40, 50)}), None)
+        np.testing.assert_allclose(table[XYXY].to_numpy(), BOXES, atol=1e-9)
+        assert set(table["image"]) == {"a.png"}
 
 
 def test_the_page_lists_the_formats_that_can_be_read() -> None:

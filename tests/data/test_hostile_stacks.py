@@ -127,7 +127,7 @@ def four_in_colour(folder: Path) -> str:
         (complex_numbers, r"complex\.h5:raw: real numbers are expected, found complex64"),
         (words, r"words\.h5:raw: real numbers are expected"),
         (records, r"records\.h5:raw: real numbers are expected"),
-        (four_in_colour, r"four\.tif: .*without photometric='minisblack'"),
+        (four_in_colour, r"four\.tif: .*with photometric='minisblack'"),
     ],
 )
 def test_what_would_be_read_wrongly_is_refused(tmp_path: Path, write: Callable[[Path], str], message: str) -> None:

@@ -220,7 +220,7 @@ def test_another_number_of_label_slices_is_an_error(lab):
 
 @pytest.mark.parametrize("name", ["images", "labels"])
 def test_rgb_where_grey_is_expected_is_an_error(lab, name):
-    lab.write(**{name: np.zeros((6, 20, 30, 3), np.uint8)})
+    lab.write(**{name: np.arange(6 * 20 * 30 * 3, dtype=np.uint8).reshape(6, 20, 30, 3)})
     assert lab.refuses(rf"{name}\.tif: grey slices .* colour")
 
 

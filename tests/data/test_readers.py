@@ -124,9 +124,9 @@ def test_a_missing_path_is_an_error(tmp_path, name):
 
 
 def test_an_unknown_format_is_an_error_that_lists_the_known_ones(tmp_path):
-    (tmp_path / "a.mrc").write_bytes(b"something")
-    with pytest.raises(DataError, match=r"a\.mrc: expected a TIFF file, a folder .* HDF5 .* Zarr"):
-        open_stack(str(tmp_path / "a.mrc"))
+    (tmp_path / "a.dm4").write_bytes(b"something")
+    with pytest.raises(DataError, match=r"a\.dm4: expected a TIFF file, a folder .* HDF5 .* Zarr.* DigitalMicrograph"):
+        open_stack(str(tmp_path / "a.dm4"))
 
 
 @pytest.mark.parametrize("name", ["a.tif", "a.h5:raw"])
@@ -171,7 +171,8 @@ def test_a_truncated_hdf5_file_is_an_error_that_names_it(tmp_path):
 @pytest.mark.parametrize("slices", [1, 4])
 def test_an_rgb_tiff_is_an_error(tmp_path, planar, slices):
     shape = {"contig": (slices, 20, 30, 3), "separate": (slices, 3, 20, 30)}[planar]
-    tifffile.imwrite(tmp_path / "a.tif", np.zeros(shape, np.uint8), photometric="rgb", planarconfig=planar)
+    pixels = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", planarconfig=planar)
     with pytest.raises(DataError, match=r"a\.tif: grey slices .* colour"):
         open_stack(str(tmp_path / "a.tif"))
 
@@ -216,7 +217,7 @@ def test_pages_of_two_shapes_are_an_error(tmp_path):
 
 
 def test_a_folder_without_slices_is_an_error(tmp_path):
-    with pytest.raises(DataError, match="holds no PNG, JPEG or TIFF slices"):
+    with pytest.raises(DataError, match="holds no PNG, JPEG, TIFF or BMP slices"):
         open_stack(str(tmp_path))
 
 

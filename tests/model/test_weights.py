@@ -16,6 +16,7 @@ from helpers.stages import run_stage
 from safetensors.torch import save_file
 
 from pipeline_lib.data.backbone import Backbone
+from pipeline_lib.data.model_header import ModelHeader
 from pipeline_lib.errors import DownloadError, WeightsError
 from pipeline_lib.model.backbones import PACKAGED, RELEASED, build, find_checkpoint, load_backbone
 from pipeline_lib.stages.weights import weights
@@ -118,13 +119,28 @@ def test_a_pickle_of_more_than_tensors_is_refused_and_not_executed(check, tmp_pa
 
 def test_a_pickled_network_is_refused(check, tmp_path):
     torch.save(torch.nn.Linear(1, 1), tmp_path / "network.pth")
-    with pytest.raises(WeightsError, match=r"network\.pth: expected tensors by name"):
+    with pytest.raises(WeightsError, match=r"network\.pth: expected tensors by name .* Save `model\.state_dict"):
         check("micro", tmp_path / "network.pth")
 
 
-def test_a_training_checkpoint_is_refused(check, micro, tmp_path):
-    torch.save({"model": micro.state_dict(), "epoch": 3}, tmp_path / "training.pth")
-    with pytest.raises(WeightsError, match=r"training\.pth: expected a dictionary of tensors"):
+def test_weights_given_as_a_model_are_told_their_option(micro, tmp_path):
+    torch.save(micro.state_dict(), tmp_path / "weights.pth")
+    with pytest.raises(WeightsError, match=r"weights\.pth: expected a model that LooseBox trained.* --checkpoint FILE"):
+        ModelHeader.read(tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("more", [{"epoch": 3}, {"optimizer": {"state": {}, "param_groups": [{"lr": 1e-4}]}}])
+def test_the_weights_of_a_training_checkpoint_are_found(check, micro, tmp_path, prefix, more):
+    weights = {f"{prefix}{key}": value for key, value in micro.state_dict().items()}
+    torch.save({"model": weights, **more}, tmp_path / "training.pth")
+    check("micro", tmp_path / "training.pth")
+
+
+def test_a_checkpoint_of_two_networks_is_refused_with_their_keys(check, micro, tmp_path):
+    weights = micro.state_dict()
+    torch.save({"model": weights, "ema": weights, "epoch": 3}, tmp_path / "training.pth")
+    with pytest.raises(WeightsError, match=r"training\.pth: .* found 'model', 'ema', among the keys .*'epoch'"):
         check("micro", tmp_path / "training.pth")
 
 

@@ -17,8 +17,10 @@ from pipeline_lib.runtime.slurm import (
     last_run,
     place,
     record,
+    refuse_absence,
     refuse_company,
     refuse_forgetful,
+    refuse_impossible,
     remedy,
 )
 
@@ -106,6 +108,8 @@ def test_a_cluster_that_forgets_finished_jobs_too_soon_is_refused(age: int | Non
         ("Invalid qos specification", "qos is long: edit {profile}, line 3"),
         ("Invalid account or account/partition combination specified", "slurm_account is not set: edit {profile}"),
         ("Requested node configuration is not available", "mem_mb=9: edit {rules}, line 1"),
+        ("You must specify an account!; Batch job submission failed", "slurm_account is not set: edit {profile}"),
+        ("You must specify --mem-per-cpu, --mem is not allowed here", "mem_mb_per_cpu is not set: edit {profile}"),
     ],
 )
 def test_what_slurm_refuses_is_traced_to_where_it_was_written(complaint: str, named: str, profile: Path) -> None:
@@ -113,6 +117,26 @@ def test_what_slurm_refuses_is_traced_to_where_it_was_written(complaint: str, na
     rules.write_text("rule train:\n")
     request = request_of(rules, slurm_partition="nowhere", qos="long", mem_mb=9)
     assert named.format(profile=profile, rules=rules) in remedy(request, complaint, profile)
+
+
+def test_all_that_sbatch_says_is_passed_on(tmp_path: Path, profile: Path) -> None:
+    sbatch = tmp_path / "sbatch"
+    sbatch.write_text(
+        "#!/bin/sh\necho 'sbatch: error: You must specify an account!' >&2\n"
+        "echo 'sbatch: error: Batch job submission failed: Unspecified error' >&2\nexit 1\n"
+    )
+    sbatch.chmod(0o755)
+    request = Request(str(sbatch), "train", profile, {})
+    with pytest.raises(
+        ClusterError, match=r"train: You must specify an account!; Batch job .* slurm_account is not set"
+    ):
+        refuse_impossible([request], profile)
+
+
+def test_where_slurm_is_not_installed_this_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ClusterError, match="SLURM is not installed here"):
+        refuse_absence()
 
 
 def test_recovery_of_another_machines_run_wants_to_be_told_that_it_is_dead(tmp_path: Path) -> None:

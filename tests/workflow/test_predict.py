@@ -219,8 +219,8 @@ def test_the_same_boxes_from_each_tool_give_identical_masks(example: Path, tmp_p
     shape = iio.improps(image).shape
     boxes = [(50, 60, 120, 130), (200, 100, 290, 160), (0, 0, 60, 40), (300, 200, 420, 300)]
     found = {}
-    for form, write in WRITERS.items():
-        given = write(tmp_path / form, image.name, (shape[0], shape[1]), boxes)
+    for form in "coco", "yolo", "xyxy", "fiji", "labelme":  # tests/data/test_box_formats.py compares the boxes of all
+        given = WRITERS[form](tmp_path / form, image.name, (shape[0], shape[1]), boxes)
         run("predict", image, given, "--out", tmp_path / "out" / form)
         found[form] = masks_of(tmp_path / "out" / form)
     assert len(found["coco"]) == 4

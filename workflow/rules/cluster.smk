@@ -55,6 +55,7 @@ def hold_status_command():
 
 def start_on_slurm():
     """Refuse at once what would go wrong later; remember this run for `slurm/recover.py`."""
+    slurm.refuse_absence()
     executor = workflow.scheduler._executor
     slurm.refuse_company(Path())
     hold_status_command()

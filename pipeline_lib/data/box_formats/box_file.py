@@ -1,7 +1,9 @@
 """A box file that is parsed once, however many formats look at it."""
 
+import codecs
 import csv
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,13 +17,20 @@ LISTED = 12  # keys or columns that an outline names
 SHOWN = 60  # characters of a text that an outline shows
 
 
+DELIMITERS = ";\t,"
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+DECIMAL_POINT = re.compile(r"[+-]?\d+\.\d+")
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
+MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+
+
 class CsvTable(NamedTuple):
-    """The columns and rows of a CSV file."""
+    """The columns and rows of a table whose fields are separated by commas, semicolons or tabs."""
 
     columns: tuple[str, ...]
     """Names in the header, in lower case and without spaces around them."""
     rows: list[tuple[int, dict[str, str | None]]]
-    """The line number of each row, and its texts by column; None if the row is too short."""
+    """The line number of each row, and its texts by column; None if the row is too short. Empty rows are left out."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,7 @@ class BoxFile:
     def json(self) -> Any:
         """The content of a JSON file."""
         try:
-            return json.loads(self.path.read_text(encoding="utf-8-sig"))
+            return json.loads(self.text)
         except ValueError as error:
             raise self._unreadable("JSON", error) from error
 
@@ -61,24 +70,74 @@ class BoxFile:
             raise self._unreadable("XML", error) from error
 
     @cached_property
+    def text(self) -> str:
+        """The text of a file: UTF-8, UTF-16 if it begins with its mark, else Windows-1252.
+
+        A wrong guess cannot do harm: it changes names, and an image of a wrong name is not found.
+        """
+        content = self.path.read_bytes()
+        encoding = next((name for mark, name in MARKS if content.startswith(mark)), "utf-8")
+        try:
+            return content.decode(encoding)
+        except UnicodeDecodeError as error:
+            if encoding != "utf-8" or b"\0" in content:
+                raise self._unreadable("text", error) from error
+        try:
+            return content.decode("cp1252")
+        except UnicodeDecodeError as error:
+            raise self._unreadable("text in UTF-8 or Windows-1252", error) from error
+
+    @cached_property
     def lines(self) -> list[str]:
         """The lines of a text file."""
-        try:
-            return self.path.read_text(encoding="utf-8-sig").splitlines()
-        except ValueError as error:
-            raise self._unreadable("text", error) from error
+        return self.text.splitlines()
 
     @cached_property
     def table(self) -> CsvTable:
-        """The table of a CSV file with a header."""
+        """The table of a CSV file with a header; comments before the header are left out.
+
+        Raises:
+            DataError: As each property, or commas in numbers can be decimal commas or separate thousands.
+        """
+        lines = self.text.splitlines(keepends=True)
+        skipped = next((number for number, line in enumerate(lines) if not _is_comment(line)), 0)
+        delimiter = max(DELIMITERS, key=(lines[skipped] if lines else "").count)
         try:
-            with self.path.open(newline="", encoding="utf-8-sig") as lines:
-                reader = csv.DictReader(lines)
-                columns = {name.strip().lower(): name for name in reader.fieldnames or []}
-                rows = [(reader.line_num, {key: row[name] for key, name in columns.items()}) for row in reader]
+            reader = csv.reader(lines[skipped:], delimiter=delimiter, skipinitialspace=True)
+            header = next(reader, [])
+            cells = [(reader.line_num + skipped, [cell.strip() for cell in row]) for row in reader if any(row)]
         except (csv.Error, ValueError) as error:
             raise self._unreadable("CSV", error) from error
-        return CsvTable(tuple(columns), rows)
+        names = [name.strip().lower() for name in header]
+        if delimiter != ",":
+            cells = self._with_points(cells)
+        rows = [(line, dict(zip(names, [*row, *[None] * len(names)], strict=False))) for line, row in cells if any(row)]
+        return CsvTable(tuple(names), rows)
+
+    def _with_points(self, cells: list[tuple[int, list[str]]]) -> list[tuple[int, list[str]]]:
+        """Write decimal commas as points."""
+        every = [(line, cell) for line, row in cells for cell in row]
+        commas = [(line, cell) for line, cell in every if DECIMAL_COMMA.fullmatch(cell)]
+        pointed = any(DECIMAL_POINT.fullmatch(cell) for _, cell in every)
+        if commas and (pointed or all(THOUSANDS.fullmatch(cell) for _, cell in commas)):
+            raise DataError(
+                f"{self.path}:{commas[0][0]}: the comma in {commas[0][1]} can be a decimal comma or separate "
+                "thousands; save the numbers with decimal points and without separators"
+            )
+        return [
+            (line, [cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell for cell in row])
+            for line, row in cells
+        ]
+
+    def check_columns(self, names: Iterable[str]) -> None:
+        """Refuse a table that has one of some columns twice.
+
+        Raises:
+            DataError: The message names the column.
+        """
+        for name in names:
+            if self.table.columns.count(name) > 1:
+                raise DataError(f"{self.path}: the column {name!r} is there twice; leave out one of them")
 
     @cached_property
     def start(self) -> bytes:
@@ -112,6 +171,10 @@ class BoxFile:
 
     def _unreadable(self, syntax: str, error: Exception) -> DataError:
         return DataError(f"{self.path}: cannot be read as {syntax} ({error}). Is it damaged or cut? Export it again")
+
+
+def _is_comment(line: str) -> bool:
+    return not line.strip() or (line.startswith("#") and not line.startswith("#filename"))  # VIA's header
 
 
 def first_text(row: Mapping[str, str | None], columns: Iterable[str]) -> str:

@@ -4,14 +4,18 @@
 """
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
+
+from pycocotools import mask as coco_mask
 
 from pipeline_lib.data.box_formats.box_file import BoxFile
 from pipeline_lib.data.box_formats.box_format import BoxFormat
-from pipeline_lib.data.box_formats.images_by_name import Images
-from pipeline_lib.data.box_formats.record import BoxRecord, corners, number
+from pipeline_lib.data.box_formats.images_by_name import Entries, Images
+from pipeline_lib.data.box_formats.record import BoxRecord, bounds, number
+from pipeline_lib.data.box_formats.rows import xywh
 from pipeline_lib.errors import DataError
+
+XYWH_MODE = 1  # of Detectron2's `bbox_mode`
 
 
 def _is_dataset(file: BoxFile) -> bool:
@@ -19,51 +23,114 @@ def _is_dataset(file: BoxFile) -> bool:
 
 
 def _read_dataset(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
-    """Read a data set. An `image_id` that `images` does not list is kept, so that the checks report it."""
-    content = file.json
-    names = {image["id"]: images.find(image["file_name"]) for image in content["images"]}
-    labels = {category["id"]: category["name"] for category in content.get("categories", [])}
-    for index, entry in enumerate(content["annotations"]):
-        key = entry["image_id"]
-        yield _record(entry, names.get(key, str(key)), labels, f"{file.path}: entry {index}")
+    """Read a data set. An `image_id` that `images` does not list is kept, so that the checks report it.
+
+    Raises:
+        DataError: as `image_entries`; or two categories share an id.
+    """
+    entries, labels = image_entries(file, images), dict[Any, str]()
+    for category in file.json.get("categories", []):
+        name = labels.setdefault(category["id"], category["name"])
+        if name != category["name"]:
+            raise DataError(f"{file.path}: the categories {name} and {category['name']} have the id {category['id']}")
+    for index, annotation in enumerate(file.json["annotations"]):
+        entry = entries.get(annotation["image_id"], {"file_name": str(annotation["image_id"])})
+        yield _record(annotation, entry, images, labels, f"{file.path}: entry {index}")
+
+
+def image_entries(file: BoxFile, images: Images) -> dict[Any, Mapping[str, Any]]:
+    """Return the entries of a data set's `images` by id, compared with the images that are there.
+
+    Raises:
+        DataError: two entries share an id, or are of the same image (and slice); or a size is not that of the image.
+    """
+    entries: dict[Any, Mapping[str, Any]] = {}
+    places = Entries()
+    for index, entry in enumerate(file.json["images"]):
+        where, called = f"{file.path}: image {index}", str(entry["file_name"])
+        if entry["id"] in entries:
+            other = entries[entry["id"]]["file_name"]
+            raise DataError(f"{where}: {called} has the id {entry['id']}, which {other} has, too; give each its own")
+        entries[entry["id"]] = entry
+        image = images.find(called)
+        places.add(image, called, where, int(entry.get("slice", 0)))
+        images.check_size(image, entry.get("width"), entry.get("height"), where)
+    return entries
 
 
 def _is_results(file: BoxFile) -> bool:
-    return file.json == [] or "image_id" in file.entry_keys
+    return (file.json == [] and file.path.suffix.lower() == ".json") or "image_id" in file.entry_keys
+
+
+def has_ids_alone(file: BoxFile) -> bool:
+    """Return whether a list of results names an image by its number in the data set alone."""
+    return any(not isinstance(entry.get("file_name", entry["image_id"]), str) for entry in file.json)
 
 
 def _read_results(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
-    """Read a list of results, which names an image by `image_id`: a name, or 17 for 17.png or 000017.png.
+    """Read a list of results. `file_name` names the image, or `image_id`: a name, or an id of the data set.
 
     Raises:
-        DataError: an `image_id` can mean several images.
+        DataError: an `image_id` is a number, and no data set that is given with the list has it.
     """
-    by_number: dict[int, list[str]] = {}
-    for name in images.shapes:
-        if Path(name).stem.isdecimal():
-            by_number.setdefault(int(Path(name).stem), []).append(name)
     for index, entry in enumerate(file.json):
-        key = entry["image_id"]
-        names = by_number.get(key, [])
-        if len(names) > 1:
-            raise DataError(
-                f"{file.path}: entry {index}: image_id {key} may be any of the images {', '.join(names)}; "
-                "write the name of the image as image_id"
-            )
-        yield _record(entry, names[0] if names else images.find(str(key)), {}, f"{file.path}: entry {index}")
+        where, key = f"{file.path}: entry {index}", entry["image_id"]
+        called = entry.get("file_name", images.by_id.get(key, key))
+        if not isinstance(called, str):
+            raise DataError(f"{where}: {_unknown_id(key, images)}")
+        yield _record(entry, {"file_name": called}, images, {}, where)
 
 
-def _record(entry: Mapping[str, Any], image: str, labels: Mapping[Any, str], where: str) -> BoxRecord:
-    x, y, width, height = map(number, entry["bbox"])
-    category = entry.get("category_id", "")
+def _unknown_id(key: Any, images: Images) -> str:
+    if images.by_id:
+        return f"the data set that is given with the list has no image with the id {key}; give the one it was made with"
+    return (
+        f"image_id is {key}, the number of an image in the detector's data set, not a name. Give the data set's JSON "
+        "file together with the list, or write the names of the images as file_name"
+    )
+
+
+def _record(
+    annotation: Mapping[str, Any],
+    entry: Mapping[str, Any],
+    images: Images,
+    labels: Mapping[Any, str],
+    where: str,
+) -> BoxRecord:
+    called, category = str(entry["file_name"]), annotation.get("category_id", "")
+    image = images.find(called)
     return BoxRecord(
         image=image,
-        **corners(x, y, x + width, y + height),
+        **_box(annotation, images.shapes.get(image), where),
         where=where,
-        name=str(entry.get("id", "")),
+        slice=int(entry.get("slice", 0)),
+        name=str(annotation.get("id", "")),
         label=str(labels.get(category, category)),
-        score=number(entry.get("score")),
+        score=number(annotation.get("score")),
+        called=called,
+        skip="a crowd (iscrowd), which is not one object" if annotation.get("iscrowd") else "",
     )
+
+
+def _box(annotation: Mapping[str, Any], shape: tuple[int, int, int] | None, where: str) -> dict[str, Any]:
+    """Return the box of an annotation: its `bbox`, or the bounds of its polygons or run lengths."""
+    if annotation.get("bbox_mode", XYWH_MODE) != XYWH_MODE:
+        raise DataError(f"{where}: bbox_mode is {annotation['bbox_mode']}; expected 1, which is x, y, width and height")
+    segmentation = annotation.get("segmentation")
+    if annotation.get("bbox") or not segmentation:
+        x, y, width, height = map(number, annotation["bbox"])
+        return xywh(x, y, width, height)
+    if isinstance(segmentation, list):
+        return bounds([point for part in segmentation for point in zip(part[::2], part[1::2], strict=True)])
+    height, width = segmentation["size"]
+    if shape is not None and (height, width) != shape[1:]:
+        raise DataError(
+            f"{where}: its run lengths are of {width} × {height} pixels, the image has {shape[2]} × {shape[1]}"
+        )
+    runs = (
+        coco_mask.frPyObjects(segmentation, height, width) if isinstance(segmentation["counts"], list) else segmentation
+    )
+    return xywh(*map(float, coco_mask.toBbox(runs)))
 
 
 DATASET = BoxFormat(

@@ -1,18 +1,91 @@
-"""CVAT's own XML, for images and for video. LooseBox recognises it, and does not read it yet.
+"""CVAT's own XML, "CVAT for images 1.1"; that for video is only recognised.
 
-https://docs.cvat.ai/docs/other/xml_format
+https://docs.cvat.ai/docs/dataset_management/formats/format-cvat
 """
+
+from collections.abc import Iterator
+from typing import Any
+from xml.etree.ElementTree import Element
 
 from pipeline_lib.data.box_formats.box_file import BoxFile
 from pipeline_lib.data.box_formats.box_format import BoxFormat
+from pipeline_lib.data.box_formats.images_by_name import Entries, Images
+from pipeline_lib.data.box_formats.record import NO_BOX, BoxRecord, bounds, number, turned, turned_ellipse
+from pipeline_lib.data.box_formats.rows import xywh
+
+WITHOUT_BOX = {"tag", "attribute"}  # elements that describe the whole image
+
+
+def _is_video(file: BoxFile) -> bool:
+    return file.xml.tag == "annotations" and file.xml.find("track") is not None
+
+
+def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
+    """Read the bounds of each shape; points and lines are skipped.
+
+    Raises:
+        DataError: a size is not that of the image, or two entries are of one image.
+    """
+    entries = Entries()
+    for number_of_image, entry in enumerate(file.xml.iter("image")):
+        called = entry.attrib["name"]
+        image, where = images.find(called), f"{file.path}: image {number_of_image}"
+        entries.add(image, called, where)
+        images.check_size(image, entry.get("width"), entry.get("height"), where)
+        for index, shape in enumerate(each for each in entry if each.tag not in WITHOUT_BOX):
+            box = _box(shape)
+            yield BoxRecord(
+                image=image,
+                **(box or NO_BOX),
+                where=f"{where}, shape {index}",
+                label=shape.get("label", ""),
+                called=called,
+                skip="" if box else f"a shape of the type {shape.tag} encloses no area",
+            )
+
+
+def _box(shape: Element) -> dict[str, Any] | None:
+    """Return the bounds of a shape; None of points and lines."""
+
+    def numbers(*names: str) -> list[float]:
+        return [number(shape.get(name)) for name in names]
+
+    degrees = number(shape.get("rotation", 0))
+    match shape.tag:
+        case "box":
+            x0, y0, x1, y1 = numbers("xtl", "ytl", "xbr", "ybr")
+            return turned(x0, y0, x1, y1, degrees)
+        case "ellipse":
+            x, y, rx, ry = numbers("cx", "cy", "rx", "ry")
+            return turned_ellipse(x, y, rx, ry, degrees)
+        case "mask":
+            left, top, width, height = numbers("left", "top", "width", "height")
+            return xywh(left, top, width, height)
+        case "polygon":
+            return bounds(
+                [[number(value) for value in point.split(",")] for point in shape.attrib["points"].split(";")]
+            )
+        case _:
+            return None
+
 
 CVAT = BoxFormat(
     name="cvat",
     title="CVAT",
     program="CVAT",
     suffixes=(".xml",),
-    content="the XML element <annotations>",
-    matches=lambda file: file.xml.tag == "annotations",
+    content="the XML element <annotations> with images",
+    matches=lambda file: file.xml.tag == "annotations" and not _is_video(file),
     outline=BoxFile.xml_outline,
-    instead="export COCO 1.0 from CVAT",
+    read=_read,
+)
+CVAT_VIDEO = BoxFormat(
+    name="cvat",
+    title="CVAT for video",
+    program="CVAT",
+    suffixes=(".xml",),
+    content="the XML element <annotations> with tracks",
+    matches=_is_video,
+    outline=BoxFile.xml_outline,
+    instead="export CVAT for images 1.1 or COCO 1.0 from CVAT",
 )

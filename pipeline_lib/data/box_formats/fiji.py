@@ -11,13 +11,24 @@ from pipeline_lib.data.box_formats.record import BoxRecord, corners
 
 STARTS = (b"Iout", b"PK", b"II*\0", b"MM\0*")  # first bytes of a region, an archive, and a TIFF that holds regions
 
+AREAS = {  # types of regions that enclose an area
+    roifile.ROI_TYPE.POLYGON,
+    roifile.ROI_TYPE.RECT,
+    roifile.ROI_TYPE.OVAL,
+    roifile.ROI_TYPE.FREEHAND,
+    roifile.ROI_TYPE.TRACED,
+}
+
 
 def _matches(file: BoxFile) -> bool:
     return file.start.startswith(STARTS)
 
 
 def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
-    """Read the bounds of each region. Its position in the stack, counted from 1 in Fiji, is the slice."""
+    """Read the bounds of each region; points and lines are skipped.
+
+    The position in the stack, counted from 1 in Fiji, is the slice. Frames of a time series are slices, too.
+    """
     image, content = images.of_file(file.path), roifile.roiread(file.path)
     for index, roi in enumerate(content if isinstance(content, list) else [content]):
         box = corners(roi.left, roi.top, roi.right, roi.bottom)
@@ -27,8 +38,9 @@ def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
             image=image,
             **box,
             where=f"{file.path}: region {index}",
-            slice=max(roi.z_position, roi.position, 1) - 1,
+            slice=max(roi.z_position, roi.t_position, roi.position, 1) - 1,
             name=roi.name or "",
+            skip="" if roi.roitype in AREAS else f"a region of the type {roi.roitype.name} encloses no area",
         )
 
 

@@ -3,21 +3,20 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
 from pipeline_lib.data.box_formats.box_file import BoxFile
 from pipeline_lib.data.box_formats.box_format import BoxFormat
 from pipeline_lib.data.box_formats.images_by_name import Images
-from pipeline_lib.data.box_formats.record import BoxRecord, corners
+from pipeline_lib.data.box_formats.record import BoxRecord, bounds
 
-FEATURE_KEYS = {"geometry", "properties"}  # of a feature
+AREAS = {"Polygon", "MultiPolygon"}  # geometries that enclose an area
 
 
 def _matches(file: BoxFile) -> bool:
-    if isinstance(file.json, list):
-        return file.json == [] or bool(FEATURE_KEYS & file.entry_keys)
+    if file.json == []:
+        return file.path.suffix.lower() == ".geojson"  # an empty list of COCO results is .json
     kind = file.json.get("type") if isinstance(file.json, dict) else None
-    return kind in ("Feature", "FeatureCollection") or bool({"features", *FEATURE_KEYS} & file.json_keys)
+    features = {"geometry", "features"} & (file.entry_keys | file.json_keys)
+    return kind in ("Feature", "FeatureCollection") or bool(features)
 
 
 def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
@@ -26,14 +25,15 @@ def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
     features = content if isinstance(content, list) else content.get("features", [content])
     for index, feature in enumerate(features):
         geometry, properties = feature["geometry"], feature.get("properties") or {}
-        points = np.array(list(_points(geometry["coordinates"])), float)
+        kind = geometry.get("type", "Polygon")
         yield BoxRecord(
             image=image,
-            **corners(*points.min(axis=0), *points.max(axis=0)),
+            **bounds(_points(geometry["coordinates"])),
             where=f"{file.path}: feature {index}",
             slice=int(geometry.get("plane", {}).get("z", 0)),
             name=str(properties.get("name", "")),
             label=str((properties.get("classification") or {}).get("name", "")),
+            skip="" if kind in AREAS else f"a {kind} encloses no area",
         )
 
 
@@ -50,7 +50,7 @@ GEOJSON = BoxFormat(
     name="geojson",
     title="GeoJSON",
     program="QuPath",
-    suffixes=(".geojson",),
+    suffixes=(".geojson", ".json"),
     content="a GeoJSON feature, a FeatureCollection, or a list of features",
     matches=_matches,
     outline=BoxFile.json_outline,

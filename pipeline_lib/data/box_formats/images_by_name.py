@@ -3,15 +3,17 @@
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from pipeline_lib.data.box_formats.record import number
 from pipeline_lib.data.images import Shape
-from pipeline_lib.data.readers import PICTURES, TIFF
+from pipeline_lib.data.readers import MRC, PICTURES, TIFF
 from pipeline_lib.errors import DataError
 
-IMAGE_SUFFIXES = {*PICTURES, *TIFF, ".zarr", ".h5", ".hdf5", ".bmp", ".gif", ".webp"}  # that names of images end in
+IMAGE_SUFFIXES = {*PICTURES, *TIFF, *MRC, ".zarr", ".h5", ".hdf5", ".gif", ".webp"}  # that names of images end in
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class Images:
     """Shape of each image (ZYX, pixels) by its name."""
     one_file: bool = True
     """Whether a single file holds all boxes. Its name then need not be that of the only image."""
+    by_id: Mapping[int, str] = field(default_factory=dict)
+    """Names of images by their ids in a COCO data set, for lists of results that hold the ids alone."""
 
     @cached_property
     def by_text(self) -> dict[str, list[str]]:
@@ -57,6 +61,55 @@ class Images:
             DataError: several images have that name.
         """
         return next(iter(self.shapes)) if self.one_file and len(self.shapes) == 1 else self.find(path.stem)
+
+    def check_size(self, image: str, width: Any, height: Any, where: str) -> None:
+        """Compare the size that a file states for an image with the size that it has.
+
+        Args:
+            image: Name of the image. An image that is not there has no size to compare.
+            width: Pixels, a number or its text. Tools write nothing or 0 if they do not know it.
+            height: As `width`.
+            where: The file and the entry, for the error message.
+
+        Raises:
+            DataError: The sizes differ, so the boxes are of another copy of the image.
+        """
+        stated = [number(value) for value in (width, height)]
+        if image not in self.shapes or not all(value > 0 for value in stated):
+            return
+        _, real_height, real_width = self.shapes[image]
+        if stated != [real_width, real_height]:
+            raise DataError(
+                f"{where}: the file says that {image} has {stated[0]:g} × {stated[1]:g} pixels (width × height), but "
+                f"it has {real_width} × {real_height}. The boxes are of a resized or another image; export them for "
+                "this one, or scale them"
+            )
+
+
+class Entries:
+    """The entries of one file, each of which is to be of another image."""
+
+    def __init__(self) -> None:
+        self._first: dict[tuple[str, int], tuple[str, str]] = {}
+
+    def add(self, image: str, called: str, where: str, slice: int = 0) -> None:
+        """Note that the entry at `where` names an image, and a slice of it, by the text `called`.
+
+        Raises:
+            DataError: another entry is of the same one. They are two images to the program that wrote the file.
+        """
+        other, place = self._first.setdefault((image, slice), (called, where))
+        if place != where:
+            raise DataError(
+                f"{where}: {called!r} is the image {image}, and so is {other!r} of {place}. They are two images to the "
+                "file; export the boxes of each folder or video alone"
+            )
+
+
+def folders_of(text: str) -> tuple[str, ...]:
+    """Return the folders in a text that names an image, without drives and dots."""
+    parts = [part for part in re.split(r"[/\\]", _composed(text)) if part not in ("", ".", "..")]
+    return tuple(part for part in parts[:-1] if not part.endswith(":"))
 
 
 def _composed(text: str) -> str:

@@ -1,29 +1,145 @@
-"""Exports of Label Studio in its own JSON, JSON-MIN and CSV. LooseBox recognises them, and does not read them yet.
+"""Exports of Label Studio in its own JSON and JSON-MIN; its CSV is only recognised.
 
-https://labelstud.io/guide/task_format
+Coordinates are per cent of the sides of the image (https://labelstud.io/guide/task_format).
 """
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from pipeline_lib.data.box_formats.box_file import BoxFile
 from pipeline_lib.data.box_formats.box_format import BoxFormat
+from pipeline_lib.data.box_formats.images_by_name import IMAGE_SUFFIXES, Entries, Images
+from pipeline_lib.data.box_formats.record import NO_BOX, BoxRecord, bounds, number, turned, turned_ellipse
+from pipeline_lib.errors import DataError
 
 TASK_KEYS = {"annotations", "predictions", "completions"}  # beside `data` in an entry of JSON
 FLAT_KEYS = {"annotation_id", "annotator"}  # of an entry of JSON-MIN, and columns of CSV
+UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio writes before the name of an uploaded file
+WITHOUT_BOX = {"choices", "textarea", "rating", "number", "taxonomy", "datetime"}  # types of results for whole images
 
 
 def _matches(file: BoxFile) -> bool:
-    if file.path.suffix.lower() == ".csv":
-        return set(file.table.columns) >= FLAT_KEYS
     keys = file.entry_keys | file.json_keys
     return keys >= FLAT_KEYS or ("data" in keys and not keys.isdisjoint(TASK_KEYS))
+
+
+def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
+    """Read the bounds of each region of each task.
+
+    Raises:
+        DataError: a task has annotations of several people, names no image or that of another task; or a size is not
+            that of the image.
+    """
+    entries = Entries()
+    for index, task in enumerate(file.json if isinstance(file.json, list) else [file.json]):
+        where = f"{file.path}: task {index}"
+        results = _results(task, where)
+        called = _image_of(task.get("data", task), where)
+        image = _found(called, images)
+        entries.add(image, called, where)
+        for index_of_result, result in enumerate(_regions(results)):
+            place = f"{where}, region {index_of_result}"
+            images.check_size(image, result.get("original_width"), result.get("original_height"), place)
+            yield _record(result, image, called, images, place)
+
+
+def _results(task: Mapping[str, Any], where: str) -> Sequence[Mapping[str, Any]]:
+    """Return the regions that people drew; without any, those that a model predicted."""
+    if "data" not in task:  # JSON-MIN has a list of regions for each tag
+        lists = [value for value in task.values() if isinstance(value, list)]
+        return [entry for each in lists for entry in each if isinstance(entry, dict)]
+    sources = [
+        each for each in task.get("annotations") or task.get("completions") or [] if not each.get("was_cancelled")
+    ]
+    sources = sources or task.get("predictions") or []
+    if len(sources) > 1:
+        raise DataError(f"{where}: expected one annotation, found {len(sources)}; keep one of them")
+    results: Sequence[Mapping[str, Any]] = sources[0]["result"] if sources else []
+    return results
+
+
+def _regions(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return a result for each region: with separate tags for shapes and classes, a region has two of one id."""
+    regions: dict[Any, dict[str, Any]] = {}
+    for index, result in enumerate(results):
+        if result.get("type") in WITHOUT_BOX or "from_id" in result:  # which joins two regions
+            continue
+        region = regions.setdefault(result.get("id", index), dict(result))
+        if "value" in result:
+            region["value"] = {**region["value"], **result["value"]}
+    return list(regions.values())
+
+
+def _image_of(data: Mapping[str, Any], where: str) -> str:
+    """Return the text by which a task names its image."""
+    texts = {key: value for key, value in data.items() if isinstance(value, str)}
+    named = [text for text in texts.values() if Path(text.split("?")[0]).suffix.lower() in IMAGE_SUFFIXES]
+    if "image" in texts:
+        named = [texts["image"]]
+    if len(named) != 1:
+        raise DataError(f"{where}: expected one image in `data`, found {len(named)}; call it `image`")
+    return named[0].split("?d=")[-1]  # of local storage: /data/local-files/?d=folder/a.png
+
+
+def _found(called: str, images: Images) -> str:
+    image = images.find(called)
+    if image in images.shapes:
+        return image
+    return images.find(UPLOADED.sub("", Path(called).name))
+
+
+def _record(result: Mapping[str, Any], image: str, called: str, images: Images, where: str) -> BoxRecord:
+    value = result.get("value", result)  # JSON-MIN has the value itself
+    height, width = images.shapes.get(image, (1, 1, 1))[1:]
+    box = _box(value, width / 100, height / 100)
+    labels = [label for key, each in value.items() if key.endswith("labels") and each for label in each]
+    return BoxRecord(
+        image=image,
+        **(box or NO_BOX),
+        where=where,
+        name=str(result.get("id", "")),
+        label=str(labels[0]) if labels else "",
+        score=number(result.get("score")),
+        called=called,
+        skip="" if box else f"a region of the type {result.get('type', 'brush or point')} has no outline here",
+    )
+
+
+def _box(value: Mapping[str, Any], x_unit: float, y_unit: float) -> dict[str, Any] | None:
+    """Return the bounds of a region, with the units in pixels; None if it is a point, or a mask."""
+    degrees = number(value.get("rotation", 0))
+    if "points" in value:
+        return bounds([(number(x) * x_unit, number(y) * y_unit) for x, y in value["points"]])
+    if not {"x", "y"} <= set(value):
+        return None
+    x, y = number(value["x"]) * x_unit, number(value["y"]) * y_unit
+    if {"radiusX", "radiusY"} <= set(value):
+        return turned_ellipse(x, y, number(value["radiusX"]) * x_unit, number(value["radiusY"]) * y_unit, degrees)
+    if "keypointlabels" in value or "height" not in value:
+        return None
+    width, height = number(value["width"]) * x_unit, number(value["height"]) * y_unit
+    return turned(x, y, x + width, y + height, degrees, pivot=(x, y))
 
 
 LABEL_STUDIO = BoxFormat(
     name="label_studio",
     title="Label Studio",
     program="Label Studio",
-    suffixes=(".json", ".csv"),
+    suffixes=(".json",),
     content="a JSON list of tasks with the keys data and annotations",
     matches=_matches,
     outline=BoxFile.json_outline,
-    instead="export COCO from Label Studio",
+    read=_read,
+)
+LABEL_STUDIO_CSV = BoxFormat(
+    name="label_studio",
+    title="Label Studio table",
+    program="Label Studio",
+    suffixes=(".csv", ".tsv"),
+    content="the columns annotation_id and annotator",
+    matches=lambda file: set(file.table.columns) >= FLAT_KEYS,
+    outline=BoxFile.table_outline,
+    instead="export JSON or COCO from Label Studio",
 )

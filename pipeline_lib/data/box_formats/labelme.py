@@ -1,11 +1,49 @@
-"""LabelMe: a JSON file for each image. LooseBox recognises it, and does not read it yet."""
+"""LabelMe: a JSON file for each image, with shapes whose points are in pixels (https://github.com/wkentaro/labelme)."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from pipeline_lib.data.box_formats.box_file import BoxFile
 from pipeline_lib.data.box_formats.box_format import BoxFormat
+from pipeline_lib.data.box_formats.images_by_name import Images
+from pipeline_lib.data.box_formats.record import BoxRecord, bounds, corners, number
+
+AREAS = {"rectangle", "polygon", "rotation", "mask"}  # types of shapes whose points bound an area
 
 
 def _matches(file: BoxFile) -> bool:
     return "shapes" in file.json_keys and not file.json_keys.isdisjoint({"imagePath", "imageHeight", "flags"})
+
+
+def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
+    """Read the bounds of each shape; points and lines are skipped.
+
+    Raises:
+        DataError: the size of the image is another one.
+    """
+    called = str(file.json.get("imagePath") or "")
+    image = images.find(called) if called else images.of_file(file.path)
+    images.check_size(image, file.json.get("imageWidth"), file.json.get("imageHeight"), str(file.path))
+    for index, shape in enumerate(file.json["shapes"]):
+        kind = shape.get("shape_type") or "polygon"  # the first versions had polygons alone
+        yield BoxRecord(
+            image=image,
+            **_box(kind, shape),
+            where=f"{file.path}: shape {index}",
+            label=str(shape.get("label") or ""),
+            score=number(shape.get("score")),
+            called=called,
+            skip="" if kind in {"circle", *AREAS} else f"a shape of the type {kind} encloses no area",
+        )
+
+
+def _box(kind: str, shape: Mapping[str, Any]) -> dict[str, Any]:
+    if kind != "circle":
+        return bounds(shape["points"])
+    (x, y), (edge_x, edge_y) = shape["points"]  # the centre, and a point on the circle
+    radius = math.dist((x, y), (edge_x, edge_y))
+    return corners(x - radius, y - radius, x + radius, y + radius)
 
 
 LABELME = BoxFormat(
@@ -16,5 +54,5 @@ LABELME = BoxFormat(
     content="a JSON object with the keys shapes and imagePath",
     matches=_matches,
     outline=BoxFile.json_outline,
-    instead="export COCO from X-AnyLabeling, or convert the files with labelme's script `labelme2coco.py`",
+    read=_read,
 )

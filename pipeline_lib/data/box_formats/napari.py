@@ -12,6 +12,8 @@ from pipeline_lib.data.box_formats.box_format import BoxFormat
 from pipeline_lib.data.box_formats.images_by_name import Images
 from pipeline_lib.data.box_formats.record import BoxRecord, corners, number, slice_number
 
+LINES = {"line", "path"}  # shapes without an area
+
 
 def _matches(file: BoxFile) -> bool:
     return "shape-type" in file.table.columns
@@ -30,13 +32,14 @@ def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
         shapes.setdefault(str(row["index"]), []).append((line, row))
     for index, vertices in shapes.items():
         *z, y, x = np.array([[number(row[axis]) for axis in axes] for _, row in vertices]).T + 0.5
-        where = f"{file.path}:{vertices[0][0]}"
+        where, kind = f"{file.path}:{vertices[0][0]}", str(vertices[0][1]["shape-type"]).strip()
         yield BoxRecord(
             image=image,
             **corners(x.min(), y.min(), x.max(), y.max()),
             where=where,
             slice=slice_number(np.floor(z[-1][0]), where) if z else 0,
             name=index,
+            skip=f"a shape of the type {kind} encloses no area" if kind in LINES else "",
         )
 
 

@@ -1,5 +1,7 @@
 """The record of a box that every reader yields."""
 
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,11 +35,45 @@ class BoxRecord:
     """Class of the object."""
     score: float = np.nan
     """Confidence of a detector; NaN if the file has none."""
+    called: str = ""
+    """The text by which the file names the image, perhaps with folders; empty if the file's own name is that of it."""
+    skip: str = ""
+    """Why the file itself says that this is no prompt, such as a point; empty for a box."""
 
 
 def corners(x0: float, y0: float, x1: float, y1: float) -> dict[str, Any]:
     """Return the four coordinates as keyword arguments of `BoxRecord`."""
     return dict(zip(XYXY, map(float, (x0, y0, x1, y1)), strict=True))
+
+
+def bounds(points: Iterable[Sequence[float]]) -> dict[str, Any]:
+    """Return the box around points (x, y) as keyword arguments of `BoxRecord`; without points it is NaN."""
+    x, y = np.array([[number(x), number(y)] for x, y, *_ in points], float).reshape(-1, 2).T
+    if not len(x):
+        return corners(np.nan, np.nan, np.nan, np.nan)
+    return corners(x.min(), y.min(), x.max(), y.max())
+
+
+def turned(
+    x0: float, y0: float, x1: float, y1: float, degrees: float, pivot: tuple[float, float] | None = None
+) -> dict[str, Any]:
+    """Return the box around a rectangle that is turned clockwise about a pivot, by default about its centre."""
+    if degrees == 0:
+        return corners(x0, y0, x1, y1)
+    x, y = pivot or ((x0 + x1) / 2, (y0 + y1) / 2)
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    offsets = [(left - x, top - y) for left in (x0, x1) for top in (y0, y1)]
+    return bounds([(x + cos * right - sin * down, y + sin * right + cos * down) for right, down in offsets])
+
+
+def turned_ellipse(x: float, y: float, rx: float, ry: float, degrees: float) -> dict[str, Any]:
+    """Return the box around an ellipse with the radii `rx` and `ry` that is turned about its centre (x, y)."""
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    half_width, half_height = math.hypot(rx * cos, ry * sin), math.hypot(rx * sin, ry * cos)
+    return corners(x - half_width, y - half_height, x + half_width, y + half_height)
+
+
+NO_BOX = corners(np.nan, np.nan, np.nan, np.nan)  # of what has no box
 
 
 def number(value: Any) -> float:

@@ -1,6 +1,8 @@
 """The table of all formats of box files, and the function that reads files of any of them."""
 
-from collections.abc import Iterable, Iterator
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -9,19 +11,22 @@ import pandas as pd
 
 from pipeline_lib.data.box_formats.box_file import BoxFile
 from pipeline_lib.data.box_formats.box_format import BoxFormat
-from pipeline_lib.data.box_formats.coco import DATASET, RESULTS
-from pipeline_lib.data.box_formats.csv_table import CSV
-from pipeline_lib.data.box_formats.cvat import CVAT
+from pipeline_lib.data.box_formats.class_names import CLASSES
+from pipeline_lib.data.box_formats.coco import DATASET, RESULTS, has_ids_alone, image_entries
+from pipeline_lib.data.box_formats.csv_table import CSV, MAKE_SENSE
+from pipeline_lib.data.box_formats.csv_tools import CELLPROFILER, FIJI_TABLE, MATLAB, REGIONPROPS
+from pipeline_lib.data.box_formats.cvat import CVAT, CVAT_VIDEO
 from pipeline_lib.data.box_formats.fiji import FIJI
 from pipeline_lib.data.box_formats.geojson import GEOJSON
-from pipeline_lib.data.box_formats.images_by_name import Images
-from pipeline_lib.data.box_formats.label_studio import LABEL_STUDIO
+from pipeline_lib.data.box_formats.images_by_name import IMAGE_SUFFIXES, Images, folders_of
+from pipeline_lib.data.box_formats.label_studio import LABEL_STUDIO, LABEL_STUDIO_CSV
 from pipeline_lib.data.box_formats.labelme import LABELME
 from pipeline_lib.data.box_formats.napari import NAPARI
 from pipeline_lib.data.box_formats.record import BoxRecord
-from pipeline_lib.data.box_formats.via import VIA
+from pipeline_lib.data.box_formats.roboflow import ROBOFLOW
+from pipeline_lib.data.box_formats.via import VIA, VIA_3, VIA_CSV
 from pipeline_lib.data.box_formats.voc import VOC
-from pipeline_lib.data.box_formats.yolo import CLASSES, YOLO
+from pipeline_lib.data.box_formats.yolo import YOLO
 from pipeline_lib.errors import DataError
 
 FORMATS: tuple[BoxFormat, ...] = (
@@ -30,16 +35,28 @@ FORMATS: tuple[BoxFormat, ...] = (
     YOLO,
     VOC,
     CSV,
+    FIJI_TABLE,
+    REGIONPROPS,
+    CELLPROFILER,
+    MATLAB,
+    MAKE_SENSE,
     NAPARI,
     FIJI,
     GEOJSON,
     LABELME,
     LABEL_STUDIO,
     VIA,
+    VIA_CSV,
     CVAT,
+    ROBOFLOW,
+    LABEL_STUDIO_CSV,
+    VIA_3,
+    CVAT_VIDEO,
 )
 READABLE = tuple(each for each in FORMATS if each.read is not None)
 NAMES = tuple(dict.fromkeys(each.name for each in READABLE))  # values of `segment.format`, in the order of the table
+LISTED = 5  # files or images that a message names
+log = logging.getLogger(__name__)
 INSTEAD = "Export the boxes as COCO, or as CSV with the columns image,x0,y0,x1,y1"
 
 
@@ -52,7 +69,8 @@ def names_help() -> str:
 def read_box_files(paths: Iterable[Path], images: Images, name: str | None) -> pd.DataFrame:
     """Read the boxes of files, in the order of the files.
 
-    Nothing is checked but whether a file can be read: `data/box_checks.py` says which boxes are bad.
+    Files that state something about their images are compared with them. `data/box_checks.py` says which boxes are
+    bad. What was read from which file is logged.
 
     Args:
         paths: Files, or folders. In a folder, every file with the suffix of a format is read, in the order of names.
@@ -63,14 +81,86 @@ def read_box_files(paths: Iterable[Path], images: Images, name: str | None) -> p
         A table with a row for each box, whose columns are the fields of `BoxRecord`: XYXY, half-open, in pixels.
 
     Raises:
-        DataError: A file is missing, damaged or of an unknown format, or there is no box. The message names the file.
+        DataError: A file is missing, damaged or of an unknown format, contradicts its images, or there is no box. The
+            message names the file.
     """
+    paths = list(paths)
     files = [file for path in paths for file in _files(path, name)]
-    images = replace(images, one_file=len(files) == 1)
-    rows = [asdict(box) for file in files for box in _read(file, images, name)]
-    if not rows:
+    listed, images = _join_data_sets(files, images, name)
+    images = replace(images, one_file=len(listed) == 1)
+    boxes = {file: list(_read(file, images, name)) for file in listed}
+    _log(boxes)
+    records = [record for each in boxes.values() for record in each]
+    if not records:
         raise DataError(f"{', '.join(map(str, paths))}: expected at least one box, found none; draw or detect boxes")
-    return pd.DataFrame(rows)
+    _check_folders(records)
+    return pd.DataFrame([asdict(record) for record in records])
+
+
+def _join_data_sets(files: Sequence[Path], images: Images, name: str | None) -> tuple[Sequence[Path], Images]:
+    """Take the ids of images from COCO data sets that are given together with lists of results.
+
+    The annotations of such a data set are the truth that a detector was trained on or is compared with: they are no
+    prompts.
+    """
+    data_sets, ids_alone = [], False
+    for path in files if len(files) > 1 else []:
+        if path.suffix.lower() == ".json":
+            with _errors_that_name(path):
+                file = BoxFile(path)
+                kind = format_of(file, name)
+                data_sets += [path] if kind is DATASET else []
+                ids_alone = ids_alone or (kind is RESULTS and has_ids_alone(file))
+    if not (data_sets and ids_alone):
+        return files, images
+    ids: dict[int, str] = {}
+    for path in data_sets:
+        with _errors_that_name(path):
+            for key, entry in image_entries(BoxFile(path), images).items():
+                called = str(entry["file_name"])
+                if ids.setdefault(key, called) != called:
+                    raise DataError(f"{path}: the id {key} is {called} here, and {ids[key]} in another data set")
+        log.info("%s: names the images of the results; its own annotations are no prompts", path)
+    log.info("image_id: %s", _shortened([f"{key} is {called}" for key, called in ids.items()]))
+    return [path for path in files if path not in data_sets], replace(images, by_id=ids)
+
+
+def _log(boxes: dict[Path, list[BoxRecord]]) -> None:
+    """Say how many boxes of which images came from each file, and name files without boxes."""
+    for file, records in list(boxes.items())[:LISTED]:
+        counts = Counter(record.image for record in records)
+        log.info("%s: %s", file, _shortened([f"{count} boxes of {image}" for image, count in counts.items()]))
+    empty = [str(file) for file, records in boxes.items() if not records]
+    if len(boxes) > LISTED:
+        log.info("%d boxes in %d files", sum(map(len, boxes.values())), len(boxes))
+    if empty:
+        log.warning("No boxes in %d of %d files: %s", len(empty), len(boxes), _shortened(empty))
+
+
+def _shortened(texts: Sequence[str]) -> str:
+    more = f" and {len(texts) - LISTED} more" if len(texts) > LISTED else ""
+    return ", ".join(texts[:LISTED]) + more if texts else "no boxes"
+
+
+def _check_folders(records: Iterable[BoxRecord]) -> None:
+    """Refuse boxes of one image that the files name in different folders, such as train/1.png and val/1.png.
+
+    A path can be longer in one place than in another: images/1.png and /data/images/1.png are the same.
+    """
+    folders: dict[str, tuple[tuple[str, ...], BoxRecord]] = {}
+    for record in records:
+        parts = folders_of(record.called)
+        if not parts:
+            continue
+        longest, first = folders.setdefault(record.image, (parts, record))
+        shared = min(len(longest), len(parts))
+        if longest[-shared:] != parts[-shared:]:
+            raise DataError(
+                f"{record.where}: is of {record.called!r}, but {first.where} is of {first.called!r}, and both would be "
+                f"the image {record.image}. Give the images and the boxes of each folder alone"
+            )
+        if len(parts) > len(longest):
+            folders[record.image] = parts, record
 
 
 def _files(path: Path, name: str | None) -> Iterator[Path]:
@@ -86,11 +176,27 @@ def _files(path: Path, name: str | None) -> Iterator[Path]:
         for file in sorted(path.iterdir())
         if file.suffix.lower() in suffixes and not file.name.startswith(".") and file.name != CLASSES
     ]
+    _log_others(path, suffixes)
     if not files:
+        below = sorted({file.parent.name for file in path.glob("*/*") if file.suffix.lower() in suffixes})
+        there = f"Its folders {', '.join(below)} hold some; give each alone, with its images. " if below else ""
         raise DataError(
-            f"{path}: this folder holds no file of boxes; expected files of {_listing(suffixes)}. {INSTEAD}"
+            f"{path}: this folder holds no file of boxes; expected files of {_listing(suffixes)}. {there}{INSTEAD}"
         )
     yield from files
+
+
+def _log_others(folder: Path, suffixes: set[str]) -> None:
+    """Name what a folder holds beside files of boxes and images."""
+    kinds = Counter(
+        "folder" if file.is_dir() else file.suffix.lower() or file.name
+        for file in folder.iterdir()
+        if file.suffix.lower() not in suffixes | IMAGE_SUFFIXES | {".yaml", ".names"} and not file.name.startswith(".")
+    )
+    if kinds:
+        log.warning(
+            "%s: LooseBox reads no boxes of %s there", folder, _shortened([f"{n} {k}" for k, n in kinds.items()])
+        )
 
 
 def _read(path: Path, images: Images, name: str | None) -> Iterator[BoxRecord]:

@@ -1,14 +1,22 @@
-"""Pascal VOC: an XML file for each image.
+"""Pascal VOC: an XML file for each image, and the polygons of LabelMe's web tool in the same form.
 
-Corners are pixels that belong to the box, counted from 1, as in detectron2's `pascal_voc.py`.
+Corners are pixels that belong to the box, counted from 1, as in detectron2's `pascal_voc.py`. Some programs write
+corners that are counted from 0, between pixels: such a file is known by a corner at 0 or by fractions.
 """
 
+import logging
+import math
 from collections.abc import Iterator
+from typing import Any
+from xml.etree.ElementTree import Element
 
 from pipeline_lib.data.box_formats.box_file import BoxFile
 from pipeline_lib.data.box_formats.box_format import BoxFormat
 from pipeline_lib.data.box_formats.images_by_name import Images
-from pipeline_lib.data.box_formats.record import BoxRecord, corners, number
+from pipeline_lib.data.box_formats.record import BoxRecord, bounds, corners, number, turned
+
+EDGES = ("xmin", "ymin", "xmax", "ymax")
+log = logging.getLogger(__name__)
 
 
 def _matches(file: BoxFile) -> bool:
@@ -16,11 +24,44 @@ def _matches(file: BoxFile) -> bool:
 
 
 def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
-    image = images.find(file.xml.findtext("filename") or file.path.stem)
+    """Read the box of each object, or the bounds of its polygon.
+
+    Raises:
+        DataError: the size of the image is another one.
+    """
+    folder, name = (file.xml.findtext(key, "").strip() for key in ("folder", "filename"))
+    image = images.find(name) if name else images.of_file(file.path)
+    for width, height in ("size/width", "size/height"), ("imagesize/ncols", "imagesize/nrows"):  # of LabelMe's web tool
+        images.check_size(image, file.xml.findtext(width), file.xml.findtext(height), str(file.path))
+    first = _first_pixel(file)
     for index, entry in enumerate(file.xml.iter("object")):
-        x0, y0, x1, y1 = (number(entry.findtext(f"bndbox/{key}")) for key in ("xmin", "ymin", "xmax", "ymax"))
-        where, label = f"{file.path}: object {index}", entry.findtext("name") or ""
-        yield BoxRecord(image=image, **corners(x0 - 1, y0 - 1, x1, y1), where=where, label=label)
+        yield BoxRecord(
+            image=image,
+            **_box(entry, first),
+            where=f"{file.path}: object {index}",
+            label=entry.findtext("name", "").strip(),
+            called=f"{folder}/{name}" if folder and name else name,
+            skip="deleted in LabelMe" if entry.findtext("deleted", "").strip() == "1" else "",
+        )
+
+
+def _first_pixel(file: BoxFile) -> int:
+    """Return the number of the first pixel in the corners of the file: 1, or 0 if the corners show it."""
+    values = [number(entry.findtext(f"bndbox/{edge}")) for entry in file.xml.iter("object") for edge in EDGES]
+    if any(value < 1 or value % 1 for value in values if value == value):
+        log.info("%s: corners are counted from 0, as some lie at 0 or have fractions", file.path)
+        return 0
+    return 1
+
+
+def _box(entry: Element, first: int) -> dict[str, Any]:
+    if (points := entry.findall("polygon/pt")) and entry.find("bndbox") is None:
+        return bounds([(number(point.findtext("x")), number(point.findtext("y"))) for point in points])
+    if (tilted := entry.find("robndbox")) is not None:  # of roLabelImg: a centre, a size and an angle in radians
+        x, y, w, h, angle = (number(tilted.findtext(key)) for key in ("cx", "cy", "w", "h", "angle"))
+        return turned(x - w / 2, y - h / 2, x + w / 2, y + h / 2, math.degrees(angle))
+    x0, y0, x1, y1 = (number(entry.findtext(f"bndbox/{edge}")) for edge in EDGES)
+    return corners(x0 - first, y0 - first, x1, y1)
 
 
 VOC = BoxFormat(

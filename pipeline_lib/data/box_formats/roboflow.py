@@ -1,0 +1,40 @@
+"""What Roboflow's inference answers for an image: x and y are the centre of a box, in pixels."""
+
+from collections.abc import Iterator
+
+from pipeline_lib.data.box_formats.box_file import BoxFile
+from pipeline_lib.data.box_formats.box_format import BoxFormat
+from pipeline_lib.data.box_formats.images_by_name import Images
+from pipeline_lib.data.box_formats.record import BoxRecord, number
+from pipeline_lib.data.box_formats.rows import centred
+
+
+def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
+    """Read each prediction.
+
+    Raises:
+        DataError: the size of the image is another one.
+    """
+    image, size = images.of_file(file.path), file.json["image"]
+    images.check_size(image, size["width"], size["height"], str(file.path))
+    for index, entry in enumerate(file.json["predictions"]):
+        x, y, width, height = (number(entry[key]) for key in ("x", "y", "width", "height"))
+        yield BoxRecord(
+            image=image,
+            **centred(x, y, width, height),
+            where=f"{file.path}: prediction {index}",
+            label=str(entry.get("class", "")),
+            score=number(entry.get("confidence")),
+        )
+
+
+ROBOFLOW = BoxFormat(
+    name="roboflow",
+    title="Roboflow predictions",
+    program="Roboflow's inference",
+    suffixes=(".json",),
+    content="a JSON object with the keys predictions and image",
+    matches=lambda file: {"predictions", "image"} <= file.json_keys and isinstance(file.json["image"], dict),
+    outline=BoxFile.json_outline,
+    read=_read,
+)

@@ -1,0 +1,117 @@
+"""What readers of tables share: how four columns become a box, and from where slices are counted."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline_lib.data.box_formats.box_file import BoxFile
+from pipeline_lib.data.box_formats.images_by_name import Images
+from pipeline_lib.data.box_formats.record import corners, number, slice_number
+from pipeline_lib.errors import DataError
+
+Row = Mapping[str, str | None]
+OUTSIDE = 0.5  # pixels by which rounding can move a box beyond its image
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class BoxColumns:
+    """Four columns that describe a box."""
+
+    names: tuple[str, str, str, str]
+    to_box: Callable[[float, float, float, float], dict[str, Any]]
+    """Turns their numbers into the corners of a box."""
+
+    def box(self, row: Row) -> dict[str, Any]:
+        """Return the corners of a row's box."""
+        a, b, c, d = (number(row[name]) for name in self.names)
+        return self.to_box(a, b, c, d)
+
+
+def xywh(x: float, y: float, width: float, height: float) -> dict[str, Any]:
+    """Return the box with a corner and a size."""
+    return corners(x, y, x + width, y + height)
+
+
+def centred(x: float, y: float, width: float, height: float) -> dict[str, Any]:
+    """Return the box with a centre and a size."""
+    return corners(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+
+
+def only_columns(file: BoxFile, choices: Sequence[BoxColumns]) -> BoxColumns | None:
+    """Return the columns that a table has; None if it has none of them.
+
+    Raises:
+        DataError: It has several, or one of them twice.
+    """
+    matching = [each for each in choices if set(each.names) <= set(file.table.columns)]
+    if len(matching) > 1:
+        listed = " and ".join(",".join(each.names) for each in matching)
+        raise DataError(f"{file.path}: expected one set of columns for boxes, found {listed}; leave out one of them")
+    if matching:
+        file.check_columns(matching[0].names)
+    return matching[0] if matching else None
+
+
+def corner_or_centre(file: BoxFile, columns: BoxColumns, rows: Sequence[tuple[str, Row]], images: Images) -> BoxColumns:
+    """Decide whether x and y are a corner or the centre: in one of the two readings, boxes leave their image.
+
+    Args:
+        file: For messages.
+        columns: x, y, width and height, with x and y as the corner.
+        rows: The name of the image of each row, and the row.
+        images: The images with their sizes.
+
+    Raises:
+        DataError: Both readings are possible.
+    """
+    known = [(images.shapes[name], row) for name, row in rows if name in images.shapes]
+    if not known:
+        return columns  # the checks report the names
+    about = BoxColumns(columns.names, centred)
+    corner, centre = (max(_beyond(each.box(row), shape) for shape, row in known) for each in (columns, about))
+    if (corner > OUTSIDE) == (centre > OUTSIDE):
+        raise DataError(
+            f"{file.path}: {columns.names[0]} and {columns.names[1]} can be the corner or the centre of a box; nothing "
+            "in the file tells which. Name the columns left,top,width,height, or x_center,y_center,width,height"
+        )
+    log.info(
+        "%s: x and y are the %s; else boxes would leave their image",
+        file.path,
+        "centre" if corner > OUTSIDE else "corner",
+    )
+    return about if corner > OUTSIDE else columns
+
+
+def _beyond(box: Mapping[str, float], shape: tuple[int, int, int]) -> float:
+    """Return by how many pixels a box leaves its image, 0 if it lies within."""
+    _, height, width = shape
+    return float(np.nanmax([0.0, -box["x0"], -box["y0"], box["x1"] - width, box["y1"] - height]))
+
+
+def slices(texts: Sequence[tuple[str, str, str]], images: Images) -> list[int]:
+    """Convert the texts of a table's column of slices to numbers from 0.
+
+    They are counted from 1 if the file has no slice 0 and has one with the number of slices of its image.
+
+    Args:
+        texts: Of each row the name of the image, the text (empty means the first slice), and where it stands.
+        images: The images with their numbers of slices.
+
+    Raises:
+        DataError: A text is not a whole number.
+    """
+    numbers = [slice_number(text or 0, where) for _, text, where in texts]
+    last = any(
+        name in images.shapes and number == images.shapes[name][0]
+        for (name, _, _), number in zip(texts, numbers, strict=True)
+    )
+    if 0 in numbers or not last:
+        if numbers and 0 not in numbers:
+            log.warning("%s: slices are counted from 0, and none is 0; were they counted from 1?", texts[0][2])
+        return numbers
+    log.info("%s: slices are counted from 1, as there is no slice 0, but the last one", texts[0][2])
+    return [number - 1 for number in numbers]
