@@ -7,26 +7,22 @@ import logging
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, get_args
+from typing import get_args
 
 import click
-import yaml
 
 from pipeline_lib.api import backbone_choice, chosen_model
+from pipeline_lib.commands.options import FILE, chosen_settings, segmenting
 from pipeline_lib.commands.steps import Steps
+from pipeline_lib.commands.track import track_command
 from pipeline_lib.commands.train import train_command
-from pipeline_lib.config.defaults import segmentation
-from pipeline_lib.config.files import check_files
-from pipeline_lib.config.overlays import merged
 from pipeline_lib.data.backbone import Backbone
-from pipeline_lib.data.box_formats.table import NAMES, names_help
 from pipeline_lib.data.example_set import write_example_set
 from pipeline_lib.data.mask_formats.coco import COCO
 from pipeline_lib.data.mask_formats.fiji import LABEL_TIFFS
 from pipeline_lib.data.mask_formats.ome_zarr import OME_ZARR
 from pipeline_lib.data.model_header import described
 from pipeline_lib.errors import DataError
-from pipeline_lib.model.backbones import BACKBONES
 from pipeline_lib.runtime.hashing import files_digest
 from pipeline_lib.settings.backbone import BackboneChoice
 from pipeline_lib.settings.export import ExportForm
@@ -41,7 +37,6 @@ from pipeline_lib.stages.weights import weights
 
 FORMS = get_args(ExportForm)
 log = logging.getLogger(__name__)
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.group()
@@ -62,25 +57,8 @@ def example_command(folder: Path) -> None:
 @main.command("predict")
 @click.argument("images")
 @click.argument("boxes", nargs=-1, required=True)
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write.")
-@click.option("--model", type=FILE, help="Trained model. Default: the model that comes with LooseBox.")
-@click.option("--backbone", type=click.Choice(list(BACKBONES)), help="Without --model, use this backbone as it is.")
-@click.option("--checkpoint", type=FILE, help="File of the backbone's weights, if not the released ones.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(NAMES),
-    help=f"Format of the boxes: {names_help()}. Default: the suffix and the content of each file decide.",
-)
-@click.option("--on-bad-box", type=click.Choice(["stop", "skip"]), help="Default: stop.")
-@click.option("--range", "grey_range", type=(float, float), help="Black and white of images that are not 8-bit.")
-@click.option(
-    "--percentiles",
-    type=(click.FloatRange(0, 100), click.FloatRange(0, 100)),
-    help="The same as percentiles of each image, such as 0.5 99.5.",
-)
+@segmenting
 @click.option("--tiff", is_flag=True, help="Write label images for Fiji, too.")
-@click.option("--config", type=FILE, help="YAML with sections `segment` and `refine`, laid over the defaults.")
 def predict_command(
     images: str,
     boxes: tuple[str, ...],
@@ -100,14 +78,10 @@ def predict_command(
     IMAGES is a folder of TIFF, PNG or JPEG files, or one stack (TIFF, file.h5:dataset, Zarr); BOXES are files of
     boxes, or folders of them, in one of the formats that --format lists. An interrupted call goes on where it was.
     """
-    options = {"format": form, "on_bad_box": on_bad_box, "grey": _grey(grey_range, percentiles)}
     if Path(images).resolve() == out.resolve():
         raise click.UsageError("--out is the folder of the images; name another")
     try:
-        overlay = {"segment": {key: value for key, value in options.items() if value is not None}}
-        written = _read_config(config) if config else {}
-        segmentation(written)  # so that a section which is none is not hidden beneath an option
-        settings, refine = segmentation(merged(written, overlay))
+        settings, refine = chosen_settings(config, grey_range, percentiles, format=form, on_bad_box=on_bad_box)
         model = chosen_model(model, backbone)
         choice = backbone_choice(backbone, model, checkpoint)
         segment_set(images, list(boxes), out, str(model) if model else None, choice, settings, refine)
@@ -120,6 +94,7 @@ def predict_command(
 
 
 main.add_command(train_command)
+main.add_command(track_command)
 
 
 @main.command("export")
@@ -143,22 +118,6 @@ def export_command(
     except DataError as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{out}/README.md says how each file is used")
-
-
-def _grey(grey_range: tuple[float, float] | None, percentiles: tuple[float, float] | None) -> dict[str, Any] | None:
-    if grey_range and percentiles:
-        raise click.UsageError("give --range or --percentiles, not both")
-    if grey_range:
-        return {"range": list(grey_range)}
-    return {"percentiles": list(percentiles)} if percentiles else None
-
-
-def _read_config(file: Path) -> dict[str, Any]:
-    check_files([file])
-    try:
-        return yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except ValueError as error:  # no such date
-        raise DataError(f"{file}: expected YAML: {error}") from error
 
 
 def segment_set(

@@ -33,16 +33,19 @@ class ImageFile:
     digest: str  # of its files, by which other pixels are noticed
 
 
-def open_images(path: str, grey: Grey | None) -> list[ImageFile]:
+def open_images(path: str, grey: Grey | None, stack: bool = False) -> list[ImageFile]:
     """The images at `path`, in the order of their names; every file is read once for its digest, none is kept.
 
     Args:
         path: a folder of images, each a TIFF, PNG or JPEG file or a folder `*.zarr`; or one stack as of `open_stack`.
         grey: grey values that become black and white; None if all images are 8-bit.
+        stack: whether the images of a folder are the slices of one image, which has the folder's name.
 
     Raises:
         DataError: there is no image, one cannot be read, or one is not 8-bit and `grey` is None.
     """
+    if stack and Path(path).is_dir():
+        return [_image(Path(path).resolve().name, path, grey)]
     images = [_image(name, place, grey) for name, place in find_images(path)]
     if not images:
         raise DataError(f"{path}: holds no image; expected TIFF, PNG or JPEG files or OME-Zarr folders")

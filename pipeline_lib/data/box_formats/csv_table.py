@@ -10,7 +10,7 @@ from pipeline_lib.data.box_formats.record import BoxRecord, corners, number, sli
 XYXY_COLUMNS = [("x0", "y0", "x1", "y1"), ("xmin", "ymin", "xmax", "ymax"), ("left", "top", "right", "bottom")]
 XYWH_COLUMNS = [("x", "y", "width", "height"), ("x", "y", "w", "h"), ("left", "top", "width", "height")]
 IMAGE, SLICE = ("image", "filename", "file"), ("slice", "z")
-CLASS, SCORE, NAME = ("class", "label", "category"), ("score", "confidence"), ("name", "id")
+CLASS, SCORE, NAME = ("class", "label", "category"), ("score", "confidence"), ("track", "name", "id")
 
 
 def _matches(file: BoxFile) -> bool:
@@ -33,12 +33,12 @@ def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
     names = xyxy or _columns_of(columns, XYWH_COLUMNS) or ()
     for line, row in rows:
         a, b, c, d = (number(row[name]) for name in names)
-        text, where = first_text(row, IMAGE), f"{file.path}:{line}"
+        text, slice_text, where = first_text(row, IMAGE), first_text(row, SLICE), f"{file.path}:{line}"
         yield BoxRecord(
             image=images.find(text) if text else images.of_file(file.path),
             **(corners(a, b, c, d) if xyxy else corners(a, b, a + c, b + d)),
             where=where,
-            slice=slice_number(first_text(row, SLICE) or 0, where),
+            slice=slice_number(slice_text, where) if slice_text else None,
             name=first_text(row, NAME),
             label=first_text(row, CLASS),
             score=number(first_text(row, SCORE)),

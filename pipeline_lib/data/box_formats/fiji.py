@@ -27,7 +27,7 @@ def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
             image=image,
             **box,
             where=f"{file.path}: region {index}",
-            slice=max(roi.z_position, roi.position, 1) - 1,
+            slice=max(roi.z_position, roi.position) - 1 if roi.z_position or roi.position else None,
             name=roi.name or "",
         )
 

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -22,12 +22,14 @@ class Images:
     """Shape of each image (ZYX, pixels) by its name."""
     one_file: bool = True
     """Whether a single file holds all boxes. Its name then need not be that of the only image."""
+    slices: Mapping[str, int] = field(default_factory=dict)
+    """Number of each slice of the only image by the name of its file, if each slice is a file."""
 
     @cached_property
     def by_text(self) -> dict[str, list[str]]:
         """Names of the images that a text can mean: a name, or a name without its suffix."""
         names: dict[str, list[str]] = {}
-        for name in self.shapes:
+        for name in (*self.shapes, *self.slices):
             for text in {_composed(name), _composed(Path(name).stem)}:
                 names.setdefault(text, []).append(name)
         return names
@@ -56,7 +58,15 @@ class Images:
         Raises:
             DataError: several images have that name.
         """
-        return next(iter(self.shapes)) if self.one_file and len(self.shapes) == 1 else self.find(path.stem)
+        name = self.find(path.stem)
+        return next(iter(self.shapes)) if self.one_file and len(self.shapes) == 1 and name not in self.slices else name
+
+    def shape_of(self, name: str) -> Shape | None:
+        """Return the shape (ZYX, pixels) of the image with a name, or of the slice with a name; None without one."""
+        if name in self.slices:
+            _, height, width = next(iter(self.shapes.values()))
+            return 1, height, width
+        return self.shapes.get(name)
 
 
 def _composed(text: str) -> str:

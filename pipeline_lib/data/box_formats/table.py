@@ -67,10 +67,29 @@ def read_box_files(paths: Iterable[Path], images: Images, name: str | None) -> p
     """
     files = [file for path in paths for file in _files(path, name)]
     images = replace(images, one_file=len(files) == 1)
-    rows = [asdict(box) for file in files for box in _read(file, images, name)]
+    rows = [asdict(_on_slice(box, images)) for file in files for box in _read(file, images, name)]
     if not rows:
         raise DataError(f"{', '.join(map(str, paths))}: expected at least one box, found none; draw or detect boxes")
     return pd.DataFrame(rows)
+
+
+def _on_slice(box: BoxRecord, images: Images) -> BoxRecord:
+    """Return a box with the number of its slice.
+
+    Raises:
+        DataError: the image has several slices, and the file names none.
+    """
+    if box.image in images.slices:
+        return replace(box, image=next(iter(images.shapes)), slice=images.slices[box.image])
+    if box.slice is not None:
+        return box
+    count = images.shapes.get(box.image, (1, 1, 1))[0]
+    if count > 1:
+        raise DataError(
+            f"{box.where}: expected the number of a slice, because {box.image} has {count}; found none. Add it "
+            "(in a CSV file as the column `slice`, counted from 0)"
+        )
+    return replace(box, slice=0)
 
 
 def _files(path: Path, name: str | None) -> Iterator[Path]:

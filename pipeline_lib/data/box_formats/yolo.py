@@ -27,7 +27,7 @@ def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
         DataError: a line has another count of words, or a number that is not a share.
     """
     image, classes = images.of_file(file.path), _classes(file)
-    _, height, width = images.shapes.get(image, (1, 1, 1))
+    _, height, width = images.shape_of(image) or (1, 1, 1)
     for line, text in enumerate(file.lines, start=1):
         words, where = text.split(), f"{file.path}:{line}"
         if not words:
