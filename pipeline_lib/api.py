@@ -86,10 +86,18 @@ class LoadedSegmenter:
         Raises:
             DataError: the volume is not grey and 8-bit, a box names no slice, or is bad and not to be skipped.
         """
+        tracks = self.tracks(volume, boxes)
+        depth, height, width = tracks.image.shape
+        slices, numbers = slices_table(tracks), Numbers(tracks)
+        objects = volume_table(tracks, slices, self.settings.pixel_size, self.settings.track.flags)
+        labels = [numbers.block(z, slice(0, height), slice(0, width)) for z in range(depth)]
+        return np.stack(labels), objects, slices
+
+    def tracks(self, volume: NDArray[np.uint8], boxes: pd.DataFrame) -> Tracks:
+        """Return the masks of each object, whole also where objects overlap; arguments and errors as of `track`."""
         if volume.ndim != 3 or volume.dtype != np.uint8:
-            raise DataError(
-                f"volume: expected uint8 of shape (slices, height, width), found {volume.dtype} {volume.shape}"
-            )
+            found = f"{volume.dtype} {volume.shape}"
+            raise DataError(f"volume: expected uint8 of shape (slices, height, width), found {found}")
         if not isinstance(boxes, pd.DataFrame) or "slice" not in boxes:
             raise DataError("boxes: expected a table with the column `slice`, counted from 0; found none")
         depth, height, width = volume.shape
@@ -112,11 +120,7 @@ class LoadedSegmenter:
             return rows_of_slice
 
         follow(starts, depth, segment_slice)
-        tracks = Tracks(given, pd.DataFrame(rows, columns=TRACKS.names))
-        slices, numbers = slices_table(tracks), Numbers(tracks)
-        objects = volume_table(tracks, slices, self.settings.pixel_size, self.settings.track.flags)
-        labels = [numbers.block(z, slice(0, height), slice(0, width)) for z in range(depth)]
-        return np.stack(labels), objects, slices
+        return Tracks(given, pd.DataFrame(rows, columns=TRACKS.names))
 
     def _predictions(self, given: Prompts, part: Part) -> pd.DataFrame:
         """Return the predictions for all boxes, as the stage segment writes them."""
