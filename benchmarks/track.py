@@ -1,8 +1,8 @@
 """Compare ways to follow objects through a volume with labels: `python -m benchmarks.track IMAGES LABELS`.
 
 IMAGES and LABELS are stacks of one shape (a folder of slices, TIFF, file.h5:dataset, Zarr). Labels number the objects
-in 3-D. Each object has a box in its middle slice, around the largest part there: exact, 40 % too large or too small, and
-shifted by 20 %. All boxes are followed in one call, so that they share the encoded windows.
+in 3-D. Each object has a box in its middle slice, around the largest part there: exact, scaled by 40 % and shifted by
+20 %. All boxes are followed in one call, so that they share the encoded windows.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from pipeline_lib.data.tracks import Tracks
 from pipeline_lib.settings.boxes import Deviation
 
 KINDS = {"exact": ("scale", 0), "40 % off": ("scale", 40), "shifted by 20 %": ("translate", 20)}
-TRIAL = {"room": 0.0, "predicted_iou": 0.5, "overlap": 0.4}  # prompt with the box around the mask before, no iterations
+TRIAL = {"room": 0.0, "overlap": 0.4, "confidence": 0.6, "likeness": 0.0}  # TODO
 POOR = 0.5  # 3-D IoU below which flags ought to find an object
 
 

@@ -110,8 +110,8 @@ class LoadedSegmenter:
         def part(_: ImageFile, z: int, y: slice, x: slice) -> NDArray[np.uint8]:
             return volume[z, y, x]
 
-        follower = Follower(self.segmenter, file, part, self.windows, self.settings.batch, self.settings.track)
-        starts = first_rows(given, self._predictions(given, part))
+        starts, config = first_rows(given, self._predictions(given, part)), self.settings
+        follower = Follower(self.segmenter, file, part, self.windows, config.batch, config.track, starts)
         rows = [*starts]
 
         def segment_slice(z: int, direction: int, last: Mapping[int, Row]) -> list[Row]:

@@ -29,8 +29,8 @@ def slices_table(tracks: Tracks) -> pd.DataFrame:
 
     Returns:
         `slice`, `object`, `start` and `direction` of the track; `area` and `shared`, pixels: all, and those that belong
-        to another object in the label image; `predicted_iou`; `overlap`, the IoU with the mask of the slice before,
-        NaN at `start`; the box around the mask, XYXY pixels.
+        to another object in the label image; `predicted_iou`; `overlap`, `confidence` and `likeness` as in
+        `TRACKS`; the box around the mask, XYXY pixels.
     """
     rows = []
     for z, masks in tracks.masks.groupby("slice"):
@@ -42,7 +42,7 @@ def slices_table(tracks: Tracks) -> pd.DataFrame:
             labelled = int((instances.numbers(tracks.image.name, int(str(z)), y, x) == row["object"]).sum())
             told = {key: row[key] for key in ("slice", "object", "start", "direction")}
             box = dict(zip(XYXY, (found.x0, found.y0, found.x1, found.y1), strict=True))
-            measured = {key: row[key] for key in ("predicted_iou", "overlap")}
+            measured = {key: row[key] for key in ("predicted_iou", "overlap", "confidence", "likeness")}
             rows.append(told | {"area": area, "shared": area - labelled} | measured | box)
     return pd.DataFrame(rows)
 

@@ -34,7 +34,9 @@ TRACKS = pa.schema(  # of the stage `track`: a row for each mask of an object in
         "window_side": pa.int32(),
         "mask": pa.string(),  # COCO RLE counts, within the window
         "predicted_iou": pa.float32(),
-        "overlap": pa.float32(),  # IoU with the mask of the slice before, NaN at `start`
+        "overlap": pa.float32(),  # IoU with the mask of the slice before; NaN at `start`, as the next two are
+        "confidence": pa.float32(),  # predicted IoU as a share of that at `start`
+        "likeness": pa.float32(),  # of the greys inside the mask to those at `start`, from 0 to 1
         "ended": pa.string(),  # why the object ended before this slice; null if the mask is one of the object's
     }
 )
@@ -88,10 +90,15 @@ class PlacedMask:
         return shared / both if both else 0.0
 
 
+def window_of(row: Row) -> tuple[int, int, int]:
+    """Return first row, first column and side of the window of a row of `TRACKS`."""
+    return row["window_y"], row["window_x"], row["window_side"]
+
+
 def placed_mask(row: Row, image: ImageFile) -> PlacedMask:
     """Return the mask of a row of `TRACKS`."""
     _, height, width = image.shape
-    y, x, side = row["window_y"], row["window_x"], row["window_side"]
+    y, x, side = window_of(row)
     return PlacedMask(from_rle(row["mask"], (min(side, height - y), min(side, width - x))), y, x)
 
 
@@ -131,7 +138,8 @@ def first_rows(given: Prompts, predictions: pd.DataFrame) -> list[Row]:
     """
     numbers = object_numbers(given.boxes)
     rows = [
-        {"object": int(numbers[box]), "start": row["slice"], "direction": 0, **row, "overlap": np.nan}
+        {"object": int(numbers[box]), "start": row["slice"], "direction": 0, **row}
+        | {"overlap": np.nan, "confidence": np.nan, "likeness": np.nan}
         | {"ended": None if placed_mask(row, given.images[0]).mask.any() else "empty"}
         for box, row in output_rows(given, predictions.to_dict("records")).items()
     ]

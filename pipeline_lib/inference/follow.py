@@ -7,25 +7,31 @@ remembered is the last mask of each object, whatever the number of slices.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.ndimage import binary_erosion
 
 from pipeline_lib.data.boxes import XYXY, grown
 from pipeline_lib.data.images import ImageFile
+from pipeline_lib.data.masks import Mask, bounding_box
 from pipeline_lib.data.prompts import Prompts
-from pipeline_lib.data.tracks import PlacedMask, Row, output_rows, placed_mask
+from pipeline_lib.data.tracks import PlacedMask, Row, output_rows, placed_mask, window_of
 from pipeline_lib.data.windows import WindowConfig, with_windows
 from pipeline_lib.inference.next_box import next_box
 from pipeline_lib.inference.segmenter import Segmenter, batches_of_windows
 from pipeline_lib.settings.segment import TrackConfig
 
-End = Literal["empty", "predicted IoU", "overlap"]
+End = Literal["empty", "overlap", "confidence", "likeness"]
 # From a slice, a direction and the last row of each object that has come there, to a row for each of them.
 SegmentSlice = Callable[[int, int, Mapping[int, Row]], Sequence[Row]]
+BINS, REACH = 24, 3.0  # of a histogram of greys, and how many standard deviations from the mean it reaches
+RIM = 2  # pixels inside an outline that do not count
+
 Part = Callable[[ImageFile, int, slice, slice], NDArray[np.uint8]]  # pixels of a part of a slice, YX
 
 
@@ -77,6 +83,13 @@ def _limits(
     return limits
 
 
+class FirstMask(NamedTuple):
+    """What is compared with the mask in the slice of a box."""
+
+    predicted_iou: float
+    greys: NDArray[np.float64]  # of `grey_distribution`
+
+
 @dataclass(frozen=True)
 class Follower:
     """A model that segments the objects of a volume in the next slice."""
@@ -87,39 +100,81 @@ class Follower:
     windows: WindowConfig
     batch: int  # windows in a call of the encoder
     config: TrackConfig
+    starts: Sequence[Row]  # rows of `TRACKS` for the slices of the boxes
 
     def segment_slice(self, z: int, direction: int, last: Mapping[int, Row]) -> list[Row]:
         """Segment objects in a slice from their masks in the slice before, as `SegmentSlice`."""
-        masks = {number: placed_mask(row, self.image) for number, row in last.items()}
-        boxes = np.stack([self.prompt(mask) for mask in masks.values()])
-        table = pd.DataFrame(boxes, pd.Index(masks, name="id"), XYXY).assign(image=self.image.name, slice=z, reason="")
+        before = {number: placed_mask(row, self.image) for number, row in last.items()}
+        boxes = np.stack([self.prompt(mask) for mask in before.values()])
+        table = pd.DataFrame(boxes, pd.Index(before, name="id"), XYXY).assign(image=self.image.name, slice=z, reason="")
         given = Prompts((self.image,), *with_windows(table, [self.image], self.windows))
         rows: dict[int, Row] = {}
         for windows in batches_of_windows(range(len(given.windows)), given, self.batch):
             pixels = [self.part(*given.place(number)) for number in windows]
-            rows |= output_rows(given, self.segmenter.run(given, windows, pixels).rows)
-        return [
-            {"object": number, "start": last[number]["start"], "direction": direction}
-            | self._compared(rows[number], mask)
-            for number, mask in masks.items()
-        ]
+            places = {given.windows[number][2:]: each for number, each in zip(windows, pixels, strict=True)}
+            for number, row in output_rows(given, self.segmenter.run(given, windows, pixels).rows).items():
+                row |= {"object": number, "start": last[number]["start"], "direction": direction}
+                rows[number] = self._compared(row, before[number], places[window_of(row)])
+        return [rows[number] for number in last]
 
     def prompt(self, mask: PlacedMask) -> NDArray[np.float32]:
         """Return the box (4,), XYXY pixels of the slice, that prompts the next slice. It may reach beyond the slice."""
         box = next_box(mask.mask, only_largest=True) + np.tile([mask.x, mask.y], 2)
         return np.asarray(grown(box[None], 1 + self.config.room)[0], np.float32)
 
-    def _compared(self, row: Row, before: PlacedMask) -> Row:
-        """Return a row with what the comparison with the mask of the slice before says."""
-        mask = placed_mask(row, self.image)
-        overlap = mask.overlap(before)
-        return row | {"overlap": overlap, "ended": ending(mask, row["predicted_iou"], overlap, self.config)}
+    def _compared(self, row: Row, before: PlacedMask, pixels: NDArray[np.uint8]) -> Row:
+        """Return a row with how its mask compares with the mask of the slice before, and with the first one."""
+        mask, first = placed_mask(row, self.image), self._first[row["object"], row["start"]]
+        compared = row | {
+            "overlap": mask.overlap(before),
+            "confidence": row["predicted_iou"] / first.predicted_iou,
+            "likeness": likeness(grey_distribution(pixels, mask.mask), first.greys),
+        }
+        return compared | {"ended": ending(not mask.mask.any(), compared, self.config)}
+
+    @cached_property
+    def _first(self) -> dict[tuple[int, int], FirstMask]:
+        """What is known of the mask in the slice of each box, by object and slice."""
+        _, height, width = self.image.shape
+        known = {}
+        for row in self.starts:
+            y, x, side = window_of(row)
+            part = slice(y, min(y + side, height)), slice(x, min(x + side, width))
+            pixels = self.part(self.image, row["slice"], *part)
+            greys = grey_distribution(pixels, placed_mask(row, self.image).mask)
+            known[row["object"], row["start"]] = FirstMask(row["predicted_iou"], greys)
+        return known
 
 
-def ending(mask: PlacedMask, predicted_iou: float, overlap: float, config: TrackConfig) -> End | None:
-    """Return why an object ends before a slice, from its mask there, or None if it goes on."""
-    if not mask.mask.any():
+def grey_distribution(pixels: NDArray[np.uint8], mask: Mask) -> NDArray[np.float64]:
+    """Return the cumulative distribution (BINS,) of the greys inside a mask (h, w), or zeros if the mask is empty.
+
+    Greys are counted in standard deviations from the mean of `pixels` (h, w), so that slices may differ in brightness
+    and contrast. The rim of the mask does not count, because an outline is never exact.
+    """
+    if not mask.any():
+        return np.zeros(BINS)
+    x0, y0, x1, y1 = bounding_box(mask).astype(int)
+    whole = mask[y0:y1, x0:x1]
+    inside = binary_erosion(whole, iterations=RIM)
+    greys = pixels[y0:y1, x0:x1][inside if inside.any() else whole]
+    deviations = (greys - pixels.mean()) / max(float(pixels.std()), 1.0)
+    counts, _ = np.histogram(deviations.clip(-REACH, REACH), BINS, (-REACH, REACH))
+    return np.asarray(counts.cumsum() / counts.sum())
+
+
+def likeness(greys: NDArray[np.float64], others: NDArray[np.float64]) -> float:
+    """Return how alike two distributions of `grey_distribution` are: 1 less their Kolmogorov-Smirnov distance."""
+    return 1 - float(np.abs(greys - others).max())
+
+
+def ending(empty: bool, row: Row, config: TrackConfig) -> End | None:
+    """Return why an object ends before a slice, from its row there, or None if it goes on."""
+    if empty:
         return "empty"
-    if predicted_iou < config.predicted_iou:
-        return "predicted IoU"
-    return "overlap" if overlap < config.overlap else None
+    least: dict[End, float] = {
+        "overlap": config.overlap,
+        "confidence": config.confidence,
+        "likeness": config.likeness,
+    }
+    return next((measure for measure, limit in least.items() if row[measure] < limit), None)

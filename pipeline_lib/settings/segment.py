@@ -78,10 +78,13 @@ class TrackConfig(Settings):
 
     room: Amount
     """How much larger than the box around the last mask the next prompt is, in sides of the box."""
-    predicted_iou: Share
-    """An object ends before the first slice whose mask has a predicted IoU below this."""
     overlap: Share
     """An object ends before the first slice whose mask overlaps the last one by an IoU below this."""
+    confidence: Share
+    """An object ends before the first slice whose mask has a predicted IoU below this share of its first mask's."""
+    likeness: Share
+    """An object ends before the first slice in which the greys inside its mask are less like those inside its first
+    mask: 1 less the Kolmogorov-Smirnov distance of the two distributions is below this."""
     shards: Count
     """Number of jobs that the objects of a volume are divided into."""
     flags: TrackFlags

@@ -82,7 +82,7 @@ def track(
     side = settings.window or trained_side(model, Backbone.read(weights))
     windows = WindowConfig(side, settings.object_share, settings.margin)
     segmenter = Segmenter.load(weights, model, chosen, refine)
-    follower = Follower(segmenter, image, Pixels().part, windows, batch, track)
+    follower = Follower(segmenter, image, Pixels().part, windows, batch, track, starts)
 
     with (
         Journal(f"{tracks}.unfinished", key) as journal,

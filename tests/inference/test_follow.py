@@ -13,12 +13,13 @@ from pipeline_lib.data.prompts import Prompts
 from pipeline_lib.data.track_tables import EDGE, slices_table, volume_table
 from pipeline_lib.data.tracks import Numbers, PlacedMask, Tracks, object_numbers
 from pipeline_lib.errors import DataError
-from pipeline_lib.inference.follow import ending, follow
+from pipeline_lib.inference.follow import ending, follow, grey_distribution, likeness
 from pipeline_lib.settings.segment import TrackConfig
 
 DEPTH, SIDE = 12, 16
 FLAGS = {"predicted_iou": 0.7, "abrupt": 0.5, "agreement": 0.5, "shared": 0.2}
-CONFIG = TrackConfig.model_validate({"room": 0.0, "predicted_iou": 0.5, "overlap": 0.4, "shards": 1, "flags": FLAGS})
+LEAST = {"overlap": 0.4, "confidence": 0.8, "likeness": 0.6}
+CONFIG = TrackConfig.model_validate({"room": 0.0, "shards": 1, "flags": FLAGS, **LEAST})
 IMAGE = ImageFile("v", "v", (DEPTH, SIDE, SIDE), None, "")
 
 
@@ -33,7 +34,7 @@ def row(number: int, start: int, direction: int, z: int, x: int = 2, iou: float 
     """A row of `TRACKS`."""
     placed = {"window_y": 0, "window_x": 0, "window_side": SIDE, "mask": to_rle(square(x))}
     told = {"object": number, "start": start, "direction": direction, "slice": z, "predicted_iou": iou}
-    return told | placed | {"overlap": 0.9, "ended": None} | others
+    return told | placed | {"overlap": 0.9, "confidence": 1.0, "likeness": 1.0, "ended": None} | others
 
 
 class Slices:
@@ -64,7 +65,7 @@ def test_a_box_is_followed_to_both_ends_of_the_volume() -> None:
 
 
 def test_an_object_ends_on_each_side_by_itself() -> None:
-    slices = Slices({(1, 1, 7): "overlap", (1, -1, 3): "predicted IoU"})
+    slices = Slices({(1, 1, 7): "overlap", (1, -1, 3): "likeness"})
     follow([row(1, 5, 0, 5)], DEPTH, slices)
     assert slices.places(1) == [(5, 1, 6), (5, 1, 7), (5, -1, 4), (5, -1, 3)]
 
@@ -98,11 +99,20 @@ def test_boxes_on_neighbouring_slices_leave_nothing_between_twice(second: int) -
 
 
 def test_why_an_object_ends() -> None:
-    mask = PlacedMask(square(2), 0, 0)
-    assert ending(PlacedMask(square(2) & False, 0, 0), 0.9, 0.0, CONFIG) == "empty"
-    assert ending(mask, 0.49, 0.9, CONFIG) == "predicted IoU"
-    assert ending(mask, 0.5, 0.39, CONFIG) == "overlap"
-    assert ending(mask, 0.5, 0.4, CONFIG) is None
+    assert ending(True, row(1, 0, 1, 1), CONFIG) == "empty"
+    assert ending(False, row(1, 0, 1, 1, **LEAST), CONFIG) is None
+    for measure, limit in LEAST.items():
+        assert ending(False, row(1, 0, 1, 1, **{measure: limit - 0.01}), CONFIG) == measure
+
+
+def test_greys_of_an_object_are_alike_in_a_slice_of_another_brightness() -> None:
+    rng, mask = np.random.default_rng(0), square(3, side=10)
+    image = np.where(mask, 60, 120) + rng.integers(-8, 8, mask.shape)
+    greys = [grey_distribution(pixels.astype(np.uint8), mask) for pixels in (image, image // 2 + 90, 180 - image)]
+    assert greys[0][-1] == 1
+    assert likeness(greys[0], greys[1]) > 0.85
+    assert likeness(greys[0], greys[2]) < 0.2
+    assert grey_distribution(image.astype(np.uint8), mask & False).sum() == 0
 
 
 def test_masks_of_different_windows_overlap_where_they_are_in_the_slice() -> None:
@@ -128,7 +138,7 @@ def test_boxes_that_share_a_name_are_of_one_object() -> None:
 
 def test_tables_and_label_image_tell_the_same() -> None:
     rows = [row(1, 3, 0, 3), row(1, 3, 1, 4), row(1, 3, 1, 5, ended="overlap"), row(1, 3, -1, 2, iou=0.8)]
-    rows += [row(1, 3, -1, 1, ended="predicted IoU"), row(2, 4, 0, 4, x=4, iou=0.95)]
+    rows += [row(1, 3, -1, 1, ended="confidence"), row(2, 4, 0, 4, x=4, iou=0.95)]
     tracks = Tracks(Prompts((IMAGE,), given(("a", 3), ("b", 4)), ()), pd.DataFrame(rows))
     slices = slices_table(tracks)
     objects = volume_table(tracks, slices, (50, 10, 20), CONFIG.flags)
@@ -139,7 +149,7 @@ def test_tables_and_label_image_tell_the_same() -> None:
     assert objects["shared"].tolist() == pytest.approx([8 / 48, 0])
     assert objects["volume_um3"].tolist() == pytest.approx([48e-5, 16e-5])
     assert objects.loc[1, ["first_slice", "last_slice", "slices"]].tolist() == [2, 4, 3]
-    assert objects.loc[1, ["before_first", "after_last"]].tolist() == ["predicted IoU", "overlap"]
+    assert objects.loc[1, ["before_first", "after_last"]].tolist() == ["confidence", "overlap"]
     assert objects.loc[2, ["before_first", "after_last"]].tolist() == [EDGE, EDGE]
     assert objects["flags"].tolist() == ["ends abruptly", ""]
 
