@@ -23,7 +23,7 @@ from pipeline_lib.data.tracks import Tracks
 from pipeline_lib.settings.boxes import Deviation
 
 KINDS = {"exact": ("scale", 0), "40 % off": ("scale", 40), "shifted by 20 %": ("translate", 20)}
-TRIAL = {"room": 0.0, "overlap": 0.4, "confidence": 0.6, "likeness": 0.0}  # TODO
+SIMPLE = {"overlap": 0.4, "confidence": 0.6, "likeness": 0.0}  # masks alone say when an object ends
 POOR = 0.5  # 3-D IoU below which flags ought to find an object
 
 
@@ -79,23 +79,26 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="Take every so many slices.")
     parser.add_argument("--objects", type=int, default=1, help="Take every so many objects.")
     parser.add_argument("--least", type=int, default=2000, help="Smallest object, voxels.")
+    ways = ["simple", "same"]
+    parser.add_argument("--beside", nargs="*", choices=ways, default=ways, help="Ways to compare with.")
+    parser.add_argument("--tracks", type=Path, help="Parquet to write, with every mask of LooseBox.")
     parser.add_argument("--keep", type=Path, help="CSV to write, with the 3-D IoU of each box.")
     arguments = parser.parse_args()
     images, labels = (open_stack(path)[:: arguments.every].compute() for path in (arguments.images, arguments.labels))
     boxes = boxes_of(labels, arguments.least, seed=0)
     chosen = boxes["number"].drop_duplicates().iloc[:: arguments.objects]
     boxes = boxes[boxes["number"].isin(chosen)].reset_index(drop=True)
-    loosebox, trial = load_segmenter(), load_segmenter(track=TRIAL, refine={"max_iterations": 0})
+    loosebox = load_segmenter()
     tracks = loosebox.tracks(images, boxes)
-    slices = slices_table(tracks)
-    objects = volume_table(tracks, slices, None, loosebox.settings.track.flags)
-    scores = boxes.assign(
-        flags=objects["flags"].to_list(),
-        loosebox=followed(tracks, labels, boxes),
-        trial=followed(trial.tracks(images, boxes), labels, boxes),
-        same_box=same_box(images, labels, boxes),
-    )
-    ways = ["loosebox", "trial", "same_box"]
+    objects = volume_table(tracks, slices_table(tracks), None, loosebox.settings.track.flags)
+    scores = boxes.assign(flags=objects["flags"].to_list(), loosebox=followed(tracks, labels, boxes))
+    if arguments.tracks:
+        tracks.rows.to_parquet(arguments.tracks)
+    if "simple" in arguments.beside:
+        scores["simple"] = followed(load_segmenter(track=SIMPLE).tracks(images, boxes), labels, boxes)
+    if "same" in arguments.beside:
+        scores["same"] = same_box(images, labels, boxes)
+    ways = ["loosebox", *arguments.beside]
     means = scores.groupby("kind", sort=False)[ways].mean()
     print(machine(1))
     print(table(["boxes", *ways], [[kind, *(f"{value:.3f}" for value in row)] for kind, *row in means.itertuples()]))

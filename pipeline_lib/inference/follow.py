@@ -6,7 +6,7 @@ remembered is the last mask of each object, whatever the number of slices.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -112,7 +112,7 @@ class Follower:
         for windows in batches_of_windows(range(len(given.windows)), given, self.batch):
             pixels = [self.part(*given.place(number)) for number in windows]
             places = {given.windows[number][2:]: each for number, each in zip(windows, pixels, strict=True)}
-            for number, row in output_rows(given, self.segmenter.run(given, windows, pixels).rows).items():
+            for number, row in output_rows(given, self._segmenter.run(given, windows, pixels).rows).items():
                 row |= {"object": number, "start": last[number]["start"], "direction": direction}
                 rows[number] = self._compared(row, before[number], places[window_of(row)])
         return [rows[number] for number in last]
@@ -131,6 +131,12 @@ class Follower:
             "likeness": likeness(grey_distribution(pixels, mask.mask), first.greys),
         }
         return compared | {"ended": ending(not mask.mask.any(), compared, self.config)}
+
+    @cached_property
+    def _segmenter(self) -> Segmenter:
+        """The model with the number of iterations that slices without a box have."""
+        refine = self.segmenter.refine.model_copy(update={"max_iterations": self.config.max_iterations})
+        return replace(self.segmenter, refine=refine)
 
     @cached_property
     def _first(self) -> dict[tuple[int, int], FirstMask]:

@@ -78,6 +78,8 @@ class TrackConfig(Settings):
 
     room: Amount
     """How much larger than the box around the last mask the next prompt is, in sides of the box."""
+    max_iterations: Whole
+    """Largest number of repeated predictions in a slice without a box. In the slice of a box it is that of `refine`."""
     overlap: Share
     """An object ends before the first slice whose mask overlaps the last one by an IoU below this."""
     confidence: Share
