@@ -14,6 +14,7 @@ from pipeline_lib.settings.segment import TrackFlags
 UM3 = 1e-9  # cubic micrometres of a cubic nanometre
 EDGE = "end of the volume"
 SIDES = ("before_first", "after_last")
+TOLD, MEASURED = ("slice", "object", "start", "direction"), ("predicted_iou", "overlap", "confidence", "likeness")
 FLAGS = {
     "empty": "no pixel was found in the slice of its box",
     "low predicted IoU": "the mean predicted IoU of its masks is low (below track.flags.predicted_iou)",
@@ -40,11 +41,10 @@ def slices_table(tracks: Tracks) -> pd.DataFrame:
             y, x = slice(found.y0, found.y1), slice(found.x0, found.x1)
             area = int(instances.crop(row["object"]).sum())
             labelled = int((instances.numbers(tracks.image.name, int(str(z)), y, x) == row["object"]).sum())
-            told = {key: row[key] for key in ("slice", "object", "start", "direction")}
             box = dict(zip(XYXY, (found.x0, found.y0, found.x1, found.y1), strict=True))
-            measured = {key: row[key] for key in ("predicted_iou", "overlap", "confidence", "likeness")}
-            rows.append(told | {"area": area, "shared": area - labelled} | measured | box)
-    return pd.DataFrame(rows)
+            told = {key: row[key] for key in (*TOLD, *MEASURED)}
+            rows.append(told | box | {"area": area, "shared": area - labelled})
+    return pd.DataFrame(rows, columns=[*TOLD, "area", "shared", *MEASURED, *XYXY])
 
 
 def volume_table(

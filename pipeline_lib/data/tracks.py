@@ -48,21 +48,37 @@ def object_numbers(boxes: pd.DataFrame) -> pd.Series:
     Boxes of one file that share a name are of one object. A box without a name is an object of its own.
 
     Args:
-        boxes: By number, with `name`, `slice` and `where`.
+        boxes: By number, with `name`, `slice`, `where` and `reason`.
 
     Raises:
-        DataError: Two boxes with one name are on one slice.
+        DataError: Two boxes with one name, of which none is skipped, are on one slice.
     """
     names = boxes["where"].map(file_of) + "\n" + boxes["name"]
     keys = names.where(boxes["name"] != "", boxes.index.astype(str))
-    twice = pd.DataFrame({"key": keys, "slice": boxes["slice"]}).duplicated(keep=False)
-    if twice.any():
-        first, second = boxes[twice & (keys == keys[twice].iloc[0])]["where"].iloc[:2]
-        raise DataError(
-            f"{first} and {second}: two boxes on one slice have the name {boxes['name'][twice].iloc[0]!r}. Boxes of a "
-            "file that share a name are of one object; give each object a name of its own, or none"
-        )
+    used = boxes[boxes["reason"] == ""].assign(key=keys)
+    for (_, z), same in used.groupby(["key", "slice"], sort=False):
+        if len(same) > 1:
+            first, second = same["where"].iloc[:2]
+            raise DataError(
+                f"{first} and {second}: two boxes on slice {z} have the name {same['name'].iloc[0]!r}. Boxes of a file "
+                "that share a name are of one object; give each object a name of its own, or none"
+            )
     return pd.Series(pd.factorize(keys)[0] + 1, boxes.index)
+
+
+def check_volume(given: Prompts) -> None:
+    """Look whether the objects of a set can be followed.
+
+    Raises:
+        DataError: There are several images, or two boxes with one name are on one slice.
+    """
+    if len(given.images) != 1:
+        names = ", ".join(image.name for image in given.images[:2])
+        raise DataError(
+            f"expected one volume, found {len(given.images)} images ({names}, ...). Give one stack; with "
+            "`segment.stack: true` the images of a folder are the slices of one"
+        )
+    object_numbers(given.boxes)
 
 
 @dataclass(frozen=True)

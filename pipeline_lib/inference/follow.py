@@ -31,6 +31,7 @@ End = Literal["empty", "overlap", "confidence", "likeness"]
 SegmentSlice = Callable[[int, int, Mapping[int, Row]], Sequence[Row]]
 BINS, REACH = 24, 3.0  # of a histogram of greys, and how many standard deviations from the mean it reaches
 RIM = 2  # pixels inside an outline that do not count
+LEAST = 1e-3  # predicted IoU of a first mask that others are compared with: a network can predict 0
 
 Part = Callable[[ImageFile, int, slice, slice], NDArray[np.uint8]]  # pixels of a part of a slice, YX
 
@@ -127,7 +128,7 @@ class Follower:
         mask, first = placed_mask(row, self.image), self._first[row["object"], row["start"]]
         compared = row | {
             "overlap": mask.overlap(before),
-            "confidence": row["predicted_iou"] / first.predicted_iou,
+            "confidence": row["predicted_iou"] / max(first.predicted_iou, LEAST),
             "likeness": likeness(grey_distribution(pixels, mask.mask), first.greys),
         }
         return compared | {"ended": ending(not mask.mask.any(), compared, self.config)}

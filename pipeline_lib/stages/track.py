@@ -11,13 +11,12 @@ from pyarrow import parquet
 from tqdm import tqdm
 
 from pipeline_lib.data.backbone import Backbone
-from pipeline_lib.data.images import ImageFile, Pixels
+from pipeline_lib.data.images import Pixels
 from pipeline_lib.data.model_header import trained_side
 from pipeline_lib.data.prompts import Prompts
 from pipeline_lib.data.tables import read_table
-from pipeline_lib.data.tracks import TRACKS, Row, first_rows
+from pipeline_lib.data.tracks import TRACKS, Row, check_volume, first_rows
 from pipeline_lib.data.windows import WindowConfig
-from pipeline_lib.errors import DataError
 from pipeline_lib.inference.follow import Follower, follow
 from pipeline_lib.inference.segmenter import Segmenter
 from pipeline_lib.runtime.atomic import atomic
@@ -70,7 +69,8 @@ def track(
     """
     keep_freed_memory()
     given = Prompts.read(prompts)
-    image = only_volume(given)
+    check_volume(given)
+    image = given.images[0]
     starts = first_rows(given, pd.concat([read_table(path) for path in iterations], ignore_index=True))
     objects = np.array_split(sorted({row["object"] for row in starts}), track.shards)[shard].tolist()
     starts = [row for row in starts if row["object"] in objects]
@@ -101,21 +101,6 @@ def track(
         follow(starts, image.shape[0], segment_slice)
         write_tracks(tracks, chain([starts], journal))
         journal.delete()
-
-
-def only_volume(given: Prompts) -> ImageFile:
-    """Return the one image of a set.
-
-    Raises:
-        DataError: There are several images.
-    """
-    if len(given.images) != 1:
-        names = ", ".join(image.name for image in given.images[:2])
-        raise DataError(
-            f"expected one volume, found {len(given.images)} images ({names}, ...). Give one stack; with "
-            "`segment.stack: true` the images of a folder are the slices of one"
-        )
-    return given.images[0]
 
 
 def write_tracks(path: str, pieces: Iterable[Sequence[Row]]) -> None:

@@ -15,9 +15,12 @@ from helpers.running import SMALL, planned_jobs, snakemake
 
 from pipeline_lib import load_segmenter
 from pipeline_lib.cli import main
+from pipeline_lib.config.defaults import segmentation
 from pipeline_lib.data.boxes import XYXY, grown, object_boxes
 from pipeline_lib.data.synthetic import Look, generate_slice
 from pipeline_lib.inference.follow import Follower
+from pipeline_lib.stages.collect_tracks import collect_tracks
+from pipeline_lib.stages.track import track as track_stage
 
 DEPTH, HEIGHT, WIDTH = 6, 120, 140
 BOXED = 3  # slice of the boxes
@@ -136,7 +139,7 @@ def test_killed_after_each_slice_it_makes_the_same(
 @pytest.mark.parametrize(
     ("columns", "says"),
     [
-        ({"slice": [0, 0], "name": ["a", "a"]}, "two boxes on one slice have the name 'a'"),
+        ({"slice": [0, 0], "name": ["a", "a"]}, "two boxes on slice 0 have the name 'a'"),
         ({}, "boxes.csv:2: expected the number of a slice, because stack.tif has 6; found none"),
         ({"slice": [0, DEPTH]}, "of a slice that is not there"),
     ],
@@ -150,6 +153,29 @@ def test_boxes_that_can_mean_several_things_are_refused(
     done = CliRunner().invoke(main, [*words, "--backbone", "micro"])
     assert done.exit_code == 1
     assert says in done.output
+
+
+def test_shards_of_objects_are_collected_together(tracked: Path, tmp_path: Path) -> None:
+    names = ("weights.json", "prompts", "segment.parquet")
+    manifest, given, iterations = (str(tracked / "steps" / name) for name in names)
+    segment, refine = segmentation({})
+    config = segment.track.model_copy(update={"shards": 5})  # more than there are objects
+    how: dict[str, Any] = {
+        "batch": 4,
+        "precision": "auto",
+        "settings": segment.prompts(),
+        "refine": refine,
+        "track": config,
+    }
+    shards = [str(tmp_path / f"{shard}.parquet") for shard in range(config.shards)]
+    for shard, path in enumerate(shards):
+        track_stage(prompts=given, iterations=[iterations], weights=manifest, tracks=path, shard=shard, **how)
+    outputs = {name: str(tmp_path / name) for name in ("labels", "objects", "slices", "page")}
+    how = {"name": "a", "pixel_size": None, "flags": config.flags}
+    collect_tracks(prompts=given, tracks=shards, weights=manifest, **outputs, **how)
+    found, whole = pd.read_csv(tmp_path / "objects"), pd.read_csv(tracked / "objects.csv")
+    assert found["object"].tolist() == whole["object"].tolist()
+    assert found["voxels"].to_numpy() == pytest.approx(whole["voxels"], rel=0.1)  # other windows
 
 
 def test_snakemake_tracks_objects_in_shards(volume: Path, tmp_path: Path) -> None:
