@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion
 
-from pipeline_lib.data.boxes import XYXY, grown
+from pipeline_lib.data.boxes import XYXY
 from pipeline_lib.data.images import ImageFile
 from pipeline_lib.data.masks import Mask, bounding_box
 from pipeline_lib.data.prompts import Prompts
@@ -106,7 +106,9 @@ class Follower:
     def segment_slice(self, z: int, direction: int, last: Mapping[int, Row]) -> list[Row]:
         """Segment objects in a slice from their masks in the slice before, as `SegmentSlice`."""
         before = {number: placed_mask(row, self.image) for number, row in last.items()}
-        boxes = np.stack([self.prompt(mask) for mask in before.values()])
+        boxes = np.stack(
+            [next_box(mask.mask, only_largest=True) + np.tile([mask.x, mask.y], 2) for mask in before.values()]
+        )
         table = pd.DataFrame(boxes, pd.Index(before, name="id"), XYXY).assign(image=self.image.name, slice=z, reason="")
         given = Prompts((self.image,), *with_windows(table, [self.image], self.windows))
         rows: dict[int, Row] = {}
@@ -117,11 +119,6 @@ class Follower:
                 row |= {"object": number, "start": last[number]["start"], "direction": direction}
                 rows[number] = self._compared(row, before[number], places[window_of(row)])
         return [rows[number] for number in last]
-
-    def prompt(self, mask: PlacedMask) -> NDArray[np.float32]:
-        """Return the box (4,), XYXY pixels of the slice, that prompts the next slice. It may reach beyond the slice."""
-        box = next_box(mask.mask, only_largest=True) + np.tile([mask.x, mask.y], 2)
-        return np.asarray(grown(box[None], 1 + self.config.room)[0], np.float32)
 
     def _compared(self, row: Row, before: PlacedMask, pixels: NDArray[np.uint8]) -> Row:
         """Return a row with how its mask compares with the mask of the slice before, and with the first one."""

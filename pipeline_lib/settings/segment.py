@@ -67,6 +67,8 @@ class TrackFlags(Settings):
     abrupt: Share
     """Flag an object if it ends within the volume, and its last mask there has at least this share of the pixels of its
     largest one."""
+    growth: Amount
+    """Flag an object if its largest mask has more than so many times the pixels of its mask in the slice of a box."""
     agreement: Share
     """Flag an object if the two masks where tracks from two boxes meet overlap by an IoU below this."""
     shared: Share
@@ -76,8 +78,6 @@ class TrackFlags(Settings):
 class TrackConfig(Settings):
     """How an object is followed from slice to slice of a volume, and when it ends."""
 
-    room: Amount
-    """How much larger than the box around the last mask the next prompt is, in sides of the box."""
     max_iterations: Whole
     """Largest number of repeated predictions in a slice without a box. In the slice of a box it is that of `refine`."""
     overlap: Share

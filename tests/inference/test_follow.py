@@ -17,9 +17,9 @@ from pipeline_lib.inference.follow import ending, follow, grey_distribution, lik
 from pipeline_lib.settings.segment import TrackConfig
 
 DEPTH, SIDE = 12, 16
-FLAGS = {"predicted_iou": 0.7, "abrupt": 0.5, "agreement": 0.5, "shared": 0.2}
+FLAGS = {"predicted_iou": 0.7, "abrupt": 0.5, "growth": 2.0, "agreement": 0.5, "shared": 0.2}
 LEAST = {"overlap": 0.4, "confidence": 0.8, "likeness": 0.6}
-CONFIG = TrackConfig.model_validate({"room": 0.0, "max_iterations": 0, "shards": 1, "flags": FLAGS, **LEAST})
+CONFIG = TrackConfig.model_validate({"max_iterations": 0, "shards": 1, "flags": FLAGS, **LEAST})
 IMAGE = ImageFile("v", "v", (DEPTH, SIDE, SIDE), None, "")
 
 
