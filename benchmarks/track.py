@@ -45,7 +45,7 @@ def boxes_of(labels: NDArray[Any], least: int, seed: int) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def same_box(images: NDArray[np.uint8], labels: NDArray[Any], boxes: pd.DataFrame) -> list[float]:
+def same_box(images: NDArray[np.uint8], labels: NDArray[Any], boxes: pd.DataFrame) -> NDArray[np.float64]:
     """Return the 3-D IoU of each box's object with the masks of the same box in every slice."""
     segmenter = load_segmenter(on_bad_box="skip")
     sums = np.zeros((len(boxes), 2))
@@ -53,10 +53,10 @@ def same_box(images: NDArray[np.uint8], labels: NDArray[Any], boxes: pd.DataFram
         masks, _ = segmenter(image, boxes)
         true = truth == boxes["number"].to_numpy()[:, None, None]
         sums += np.stack([(masks & true).sum(axis=(1, 2)), (masks | true).sum(axis=(1, 2))], axis=1)
-    return (sums[:, 0] / sums[:, 1]).tolist()
+    return sums[:, 0] / sums[:, 1]
 
 
-def followed(tracks: Tracks, labels: NDArray[Any], boxes: pd.DataFrame) -> list[float]:
+def followed(tracks: Tracks, labels: NDArray[Any], boxes: pd.DataFrame) -> NDArray[np.float64]:
     """Return the 3-D IoU of each box's object with its masks; objects are numbered as the boxes."""
     shared, areas = np.zeros(len(boxes)), np.zeros(len(boxes))
     numbers = boxes["number"].tolist()
@@ -68,7 +68,7 @@ def followed(tracks: Tracks, labels: NDArray[Any], boxes: pd.DataFrame) -> list[
             shared[number - 1] += (crop & true).sum()
             areas[number - 1] += crop.sum()
     voxels = np.bincount(labels.ravel())[numbers]
-    return (shared / (areas + voxels - shared)).tolist()
+    return np.asarray(shared / (areas + voxels - shared))
 
 
 def main() -> None:
