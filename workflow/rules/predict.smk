@@ -52,12 +52,6 @@ rule segment:
         "../scripts/stage.py"
 
 
-def shards_of_segment(wildcards):
-    """Return the files of the stage segment for a set, one for each shard."""
-    shards = range(SETS[wildcards.set].segment.shards)
-    return expand(rules.segment.output.iterations, set=wildcards.set, shard=shards)
-
-
 rule collect:
     input:
         unpack(model_of),
