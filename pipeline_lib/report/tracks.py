@@ -1,6 +1,6 @@
 """The page of a volume: its objects slice by slice, those that need a look first."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from pipeline_lib.data.model_header import described
 from pipeline_lib.data.track_tables import FLAGS
 from pipeline_lib.data.tracks import Tracks
 from pipeline_lib.report.examples import BUDGET, MARGIN, PREDICTED, Example, Panel
-from pipeline_lib.report.page import render
+from pipeline_lib.report.page import render, within_budget
 from pipeline_lib.report.provenance import versions
 
 SHOWN = 9  # slices of an object, evenly spaced
@@ -61,9 +61,9 @@ def tracks_page(
         objects=len(table),
         skipped=int(skipped.sum()),
         flags=[{"flag": flag, "means": FLAGS[flag], "count": count} for flag, count in raised.items() if count],
-        flagged=list(within(MOST, _strips(tracks, slices, order))),
+        flagged=list(within_budget(_strips(tracks, slices, order), MOST)),
         flagged_count=len(flagged),
-        others=list(within(MOST, _strips(tracks, slices, calm.sort_values("predicted_iou", kind="stable")))),
+        others=list(within_budget(_strips(tracks, slices, calm.sort_values("predicted_iou", kind="stable")), MOST)),
         others_count=len(calm),
         windows=len(encoded),
         backbone=Backbone.read(weights),
@@ -71,15 +71,6 @@ def tracks_page(
         described=described(model, Backbone.read(weights)),
         versions=versions(),
     )
-
-
-def within(budget: int, strips: Iterable[Strip]) -> Iterator[Strip]:
-    """Yield the first strips, of so many bytes in all."""
-    for strip in strips:
-        budget -= strip.bytes
-        if budget < 0:
-            return
-        yield strip
 
 
 def _strips(tracks: Tracks, slices: pd.DataFrame, table: pd.DataFrame) -> Iterator[Strip]:
