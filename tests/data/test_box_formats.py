@@ -171,6 +171,9 @@ def test_a_file_of_a_slice_stands_for_the_slice(tmp_path: Path) -> None:
     assert table["image"].tolist() == ["stack", "stack"]
     assert table["slice"].tolist() == [1, 0]
     assert table[XYXY].to_numpy().tolist() == [[5, 2.5, 15, 7.5], [1, 2, 3, 4]]
+    twice = write(tmp_path / "b.csv", "image,slice,x0,y0,x1,y1\nz7.png,1,1,2,3,4\n")
+    with pytest.raises(DataError, match=r"b\.csv:2: expected one name of the slice, found its file z7\.png and the"):
+        read_box_files([twice], images, None)
 
 
 @pytest.mark.parametrize(

@@ -77,8 +77,13 @@ def _on_slice(box: BoxRecord, images: Images) -> BoxRecord:
     """Return a box with the number of its slice.
 
     Raises:
-        DataError: the image has several slices, and the file names none.
+        DataError: the image has several slices, and the file names none of them, or one twice.
     """
+    if box.image in images.slices and box.slice:
+        raise DataError(
+            f"{box.where}: expected one name of the slice, found its file {box.image} and the number {box.slice}; "
+            "leave out one"
+        )
     if box.image in images.slices:
         return replace(box, image=next(iter(images.shapes)), slice=images.slices[box.image])
     if box.slice is not None:
