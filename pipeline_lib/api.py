@@ -1,5 +1,6 @@
 """Segmentation of images that are in memory: what notebooks call."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,8 +22,11 @@ from pipeline_lib.data.model_header import SHIPPED, ModelHeader, model_path, tra
 from pipeline_lib.data.objects_table import objects_table
 from pipeline_lib.data.predictions import WINDOWS
 from pipeline_lib.data.prompts import Prompts
+from pipeline_lib.data.track_tables import slices_table, volume_table
+from pipeline_lib.data.tracks import TRACKS, Numbers, Row, Tracks, first_rows
 from pipeline_lib.data.windows import WindowConfig, with_windows
 from pipeline_lib.errors import DataError
+from pipeline_lib.inference.follow import Follower, Part, follow
 from pipeline_lib.inference.segmenter import Segmenter, batches_of_windows
 from pipeline_lib.runtime.device import choose_precision
 from pipeline_lib.settings.backbone import BackboneChoice
@@ -60,17 +64,73 @@ class LoadedSegmenter:
         file = ImageFile(NAME, NAME, (1, height, width), None, "")
         table = checked_boxes(_as_given(boxes), {NAME: file.shape}, self.settings.on_bad_box)
         given = Prompts((file,), *with_windows(table, [file], self.windows))
-        rows = []
-        for windows in batches_of_windows(range(len(given.windows)), given, self.settings.batch):
-            places = [given.place(number) for number in windows]
-            rows += self.segmenter.run(given, windows, [image[y, x] for _, _, y, x in places]).rows
-        history = pd.DataFrame(rows, columns=WINDOWS.names)
+        history = self._predictions(given, lambda _image, _slice, y, x: image[y, x])
         instances = Instances.of(given, history)
         found = MaskSet(instances, lambda _image, _slice, y, x: image[y, x], self.settings.pixel_size)
         masks = np.zeros((len(table), height, width), bool)
         for number, each in instances.masks.items():
             masks[number - 1, each.y0 : each.y1, each.x0 : each.x1] = instances.crop(number)
         return masks, objects_table(found, history, self.settings.flags, self.segmenter.refine.mask_extent)
+
+    def track(
+        self, volume: NDArray[np.uint8], boxes: pd.DataFrame
+    ) -> tuple[NDArray[np.uint32], pd.DataFrame, pd.DataFrame]:
+        """Follow the objects that boxes enclose through the slices of a volume.
+
+        Args:
+            volume: ZYX, uint8.
+            boxes: columns x0, y0, x1, y1 (XYXY half-open pixels) and `slice`, from 0; perhaps name, label and score.
+                Boxes that share a name are of one object.
+
+        Returns:
+            The label image (ZYX) with the numbers of the objects, `volume_table` and `slices_table`.
+
+        Raises:
+            DataError: the volume is not grey and 8-bit, a box names no slice, or is bad and not to be skipped.
+        """
+        tracks = self.tracks(volume, boxes)
+        depth, height, width = tracks.image.shape
+        slices, numbers = slices_table(tracks), Numbers(tracks)
+        objects = volume_table(tracks, slices, self.settings.pixel_size, self.settings.track.flags)
+        labels = [numbers.block(z, slice(0, height), slice(0, width)) for z in range(depth)]
+        return np.stack(labels), objects, slices
+
+    def tracks(self, volume: NDArray[np.uint8], boxes: pd.DataFrame) -> Tracks:
+        """Return the masks of each object, whole also where objects overlap; arguments and errors as of `track`."""
+        if volume.ndim != 3 or volume.dtype != np.uint8:
+            found = f"{volume.dtype} {volume.shape}"
+            raise DataError(f"volume: expected uint8 of shape (slices, height, width), found {found}")
+        if not isinstance(boxes, pd.DataFrame) or "slice" not in boxes:
+            raise DataError("boxes: expected a table with the column `slice`, counted from 0; found none")
+        depth, height, width = volume.shape
+        file = ImageFile(NAME, NAME, (depth, height, width), None, "")
+        table = _as_given(boxes).assign(slice=boxes["slice"].to_numpy())
+        table["name"] = table["name"].fillna("").astype(str)
+        table = checked_boxes(table, {NAME: file.shape}, self.settings.on_bad_box)
+        given = Prompts((file,), *with_windows(table, [file], self.windows))
+
+        def part(_: ImageFile, z: int, y: slice, x: slice) -> NDArray[np.uint8]:
+            return volume[z, y, x]
+
+        starts, config = first_rows(given, self._predictions(given, part)), self.settings
+        follower = Follower(self.segmenter, file, part, self.windows, config.batch, config.track, starts)
+        rows = [*starts]
+
+        def segment_slice(z: int, direction: int, last: Mapping[int, Row]) -> list[Row]:
+            rows_of_slice = follower.segment_slice(z, direction, last)
+            rows.extend(rows_of_slice)
+            return rows_of_slice
+
+        follow(starts, depth, segment_slice)
+        return Tracks(given, pd.DataFrame(rows, columns=TRACKS.names))
+
+    def _predictions(self, given: Prompts, part: Part) -> pd.DataFrame:
+        """Return the predictions for all boxes, as the stage segment writes them."""
+        rows = []
+        for windows in batches_of_windows(range(len(given.windows)), given, self.settings.batch):
+            pixels = [part(*given.place(number)) for number in windows]
+            rows += self.segmenter.run(given, windows, pixels).rows
+        return pd.DataFrame(rows, columns=WINDOWS.names)
 
 
 def load_segmenter(

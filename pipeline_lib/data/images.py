@@ -39,17 +39,20 @@ class ImageFile:
     channel: int | None = None  # as of `open_stack`
 
 
-def open_images(path: str, grey: Grey | None, channel: int | None = None) -> list[ImageFile]:
+def open_images(path: str, grey: Grey | None, channel: int | None = None, stack: bool = False) -> list[ImageFile]:
     """The images at `path`, in the order of their names; every file is read once for its digest, none is kept.
 
     Args:
         path: a folder of images, each a file of `READ` or a folder `*.zarr`; or one stack as of `open_stack`.
         grey: grey values that become black and white; None if all images are 8-bit.
         channel: which channel to take, counted from 0, of images with several.
+        stack: whether the images of a folder are the slices of one image, which has the folder's name.
 
     Raises:
         DataError: there is no image, one cannot be read, or one is not 8-bit and `grey` is None.
     """
+    if stack and Path(path).is_dir():
+        return [_image(Path(path).resolve().name, path, grey, channel)]
     images = [_image(name, place, grey, channel) for name, place in find_images(path)]
     unread = unread_files(path)
     if not images:

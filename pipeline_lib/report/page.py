@@ -5,7 +5,7 @@ The page opens from disk and asks no host for anything: style, charts and crops 
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -15,12 +15,24 @@ from pipeline_lib.data.paths import JOINT, Cell, Training
 from pipeline_lib.data.tables import read_table
 from pipeline_lib.evaluation.published import ITERATIONS, MIOU, Row
 from pipeline_lib.report.charts import CHARTS, Results, svg
-from pipeline_lib.report.examples import BUDGET, Example, browsed, example, telling
+from pipeline_lib.report.examples import BUDGET, browsed, example, telling
 from pipeline_lib.report.markdown import paired, row_name, size_words, table_rows
 from pipeline_lib.settings.experiment import TablesConfig
 
 REPORT = "report.html.j2"
 INCLUDED = ("macros.html.j2", "style.css")  # by templates; named, as a code digest counts the files that modules name
+
+
+class Sized(Protocol):
+    """A part of a page whose size is known."""
+
+    @property
+    def bytes(self) -> int:
+        """About what it adds to the page."""
+        ...
+
+
+Shown = TypeVar("Shown", bound=Sized)
 
 
 def render(template: str, **values: Any) -> str:
@@ -103,7 +115,7 @@ def objects_section(results: Results, scores: str, iterations: str, store: str) 
     }
 
 
-def within_budget(examples: Iterable[Example], budget: int = BUDGET) -> Iterator[Example]:
+def within_budget(examples: Iterable[Shown], budget: int = BUDGET) -> Iterator[Shown]:
     """The first ones, of `budget` bytes in all."""
     spent = 0
     for shown in examples:

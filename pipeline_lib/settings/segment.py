@@ -61,6 +61,40 @@ class Flags(Settings):
     """Flag an object if the IoU of its first and its final mask is at most this."""
 
 
+class TrackFlags(Settings):
+    """Thresholds of the flags that ask a person to look at an object of a volume."""
+
+    predicted_iou: Share
+    """Flag an object if the mean predicted IoU of its masks is below this."""
+    abrupt: Share
+    """Flag an object if it ends within the volume, and its last mask there has at least this share of the pixels of its
+    largest one."""
+    growth: Amount
+    """Flag an object if its largest mask has more than so many times the pixels of its mask in the slice of a box."""
+    agreement: Share
+    """Flag an object if the two masks where tracks from two boxes meet overlap by an IoU below this."""
+    shared: Share
+    """Flag an object if more than this share of its voxels belongs to another object as well."""
+
+
+class TrackConfig(Settings):
+    """How an object is followed from slice to slice of a volume, and when it ends."""
+
+    max_iterations: Whole
+    """Largest number of repeated predictions in a slice without a box. In the slice of a box it is that of `refine`."""
+    overlap: Share
+    """An object ends before the first slice whose mask overlaps the last one by an IoU below this."""
+    confidence: Share
+    """An object ends before the first slice whose mask has a predicted IoU below this share of its first mask's."""
+    likeness: Share
+    """An object ends before the first slice in which the greys inside its mask are less like those inside its first
+    mask: 1 less the Kolmogorov-Smirnov distance of the two distributions is below this."""
+    shards: Count
+    """Number of jobs that the objects of a volume are divided into."""
+    flags: TrackFlags
+    """Thresholds of the flags."""
+
+
 class PromptsConfig(Settings):
     """How images and boxes are read, and how windows are laid around boxes."""
 
@@ -72,6 +106,8 @@ class PromptsConfig(Settings):
     """Grey values that become black and white. Null is for 8-bit images."""
     channel: Whole | None
     """Channel that is segmented, counted from 0, of images with several. Null is for images with one."""
+    stack: bool
+    """Whether the images of a folder are the slices of one volume, in the order of their names."""
     missing_chunks: Annotated[tuple[Literal["images"], ...], List, Different]
     """`[images]` takes Zarr images whose writer left out blank chunks. They are refused otherwise."""
     window: Annotated[int, Field(ge=16)] | None
@@ -99,6 +135,8 @@ class SegmentConfig(PromptsConfig):
     """Keys of `refine` that differ here. By default an iteration counts if it is clearly better than the first mask."""
     flags: Flags
     """Thresholds of the flags."""
+    track: TrackConfig
+    """How objects are followed through the slices of a volume."""
 
     def prompts(self) -> PromptsConfig:
         """Return the keys for images, boxes and windows alone."""

@@ -13,7 +13,7 @@ from pipeline_lib.data.box_formats.table import read_box_files
 from pipeline_lib.data.images import open_images
 from pipeline_lib.data.model_header import check_fits, trained_side
 from pipeline_lib.data.prompts import Prompts
-from pipeline_lib.data.readers import check_whole
+from pipeline_lib.data.readers import check_whole, is_zarr, slice_files
 from pipeline_lib.data.windows import WindowConfig, with_windows
 from pipeline_lib.errors import DataError
 from pipeline_lib.settings.segment import PromptsConfig
@@ -49,12 +49,14 @@ def prompts(
     backbone = Backbone.read(weights)
     if model:
         check_fits(model, backbone)
-    listed = open_images(images, settings.grey, settings.channel)
+    listed = open_images(images, settings.grey, settings.channel, settings.stack)
     if "images" not in settings.missing_chunks:
         for image in listed:
             check_whole(image.path)
     shapes = {image.name: image.shape for image in listed}
-    records = read_box_files([Path(path) for path in boxes], Images(shapes), settings.format)
+    slices = slice_files(Path(images)) if settings.stack and Path(images).is_dir() and not is_zarr(Path(images)) else []
+    named = Images(shapes, slices={file.name: z for z, file in enumerate(slices)})
+    records = read_box_files([Path(path) for path in boxes], named, settings.format)
     table = checked_boxes(records, shapes, settings.on_bad_box)
     if (table["reason"] != "").all():
         raise DataError(

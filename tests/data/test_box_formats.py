@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers.box_writers import WRITERS, write, write_rows
 
@@ -147,8 +148,32 @@ def test_a_folder_is_read_in_the_order_of_its_names(tmp_path: Path) -> None:
     for name in "b", "a":
         write(tmp_path / f"{name}.txt", "0 0.5 0.5 0.5 0.5\n")
     write(tmp_path / "classes.txt", "cell")
-    table = read_box_files([tmp_path], IMAGES, None)
+    table = read_box_files([tmp_path], Images({"a.png": (1, 9, 9), "b.tif": (1, 9, 9)}), None)
     assert table["image"].tolist() == ["a.png", "b.tif"]
+
+
+@pytest.mark.parametrize(("name", "text"), [("b.txt", "0 0.5 0.5 0.5 0.5"), ("b.csv", "x0,y0,x1,y1\n1,2,3,4\n")])
+def test_a_box_of_a_stack_needs_a_slice(tmp_path: Path, name: str, text: str) -> None:
+    path = write(tmp_path / name, text)
+    with pytest.raises(
+        DataError, match=rf"{name}:\d: expected the number of a slice, because b\.tif has 3; found none"
+    ):
+        read_box_files([path], Images({"b.tif": (3, 9, 9)}), None)
+
+
+def test_a_file_of_a_slice_stands_for_the_slice(tmp_path: Path) -> None:
+    images = Images({"stack": (2, 10, 20)}, slices={"z7.png": 0, "z8.png": 1})
+    boxes = [
+        write(tmp_path / "z8.txt", "0 0.5 0.5 0.5 0.5"),
+        write(tmp_path / "a.csv", "image,x0,y0,x1,y1\nz7.png,1,2,3,4\n"),
+    ]
+    table = pd.concat([read_box_files([path], images, None) for path in boxes])
+    assert table["image"].tolist() == ["stack", "stack"]
+    assert table["slice"].tolist() == [1, 0]
+    assert table[XYXY].to_numpy().tolist() == [[5, 2.5, 15, 7.5], [1, 2, 3, 4]]
+    twice = write(tmp_path / "b.csv", "image,slice,x0,y0,x1,y1\nz7.png,1,1,2,3,4\n")
+    with pytest.raises(DataError, match=r"b\.csv:2: expected one name of the slice, found its file z7\.png and the"):
+        read_box_files([twice], images, None)
 
 
 @pytest.mark.parametrize(

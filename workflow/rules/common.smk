@@ -134,6 +134,11 @@ def of_set(key):
     return lambda wildcards: SETS[wildcards.set].segment.plain()[key]
 
 
+def shards_of_segment(wildcards):
+    """Return the files of the stage segment for a set, one for each shard."""
+    return expand(rules.segment.output.iterations, set=wildcards.set, shard=range(SETS[wildcards.set].segment.shards))
+
+
 def checkpoint_of(wildcards):
     """Return the file of a backbone's weights that the configuration names: none if it names none."""
     return backbone_of(CONFIG, wildcards.backbone).checkpoint or []

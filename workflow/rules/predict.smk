@@ -56,9 +56,7 @@ rule collect:
     input:
         unpack(model_of),
         prompts=rules.prompts.output.prompts,
-        iterations=lambda wildcards: expand(
-            rules.segment.output.iterations, set=wildcards.set, shard=range(SETS[wildcards.set].segment.shards)
-        ),
+        iterations=shards_of_segment,
     output:
         labels=directory("<results>/collect/{set}/labels.zarr"),
         objects="<results>/collect/{set}/objects.csv",
@@ -105,6 +103,66 @@ rule outlines:
     params:
         code=code_of("outlines"),
         form=lambda wildcards: wildcards.form,
+    script:
+        "../scripts/stage.py"
+
+
+rule track:
+    input:
+        unpack(model_of),
+        prompts=rules.prompts.output.prompts,
+        iterations=shards_of_segment,
+    output:
+        tracks="<results>/track/{set}/{shard}.parquet",
+    log:
+        "<logs>/track/{set}/{shard}.log",
+    benchmark:
+        "<benchmarks>/track/{set}/{shard}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=growing(8000),
+        runtime=growing(240),
+    params:
+        code=code_of("track"),
+        shard=lambda wildcards: int(wildcards.shard),
+        batch=of_set("batch"),
+        precision=of_set("precision"),
+        settings=lambda wildcards: SETS[wildcards.set].segment.prompts().plain(),
+        refine=lambda wildcards: SETS[wildcards.set].refine.plain(),
+        track=of_set("track"),
+    script:
+        "../scripts/stage.py"
+
+
+rule collect_tracks:
+    input:
+        unpack(model_of),
+        prompts=rules.prompts.output.prompts,
+        tracks=lambda wildcards: expand(
+            rules.track.output.tracks, set=wildcards.set, shard=range(SETS[wildcards.set].segment.track.shards)
+        ),
+    output:
+        labels=directory("<results>/collect_tracks/{set}/labels.zarr"),
+        objects="<results>/collect_tracks/{set}/objects.csv",
+        slices="<results>/collect_tracks/{set}/slices.csv",
+        page="<results>/collect_tracks/{set}/track.html",
+    log:
+        "<logs>/collect_tracks/{set}.log",
+    benchmark:
+        "<benchmarks>/collect_tracks/{set}.tsv"
+    conda:
+        "../../envs/pipeline.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(60),
+    params:
+        code=code_of("collect_tracks"),
+        name=lambda wildcards: wildcards.set,
+        pixel_size=of_set("pixel_size"),
+        flags=lambda wildcards: SETS[wildcards.set].segment.track.flags.plain(),
     script:
         "../scripts/stage.py"
 

@@ -101,9 +101,9 @@ def _record(
     image = images.find(called)
     return BoxRecord(
         image=image,
-        **_box(annotation, images.shapes.get(image), where),
+        **_box(annotation, images.shape_of(image), where),
         where=where,
-        slice=int(entry.get("slice", 0)),
+        slice=int(entry["slice"]) if "slice" in entry else None,
         name=str(annotation.get("id", "")),
         label=str(labels.get(category, category)),
         score=number(annotation.get("score")),

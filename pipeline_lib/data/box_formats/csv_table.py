@@ -24,7 +24,7 @@ XYXY = [BoxColumns(names, corners) for names in XYXY_COLUMNS]
 XYWH = [BoxColumns(names, xywh) for names in [*CORNER_COLUMNS, *EITHER_COLUMNS]]
 CENTRED = [BoxColumns(names, centred) for names in CENTRE_COLUMNS]
 IMAGE, SLICE = ("image", "filename", "file"), ("slice", "z")
-CLASS, SCORE, NAME = ("class", "label", "category"), ("score", "confidence"), ("name", "id")
+CLASS, SCORE, NAME = ("class", "label", "category"), ("score", "confidence"), ("track", "name", "id")
 YOLOV5 = {"xmin", "ymin", "xmax", "ymax", "confidence", "class", "name"}  # class is a number there, and name its name
 SIZE = ("width", "height")
 

@@ -38,10 +38,16 @@ def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
             image=image,
             **box,
             where=f"{file.path}: region {index}",
-            slice=max(roi.z_position, roi.t_position, roi.position, 1) - 1,
+            slice=_slice(roi),
             name=roi.name or "",
             skip="" if roi.roitype in AREAS else f"a region of the type {roi.roitype.name} encloses no area",
         )
+
+
+def _slice(roi: roifile.ImagejRoi) -> int | None:
+    """Return the slice of a region, from 0; None if it belongs to no slice."""
+    position = max(roi.z_position, roi.t_position, roi.position)
+    return position - 1 if position > 0 else None
 
 
 FIJI = BoxFormat(

@@ -30,7 +30,7 @@ def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
             image=image,
             **bounds(_points(geometry["coordinates"])),
             where=f"{file.path}: feature {index}",
-            slice=int(geometry.get("plane", {}).get("z", 0)),
+            slice=int(geometry["plane"].get("z", 0)) if "plane" in geometry else None,
             name=str(properties.get("name", "")),
             label=str((properties.get("classification") or {}).get("name", "")),
             skip="" if kind in AREAS else f"a {kind} encloses no area",

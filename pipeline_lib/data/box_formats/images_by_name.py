@@ -26,12 +26,14 @@ class Images:
     """Whether a single file holds all boxes. Its name then need not be that of the only image."""
     by_id: Mapping[int, str] = field(default_factory=dict)
     """Names of images by their ids in a COCO data set, for lists of results that hold the ids alone."""
+    slices: Mapping[str, int] = field(default_factory=dict)
+    """Number of each slice of the only image by the name of its file, if each slice is a file."""
 
     @cached_property
     def by_text(self) -> dict[str, list[str]]:
         """Names of the images that a text can mean: a name, or a name without its suffix."""
         names: dict[str, list[str]] = {}
-        for name in self.shapes:
+        for name in (*self.shapes, *self.slices):
             for text in {_composed(name), _composed(Path(name).stem)}:
                 names.setdefault(text, []).append(name)
         return names
@@ -60,7 +62,15 @@ class Images:
         Raises:
             DataError: several images have that name.
         """
-        return next(iter(self.shapes)) if self.one_file and len(self.shapes) == 1 else self.find(path.stem)
+        name = self.find(path.stem)
+        return next(iter(self.shapes)) if self.one_file and len(self.shapes) == 1 and name not in self.slices else name
+
+    def shape_of(self, name: str) -> Shape | None:
+        """Return the shape (ZYX, pixels) of the image with a name, or of the slice with a name; None without one."""
+        if name in self.slices:
+            _, height, width = next(iter(self.shapes.values()))
+            return 1, height, width
+        return self.shapes.get(name)
 
     def check_size(self, image: str, width: Any, height: Any, where: str) -> None:
         """Compare the size that a file states for an image with the size that it has.
@@ -75,9 +85,10 @@ class Images:
             DataError: The sizes differ, so the boxes are of another copy of the image.
         """
         stated = [number(value) for value in (width, height)]
-        if image not in self.shapes or not all(value > 0 for value in stated):
+        shape = self.shape_of(image)
+        if shape is None or not all(value > 0 for value in stated):
             return
-        _, real_height, real_width = self.shapes[image]
+        _, real_height, real_width = shape
         if stated != [real_width, real_height]:
             raise DataError(
                 f"{where}: the file says that {image} has {stated[0]:g} × {stated[1]:g} pixels (width × height), but "

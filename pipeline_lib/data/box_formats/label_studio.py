@@ -85,14 +85,14 @@ def _image_of(data: Mapping[str, Any], where: str) -> str:
 
 def _found(called: str, images: Images) -> str:
     image = images.find(called)
-    if image in images.shapes:
+    if images.shape_of(image):
         return image
     return images.find(UPLOADED.sub("", Path(called).name))
 
 
 def _record(result: Mapping[str, Any], image: str, called: str, images: Images, where: str) -> BoxRecord:
     value = result.get("value", result)  # JSON-MIN has the value itself
-    height, width = images.shapes.get(image, (1, 1, 1))[1:]
+    height, width = (images.shape_of(image) or (1, 1, 1))[1:]
     box = _box(value, width / 100, height / 100)
     labels = [label for key, each in value.items() if key.endswith("labels") and each for label in each]
     return BoxRecord(

@@ -37,7 +37,7 @@ def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
             image=image,
             **corners(x.min(), y.min(), x.max(), y.max()),
             where=where,
-            slice=slice_number(np.floor(z[-1][0]), where) if z else 0,
+            slice=slice_number(np.floor(z[-1][0]), where) if z else None,
             name=index,
             skip=f"a shape of the type {kind} encloses no area" if kind in LINES else "",
         )

@@ -27,8 +27,8 @@ class BoxRecord:
     y1: float
     where: str
     """The file, a colon, and the line or the number of the entry, for error messages."""
-    slice: int = 0
-    """Slice of the image, counted from 0."""
+    slice: int | None = None
+    """Slice of the image, counted from 0. None: the file names no slice."""
     name: str = ""
     """Name or number of the object in the file."""
     label: str = ""

@@ -68,7 +68,8 @@ def corner_or_centre(file: BoxFile, columns: BoxColumns, rows: Sequence[tuple[st
     Raises:
         DataError: Both readings are possible.
     """
-    known = [(images.shapes[name], row) for name, row in rows if name in images.shapes]
+    shapes = [(images.shape_of(name), row) for name, row in rows]
+    known = [(shape, row) for shape, row in shapes if shape]
     if not known:
         return columns  # the checks report the names
     about = BoxColumns(columns.names, centred)
@@ -92,26 +93,28 @@ def _beyond(box: Mapping[str, float], shape: tuple[int, int, int]) -> float:
     return float(np.nanmax([0.0, -box["x0"], -box["y0"], box["x1"] - width, box["y1"] - height]))
 
 
-def slices(texts: Sequence[tuple[str, str, str]], images: Images) -> list[int]:
+def slices(texts: Sequence[tuple[str, str, str]], images: Images) -> list[int | None]:
     """Convert the texts of a table's column of slices to numbers from 0.
 
     They are counted from 1 if the file has no slice 0 and has one with the number of slices of its image.
 
     Args:
-        texts: Of each row the name of the image, the text (empty means the first slice), and where it stands.
+        texts: Of each row the name of the image, the text (empty names no slice), and where it stands.
         images: The images with their numbers of slices.
 
     Raises:
         DataError: A text is not a whole number.
     """
-    numbers = [slice_number(text or 0, where) for _, text, where in texts]
+    numbers = [slice_number(text, where) if text else None for _, text, where in texts]
+    if not any(text for _, text, _ in texts):
+        return numbers
     last = any(
         name in images.shapes and number == images.shapes[name][0]
         for (name, _, _), number in zip(texts, numbers, strict=True)
     )
     if 0 in numbers or not last:
-        if numbers and 0 not in numbers:
+        if 0 not in numbers:
             log.warning("%s: slices are counted from 0, and none is 0; were they counted from 1?", texts[0][2])
         return numbers
     log.info("%s: slices are counted from 1, as there is no slice 0, but the last one", texts[0][2])
-    return [number - 1 for number in numbers]
+    return [number if number is None else number - 1 for number in numbers]

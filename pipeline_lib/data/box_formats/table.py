@@ -94,7 +94,7 @@ def read_box_files(paths: Iterable[Path], images: Images, name: str | None) -> p
     if not records:
         raise DataError(f"{', '.join(map(str, paths))}: expected at least one box, found none; draw or detect boxes")
     _check_folders(records)
-    return pd.DataFrame([asdict(record) for record in records])
+    return pd.DataFrame([asdict(_on_slice(record, images)) for record in records])
 
 
 def _join_data_sets(files: Sequence[Path], images: Images, name: str | None) -> tuple[Sequence[Path], Images]:
@@ -161,6 +161,30 @@ def _check_folders(records: Iterable[BoxRecord]) -> None:
             )
         if len(parts) > len(longest):
             folders[record.image] = parts, record
+
+
+def _on_slice(box: BoxRecord, images: Images) -> BoxRecord:
+    """Return a box with the number of its slice.
+
+    Raises:
+        DataError: the image has several slices, and the file names none of them, or one twice.
+    """
+    if box.image in images.slices and box.slice:
+        raise DataError(
+            f"{box.where}: expected one name of the slice, found its file {box.image} and the number {box.slice}; "
+            "leave out one"
+        )
+    if box.image in images.slices:
+        return replace(box, image=next(iter(images.shapes)), slice=images.slices[box.image])
+    if box.slice is not None:
+        return box
+    count = images.shapes.get(box.image, (1, 1, 1))[0]
+    if count > 1:
+        raise DataError(
+            f"{box.where}: expected the number of a slice, because {box.image} has {count}; found none. Add it "
+            "(in a CSV file as the column `slice`, counted from 0)"
+        )
+    return replace(box, slice=0)
 
 
 def _files(path: Path, name: str | None) -> Iterator[Path]:

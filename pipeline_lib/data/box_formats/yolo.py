@@ -31,7 +31,7 @@ def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
         DataError: a line has another count of words, can be read in two ways, or has a number that is not a share.
     """
     image, classes = images.of_file(file.path), class_names(file.path.parent)
-    _, height, width = images.shapes.get(image, (1, 1, 1))
+    _, height, width = images.shape_of(image) or (1, 1, 1)
     for line, text in enumerate(file.lines, start=1):
         words, where = text.split(), f"{file.path}:{line}"
         if not words:

@@ -1,0 +1,104 @@
+"""The command `track`: objects of a volume from one loose box each, by the workflow's own stages."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline_lib.api import backbone_choice, chosen_model
+from pipeline_lib.commands.options import chosen_settings, segmenting
+from pipeline_lib.commands.steps import Steps
+from pipeline_lib.data.backbone import Backbone
+from pipeline_lib.data.mask_formats.ome_zarr import OME_ZARR
+from pipeline_lib.data.model_header import described
+from pipeline_lib.data.prompts import Prompts
+from pipeline_lib.data.tracks import check_volume
+from pipeline_lib.errors import DataError
+from pipeline_lib.runtime.hashing import files_digest
+from pipeline_lib.settings.backbone import BackboneChoice
+from pipeline_lib.settings.inference import RefineConfig
+from pipeline_lib.settings.segment import SegmentConfig
+from pipeline_lib.stages.collect_tracks import collect_tracks
+from pipeline_lib.stages.prompts import prompts
+from pipeline_lib.stages.segment import segment
+from pipeline_lib.stages.track import track
+from pipeline_lib.stages.weights import weights
+
+log = logging.getLogger(__name__)
+
+
+@click.command("track")
+@click.argument("volume")
+@click.argument("boxes", nargs=-1, required=True)
+@segmenting
+def track_command(
+    volume: str,
+    boxes: tuple[str, ...],
+    out: Path,
+    model: Path | None,
+    backbone: str | None,
+    checkpoint: Path | None,
+    **options: Any,
+) -> None:
+    """Follow the objects that BOXES enclose through the slices of VOLUME.
+
+    VOLUME is a folder of slices (TIFF, PNG, JPEG, BMP), or one stack (TIFF, MRC, file.h5:dataset, Zarr). BOXES are
+    files of boxes, or folders of them, in one of the formats that --format lists. Each box is drawn in one slice.
+    Boxes of a file that share a name are of one object. An interrupted call goes on where it was.
+    """
+    if Path(volume).resolve() == out.resolve():
+        raise click.UsageError("--out is the folder of the slices; name another")
+    try:
+        settings, refine = chosen_settings(stack=True, **options)
+        chosen = chosen_model(model, backbone)
+        choice = backbone_choice(backbone, chosen, checkpoint)
+        track_volume(volume, list(boxes), out, str(chosen) if chosen else None, choice, settings, refine)
+    except DataError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{out}/track.html, objects.csv, slices.csv, {OME_ZARR.file}")
+
+
+def track_volume(
+    volume: str,
+    boxes: list[str],
+    out: Path,
+    model: str | None,
+    backbone: BackboneChoice,
+    settings: SegmentConfig,
+    refine: RefineConfig,
+) -> None:
+    """Run the stages for one volume, one after the other; what they hand on lies in the folder `steps` of `out`.
+
+    Raises:
+        DataError: a slice, a box, the model or the weights cannot be used.
+    """
+    steps = out / "steps"
+    steps.mkdir(parents=True, exist_ok=True)
+    names = ("weights.json", "prompts", "segment.parquet", "track.parquet")
+    manifest, given, iterations, tracks = (str(steps / name) for name in names)
+    weights(manifest=manifest, backbone=backbone, folder="resources")
+    log.info("Model: %s", described(model, Backbone.read(manifest)))
+    prompts(weights=manifest, prompts=given, images=volume, boxes=boxes, settings=settings.prompts(), model=model)
+    check_volume(Prompts.read(given))
+    line = Steps(steps, files_digest([*sorted(Path(given).iterdir()), manifest, *([model] if model else [])]))
+    read: dict[str, Any] = {"prompts": given, "weights": manifest, "model": model}
+    how: dict[str, Any] = {"batch": settings.batch, "precision": settings.precision, "refine": refine, "shard": 0}
+    written = {"iterations": iterations, "timing": str(steps / "segment.json")}
+    line.run("segment", segment, read, written, how | {"shards": 1}, resumes=True)
+    one_shard = settings.track.model_copy(update={"shards": 1})
+    how |= {"settings": settings.prompts(), "track": one_shard}
+    line.run("track", track, read | {"iterations": [iterations]}, {"tracks": tracks}, how, resumes=True)
+    collect_tracks(
+        prompts=given,
+        tracks=[tracks],
+        weights=manifest,
+        labels=str(out / OME_ZARR.file),
+        objects=str(out / "objects.csv"),
+        slices=str(out / "slices.csv"),
+        page=str(out / "track.html"),
+        name=out.name,
+        pixel_size=settings.pixel_size,
+        flags=settings.track.flags,
+        model=model,
+    )

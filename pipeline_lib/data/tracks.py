@@ -1,0 +1,209 @@
+"""Objects of a volume through its slices: which boxes are of one object, and its mask in each slice."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline_lib.data.box_checks import file_of
+from pipeline_lib.data.boxes import XYXY
+from pipeline_lib.data.images import ImageFile
+from pipeline_lib.data.instances import Instances
+from pipeline_lib.data.masks import Mask, from_rle
+from pipeline_lib.data.prompts import PlacedWindow, Prompts
+from pipeline_lib.errors import DataError
+
+Row = dict[Any, Any]  # by the columns of `TRACKS`
+TRACKS = pa.schema(  # of the stage `track`: a row for each mask of an object in a slice
+    {
+        "object": pa.int32(),
+        "start": pa.int32(),  # slice of the box that the mask goes back to
+        "direction": pa.int8(),  # from `start` to `slice`: 1 to later slices, -1 to earlier ones, 0 neither
+        "slice": pa.int32(),
+        "x0": pa.float32(),  # the box that was prompted, pixels of the slice
+        "y0": pa.float32(),
+        "x1": pa.float32(),
+        "y1": pa.float32(),
+        "window_y": pa.int32(),  # the window that was encoded, pixels of the slice
+        "window_x": pa.int32(),
+        "window_side": pa.int32(),
+        "mask": pa.string(),  # COCO RLE counts, within the window
+        "predicted_iou": pa.float32(),
+        "overlap": pa.float32(),  # IoU with the mask of the slice before; NaN at `start`, as the next two are
+        "confidence": pa.float32(),  # predicted IoU as a share of that at `start`
+        "likeness": pa.float32(),  # of the greys inside the mask to those at `start`, from 0 to 1
+        "ended": pa.string(),  # why the object ended before this slice; null if the mask is one of the object's
+    }
+)
+
+
+def object_numbers(boxes: pd.DataFrame) -> pd.Series:
+    """Return the number of the object that each box is of, from 1 in the order of the boxes.
+
+    Boxes of one file that share a name are of one object. A box without a name is an object of its own.
+
+    Args:
+        boxes: By number, with `name`, `slice`, `where` and `reason`.
+
+    Raises:
+        DataError: Two boxes with one name, of which none is skipped, are on one slice.
+    """
+    names = boxes["where"].map(file_of) + "\n" + boxes["name"]
+    keys = names.where(boxes["name"] != "", boxes.index.astype(str))
+    used = boxes[boxes["reason"] == ""].assign(key=keys)
+    for (_, z), same in used.groupby(["key", "slice"], sort=False):
+        if len(same) > 1:
+            first, second = same["where"].iloc[:2]
+            raise DataError(
+                f"{first} and {second}: two boxes on slice {z} have the name {same['name'].iloc[0]!r}. Boxes of a file "
+                "that share a name are of one object; give each object a name of its own, or none"
+            )
+    return pd.Series(pd.factorize(keys)[0] + 1, boxes.index)
+
+
+def check_volume(given: Prompts) -> None:
+    """Look whether the objects of a set can be followed.
+
+    Raises:
+        DataError: There are several images, or two boxes with one name are on one slice.
+    """
+    if len(given.images) != 1:
+        names = ", ".join(image.name for image in given.images[:2])
+        raise DataError(
+            f"expected one volume, found {len(given.images)} images ({names}, ...). Give one stack; with "
+            "`segment.stack: true` the images of a folder are the slices of one"
+        )
+    object_numbers(given.boxes)
+
+
+@dataclass(frozen=True)
+class PlacedMask:
+    """A mask at its place in a slice."""
+
+    mask: Mask  # YX, of a part of the slice
+    y: int  # first row of the part
+    x: int  # first column of the part
+
+    def overlap(self, other: "PlacedMask") -> float:
+        """Return the IoU of two masks of one size of slice; 0 if both are empty."""
+        top, left = max(self.y, other.y), max(self.x, other.x)
+        bottom, right = (
+            min(first + side, second + length)
+            for first, side, second, length in zip(
+                (self.y, self.x), self.mask.shape, (other.y, other.x), other.mask.shape, strict=True
+            )
+        )
+        if top >= bottom or left >= right:
+            return 0.0
+        a, b = (each.mask[top - each.y : bottom - each.y, left - each.x : right - each.x] for each in (self, other))
+        shared = int(np.count_nonzero(a & b))
+        both = int(self.mask.sum()) + int(other.mask.sum()) - shared
+        return shared / both if both else 0.0
+
+
+def window_of(row: Row) -> tuple[int, int, int]:
+    """Return first row, first column and side of the window of a row of `TRACKS`."""
+    return row["window_y"], row["window_x"], row["window_side"]
+
+
+def placed_mask(row: Row, image: ImageFile) -> PlacedMask:
+    """Return the mask of a row of `TRACKS`."""
+    _, height, width = image.shape
+    y, x, side = window_of(row)
+    return PlacedMask(from_rle(row["mask"], (min(side, height - y), min(side, width - x))), y, x)
+
+
+def output_rows(given: Prompts, predictions: Iterable[Row]) -> dict[int, Row]:
+    """Return the output mask of each prompted box by the box's number, as the columns of `TRACKS` that tell of a mask.
+
+    Args:
+        given: Boxes and windows.
+        predictions: Rows of `WINDOWS` (`data/predictions.py`).
+    """
+    rows = {}
+    for each in predictions:
+        if not each["output"]:
+            continue
+        window = given.windows[each["window"]]
+        rows[int(each["box"])] = {
+            "slice": int(window.slice),
+            **given.boxes.loc[each["box"], XYXY].astype(float).to_dict(),
+            "window_y": int(window.y),
+            "window_x": int(window.x),
+            "window_side": int(window.side),
+            "mask": each["mask"],
+            "predicted_iou": float(each["predicted_iou"]),
+        }
+    return rows
+
+
+def first_rows(given: Prompts, predictions: pd.DataFrame) -> list[Row]:
+    """Return the rows of `TRACKS` for the slices of the given boxes, by slice and object.
+
+    Args:
+        given: Boxes and windows of a volume.
+        predictions: Rows of the stage segment.
+
+    Raises:
+        DataError: Two boxes with one name are on one slice.
+    """
+    numbers = object_numbers(given.boxes)
+    rows = [
+        {"object": int(numbers[box]), "start": row["slice"], "direction": 0, **row}
+        | {"overlap": np.nan, "confidence": np.nan, "likeness": np.nan}
+        | {"ended": None if placed_mask(row, given.images[0]).mask.any() else "empty"}
+        for box, row in output_rows(given, predictions.to_dict("records")).items()
+    ]
+    return sorted(rows, key=lambda row: (row["slice"], row["object"]))
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """The masks of all objects of a volume. One slice's masks are decoded at a time."""
+
+    given: Prompts  # of one volume
+    rows: pd.DataFrame  # columns of `TRACKS`
+
+    @property
+    def image(self) -> ImageFile:
+        """The volume."""
+        return self.given.images[0]
+
+    @cached_property
+    def masks(self) -> pd.DataFrame:
+        """The rows of the objects' masks by slice and object. Where two tracks meet, the higher predicted IoU wins."""
+        kept = self.rows[self.rows["ended"].isna()].sort_values("predicted_iou", ascending=False, kind="stable")
+        return kept.drop_duplicates(["object", "slice"]).sort_values(["slice", "object"], ignore_index=True)
+
+    @cached_property
+    def _by_slice(self) -> dict[int, pd.DataFrame]:
+        return {int(str(z)): rows for z, rows in self.masks.groupby("slice")}
+
+    def instances(self, z: int) -> Instances:
+        """Return the masks of a slice by the numbers of their objects."""
+        rows = self._by_slice.get(z, self.masks.iloc[:0])
+        places = list(zip(*(rows[f"window_{key}"].tolist() for key in ("y", "x", "side")), strict=True))
+        windows = {place: number for number, place in enumerate(dict.fromkeys(places))}
+        placed = tuple(PlacedWindow(self.image.name, z, *place) for place in windows)
+        predictions = rows[["object", "mask", "predicted_iou"]].rename(columns={"object": "box"})
+        predictions = predictions.assign(window=[windows[place] for place in places], output=True)
+        return Instances.of(Prompts(self.given.images, self.given.boxes.iloc[:0], placed), predictions)
+
+
+class Numbers:
+    """The label image of a volume, block by block. The masks of the last slice are kept."""
+
+    def __init__(self, tracks: Tracks) -> None:
+        self._tracks = tracks
+        self._slice: tuple[int, Instances] | None = None
+
+    def block(self, z: int, y: slice, x: slice) -> NDArray[np.uint32]:
+        """Return the numbers of the objects in a part of a slice, YX; 0 is background."""
+        if self._slice is None or self._slice[0] != z:
+            self._slice = z, self._tracks.instances(z)
+        return self._slice[1].numbers(self._tracks.image.name, z, y, x)

@@ -1,0 +1,184 @@
+"""An object through the slices of a volume: its mask in one slice prompts the next one.
+
+Objects are followed from the slices of their boxes, first to later slices and then to earlier ones. All objects that
+have come to a slice are segmented together, so that a window is encoded once for all objects in it. What must be
+remembered is the last mask of each object, whatever the number of slices.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.ndimage import binary_erosion
+
+from pipeline_lib.data.boxes import XYXY
+from pipeline_lib.data.images import ImageFile
+from pipeline_lib.data.masks import Mask, bounding_box
+from pipeline_lib.data.prompts import Prompts
+from pipeline_lib.data.tracks import PlacedMask, Row, output_rows, placed_mask, window_of
+from pipeline_lib.data.windows import WindowConfig, with_windows
+from pipeline_lib.inference.next_box import next_box
+from pipeline_lib.inference.segmenter import Segmenter, batches_of_windows
+from pipeline_lib.settings.segment import TrackConfig
+
+End = Literal["empty", "overlap", "confidence", "likeness"]
+# From a slice, a direction and the last row of each object that has come there, to a row for each of them.
+SegmentSlice = Callable[[int, int, Mapping[int, Row]], Sequence[Row]]
+BINS, REACH = 24, 3.0  # of a histogram of greys, and how many standard deviations from the mean it reaches
+RIM = 2  # pixels inside an outline that do not count
+LEAST = 1e-3  # predicted IoU of a first mask that others are compared with: a network can predict 0
+
+Part = Callable[[ImageFile, int, slice, slice], NDArray[np.uint8]]  # pixels of a part of a slice, YX
+
+
+def follow(starts: Sequence[Row], depth: int, segment_slice: SegmentSlice) -> None:
+    """Segment objects slice by slice, first to later slices and then to earlier ones.
+
+    Between two boxes of an object, the ways from both end at the slice in the middle. If the way from the earlier box
+    ends before, the way from the later box goes on until they meet.
+
+    Args:
+        starts: Rows of `TRACKS` for the slices of the boxes.
+        depth: Number of slices.
+        segment_slice: Makes the rows of the next slice. An object with a row that has `ended` is not followed further.
+    """
+    slices: dict[int, list[int]] = {}
+    for row in starts:
+        slices.setdefault(row["object"], []).append(row["start"])
+    reached: dict[tuple[int, int], int] = {}  # last slice of the way up, by object and start
+
+    for direction in (1, -1):
+        limits = _limits(slices, depth, direction, reached)
+        going: dict[int, Row] = {}
+        for z in range(depth)[::direction]:
+            going = {
+                number: row for number, row in going.items() if direction * (limits[number, row["start"]] - z) >= 0
+            }
+            if going:
+                rows = segment_slice(z, direction, going)
+                going = {row["object"]: row for row in rows if row["ended"] is None}
+            if direction == 1:
+                reached |= {(number, row["start"]): z for number, row in going.items()}
+            going |= {row["object"]: row for row in starts if row["slice"] == z and row["ended"] is None}
+
+
+def _limits(
+    slices: Mapping[int, Sequence[int]], depth: int, direction: int, reached: Mapping[tuple[int, int], int]
+) -> dict[tuple[int, int], int]:
+    """Return the last slice that the way from a box can reach, by object and slice of the box."""
+    limits = {}
+    for number, of_object in slices.items():
+        ascending = sorted(of_object)
+        outer = ascending[-1] if direction == 1 else ascending[0]
+        limits[number, outer] = depth - 1 if direction == 1 else 0
+        for low, high in pairwise(ascending):
+            if direction == 1:
+                limits[number, low] = (low + high) // 2
+            else:
+                limits[number, high] = max(reached.get((number, low), low), low + 1)
+    return limits
+
+
+class FirstMask(NamedTuple):
+    """What is compared with the mask in the slice of a box."""
+
+    predicted_iou: float
+    greys: NDArray[np.float64]  # of `grey_distribution`
+
+
+@dataclass(frozen=True)
+class Follower:
+    """A model that segments the objects of a volume in the next slice."""
+
+    segmenter: Segmenter
+    image: ImageFile
+    part: Part
+    windows: WindowConfig
+    batch: int  # windows in a call of the encoder
+    config: TrackConfig
+    starts: Sequence[Row]  # rows of `TRACKS` for the slices of the boxes
+
+    def segment_slice(self, z: int, direction: int, last: Mapping[int, Row]) -> list[Row]:
+        """Segment objects in a slice from their masks in the slice before, as `SegmentSlice`."""
+        before = {number: placed_mask(row, self.image) for number, row in last.items()}
+        boxes = np.stack(
+            [next_box(mask.mask, only_largest=True) + np.tile([mask.x, mask.y], 2) for mask in before.values()]
+        )
+        table = pd.DataFrame(boxes, pd.Index(before, name="id"), XYXY).assign(image=self.image.name, slice=z, reason="")
+        given = Prompts((self.image,), *with_windows(table, [self.image], self.windows))
+        rows: dict[int, Row] = {}
+        for windows in batches_of_windows(range(len(given.windows)), given, self.batch):
+            pixels = [self.part(*given.place(number)) for number in windows]
+            places = {given.windows[number][2:]: each for number, each in zip(windows, pixels, strict=True)}
+            for number, row in output_rows(given, self._segmenter.run(given, windows, pixels).rows).items():
+                row |= {"object": number, "start": last[number]["start"], "direction": direction}
+                rows[number] = self._compared(row, before[number], places[window_of(row)])
+        return [rows[number] for number in last]
+
+    def _compared(self, row: Row, before: PlacedMask, pixels: NDArray[np.uint8]) -> Row:
+        """Return a row with how its mask compares with the mask of the slice before, and with the first one."""
+        mask, first = placed_mask(row, self.image), self._first[row["object"], row["start"]]
+        compared = row | {
+            "overlap": mask.overlap(before),
+            "confidence": row["predicted_iou"] / max(first.predicted_iou, LEAST),
+            "likeness": likeness(grey_distribution(pixels, mask.mask), first.greys),
+        }
+        return compared | {"ended": ending(not mask.mask.any(), compared, self.config)}
+
+    @cached_property
+    def _segmenter(self) -> Segmenter:
+        """The model with the number of iterations that slices without a box have."""
+        refine = self.segmenter.refine.model_copy(update={"max_iterations": self.config.max_iterations})
+        return replace(self.segmenter, refine=refine)
+
+    @cached_property
+    def _first(self) -> dict[tuple[int, int], FirstMask]:
+        """What is known of the mask in the slice of each box, by object and slice."""
+        _, height, width = self.image.shape
+        known = {}
+        for row in self.starts:
+            y, x, side = window_of(row)
+            part = slice(y, min(y + side, height)), slice(x, min(x + side, width))
+            pixels = self.part(self.image, row["slice"], *part)
+            greys = grey_distribution(pixels, placed_mask(row, self.image).mask)
+            known[row["object"], row["start"]] = FirstMask(row["predicted_iou"], greys)
+        return known
+
+
+def grey_distribution(pixels: NDArray[np.uint8], mask: Mask) -> NDArray[np.float64]:
+    """Return the cumulative distribution (BINS,) of the greys inside a mask (h, w), or zeros if the mask is empty.
+
+    Greys are counted in standard deviations from the mean of `pixels` (h, w), so that slices may differ in brightness
+    and contrast. The rim of the mask does not count, because an outline is never exact.
+    """
+    if not mask.any():
+        return np.zeros(BINS)
+    x0, y0, x1, y1 = bounding_box(mask).astype(int)
+    whole = mask[y0:y1, x0:x1]
+    inside = binary_erosion(whole, iterations=RIM)
+    greys = pixels[y0:y1, x0:x1][inside if inside.any() else whole]
+    deviations = (greys - pixels.mean()) / max(float(pixels.std()), 1.0)
+    counts, _ = np.histogram(deviations.clip(-REACH, REACH), BINS, (-REACH, REACH))
+    return np.asarray(counts.cumsum() / counts.sum())
+
+
+def likeness(greys: NDArray[np.float64], others: NDArray[np.float64]) -> float:
+    """Return how alike two distributions of `grey_distribution` are: 1 less their Kolmogorov-Smirnov distance."""
+    return 1 - float(np.abs(greys - others).max())
+
+
+def ending(empty: bool, row: Row, config: TrackConfig) -> End | None:
+    """Return why an object ends before a slice, from its row there, or None if it goes on."""
+    if empty:
+        return "empty"
+    least: dict[End, float] = {
+        "overlap": config.overlap,
+        "confidence": config.confidence,
+        "likeness": config.likeness,
+    }
+    return next((measure for measure, limit in least.items() if row[measure] < limit), None)
