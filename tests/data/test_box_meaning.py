@@ -231,7 +231,7 @@ def test_what_is_no_object_is_skipped_with_its_reason(tmp_path: Path) -> None:
 
 def test_regions_of_fiji_are_read_by_type(tmp_path: Path) -> None:
     rois = [
-        roifile.ImagejRoi(roitype=roifile.ROI_TYPE.OVAL, left=3, top=5, right=20, bottom=60, name="cell"),
+        roifile.ImagejRoi(roitype=roifile.ROI_TYPE.OVAL, left=3, top=5, right=20, bottom=60, name="cell", position=1),
         roifile.ImagejRoi.frompoints([[4, 5], [6, 7]]),
         roifile.ImagejRoi(roitype=roifile.ROI_TYPE.RECT, left=3, top=5, right=20, bottom=60, t_position=2),
     ]

@@ -179,7 +179,7 @@ def _on_slice(box: BoxRecord, images: Images) -> BoxRecord:
     if box.slice is not None:
         return box
     count = images.shapes.get(box.image, (1, 1, 1))[0]
-    if count > 1:
+    if count > 1 and not box.skip:
         raise DataError(
             f"{box.where}: expected the number of a slice, because {box.image} has {count}; found none. Add it "
             "(in a CSV file as the column `slice`, counted from 0)"
