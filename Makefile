@@ -17,8 +17,8 @@ predict: venv # generated images and loose boxes, some of them bad: masks, a tab
 	$(BIN)/snakemake --configfile experiments/predict.yaml -- results/collect/example/predict.html
 	@echo "The page: $(CURDIR)/results/collect/example/predict.html (objects.csv, coco.json, labels.zarr beside it)"
 
-test: check system # every check and every test, by two processes of one thread: SLURM's tests mostly wait
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
+test: check system # every check and every test, by three processes of one thread: one runs the tests on SLURM, which mostly wait
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder
 
 system: # SLURM and a browser for their tests, on Debian as root; elsewhere those tests are skipped and say so
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get && ! { command -v slurmctld && command -v munged && command -v chromium; }; then \
