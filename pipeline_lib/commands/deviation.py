@@ -4,43 +4,27 @@ from pathlib import Path
 
 import click
 
+from pipeline_lib.commands.options import format_option, labels_are_option, minimum_area_option
 from pipeline_lib.data.box_checks import OnBadBox, checked_boxes
 from pipeline_lib.data.box_formats.images_by_name import Images
-from pipeline_lib.data.box_formats.table import NAMES, names_help, read_box_files
+from pipeline_lib.data.box_formats.table import read_box_files
 from pipeline_lib.data.exact_boxes import exact_boxes
 from pipeline_lib.data.labelled_images import LabelsAre
 from pipeline_lib.errors import DataError
 from pipeline_lib.evaluation.deviations import Deviations, deviations, figures
-from pipeline_lib.report.deviations import advice, deviations_page
+from pipeline_lib.report.deviations import advice, counts, deviations_page
 from pipeline_lib.runtime.atomic import atomic
-from pipeline_lib.settings.fine_tuning import FineTuneConfig
 
 
 @click.command("deviation")
 @click.argument("boxes", nargs=-1, required=True)
 @click.argument("labels")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(NAMES),
-    help=f"Format of the boxes: {names_help()}. Default: the suffix and the content of each file decide.",
-)
+@format_option
 @click.option("--on-bad-box", type=click.Choice(["stop", "skip"]), default="stop", show_default=True)
 @click.option("--minimum-score", type=float, help="Leave out boxes with a lower score. Default: take all boxes.")
-@click.option(
-    "--labels-are",
-    type=click.Choice(["instances", "binary"]),
-    help="instances: each number is an object. binary: each connected part is an object. "
-    "Default: binary if there is one value besides 0, else instances.",
-)
-@click.option(
-    "--minimum-area",
-    type=click.IntRange(1),
-    default=FineTuneConfig().minimum_area,
-    show_default=True,
-    help="Smallest object, pixels.",
-)
+@labels_are_option
+@minimum_area_option
 def deviation_command(
     boxes: tuple[str, ...],
     labels: str,
@@ -82,9 +66,10 @@ def deviation_command(
         _write(out, found, settings)
     except DataError as error:
         raise click.ClickException(str(error)) from error
+    click.echo(counts(found))
     for figure in figures(found.pairs):
         click.echo(f"{figure.name}: {figure.value.value:.3f}")
-    click.echo(advice(found.pairs))
+    click.echo(advice(found))
     click.echo(f"{out}/deviations.html, deviations.csv, slices.csv")
 
 

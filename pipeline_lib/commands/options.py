@@ -1,4 +1,4 @@
-"""Options that the commands for a user's own images share."""
+"""Options that several commands share."""
 
 from collections.abc import Callable
 from functools import reduce
@@ -14,22 +14,37 @@ from pipeline_lib.config.overlays import merged
 from pipeline_lib.data.box_formats.table import NAMES, names_help
 from pipeline_lib.errors import DataError
 from pipeline_lib.model.backbones import BACKBONES
+from pipeline_lib.settings.fine_tuning import FineTuneConfig
 from pipeline_lib.settings.inference import RefineConfig
 from pipeline_lib.settings.segment import SegmentConfig
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-OPTIONS = (
+format_option = click.option(
+    "--format",
+    "form",
+    type=click.Choice(NAMES),
+    help=f"Format of the boxes: {names_help()}. Default: the suffix and the content of each file decide.",
+)
+labels_are_option = click.option(
+    "--labels-are",
+    type=click.Choice(["instances", "binary"]),
+    help="instances: each number is an object. binary: each connected part is an object. "
+    "Default: binary if there is one value besides 0, else instances.",
+)
+minimum_area_option = click.option(
+    "--minimum-area",
+    type=click.IntRange(1),
+    default=FineTuneConfig().minimum_area,
+    show_default=True,
+    help="Smallest object, pixels.",
+)
+OPTIONS = (  # of `predict` and `track`
     click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write."),
     click.option("--model", type=FILE, help="Trained model. Default: the model that comes with LooseBox."),
     click.option("--backbone", type=click.Choice(list(BACKBONES)), help="Without --model, use this backbone as it is."),
     click.option("--checkpoint", type=FILE, help="File of the backbone's weights, if not the released ones."),
-    click.option(
-        "--format",
-        "form",
-        type=click.Choice(NAMES),
-        help=f"Format of the boxes: {names_help()}. Default: the suffix and the content of each file decide.",
-    ),
+    format_option,
     click.option("--on-bad-box", type=click.Choice(["stop", "skip"]), help="Default: stop."),
     click.option(
         "--range",

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from pipeline_lib.api import backbone_choice
+from pipeline_lib.commands.options import labels_are_option, minimum_area_option
 from pipeline_lib.commands.steps import Steps
 from pipeline_lib.config.defaults import segmentation
 from pipeline_lib.config.fine_tuning import (
@@ -113,20 +114,9 @@ class Start:
     show_default=True,
     help="Side of the tiles that images are cut into, pixels. Tiles must be larger than the objects.",
 )
-@click.option(
-    "--minimum-area",
-    type=click.IntRange(1),
-    default=DEFAULTS.minimum_area,
-    show_default=True,
-    help="Smallest object, pixels.",
-)
+@minimum_area_option
 @click.option("--range", "grey_range", type=(float, float), help="Black and white of images that are not 8-bit.")
-@click.option(
-    "--labels-are",
-    type=click.Choice(["instances", "binary"]),
-    help="instances: each number is an object. binary: each connected part is an object. "
-    "Default: binary if there is one value besides 0, else instances.",
-)
+@labels_are_option
 @click.option(
     "--checkpoint",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

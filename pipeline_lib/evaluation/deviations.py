@@ -1,7 +1,7 @@
 """How given boxes deviate from the exact boxes of labelled objects.
 
-A pair's `level` makes boxes of any kind comparable with the levels of the tables: it is the deviation at which boxes
-that are scaled about their centre, half of them up and half of them down, have its box IoU on average.
+A pair's `level` makes boxes of any kind comparable with the levels of the tables: it is the deviation at which a box
+that is scaled about its centre, up if the given box is larger than the exact one, else down, has the same box IoU.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,6 @@ SAME = 0.5  # box IoU from which a further box shows an object that has one alre
 EDGES = ("left", "top", "right", "bottom")
 PLACE = ["image", "slice"]
 LEVELS = (10, 20, 30, 40)  # per cent
-SHARES = np.linspace(0, 0.99, 100)  # deviations, for `level_of`
 
 
 @dataclass(frozen=True)
@@ -76,30 +75,39 @@ def _measured(given: pd.DataFrame, exact: pd.DataFrame) -> pd.DataFrame:
     sides, true_sides = box[:, 2:] - box[:, :2], true[:, 2:] - true[:, :2]
     edges = (box - true) * OUTWARD / np.tile(true_sides, 2)
     shifts = (box[:, :2] + box[:, 2:] - true[:, :2] - true[:, 2:]) / 2 / true_sides
-    overlaps = box_iou(box, true)
+    overlaps, scale = box_iou(box, true), np.sqrt(sides.prod(axis=1) / true_sides.prod(axis=1))
     return exact[[*PLACE, "object"]].assign(
         where=given["where"].to_numpy(),
         score=given["score"].to_numpy(),
         box_iou=overlaps,
-        level=level_of(overlaps),
+        level=level_of(overlaps, scale),
         **dict(zip(EDGES, edges.T, strict=True)),
-        scale=np.sqrt(sides.prod(axis=1) / true_sides.prod(axis=1)),
+        scale=scale,
         shift_x=shifts[:, 0],
         shift_y=shifts[:, 1],
     )
 
 
-def level_of(overlaps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the level, per cent, at which scaled boxes have a box IoU on average, for each box IoU (N,)."""
-    means = ((1 - SHARES) ** 2 + 1 / (1 + SHARES) ** 2) / 2
-    return np.interp(overlaps, means[::-1], 100 * SHARES[::-1])
+def level_of(overlaps: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the level, per cent, at which scaled boxes have the box IoUs (N,); at most 100.
+
+    A box that is scaled by 1 + s has the box IoU 1 / (1 + s)², and one that is scaled by 1 - s has (1 - s)².
+
+    Args:
+        overlaps: box IoU of each pair, above 0.
+        scale: of each pair, above 1 if the given box is larger than the exact one.
+    """
+    sides = np.sqrt(overlaps)
+    shares = np.where(scale > 1, 1 / sides - 1, 1 - sides)
+    return np.asarray(100 * np.minimum(shares, 1))
 
 
 def figures(pairs: pd.DataFrame) -> list[Figure]:
     """Return what the pairs say on average: the box IoU, and the shares of boxes within each of `LEVELS`."""
     slices = pairs.assign(seed=0, slice=pairs.groupby(PLACE).ngroup())
     values = {"mean box IoU": slices["box_iou"]}
-    values |= {f"share of boxes within {level} %": (slices["level"] <= level).astype(float) for level in LEVELS}
+    within = {level: slices["level"].round(3) <= level for level in LEVELS}  # files hold rounded coordinates
+    values |= {f"share of boxes within {level} %": share.astype(float) for level, share in within.items()}
     return [
         Figure(name, estimate(sums_by_group(value.groupby([slices["seed"], slices["slice"]]))))
         for name, value in values.items()

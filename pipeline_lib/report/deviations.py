@@ -16,19 +16,43 @@ from pipeline_lib.report.page import render
 TEMPLATE = "deviations.html.j2"
 MOST = 95  # percentile of the boxes' levels that decides the advice
 FAR = 0.2  # of a side: a shift that the levels of the tables do not contain
+OFTEN = 0.1  # share of objects or boxes from which a fault is worth a sentence
 ADVICE = {  # by the highest level that it is for, per cent
-    10: "The boxes are nearly exact. A model that was trained on exact boxes does, and so does the shipped one.",
+    10: "The boxes are nearly exact. A model that was trained on exact boxes suits them. So does the shipped model.",
     40: "The boxes are loose, within what the shipped model was trained for (40 %). Use it, or fine-tune it with "
     "loosebox train.",
-    100: "Many boxes deviate by more than any model here was trained for (40 %). Look at the worst boxes first, train "
+    100: "Many boxes deviate by more than any model here was trained for (40 %). Look at the worst boxes first. Train "
     "the detector for longer, or fine-tune the shipped model and look at the flags of its masks.",
 }
 
 
-def advice(pairs: pd.DataFrame) -> str:
-    """Return which model suits the boxes."""
-    highest = float(np.percentile(pairs["level"], MOST))
-    return next(words for level, words in ADVICE.items() if highest <= level)
+def advice(found: Deviations) -> str:
+    """Return which model suits the boxes, and which faults no model can mend."""
+    highest = float(np.percentile(found.pairs["level"], MOST).round(3))
+    sentences = [next(words for level, words in ADVICE.items() if highest <= level)]
+    if shifted(found.pairs) > OFTEN:
+        sentences.append(f"Many boxes are shifted by more than {FAR:.0%} of a side, which models tolerate less.")
+    totals = found.slices.sum(numeric_only=True)
+    if totals["missed"] > OFTEN * totals["objects"]:
+        sentences.append("Many objects have no box: no model finds them.")
+    if totals["stray"] > OFTEN * totals["boxes"]:
+        sentences.append("Many boxes show no labelled object: each of them becomes a mask. Try a higher minimum score.")
+    return " ".join(sentences)
+
+
+def shifted(pairs: pd.DataFrame) -> float:
+    """Return the share of boxes whose centre is off by more than `FAR` of a side."""
+    return float((pairs[["shift_x", "shift_y"]].abs().max(axis=1) > FAR).mean())
+
+
+def counts(found: Deviations) -> str:
+    """Return how many objects have a box, and what the other boxes show."""
+    totals = found.slices.sum(numeric_only=True).astype(int)
+    return (
+        f"{totals['matched']} of {totals['objects']} labelled objects have a box. {totals['missed']} have none. Of "
+        f"{totals['boxes']} boxes, {totals['doubled']} show an object that another box fits better, and "
+        f"{totals['stray']} show no labelled object."
+    )
 
 
 def deviations_page(name: str, found: Deviations, settings: Mapping[str, Any]) -> str:
@@ -38,18 +62,16 @@ def deviations_page(name: str, found: Deviations, settings: Mapping[str, Any]) -
         name: of what was compared.
         found: matched boxes.
         settings: settings by their names.
-
     """
     pairs, slices = found.pairs, found.slices
-    shifted = float((pairs[["shift_x", "shift_y"]].abs().max(axis=1) > FAR).mean())
     return render(
         TEMPLATE,
         name=name,
-        totals=slices.drop(columns=["image", "slice"]).sum().to_dict(),
+        counts=counts(found),
         slices=slices.to_dict("records"),
         figures=figures(pairs),
-        advice=advice(pairs),
-        shifted=shifted,
+        advice=advice(found),
+        shifted=shifted(pairs),
         far=FAR,
         quartiles=pairs[[*EDGES, "scale", "shift_x", "shift_y"]].quantile([0.05, 0.25, 0.5, 0.75, 0.95]).T,
         charts=charts(pairs),

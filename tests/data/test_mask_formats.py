@@ -1,6 +1,7 @@
 """Outputs of masks, opened by the libraries that other programs use."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -181,3 +182,13 @@ def test_yolos_labels_are_as_ultralytics_documents_them(masks: MaskSet, tmp_path
         assert corners.max() <= 1
         polygon = shapely.buffer(shapely.Polygon(corners * (WIDTH, HEIGHT)), 0)  # lines of no width vanish
         assert polygon.area == pytest.approx(OBJECTS[number][3].sum())
+
+
+def test_a_slice_of_a_stack_and_an_image_of_its_name_have_files_of_their_own(masks: MaskSet, tmp_path: Path) -> None:
+    given = masks.instances.given
+    images = (*given.images, ImageFile("stack_0001.png", "stack_0001.png", (1, HEIGHT, WIDTH), None, ""))
+    instances = replace(masks.instances, given=replace(given, images=images))
+    write_yolo(replace(masks, instances=instances), tmp_path / "out")
+    files = {file.name: len(file.read_text().splitlines()) for file in (tmp_path / "out/labels").iterdir()}
+    assert files["stack_0001.tif.txt"] == 1
+    assert files["stack_0001.png.txt"] == 0

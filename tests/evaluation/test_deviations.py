@@ -51,8 +51,8 @@ def test_edges_are_outward_shares_of_the_objects_sides(objects: pd.DataFrame) ->
 def test_the_level_of_scaled_boxes_is_their_own(level: int) -> None:
     exact = np.tile([50.0, 50.0, 90.0, 130.0], (2, 1))
     both = deviate(exact, level, np.array([[0.0] * 4, [0.9] * 4]), Deviation(kind="scale", direction="both"))
-    overlaps = box_iou(both.astype(float), exact)
-    assert level_of(overlaps.mean(keepdims=True))[0] == pytest.approx(level, abs=0.1)
+    levels = level_of(box_iou(both.astype(float), exact), np.array([1 - level / 100, 1 + level / 100]))
+    assert levels.tolist() == pytest.approx([level, level], abs=1e-4)
 
 
 def test_a_slice_without_boxes_or_without_objects_counts(objects: pd.DataFrame) -> None:
@@ -74,9 +74,17 @@ def test_figures_have_an_interval_only_with_several_slices(objects: pd.DataFrame
     assert [share.value for share in within] == [pytest.approx(4 / 6), 1, 1, 1]
 
 
-@pytest.mark.parametrize(("levels", "highest"), [([0, 5, 9], 10), ([0, 20, 39], 40), ([10, 60, 60], 100)])
-def test_the_advice_follows_the_levels(levels: list[float], highest: int) -> None:
-    assert advice(pd.DataFrame({"level": levels})) == ADVICE[highest]
+@pytest.mark.parametrize(("by", "highest"), [(0.0, 10), (0.1, 10), (0.3, 40), (0.4, 40), (0.5, 100)])
+def test_the_advice_follows_the_levels(objects: pd.DataFrame, by: float, highest: int) -> None:
+    loose = deviate(objects[XYXY], 100 * by, np.full((3, 4), 0.2), Deviation(kind="scale", direction="both"))
+    assert advice(deviations(given(*map(tuple, loose)), objects)) == ADVICE[highest]
+
+
+def test_the_advice_names_what_no_model_mends(objects: pd.DataFrame) -> None:
+    boxes = given((40, 30, 80, 110), (300, 300, 320, 320))  # shifted by half of its width; of no object
+    words = advice(deviations(boxes, objects))
+    for fault in ("shifted by more than 20%", "Many objects have no box", "show no labelled object"):
+        assert fault in words
 
 
 @pytest.fixture
@@ -105,7 +113,10 @@ def written(tmp_path: Path) -> Callable[..., str]:
 
 
 def test_the_command_measures_the_deviation_of_the_boxes(written: Callable[..., str], tmp_path: Path) -> None:
-    assert ADVICE[40] in written("scale")
+    said = written("scale")
+    assert ADVICE[40] in said
+    assert "share of boxes within 20 %: 1.000" in said
+    assert "share of boxes within 10 %: 0.000" in said
     pairs, slices = (pd.read_csv(tmp_path / f"out/{name}.csv") for name in ("deviations", "slices"))
     assert pairs[list(EDGES)].abs().to_numpy() == pytest.approx(0.1, abs=1e-5)
     assert set(pairs["scale"].round(2)) == {0.8, 1.2}

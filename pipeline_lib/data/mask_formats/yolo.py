@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from pipeline_lib.data.images import ImageFile
 from pipeline_lib.data.mask_formats.classes import class_name, class_names
 from pipeline_lib.data.mask_formats.file_names import image_files
 from pipeline_lib.data.mask_formats.mask_format import MaskFormat, MaskSet
@@ -25,16 +26,21 @@ def write_yolo(masks: MaskSet, path: Path) -> None:
         path: A folder that does not exist yet.
     """
     images, names = masks.instances.given.images, class_names(masks.instances.given)
-    files = image_files(path / "labels", [image.name for image in images], ".txt")
-    for image in images:
-        slices, height, width = image.shape
-        for z in range(slices):
-            lines = [_line(masks, number, names, (height, width)) for number in masks.instances.in_slice(image.name, z)]
-            file = files[image.name]
-            file = file.with_stem(f"{file.stem}_{z:04}") if slices > 1 else file
-            file.write_text("".join(lines), encoding="utf-8")
+    slices = [(image, z) for image in images for z in range(image.shape[0])]
+    slice_names = [_slice_name(image, z) for image, z in slices]
+    files = image_files(path / "labels", slice_names, ".txt")
+    for (image, z), name in zip(slices, slice_names, strict=True):
+        _, height, width = image.shape
+        lines = [_line(masks, number, names, (height, width)) for number in masks.instances.in_slice(image.name, z)]
+        files[name].write_text("".join(lines), encoding="utf-8")
     record = {"path": ".", "train": "images", "val": "images", "names": dict(enumerate(names))}
     (path / "data.yaml").write_text(yaml.safe_dump(record, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _slice_name(image: ImageFile, z: int) -> str:
+    """Return the name of an image, with the number of the slice before its suffix if it is a stack."""
+    path = Path(image.name)
+    return image.name if image.shape[0] == 1 else str(path.with_name(f"{path.stem}_{z:04}{path.suffix}"))
 
 
 def _line(masks: MaskSet, number: int, names: list[str], shape: tuple[int, int]) -> str:
