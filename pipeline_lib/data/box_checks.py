@@ -109,15 +109,15 @@ def misread(boxes: pd.DataFrame, shapes: Mapping[str, Shape]) -> str:
     if (sides < 1).all() and (corners <= 1.5).all() and (corners >= -0.5).all():
         return "all coordinates lie between 0 and 1, as shares of the image do; expected pixels, or YOLO's files (.txt)"
     tiny = ((sides > 0) & (sides <= TINY)).all(axis=1)
-    if _many(tiny) or tiny.all():
+    if many(tiny) or tiny.all():
         return (
             f"{'all' if tiny.all() else 'many'} boxes are at most {TINY} pixels wide and high; are they in another "
             "unit, such as micrometres or shares of the image? Expected pixels"
         )
-    if _many((sides < 0).any(axis=1)):
+    if many((sides < 0).any(axis=1)):
         return "many boxes end before they begin; are these x, y, width and height? Name the columns so, or use COCO"
     beyond = corners[:, 2:] - sizes[:, [2, 1]]
-    if _many((beyond > sides / 2).any(axis=1)):
+    if many((beyond > sides / 2).any(axis=1)):
         return (
             "many boxes leave their image by more than half of a side; are these corners that were read as widths and "
             "heights, or coordinates of another scale of the image? Expected pixels of the image as it is"
@@ -125,5 +125,6 @@ def misread(boxes: pd.DataFrame, shapes: Mapping[str, Shape]) -> str:
     return ""
 
 
-def _many(faulty: NDArray[np.bool_]) -> bool:
+def many(faulty: NDArray[np.bool_]) -> bool:
+    """Return whether so many boxes of a file have a fault that its numbers must mean something else."""
     return int(faulty.sum()) >= FEW and float(faulty.mean()) >= MANY

@@ -314,21 +314,35 @@ def table(folder: Path, header: str, *rows: str) -> Path:
     return write(folder / "a.csv", "\n".join([header, *rows]) + "\n")
 
 
+EDGE = ["85,30,10,20", "30,50,10,20", "86,40,8,20"]  # boxes that leave their image unless x and y are their centres
+INSIDE = ["30,20,10,20", "40,30,10,20", "50,35,10,20"]
+
+
 @pytest.mark.parametrize(
-    ("rows", "expected"),
+    ("rows", "first", "level"),
     [
-        (["0,5,10,20", "30,20,10,20"], [[0, 5, 10, 25], [30, 20, 40, 40]]),
-        (["85,30,10,20", "30,20,10,20"], [[80, 20, 90, 40], [25, 10, 35, 30]]),
+        (["0,5,10,20", "1,20,10,20", "0,2,10,20"], [0, 5, 10, 25], "INFO"),
+        (EDGE, [80, 20, 90, 40], "INFO"),
+        (INSIDE, [30, 20, 40, 40], "WARNING"),
+        ([*INSIDE, "81,20,10,20"], [30, 20, 40, 40], "WARNING"),
+        (INSIDE[:1], [30, 20, 40, 40], "WARNING"),
+        (EDGE[:1] + INSIDE * 3, [85, 30, 95, 50], "WARNING"),
     ],
-    ids=["a corner", "a centre"],
+    ids=["at the left: a corner", "at the right: a centre", "both", "a pixel beyond", "one box", "one at the right"],
 )
-def test_x_and_y_are_what_keeps_boxes_in_their_image(tmp_path: Path, rows: list[str], expected: Any) -> None:
-    assert boxes(table(tmp_path, "x,y,width,height", *rows)) == expected
+def test_x_and_y_are_the_corner_unless_many_boxes_leave_their_image(
+    tmp_path: Path, rows: list[str], first: list[float], level: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        assert boxes(table(tmp_path, "x,y,width,height", *rows), ONE)[0] == first
+    (said,) = [record for record in caplog.records if "x and y are" in record.message]
+    assert said.levelname == level
+    assert level == "INFO" or "x_center,y_center,width,height" in said.message
 
 
-def test_x_and_y_that_can_be_both_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"a\.csv: x and y can be the corner or the centre .* left,top,width,height"):
-        read(table(tmp_path, "x,y,w,h", "30,20,10,20"))
+def test_x_and_y_that_are_neither_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a\.csv: boxes leave .* corner \(3 boxes\) or as their centre \(1 boxes\)"):
+        read(table(tmp_path, "x,y,w,h", *EDGE, "0,20,10,20"))
     assert boxes(table(tmp_path, "x_center,y_center,width,height", "30,20,10,20")) == [[25, 10, 35, 30]]
 
 
