@@ -383,6 +383,43 @@ def test_fijis_results_have_their_own_rules(tmp_path: Path) -> None:
     assert [bool(reason) for reason in skipped(listed)] == [False, True]
 
 
+def test_the_list_of_the_roi_manager_names_slices(tmp_path: Path) -> None:
+    header = "Index,Name,Type,X,Y,Width,Height,Points,LWidth,Pos,C,Z,T"
+    rows = ["0,c,Rectangle,3,5,17,55,4,0,2,0,0,0", "1,c,Rectangle,3,5,17,55,4,0,1,1,3,1"]
+    images = Images({"a.tif": (3, 60, 90)})
+    assert read(table(tmp_path, header, *rows), images=images)["slice"].tolist() == [1, 2]
+    with pytest.raises(DataError, match=r"a\.csv:2: a\.tif is a stack, and the table names no slices"):
+        read(table(tmp_path, header, "0,c,Rectangle,3,5,17,55,4,0,0,0,0,0"), images=images)
+
+
+@pytest.mark.parametrize(
+    ("labels", "images"),
+    [
+        (["a.png", "c.tif"], ["a.png", "c.tif"]),
+        (["c.tif", "d.tif:0002"], ["c.tif", "d.tif"]),
+        (["a", "cell"], ["a.png", "cell"]),
+        (["0005-0012", "cell"], ["a.png", "a.png"]),
+        (["a.png", ""], ["a.png", "a.png"]),
+    ],
+)
+def test_labels_of_fiji_that_name_images_are_kept(tmp_path: Path, labels: list[str], images: list[str]) -> None:
+    path = table(tmp_path, " ,Label,BX,BY,Width,Height", *(f"1,{label},3,5,17,55" for label in labels))
+    assert read(path, images=ONE)["image"].tolist() == images  # the checks refuse those that are not there
+
+
+@pytest.mark.parametrize("column", ["image_name", "file_name", "image_id", "image_path", "path", "filepath"])
+def test_columns_that_name_images(tmp_path: Path, column: str) -> None:
+    path = table(tmp_path, f"{column},x0,y0,x1,y1", "set/other.png,3,5,20,60", "a.png,3,5,20,60")
+    assert read(path, images=ONE)["image"].tolist() == ["set/other.png", "a.png"]
+
+
+@pytest.mark.parametrize("header", ["micrograph,x0,y0,x1,y1", "micrograph,bbox-1,bbox-0,bbox-3,bbox-2"])
+def test_names_of_images_in_another_column_are_not_lost(tmp_path: Path, header: str) -> None:
+    with pytest.raises(DataError, match=r"a\.csv: the column 'micrograph' names images; call it `image`"):
+        read(table(tmp_path, header, "other.tif,3,5,20,60"), images=ONE)
+    assert boxes(table(tmp_path, header, "day 1,3,5,20,60"), ONE) == [BOX]
+
+
 def test_cellprofiler_must_name_its_images(tmp_path: Path) -> None:
     edges = ",".join(f"AreaShape_BoundingBox{edge}" for edge in ("Minimum_X", "Minimum_Y", "Maximum_X", "Maximum_Y"))
     with pytest.raises(DataError, match=r"a\.csv: ImageNumber has 2 values, and no column says which images"):

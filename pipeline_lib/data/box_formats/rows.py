@@ -1,19 +1,31 @@
 """What readers of tables share: how four columns become a box, and from where slices are counted."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline_lib.data.box_checks import many
 from pipeline_lib.data.box_formats.box_file import BoxFile
-from pipeline_lib.data.box_formats.images_by_name import Images
+from pipeline_lib.data.box_formats.images_by_name import IMAGE_SUFFIXES, Images
 from pipeline_lib.data.box_formats.record import corners, number, slice_number
 from pipeline_lib.errors import DataError
 
 Row = Mapping[str, str | None]
+IMAGE = (  # columns that name the image of a row, the first that a table has
+    "image",
+    "filename",
+    "file",
+    "image_name",
+    "file_name",
+    "image_path",
+    "filepath",
+    "path",
+    "image_id",
+)
 SLOPPY = 3  # pixels by which a hand-drawn box can leave its image
 NAME_COLUMNS = (
     "Name the columns left,top,width,height if they are the corner, x_center,y_center,width,height if the centre"
@@ -43,6 +55,20 @@ def xywh(x: float, y: float, width: float, height: float) -> dict[str, Any]:
 def centred(x: float, y: float, width: float, height: float) -> dict[str, Any]:
     """Return the box with a centre and a size."""
     return corners(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+
+
+def check_image_column(file: BoxFile, columns: Iterable[str]) -> None:
+    """Refuse a table whose images are named in a column that is not one of `columns`: its rows would lose them.
+
+    Raises:
+        DataError: It has none of `columns`, and all texts of another column end as files of images do.
+    """
+    names, rows = file.table.columns, [row for _, row in file.table.rows]
+    if not rows or not set(names).isdisjoint(columns):
+        return
+    for name in names:
+        if all(Path(row[name] or "").suffix.lower() in IMAGE_SUFFIXES for row in rows):
+            raise DataError(f"{file.path}: the column {name!r} names images; call it `image`, or leave it out")
 
 
 def only_columns(file: BoxFile, choices: Sequence[BoxColumns]) -> BoxColumns | None:
