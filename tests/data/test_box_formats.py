@@ -223,6 +223,8 @@ NAMES = Images(
         "a.png": (1, 9, 9),
         "a.tif": (1, 9, 9),
         "zu\u0308.png": (1, 9, 9),
+        "cells.ome.tif": (1, 9, 9),
+        "axons.ome.zarr": (1, 9, 9),
     }
 )
 
@@ -236,6 +238,10 @@ NAMES = Images(
         ("folder/a.png", "a.png"),
         ("C:\\data\\a.tif", "a.tif"),
         ("scan_1.jpg", "scan_1.png"),
+        ("cells", "cells.ome.tif"),
+        ("cells.tif", "cells.ome.tif"),
+        ("cells.ome", "cells.ome.tif"),
+        ("axons", "axons.ome.zarr"),
         ("z\u00fc", "zu\u0308.png"),  # composed, and as macOS writes it
     ],
 )

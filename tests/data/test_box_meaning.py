@@ -189,7 +189,8 @@ RUNS = coco_mask.encode(WHOLE)
 )
 def test_a_coco_annotation_without_a_box_has_the_bounds_of_its_outline(tmp_path: Path, segmentation: Any) -> None:
     entry = [{"id": 1, "file_name": "a.png"}]
-    assert boxes(coco(tmp_path, entry, {"bbox": [], "segmentation": segmentation})) == [BOX]
+    for box in [], [0, 0, 0, 0]:
+        assert boxes(coco(tmp_path, entry, {"bbox": box, "segmentation": segmentation})) == [BOX]
 
 
 def test_run_lengths_of_another_size_are_refused(tmp_path: Path) -> None:
@@ -478,6 +479,7 @@ def test_points_of_yolo_become_the_box_around_them(tmp_path: Path, line: str, ex
 @pytest.mark.parametrize(
     ("line", "says"),
     [
+        ("0 0.5 0.5 0.1 0.1 7", "found 7 after the box, which is the number of a track"),
         ("0 0.5 0.5 0.1 0.1 0.9 1", "a box with a score and the number of a track"),
         ("0 0.5 0.5 0.1 0.1 " + "0.5 0.5 2 " * 17, "a box with keypoints"),
         ("0 0.5 0.5 0.1 0.1 " + "0.5 0.5 1 0.4 0.4 0 ", "a box with keypoints"),
@@ -519,6 +521,36 @@ def test_every_file_contributes_or_is_named(tmp_path: Path, caplog: pytest.LogCa
     assert "b.txt" in caplog.text
     assert "reads no boxes of 1 .docx there" in caplog.text
     assert f"{tmp_path / 'a.txt'}: 1 boxes of a.png" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("planes", "slices"),
+    [
+        ([{"c": -1, "z": 2, "t": 0}, None], [2, 0]),
+        ([{"c": -1, "z": 0, "t": 1}, {"c": -1, "z": 0, "t": 2}], [1, 2]),
+    ],
+)
+def test_planes_of_qupath_are_slices(tmp_path: Path, planes: list[dict[str, int] | None], slices: list[int]) -> None:
+    outline = {"type": "Polygon", "coordinates": [[[3, 5], [20, 5], [20, 60], [3, 5]]]}
+    features = [{"type": "Feature", "geometry": {**outline, **({"plane": plane} if plane else {})}} for plane in planes]
+    assert read(write(tmp_path / "stack.geojson", json.dumps(features)))["slice"].tolist() == slices
+    with pytest.raises(DataError, match=r"feature 0: expected the number of a slice, because stack\.tif has 3"):
+        read(write(tmp_path / "stack.geojson", json.dumps([{"type": "Feature", "geometry": outline}])))
+
+
+def test_a_feature_without_geometry_is_skipped_with_its_reason(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.geojson", json.dumps([{"type": "Feature", "geometry": None, "properties": {}}]))
+    assert skipped(read(path)) == ["a feature without geometry encloses no area"]
+
+
+def test_addresses_of_label_studio_can_be_encoded(tmp_path: Path) -> None:
+    content = task({"x": 10, "y": 10, "width": 50, "height": 50})
+    for address in "/data/local-files/?d=set/a%20b.png", "/data/upload/1/0a1b2c3d-a%20b.png":
+        content[0]["data"]["image"] = address
+        path = write(tmp_path / "boxes.json", json.dumps(content))
+        assert read(path, images=Images({"a b.png": (1, 60, 90), "c.png": (1, 60, 90)}))["image"].tolist() == [
+            "a b.png"
+        ]
 
 
 def test_geojson_may_be_called_json_and_has_lines(tmp_path: Path) -> None:
