@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from pipeline_lib.commands.options import to_folder
 from pipeline_lib.data.box_checks import OnBadBox, checked_boxes
 from pipeline_lib.data.box_formats.images_by_name import Images
 from pipeline_lib.data.box_formats.table import NAMES, names_help, read_box_files
@@ -19,7 +20,7 @@ from pipeline_lib.settings.fine_tuning import FineTuneConfig
 @click.command("deviation")
 @click.argument("boxes", nargs=-1, required=True)
 @click.argument("labels")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write.")
+@to_folder
 @click.option(
     "--format",
     "form",
