@@ -24,9 +24,8 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 def _writable(_: click.Context, __: click.Parameter, folder: Path) -> Path:
     """Return a folder in which files can be written, or that can be made."""
-    there = next(
-        place for place in (folder, *folder.absolute().parents) if os.path.exists(place)
-    )  # Path.exists raises below a closed folder
+    # os.path.exists, as Path.exists raises below a folder that cannot be entered
+    there = next(place for place in (folder, *folder.absolute().parents) if os.path.exists(place))
     if not there.is_dir():
         raise click.BadParameter(f"{there} is a file, so {folder} cannot be made; name another folder")
     if not os.access(there, os.W_OK | os.X_OK):
