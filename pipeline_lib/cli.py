@@ -14,7 +14,7 @@ import click
 
 from pipeline_lib.api import backbone_choice, chosen_model
 from pipeline_lib.commands.deviation import deviation_command
-from pipeline_lib.commands.options import FILE, chosen_settings, segmenting
+from pipeline_lib.commands.options import FILE, chosen_settings, out_option, segmenting
 from pipeline_lib.commands.steps import Steps
 from pipeline_lib.commands.track import track_command
 from pipeline_lib.commands.train import train_command
@@ -108,7 +108,7 @@ main.add_command(track_command)
 
 @main.command("export")
 @click.argument("model", type=FILE)
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write.")
+@out_option
 @click.option("--form", "forms", type=click.Choice(FORMS), multiple=True, default=FORMS[:1], show_default=True)
 @click.option("--checkpoint", type=FILE, help="File of the backbone's weights, if not the released ones.")
 @click.option("--curve", type=FILE, help="CSV beside the model, from which its card says how it was scored.")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from pipeline_lib.commands.options import format_option, labels_are_option, minimum_area_option
+from pipeline_lib.commands.options import format_option, labels_are_option, minimum_area_option, out_option
 from pipeline_lib.data.box_checks import OnBadBox, checked_boxes
 from pipeline_lib.data.box_formats.images_by_name import Images
 from pipeline_lib.data.box_formats.table import read_box_files
@@ -19,7 +19,7 @@ from pipeline_lib.runtime.atomic import atomic
 @click.command("deviation")
 @click.argument("boxes", nargs=-1, required=True)
 @click.argument("labels")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write.")
+@out_option
 @format_option
 @click.option("--on-bad-box", type=click.Choice(["stop", "skip"]), default="stop", show_default=True)
 @click.option("--minimum-score", type=float, help="Leave out boxes with a lower score. Default: take all boxes.")

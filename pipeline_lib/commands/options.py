@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import os
 from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
@@ -20,6 +21,26 @@ from pipeline_lib.settings.segment import SegmentConfig
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+def _writable(_: click.Context, __: click.Parameter, folder: Path) -> Path:
+    """Return a folder in which files can be written, or that can be made."""
+    # os.path.exists, as Path.exists raises below a folder that cannot be entered
+    there = next(place for place in (folder, *folder.absolute().parents) if os.path.exists(place))
+    if not there.is_dir():
+        raise click.BadParameter(f"{there} is a file, so {folder} cannot be made; name another folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise click.BadParameter(f"nothing can be written in {there}; name another folder, or change its permissions")
+    return folder
+
+
+out_option = click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    callback=_writable,
+    required=True,
+    help="Folder to write.",
+)
 format_option = click.option(
     "--format",
     "form",
@@ -40,7 +61,7 @@ minimum_area_option = click.option(
     help="Smallest object, pixels.",
 )
 OPTIONS = (  # of `predict` and `track`
-    click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write."),
+    out_option,
     click.option("--model", type=FILE, help="Trained model. Default: the model that comes with LooseBox."),
     click.option("--backbone", type=click.Choice(list(BACKBONES)), help="Without --model, use this backbone as it is."),
     click.option("--checkpoint", type=FILE, help="File of the backbone's weights, if not the released ones."),

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from pipeline_lib.api import backbone_choice
-from pipeline_lib.commands.options import labels_are_option, minimum_area_option
+from pipeline_lib.commands.options import labels_are_option, minimum_area_option, out_option
 from pipeline_lib.commands.steps import Steps
 from pipeline_lib.config.defaults import segmentation
 from pipeline_lib.config.fine_tuning import (
@@ -84,7 +84,7 @@ class Start:
 @click.command("train")
 @click.argument("images")
 @click.argument("labels", nargs=-1, required=True)
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write.")
+@out_option
 @click.option(
     "--from",
     "start",

@@ -1,4 +1,4 @@
-"""Find the boxes that cannot be prompts, and say why, before any network runs."""
+"""Find the boxes that cannot be prompts, and say why, before the model runs."""
 
 from collections.abc import Callable, Mapping
 from typing import Literal
@@ -14,6 +14,8 @@ from pipeline_lib.errors import DataError
 OnBadBox = Literal["stop", "skip"]
 MANY = 0.2  # of a file's boxes: if at least this share is wrong in one way, the file means something else
 FEW = 3  # boxes: fewer with a fault are slips, whatever their share
+NEARLY_ALL = 0.9  # of a file's boxes: specks are real, but not alone
+ROUNDING = 1e-6  # by which a score can exceed 1
 TINY = 2  # pixels: so small are no objects, but numbers in another unit
 LISTED = 5  # bad boxes, and images, that an error names
 
@@ -55,7 +57,10 @@ def _listing(bad: pd.DataFrame, shapes: Mapping[str, Shape]) -> str:
     names = list(shapes)
     others = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     there = f" The images are {', '.join(names[:LISTED])}{others}." if (bad["reason"] == NO_IMAGE).any() else ""
-    return f"{len(bad)} bad boxes: {first}{more}.{there} Mend them, or leave them out with `on_bad_box: skip`"
+    return (
+        f"{len(bad)} bad boxes: {first}{more}.{there} Correct them, or leave them out with --on-bad-box skip "
+        "(segment.on_bad_box)"
+    )
 
 
 def file_of(where: str) -> str:
@@ -94,10 +99,10 @@ def _outside(boxes: pd.DataFrame, sizes: NDArray[np.float64]) -> NDArray[np.bool
 def misread(boxes: pd.DataFrame, shapes: Mapping[str, Shape]) -> str:
     """Say what is wrong with the boxes of a file as a whole, and what to do; return an empty text if nothing is."""
     scores = boxes["score"].to_numpy(float)
-    wrong = scores[(scores < 0) | (scores > 1)]
+    wrong = scores[(scores < 0) | (scores > 1 + ROUNDING)]
     if len(wrong):
         return (
-            f"scores lie from 0 to 1, found {wrong[0]:g}; divide per cent by 100, or give another name to a column "
+            f"scores lie from 0 to 1, found {wrong[0]:.9g}; divide per cent by 100, or give another name to a column "
             "that holds something else"
         )
     sizes, corners = sizes_of(boxes, shapes), boxes[XYXY].to_numpy()
@@ -109,15 +114,15 @@ def misread(boxes: pd.DataFrame, shapes: Mapping[str, Shape]) -> str:
     if (sides < 1).all() and (corners <= 1.5).all() and (corners >= -0.5).all():
         return "all coordinates lie between 0 and 1, as shares of the image do; expected pixels, or YOLO's files (.txt)"
     tiny = ((sides > 0) & (sides <= TINY)).all(axis=1)
-    if _many(tiny) or tiny.all():
+    if int(tiny.sum()) >= FEW and float(tiny.mean()) >= NEARLY_ALL:
         return (
-            f"{'all' if tiny.all() else 'many'} boxes are at most {TINY} pixels wide and high; are they in another "
-            "unit, such as micrometres or shares of the image? Expected pixels"
+            f"{'all' if tiny.all() else 'nearly all'} boxes are at most {TINY} pixels wide and high; are they in "
+            "another unit, such as micrometres or shares of the image? Expected pixels"
         )
-    if _many((sides < 0).any(axis=1)):
+    if many((sides < 0).any(axis=1)):
         return "many boxes end before they begin; are these x, y, width and height? Name the columns so, or use COCO"
     beyond = corners[:, 2:] - sizes[:, [2, 1]]
-    if _many((beyond > sides / 2).any(axis=1)):
+    if many((beyond > sides / 2).any(axis=1)):
         return (
             "many boxes leave their image by more than half of a side; are these corners that were read as widths and "
             "heights, or coordinates of another scale of the image? Expected pixels of the image as it is"
@@ -125,5 +130,6 @@ def misread(boxes: pd.DataFrame, shapes: Mapping[str, Shape]) -> str:
     return ""
 
 
-def _many(faulty: NDArray[np.bool_]) -> bool:
+def many(faulty: NDArray[np.bool_]) -> bool:
+    """Return whether so many boxes of a file have a fault that its numbers must mean something else."""
     return int(faulty.sum()) >= FEW and float(faulty.mean()) >= MANY

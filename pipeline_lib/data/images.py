@@ -108,7 +108,11 @@ def _grey_range(path: str, stack: da.Array, grey: Grey | None) -> tuple[float, f
             black, white = map(float, np.percentile(_sample(path, stack), [low, high]))
         case _:
             if stack.dtype != np.uint8:
-                raise DataError(f"{path}: {stack.dtype} images need a grey range or percentiles; only uint8 do not")
+                unsigned = " If its bytes are unsigned, save it as TIFF first." if stack.dtype == np.int8 else ""
+                raise DataError(
+                    f"{path}: the image has {stack.dtype} pixels.{unsigned} Give --range BLACK WHITE or --percentiles "
+                    "0.5 99.5 (segment.grey)"
+                )
             return None
     if black == white:
         raise DataError(

@@ -44,6 +44,7 @@ TIFF = {".tif", ".tiff"}
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp"}
 SLICES = {*PICTURES, *TIFF}
 MRC = {".mrc", ".mrcs", ".st", ".rec", ".ali"}
+IMOD_STAMP, IMOD_OFFSET, IMOD_SIGNED = 1146047817, 152, 1  # in a header of MRC: number, its place, bit of the next one
 SIGNATURES = {"PNG": b"\x89PNG", "JPEG": b"\xff\xd8\xff", "BMP": b"BM"}  # first bytes
 ORIENTATION = 274  # number of the tag, in EXIF and TIFF
 SIDEWAYS = {5, 6, 7, 8}  # its values if height and width change places
@@ -168,7 +169,8 @@ def check_whole(path: str) -> None:
     if found < expected:
         raise DataError(
             f"{path}: {expected - found} of {expected} chunks are missing and would read as {array.fill_value}. "
-            "Writers leave out chunks of nothing but that value; if this one did, name the part in `missing_chunks`"
+            "Writers leave out chunks of nothing but that value. If this one did, name the part in `missing_chunks`: "
+            "for `loosebox predict`, write `segment: {missing_chunks: [images]}` to a file and give it with --config"
         )
 
 
@@ -362,7 +364,16 @@ def _open_mrc(path: Path) -> da.Array:
         warnings.simplefilter("error")  # such as of a file that is longer than its header says
         opened = mrcfile.mmap(path, mode="r")
     weakref.finalize(opened.data, opened.close)
-    return _lazy(str(path), opened.data)
+    return _lazy(str(path), opened.data.view(np.uint8) if _has_unsigned_bytes(opened.header) else opened.data)
+
+
+def _has_unsigned_bytes(header: Any) -> bool:
+    """Return whether IMOD wrote the bytes of an MRC file unsigned (https://bio3d.colorado.edu/imod/doc/mrc_format.txt).
+
+    Mode 0 is signed by the standard. IMOD says in a flag of its own whether it is.
+    """
+    stamp, flags = np.frombuffer(header.tobytes(), header.mode.dtype, count=2, offset=IMOD_OFFSET)
+    return bool(header.mode == 0 and stamp == IMOD_STAMP and not flags & IMOD_SIGNED)
 
 
 def _chain_ends(tiff: TiffFile) -> bool:
@@ -435,7 +446,7 @@ def _open_folder(path: Path, files: list[Path], use: Use) -> da.Array:
 
 def natural_order(file: Path) -> tuple[list[tuple[int, str]], str]:
     """A key that sorts s2 before s10, as the numbers in a name count as numbers, and s01 before s1."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", file.name)], file.name
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", file.name)], file.name
 
 
 def _header(file: Path, use: Use) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -446,10 +457,22 @@ def _header(file: Path, use: Use) -> tuple[tuple[int, ...], np.dtype[Any]]:
             if slices.shape[0] > 1:
                 raise DataError(f"{file}: a slice of one page is expected in a folder, found {slices.shape[0]} pages")
             return tuple(slices.shape[1:]), np.dtype(slices.dtype)
-        with Image.open(file) as picture:
+        with _picture(file) as picture:
             _check_picture(file, picture, use)
             sides = (picture.width, picture.height) if _turned(picture) in SIDEWAYS else (picture.height, picture.width)
             return sides, np.dtype(ImageMode.getmode(picture.mode).typestr)
+
+
+@contextmanager
+def _picture(file: Path) -> Iterator[Image.Image]:
+    """Open a picture of any size. Pillow refuses large ones, as a guard for servers that take files from strangers."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        picture = Image.open(file)
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+    with picture:
+        yield picture
 
 
 def _turned(picture: Image.Image) -> int:
@@ -478,7 +501,7 @@ def _read_slice(file: Path, use: Use) -> NDArray[Any]:
     with _reading(file):
         if file.suffix.lower() in TIFF:
             return np.asarray(_open_tiff(file, use, None)[0].compute(scheduler="synchronous"))
-        with Image.open(file) as picture:
+        with _picture(file) as picture:
             palette = picture.getpalette() if picture.mode == "P" else None
             pixels = np.asarray(ImageOps.exif_transpose(picture))
         if palette is not None:

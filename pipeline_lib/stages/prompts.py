@@ -1,4 +1,4 @@
-"""Stage prompts: given boxes are checked, and windows laid around them, before any network runs."""
+"""Stage prompts: given boxes are checked, and windows laid around them, before the model runs."""
 
 import logging
 from collections.abc import Sequence

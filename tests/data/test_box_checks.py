@@ -1,4 +1,4 @@
-"""Bad boxes: found before any network runs, told with their place, and never made into masks."""
+"""Bad boxes: found before the model runs, told with their place, and never made into masks."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def given(*boxes: Any, image: str = "a.png", z: int = 0) -> pd.DataFrame:
 )
 def test_a_bad_box_stops_or_is_skipped(box: tuple[float, ...], reason: str) -> None:
     table = given(GOOD, box, (50, 50, 60, 60))
-    with pytest.raises(DataError, match=rf"1 bad boxes: boxes\.csv:3 {reason}\. Mend"):
+    with pytest.raises(DataError, match=rf"1 bad boxes: boxes\.csv:3 {reason}\. Correct them, .*--on-bad-box skip"):
         checked_boxes(table, SHAPES, "stop")
     assert checked_boxes(table, SHAPES, "skip")["reason"].tolist() == ["", reason, ""]
 
@@ -59,12 +59,13 @@ def test_shares_are_told_by_a_single_box() -> None:
 @pytest.mark.parametrize(
     ("boxes", "says"),
     [
-        ([(3, 4, 5, 6)], "all boxes are at most 2 pixels wide and high"),
-        ([(3, 4, 5, 6), (8, 8, 9, 9), (1.5, 7, 3, 8.25), GOOD], "many boxes are at most 2 pixels"),
-        ([(3, 4, 5, 6), (8, 8, 9, 9), GOOD], ""),
+        ([(z, 4, z + 2, 6) for z in range(3)], "all boxes are at most 2 pixels wide and high"),
+        ([*[(z, 4, z + 2, 6) for z in range(9)], GOOD], "nearly all boxes are at most 2 pixels"),
+        ([*[(z, 4, z + 2, 6) for z in range(8)], GOOD], ""),
+        ([(3, 4, 5, 6), (8, 8, 9, 9)], ""),
     ],
 )
-def test_small_boxes_in_number_are_of_another_unit(boxes: list[tuple[float, ...]], says: str) -> None:
+def test_a_file_of_small_boxes_is_of_another_unit(boxes: list[tuple[float, ...]], says: str) -> None:
     if not says:
         assert (checked_boxes(given(*boxes), SHAPES, "stop")["reason"] == "").all()
         return
@@ -72,11 +73,12 @@ def test_small_boxes_in_number_are_of_another_unit(boxes: list[tuple[float, ...]
         checked_boxes(given(*boxes), SHAPES, "skip")
 
 
-@pytest.mark.parametrize("score", [95, -0.1, 1.01])
+@pytest.mark.parametrize("score", [95, -0.1, 1.01, 1.00001])
 def test_a_score_beyond_1_is_something_else(score: float) -> None:
-    with pytest.raises(DataError, match=rf"boxes\.csv: scores lie from 0 to 1, found {score:g}"):
+    with pytest.raises(DataError, match=rf"boxes\.csv: scores lie from 0 to 1, found {score}"):
         checked_boxes(given(GOOD).assign(score=score), SHAPES, "skip")
-    checked_boxes(given(GOOD).assign(score=1.0), SHAPES, "stop")
+    for rounded in 1.0, 1.0000001:
+        checked_boxes(given(GOOD).assign(score=rounded), SHAPES, "stop")
 
 
 def test_what_the_file_itself_calls_no_prompt_is_skipped_with_its_reason() -> None:
@@ -85,7 +87,7 @@ def test_what_the_file_itself_calls_no_prompt_is_skipped_with_its_reason() -> No
 
 
 def test_an_image_that_is_not_there_is_named_beside_those_that_are() -> None:
-    with pytest.raises(DataError, match=r"not there \('b\.png'\)\. The images are a\.png\. Mend"):
+    with pytest.raises(DataError, match=r"not there \('b\.png'\)\. The images are a\.png\. Correct"):
         checked_boxes(given(GOOD, image="b.png"), SHAPES, "stop")
 
 

@@ -180,7 +180,7 @@ def test_a_file_of_a_slice_stands_for_the_slice(tmp_path: Path) -> None:
     ("name", "text", "says"),
     [
         ("a.json", "{", r"cannot be read as JSON \(Expecting .* Export it again"),
-        ("a.json", '{"images": []}', r"COCO data set \(.*COCO results \(.*found a JSON object with the keys images\. "),
+        ("a.json", '{"images": []}', r"found a JSON object with the keys images\. .*COCO data set \(.*COCO results \("),
         ("a.json", '[{"a": 1}]', "found a JSON list whose first entry has the keys a"),
         ("a.json", "3", "found the JSON value 3"),
         ("a.json", '[{"image_id": "a"}]', "expected the key 'bbox'"),
@@ -190,12 +190,16 @@ def test_a_file_of_a_slice_stands_for_the_slice(tmp_path: Path) -> None:
         ("a.txt", "0 10 20 30 40", r"a\.txt:1: expected shares of the image's sides"),
         ("a.txt", "no boxes", "found a first line 'no boxes'"),
         ("a.xml", "<annotation>", "cannot be read as XML"),
-        ("a.xml", "<a/>", "Expected Pascal VOC .*found the XML element <a>"),
-        ("a.csv", "image,a,b,c,d\n", r"columns x0,y0,x1,y1 or .*found the columns image, a, b, c, d in line 1"),
+        ("a.xml", "<a/>", "found the XML element <a>. .*Formats: Pascal VOC"),
+        (
+            "a.csv",
+            "image,a,b,c,d\n",
+            r"found the columns image, a, b, c, d in line 1\. Export .*image,x0,y0,x1,y1\. Formats: CSV",
+        ),
         ("a.csv", "x0,y0,x1,y1,slice\n1,2,3,4,first\n", r"a\.csv:2: expected a slice's number, found 'first'"),
         ("a.zip", "no archive", "found a file that begins with the bytes b'no a'"),
         ("a.zip", "PK, but no archive", "cannot be read as boxes"),
-        ("a.roi", "no region", "Expected Fiji regions"),
+        ("a.roi", "no region", "Formats: Fiji regions"),
         ("a.geojson", '{"type": "Feature"}', "expected the key 'geometry'"),
         ("a.docx", "", r"no format of boxes has the suffix '\.docx'; expected one of \.csv"),
     ],
@@ -223,6 +227,8 @@ NAMES = Images(
         "a.png": (1, 9, 9),
         "a.tif": (1, 9, 9),
         "zu\u0308.png": (1, 9, 9),
+        "cells.ome.tif": (1, 9, 9),
+        "axons.ome.zarr": (1, 9, 9),
     }
 )
 
@@ -236,6 +242,10 @@ NAMES = Images(
         ("folder/a.png", "a.png"),
         ("C:\\data\\a.tif", "a.tif"),
         ("scan_1.jpg", "scan_1.png"),
+        ("cells", "cells.ome.tif"),
+        ("cells.tif", "cells.ome.tif"),
+        ("cells.ome", "cells.ome.tif"),
+        ("axons", "axons.ome.zarr"),
         ("z\u00fc", "zu\u0308.png"),  # composed, and as macOS writes it
     ],
 )

@@ -189,7 +189,8 @@ RUNS = coco_mask.encode(WHOLE)
 )
 def test_a_coco_annotation_without_a_box_has_the_bounds_of_its_outline(tmp_path: Path, segmentation: Any) -> None:
     entry = [{"id": 1, "file_name": "a.png"}]
-    assert boxes(coco(tmp_path, entry, {"bbox": [], "segmentation": segmentation})) == [BOX]
+    for box in [], [0, 0, 0, 0]:
+        assert boxes(coco(tmp_path, entry, {"bbox": box, "segmentation": segmentation})) == [BOX]
 
 
 def test_run_lengths_of_another_size_are_refused(tmp_path: Path) -> None:
@@ -314,21 +315,35 @@ def table(folder: Path, header: str, *rows: str) -> Path:
     return write(folder / "a.csv", "\n".join([header, *rows]) + "\n")
 
 
+EDGE = ["85,30,10,20", "30,50,10,20", "86,40,8,20"]  # boxes that leave their image unless x and y are their centres
+INSIDE = ["30,20,10,20", "40,30,10,20", "50,35,10,20"]
+
+
 @pytest.mark.parametrize(
-    ("rows", "expected"),
+    ("rows", "first", "level"),
     [
-        (["0,5,10,20", "30,20,10,20"], [[0, 5, 10, 25], [30, 20, 40, 40]]),
-        (["85,30,10,20", "30,20,10,20"], [[80, 20, 90, 40], [25, 10, 35, 30]]),
+        (["0,5,10,20", "1,20,10,20", "0,2,10,20"], [0, 5, 10, 25], "INFO"),
+        (EDGE, [80, 20, 90, 40], "INFO"),
+        (INSIDE, [30, 20, 40, 40], "WARNING"),
+        ([*INSIDE, "81,20,10,20"], [30, 20, 40, 40], "WARNING"),
+        (INSIDE[:1], [30, 20, 40, 40], "WARNING"),
+        (EDGE[:1] + INSIDE * 3, [85, 30, 95, 50], "WARNING"),
     ],
-    ids=["a corner", "a centre"],
+    ids=["at the left: a corner", "at the right: a centre", "both", "a pixel beyond", "one box", "one at the right"],
 )
-def test_x_and_y_are_what_keeps_boxes_in_their_image(tmp_path: Path, rows: list[str], expected: Any) -> None:
-    assert boxes(table(tmp_path, "x,y,width,height", *rows)) == expected
+def test_x_and_y_are_the_corner_unless_many_boxes_leave_their_image(
+    tmp_path: Path, rows: list[str], first: list[float], level: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        assert boxes(table(tmp_path, "x,y,width,height", *rows), ONE)[0] == first
+    (said,) = [record for record in caplog.records if "x and y are" in record.message]
+    assert said.levelname == level
+    assert level == "INFO" or "x_center,y_center,width,height" in said.message
 
 
-def test_x_and_y_that_can_be_both_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"a\.csv: x and y can be the corner or the centre .* left,top,width,height"):
-        read(table(tmp_path, "x,y,w,h", "30,20,10,20"))
+def test_x_and_y_that_are_neither_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a\.csv: boxes leave .* corner \(3 boxes\) or as their centre \(1 boxes\)"):
+        read(table(tmp_path, "x,y,w,h", *EDGE, "0,20,10,20"))
     assert boxes(table(tmp_path, "x_center,y_center,width,height", "30,20,10,20")) == [[25, 10, 35, 30]]
 
 
@@ -367,6 +382,43 @@ def test_fijis_results_have_their_own_rules(tmp_path: Path) -> None:
     listed = read(table(tmp_path, header, *rows))
     assert listed[XYXY].to_numpy().tolist()[0] == BOX
     assert [bool(reason) for reason in skipped(listed)] == [False, True]
+
+
+def test_the_list_of_the_roi_manager_names_slices(tmp_path: Path) -> None:
+    header = "Index,Name,Type,X,Y,Width,Height,Points,LWidth,Pos,C,Z,T"
+    rows = ["0,c,Rectangle,3,5,17,55,4,0,2,0,0,0", "1,c,Rectangle,3,5,17,55,4,0,1,1,3,1"]
+    images = Images({"a.tif": (3, 60, 90)})
+    assert read(table(tmp_path, header, *rows), images=images)["slice"].tolist() == [1, 2]
+    with pytest.raises(DataError, match=r"a\.csv:2: a\.tif is a stack, and the table names no slices"):
+        read(table(tmp_path, header, "0,c,Rectangle,3,5,17,55,4,0,0,0,0,0"), images=images)
+
+
+@pytest.mark.parametrize(
+    ("labels", "images"),
+    [
+        (["a.png", "c.tif"], ["a.png", "c.tif"]),
+        (["c.tif", "d.tif:0002"], ["c.tif", "d.tif"]),
+        (["a", "cell"], ["a.png", "cell"]),
+        (["0005-0012", "cell"], ["a.png", "a.png"]),
+        (["a.png", ""], ["a.png", "a.png"]),
+    ],
+)
+def test_labels_of_fiji_that_name_images_are_kept(tmp_path: Path, labels: list[str], images: list[str]) -> None:
+    path = table(tmp_path, " ,Label,BX,BY,Width,Height", *(f"1,{label},3,5,17,55" for label in labels))
+    assert read(path, images=ONE)["image"].tolist() == images  # the checks refuse those that are not there
+
+
+@pytest.mark.parametrize("column", ["image_name", "file_name", "image_id", "image_path", "path", "filepath"])
+def test_columns_that_name_images(tmp_path: Path, column: str) -> None:
+    path = table(tmp_path, f"{column},x0,y0,x1,y1", "set/other.png,3,5,20,60", "a.png,3,5,20,60")
+    assert read(path, images=ONE)["image"].tolist() == ["set/other.png", "a.png"]
+
+
+@pytest.mark.parametrize("header", ["micrograph,x0,y0,x1,y1", "micrograph,bbox-1,bbox-0,bbox-3,bbox-2"])
+def test_names_of_images_in_another_column_are_not_lost(tmp_path: Path, header: str) -> None:
+    with pytest.raises(DataError, match=r"a\.csv: the column 'micrograph' names images; call it `image`"):
+        read(table(tmp_path, header, "other.tif,3,5,20,60"), images=ONE)
+    assert boxes(table(tmp_path, header, "day 1,3,5,20,60"), ONE) == [BOX]
 
 
 def test_cellprofiler_must_name_its_images(tmp_path: Path) -> None:
@@ -427,6 +479,7 @@ def test_points_of_yolo_become_the_box_around_them(tmp_path: Path, line: str, ex
 @pytest.mark.parametrize(
     ("line", "says"),
     [
+        ("0 0.5 0.5 0.1 0.1 7", "found 7 after the box, which is the number of a track"),
         ("0 0.5 0.5 0.1 0.1 0.9 1", "a box with a score and the number of a track"),
         ("0 0.5 0.5 0.1 0.1 " + "0.5 0.5 2 " * 17, "a box with keypoints"),
         ("0 0.5 0.5 0.1 0.1 " + "0.5 0.5 1 0.4 0.4 0 ", "a box with keypoints"),
@@ -468,6 +521,36 @@ def test_every_file_contributes_or_is_named(tmp_path: Path, caplog: pytest.LogCa
     assert "b.txt" in caplog.text
     assert "reads no boxes of 1 .docx there" in caplog.text
     assert f"{tmp_path / 'a.txt'}: 1 boxes of a.png" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("planes", "slices"),
+    [
+        ([{"c": -1, "z": 2, "t": 0}, None], [2, 0]),
+        ([{"c": -1, "z": 0, "t": 1}, {"c": -1, "z": 0, "t": 2}], [1, 2]),
+    ],
+)
+def test_planes_of_qupath_are_slices(tmp_path: Path, planes: list[dict[str, int] | None], slices: list[int]) -> None:
+    outline = {"type": "Polygon", "coordinates": [[[3, 5], [20, 5], [20, 60], [3, 5]]]}
+    features = [{"type": "Feature", "geometry": {**outline, **({"plane": plane} if plane else {})}} for plane in planes]
+    assert read(write(tmp_path / "stack.geojson", json.dumps(features)))["slice"].tolist() == slices
+    with pytest.raises(DataError, match=r"feature 0: expected the number of a slice, because stack\.tif has 3"):
+        read(write(tmp_path / "stack.geojson", json.dumps([{"type": "Feature", "geometry": outline}])))
+
+
+def test_a_feature_without_geometry_is_skipped_with_its_reason(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.geojson", json.dumps([{"type": "Feature", "geometry": None, "properties": {}}]))
+    assert skipped(read(path)) == ["a feature without geometry encloses no area"]
+
+
+def test_addresses_of_label_studio_can_be_encoded(tmp_path: Path) -> None:
+    content = task({"x": 10, "y": 10, "width": 50, "height": 50})
+    for address in "/data/local-files/?d=set/a%20b.png", "/data/upload/1/0a1b2c3d-a%20b.png":
+        content[0]["data"]["image"] = address
+        path = write(tmp_path / "boxes.json", json.dumps(content))
+        assert read(path, images=Images({"a b.png": (1, 60, 90), "c.png": (1, 60, 90)}))["image"].tolist() == [
+            "a b.png"
+        ]
 
 
 def test_geojson_may_be_called_json_and_has_lines(tmp_path: Path) -> None:

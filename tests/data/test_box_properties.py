@@ -23,7 +23,7 @@ OFTEN = settings(
 HEADERS = {
     "corners": ("x0,y0,x1,y1", "x1,y1,x2,y2", "xmin,ymin,xmax,ymax", "left,top,right,bottom"),
     "corner and size": ("x,y,width,height", "x,y,w,h", "left,top,width,height", "BX,BY,Width,Height"),
-    "centre and size": ("x,y,width,height", "x,y,w,h", "x_center,y_center,width,height"),
+    "centre and size": ("x_center,y_center,width,height", "cx,cy,w,h"),
 }
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import h5py
 import imageio.v3 as iio
+import mrcfile
 import numpy as np
 import pytest
 import tifffile
@@ -68,11 +69,19 @@ def test_a_folder_is_a_set_of_images_of_different_sizes(tmp_path: Path) -> None:
     assert found == expected
 
 
+def test_bytes_of_mrc_that_may_be_unsigned_are_named(tmp_path: Path) -> None:
+    mrcfile.new(tmp_path / "a.mrc", np.zeros((2, 8, 8), np.int8)).close()
+    with pytest.raises(
+        DataError, match=r"a\.mrc: the image has int8 pixels\. If its bytes are unsigned, save it as TIFF"
+    ):
+        open_images(str(tmp_path / "a.mrc"), None)
+
+
 def test_grey_ranges_and_percentiles(tmp_path: Path) -> None:
     pixels = np.linspace(1000, 3000, 40 * 50).reshape(40, 50).astype(np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", pixels)
     path = str(tmp_path / "a.tif")
-    with pytest.raises(DataError, match=r"a\.tif: uint16 images need a grey range or percentiles"):
+    with pytest.raises(DataError, match=r"a\.tif: the image has uint16 pixels\. Give --range.*segment\.grey"):
         open_images(path, None)
     (given,) = open_images(path, FixedGrey(range=(1000, 3000)))
     (measured,) = open_images(path, MeasuredGrey(percentiles=(0, 100)))

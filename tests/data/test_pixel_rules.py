@@ -209,6 +209,26 @@ def test_an_ome_tiff_of_several_images_names_them(tmp_path: Path) -> None:
         open_stack(str(tmp_path / "a.ome.tif"))
 
 
+@pytest.mark.parametrize(("stamp", "flags", "unsigned"), [(1146047817, 0, True), (1146047817, 1, False), (0, 0, False)])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_imod_says_whether_bytes_of_mrc_are_signed(
+    tmp_path: Path, stamp: int, flags: int, unsigned: bool, order: str
+) -> None:
+    pixels = np.arange(0, 240, 2, np.uint8).reshape(1, 10, 12)
+    path = tmp_path / "a.mrc"
+    mrcfile.new(path, pixels.view(np.int8)).close()
+    header = np.fromfile(path, np.uint8, 1024)
+    fields = np.frombuffer(header.tobytes(), mrcfile.dtypes.HEADER_DTYPE.newbyteorder("<"))
+    swapped = fields.astype(mrcfile.dtypes.HEADER_DTYPE.newbyteorder(order))
+    swapped["machst"] = [[0x44, 0x44, 0, 0] if order == "<" else [0x11, 0x11, 0, 0]]
+    content = bytearray(swapped.tobytes())
+    content[152:160] = np.array([stamp, flags], f"{order}i4").tobytes()
+    path.write_bytes(bytes(content) + pixels.tobytes())
+    stack = open_stack(str(path))
+    assert stack.dtype == (np.uint8 if unsigned else np.int8)
+    np.testing.assert_array_equal(stack.compute().view(np.uint8), pixels)
+
+
 @pytest.mark.parametrize("suffix", [".mrc", ".st", ".rec"])
 @pytest.mark.parametrize("dtype", [np.int8, np.int16, np.uint16, np.float32])
 def test_mrc_files_are_stacks(tmp_path: Path, suffix: str, dtype: Any) -> None:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from PIL import Image
 
-from pipeline_lib.data.readers import open_stack
+from pipeline_lib.data.readers import open_stack, slice_files
 from pipeline_lib.errors import DataError
 
 STACK = np.random.default_rng(0).integers(0, 60000, (5, 20, 30), np.uint16)
@@ -247,3 +248,17 @@ def test_numbers_in_names_count_as_numbers(tmp_path):
     for number in (1, 2, 10):
         iio.imwrite(folder / f"s{number}.png", np.full((5, 6), number, np.uint8))
     assert open_stack(str(folder))[:, 0, 0].compute().tolist() == [1, 2, 10]
+
+
+def test_pictures_of_any_size_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    for name in "a.png", "a.jpg", "a.bmp":
+        Image.new("L", (30, 20), 7).save(tmp_path / name)
+        assert (open_stack(str(tmp_path / name)).compute() == 7).all()
+    assert Image.MAX_IMAGE_PIXELS == 10
+
+
+def test_digits_of_any_kind_in_names_are_sorted(tmp_path: Path) -> None:
+    for name in "10²3.png", "9²3.png":
+        (tmp_path / name).touch()
+    assert [file.name for file in slice_files(tmp_path)] == ["9²3.png", "10²3.png"]

@@ -426,3 +426,22 @@ def test_killed_twenty_times_it_makes_the_same(example: Path, predicted: Path, t
     for name in ("objects.csv", "coco.json"):
         assert (out / name).read_bytes() == (undisturbed / name).read_bytes()
     assert not list(out.rglob(".*.partial"))  # nor is anything left of what was killed
+
+
+COMMANDS = ["predict images boxes.csv", "track images boxes.csv", "train images labels", "deviation boxes.csv labels"]
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "export model.safetensors"])
+def test_a_folder_that_cannot_be_written_is_an_error_at_once(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in "model.safetensors", "a_file":
+        Path(file).touch()
+    done = CliRunner().invoke(main, [*command.split(), "--out", "a_file/out"])
+    assert done.exit_code == 2
+    assert "a_file is a file, so a_file/out cannot be made" in " ".join(done.output.split())
+    monkeypatch.setattr("os.access", lambda *_: False)
+    done = CliRunner().invoke(main, [*command.split(), "--out", "out"])
+    assert done.exit_code == 2
+    assert "nothing can be written in" in done.output

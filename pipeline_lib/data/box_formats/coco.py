@@ -116,8 +116,9 @@ def _box(annotation: Mapping[str, Any], shape: tuple[int, int, int] | None, wher
     """Return the box of an annotation: its `bbox`, or the bounds of its polygons or run lengths."""
     if annotation.get("bbox_mode", XYWH_MODE) != XYWH_MODE:
         raise DataError(f"{where}: bbox_mode is {annotation['bbox_mode']}; expected 1, which is x, y, width and height")
-    segmentation = annotation.get("segmentation")
-    if annotation.get("bbox") or not segmentation:
+    segmentation, box = annotation.get("segmentation"), annotation.get("bbox") or []
+    has_area = len(box) == 4 and number(box[2]) > 0 and number(box[3]) > 0  # some programs write zeros
+    if has_area or not segmentation:
         x, y, width, height = map(number, annotation["bbox"])
         return xywh(x, y, width, height)
     if isinstance(segmentation, list):

@@ -8,7 +8,17 @@ from pipeline_lib.data.box_formats.box_format import BoxFormat
 from pipeline_lib.data.box_formats.csv_tools import TOOLS
 from pipeline_lib.data.box_formats.images_by_name import Images
 from pipeline_lib.data.box_formats.record import BoxRecord, corners, number
-from pipeline_lib.data.box_formats.rows import BoxColumns, Row, centred, corner_or_centre, only_columns, slices, xywh
+from pipeline_lib.data.box_formats.rows import (
+    IMAGE,
+    BoxColumns,
+    Row,
+    centred,
+    check_image_column,
+    corner_or_centre,
+    only_columns,
+    slices,
+    xywh,
+)
 
 XYXY_COLUMNS = [
     ("x0", "y0", "x1", "y1"),
@@ -23,7 +33,7 @@ EITHER_COLUMNS = [("x", "y", "width", "height"), ("x", "y", "w", "h")]
 XYXY = [BoxColumns(names, corners) for names in XYXY_COLUMNS]
 XYWH = [BoxColumns(names, xywh) for names in [*CORNER_COLUMNS, *EITHER_COLUMNS]]
 CENTRED = [BoxColumns(names, centred) for names in CENTRE_COLUMNS]
-IMAGE, SLICE = ("image", "filename", "file"), ("slice", "z")
+SLICE = ("slice", "z")
 CLASS, SCORE, NAME = ("class", "label", "category"), ("score", "confidence"), ("track", "name", "id")
 YOLOV5 = {"xmin", "ymin", "xmax", "ymax", "confidence", "class", "name"}  # class is a number there, and name its name
 SIZE = ("width", "height")
@@ -45,6 +55,7 @@ def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
     columns = xyxy or only_columns(file, [*XYWH, *CENTRED])
     assert columns is not None  # which `_matches` has seen
     file.check_columns([*IMAGE, *SLICE, *CLASS, *SCORE, *NAME])
+    check_image_column(file, IMAGE)
     called = [first_text(row, IMAGE) for _, row in file.table.rows]
     names = [images.find(text) if text else images.of_file(file.path) for text in called]
     if columns.names in EITHER_COLUMNS:
@@ -88,7 +99,7 @@ CSV = BoxFormat(
     title="CSV",
     program="spreadsheets, scripts",
     suffixes=(".csv", ".tsv"),
-    content=f"the columns {' or '.join(','.join(each.names) for each in [*XYXY, *XYWH, *CENTRED])}",
+    content=f"columns such as {' or '.join(','.join(each[0].names) for each in (XYXY, XYWH, CENTRED))}",
     matches=_matches,
     outline=BoxFile.table_outline,
     read=_read,

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from pipeline_lib.data.box_formats.box_file import BoxFile, first_text
 from pipeline_lib.data.box_formats.box_format import BoxFormat
-from pipeline_lib.data.box_formats.images_by_name import Images
+from pipeline_lib.data.box_formats.images_by_name import IMAGE_SUFFIXES, Images
 from pipeline_lib.data.box_formats.record import BoxRecord, corners, number, slice_number
-from pipeline_lib.data.box_formats.rows import BoxColumns, Row, xywh
+from pipeline_lib.data.box_formats.rows import IMAGE, BoxColumns, Row, check_image_column, xywh
 from pipeline_lib.errors import DataError
 
 SUFFIXES = (".csv", ".tsv")
@@ -46,14 +47,14 @@ def _read_fiji(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
     """
     columns = _fiji_columns(file)
     assert columns is not None  # which `_is_fiji` has seen
-    file.check_columns([*columns.names, "label", "slice", "frame", "z", "t"])
-    for line, row in file.table.rows:
-        where, label = f"{file.path}:{line}", first_text(row, ("label",))
+    file.check_columns([*columns.names, "label", "slice", "frame", "z", "t", "pos"])
+    named = [_fiji_image(first_text(row, ("label",)), images) for _, row in file.table.rows]
+    if not any(images.shape_of(name) or Path(name).suffix.lower() in IMAGE_SUFFIXES for name in named):
+        named = [images.of_file(file.path)] * len(named)  # labels are names of regions
+    for image, (line, row) in zip(named, file.table.rows, strict=True):
+        where = f"{file.path}:{line}"
         _check_pixels(row, columns, where)
-        called = label.split(":")[0]
-        image = images.find(called) if called else images.of_file(file.path)
-        if image not in images.shapes and called:
-            image = images.of_file(file.path)  # a region's name, or one that the user gave, is no image
+        image = image or images.of_file(file.path)
         kind = first_text(row, ("type",)).lower()
         skip = f"a region of the type {kind} encloses no area" if kind in NO_AREA else ""
         yield BoxRecord(
@@ -64,6 +65,12 @@ def _read_fiji(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
             name=first_text(row, ("name", "")),
             skip=skip,
         )
+
+
+def _fiji_image(label: str, images: Images) -> str:
+    """Return the image of a label such as a.tif:0003-0100, empty for no label."""
+    called = label.split(":")[0]
+    return images.find(called) if called else ""
 
 
 def _check_pixels(row: Row, columns: BoxColumns, where: str) -> None:
@@ -77,14 +84,20 @@ def _check_pixels(row: Row, columns: BoxColumns, where: str) -> None:
 
 
 def _fiji_slice(row: Row, image: str, images: Images, where: str) -> int:
-    texts = [first_text(row, (name,)) for name in ("slice", "z", "frame", "t")]
-    numbers = [slice_number(text, where) for text in texts if text]
+    """Return the slice of a row. Numbers below 1 name none."""
+    # Pos of the ROI manager's list is the slice of a plain stack; Z and T are those of others
+    numbers = _positive(row, ("slice", "z", "frame", "t"), where) or _positive(row, ("pos",), where)
     if not numbers and images.shapes.get(image, (1,))[0] > 1:
         raise DataError(
             f"{where}: {image} is a stack, and the table names no slices. In Fiji, check Stack position in Analyze > "
-            "Set Measurements"
+            "Set Measurements; for a list of the ROI manager, associate its regions with slices (More > Options)"
         )
-    return max([1, *numbers]) - 1
+    return max(numbers, default=1) - 1
+
+
+def _positive(row: Row, columns: tuple[str, ...], where: str) -> list[int]:
+    texts = [first_text(row, (name,)) for name in columns]
+    return [number for number in (slice_number(text, where) for text in texts if text) if number > 0]
 
 
 def _has(names: set[str], file: BoxFile) -> bool:
@@ -96,6 +109,7 @@ def _read_rows(
 ) -> Iterator[BoxRecord]:
     """Read a box from each row; `image` and `name` are columns for the image and the number of the object."""
     file.check_columns([*columns.names, *image, *name])
+    check_image_column(file, image)
     for line, row in file.table.rows:
         called = first_text(row, image)
         yield BoxRecord(
@@ -130,7 +144,7 @@ def _read_regionprops(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
     assert columns is not None  # which `matches` has seen
     if any(name.startswith("bbox") and name.endswith("5") for name in file.table.columns):
         raise DataError(f"{file.path}: its boxes have three dimensions; measure each slice alone")
-    return _read_rows(file, images, columns, ("image", "filename", "file"), ("label",))
+    return _read_rows(file, images, columns, IMAGE, ("label",))
 
 
 MATLAB_BOX = BoxColumns(("boundingbox_1", "boundingbox_2", "boundingbox_3", "boundingbox_4"), _from_half)
@@ -177,7 +191,7 @@ MATLAB = _tool(
     "MATLAB",
     "the columns BoundingBox_1 to BoundingBox_4",
     partial(_has, set(MATLAB_BOX.names)),
-    partial(_read_rows, columns=MATLAB_BOX, image=("image", "filename"), name=()),
+    partial(_read_rows, columns=MATLAB_BOX, image=IMAGE, name=()),
 )
 CELLPROFILER = _tool(
     "CellProfiler table",

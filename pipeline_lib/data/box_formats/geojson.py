@@ -1,6 +1,6 @@
 """GeoJSON of QuPath: the box around each annotation, in a file with the name of the image."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline_lib.data.box_formats.box_file import BoxFile
@@ -20,21 +20,30 @@ def _matches(file: BoxFile) -> bool:
 
 
 def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
-    """Read the bounding box of each feature: of a collection, a list, or one feature alone."""
+    """Read the bounding box of each feature: of a collection, a list, or one feature alone.
+
+    QuPath writes `plane` for slices and time points, but not for the first. A file without any `plane` names no slices.
+    """
     content, image = file.json, images.of_file(file.path)
     features = content if isinstance(content, list) else content.get("features", [content])
-    for index, feature in enumerate(features):
-        geometry, properties = feature["geometry"], feature.get("properties") or {}
-        kind = geometry.get("type", "Polygon")
+    geometries = [feature["geometry"] or {"type": "feature without geometry"} for feature in features]
+    has_planes = any("plane" in geometry for geometry in geometries)
+    for index, (feature, geometry) in enumerate(zip(features, geometries, strict=True)):
+        properties, kind = feature.get("properties") or {}, geometry.get("type", "Polygon")
         yield BoxRecord(
             image=image,
-            **bounds(_points(geometry["coordinates"])),
+            **bounds(_points(geometry["coordinates"] if kind in AREAS else [])),
             where=f"{file.path}: feature {index}",
-            slice=int(geometry["plane"].get("z", 0)) if "plane" in geometry else None,
+            slice=_slice(geometry.get("plane", {})) if has_planes else None,
             name=str(properties.get("name", "")),
             label=str((properties.get("classification") or {}).get("name", "")),
             skip="" if kind in AREAS else f"a {kind} encloses no area",
         )
+
+
+def _slice(plane: Mapping[str, Any]) -> int:
+    """Return the slice of a plane: its z, or its t if the images are a series in time; the other one is 0."""
+    return max(int(plane.get("z", 0)), int(plane.get("t", 0)))
 
 
 def _points(coordinates: Any) -> Iterator[Sequence[float]]:

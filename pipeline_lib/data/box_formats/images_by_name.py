@@ -31,10 +31,11 @@ class Images:
 
     @cached_property
     def by_text(self) -> dict[str, list[str]]:
-        """Names of the images that a text can mean: a name, or a name without its suffix."""
+        """Names of the images that a text can mean: a name, or a name without its suffix (.tif, .ome.tif)."""
         names: dict[str, list[str]] = {}
         for name in (*self.shapes, *self.slices):
-            for text in {_composed(name), _composed(Path(name).stem)}:
+            stem = Path(_composed(name)).stem
+            for text in {_composed(name), stem, stem.removesuffix(".ome")}:
                 names.setdefault(text, []).append(name)
         return names
 

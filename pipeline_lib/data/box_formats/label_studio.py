@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from pipeline_lib.data.box_formats.box_file import BoxFile
 from pipeline_lib.data.box_formats.box_format import BoxFormat
@@ -84,10 +85,11 @@ def _image_of(data: Mapping[str, Any], where: str) -> str:
 
 
 def _found(called: str, images: Images) -> str:
-    image = images.find(called)
-    if images.shape_of(image):
-        return image
-    return images.find(UPLOADED.sub("", Path(called).name))
+    """Return the image of a text: as it is, or without what Label Studio adds to names and addresses."""
+    plain = unquote(called)  # addresses write a space as %20
+    texts = [called, UPLOADED.sub("", Path(called).name), plain, UPLOADED.sub("", Path(plain).name)]
+    names = [images.find(text) for text in texts]
+    return next((name for name in names if images.shape_of(name)), called)
 
 
 def _record(result: Mapping[str, Any], image: str, called: str, images: Images, where: str) -> BoxRecord:

@@ -1,19 +1,35 @@
 """What readers of tables share: how four columns become a box, and from where slices are counted."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipeline_lib.data.box_checks import many
 from pipeline_lib.data.box_formats.box_file import BoxFile
-from pipeline_lib.data.box_formats.images_by_name import Images
+from pipeline_lib.data.box_formats.images_by_name import IMAGE_SUFFIXES, Images
 from pipeline_lib.data.box_formats.record import corners, number, slice_number
 from pipeline_lib.errors import DataError
 
 Row = Mapping[str, str | None]
-OUTSIDE = 0.5  # pixels by which rounding can move a box beyond its image
+IMAGE = (  # columns that name the image of a row, the first that a table has
+    "image",
+    "filename",
+    "file",
+    "image_name",
+    "file_name",
+    "image_path",
+    "filepath",
+    "path",
+    "image_id",
+)
+SLOPPY = 3  # pixels by which a hand-drawn box can leave its image
+NAME_COLUMNS = (
+    "Name the columns left,top,width,height if they are the corner, x_center,y_center,width,height if the centre"
+)
 log = logging.getLogger(__name__)
 
 
@@ -41,6 +57,20 @@ def centred(x: float, y: float, width: float, height: float) -> dict[str, Any]:
     return corners(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
 
 
+def check_image_column(file: BoxFile, columns: Iterable[str]) -> None:
+    """Refuse a table whose images are named in a column that is not one of `columns`: its rows would lose them.
+
+    Raises:
+        DataError: It has none of `columns`, and all texts of another column end as files of images do.
+    """
+    names, rows = file.table.columns, [row for _, row in file.table.rows]
+    if not rows or not set(names).isdisjoint(columns):
+        return
+    for name in names:
+        if all(Path(row[name] or "").suffix.lower() in IMAGE_SUFFIXES for row in rows):
+            raise DataError(f"{file.path}: the column {name!r} names images; call it `image`, or leave it out")
+
+
 def only_columns(file: BoxFile, choices: Sequence[BoxColumns]) -> BoxColumns | None:
     """Return the columns that a table has; None if it has none of them.
 
@@ -57,7 +87,7 @@ def only_columns(file: BoxFile, choices: Sequence[BoxColumns]) -> BoxColumns | N
 
 
 def corner_or_centre(file: BoxFile, columns: BoxColumns, rows: Sequence[tuple[str, Row]], images: Images) -> BoxColumns:
-    """Decide whether x and y are a corner or the centre: in one of the two readings, boxes leave their image.
+    """Decide whether x and y are a corner or the centre: the corner, unless many such boxes would leave their image.
 
     Args:
         file: For messages.
@@ -66,25 +96,28 @@ def corner_or_centre(file: BoxFile, columns: BoxColumns, rows: Sequence[tuple[st
         images: The images with their sizes.
 
     Raises:
-        DataError: Both readings are possible.
+        DataError: Many boxes leave their image if x and y are a corner, and some do if they are the centre.
     """
     shapes = [(images.shape_of(name), row) for name, row in rows]
     known = [(shape, row) for shape, row in shapes if shape]
-    if not known:
-        return columns  # the checks report the names
     about = BoxColumns(columns.names, centred)
-    corner, centre = (max(_beyond(each.box(row), shape) for shape, row in known) for each in (columns, about))
-    if (corner > OUTSIDE) == (centre > OUTSIDE):
-        raise DataError(
-            f"{file.path}: {columns.names[0]} and {columns.names[1]} can be the corner or the centre of a box; nothing "
-            "in the file tells which. Name the columns left,top,width,height, or x_center,y_center,width,height"
-        )
-    log.info(
-        "%s: x and y are the %s; else boxes would leave their image",
-        file.path,
-        "centre" if corner > OUTSIDE else "corner",
+    corner, centre = (
+        np.array([_beyond(each.box(row), shape) > SLOPPY for shape, row in known], bool) for each in (columns, about)
     )
-    return about if corner > OUTSIDE else columns
+    x, y = columns.names[:2]
+    if many(corner) and centre.any():
+        raise DataError(
+            f"{file.path}: boxes leave their image whether {x} and {y} are read as their corner ({corner.sum()} boxes) "
+            f"or as their centre ({centre.sum()} boxes). {NAME_COLUMNS}"
+        )
+    if many(corner):
+        log.info("%s: %s and %s are the centre; else boxes would leave their image", file.path, x, y)
+        return about
+    if many(centre) and not corner.any():
+        log.info("%s: %s and %s are the corner; else boxes would leave their image", file.path, x, y)
+    elif known:
+        log.warning("%s: %s and %s are read as the left upper corner of each box. %s", file.path, x, y, NAME_COLUMNS)
+    return columns
 
 
 def _beyond(box: Mapping[str, float], shape: tuple[int, int, int]) -> float:

@@ -263,7 +263,7 @@ def _no_match(file: BoxFile, candidates: list[BoxFormat], name: str | None) -> s
     expected = "; or ".join(f"{each.title} ({each.content})" for each in candidates if each.read)
     problem = f"the content is not of the format {name}" if name else "the content is of no known format"
     action = f"Leave out --format {name} (segment.format) if the file is of another format. " if name else ""
-    return f"{file.path}: {problem}. Expected {expected}; found {candidates[0].outline(file)}. {action}{INSTEAD}"
+    return f"{file.path}: {problem}: found {candidates[0].outline(file)}. {action}{INSTEAD}. Formats: {expected}"
 
 
 def _of_name(name: str) -> list[BoxFormat]:

@@ -50,6 +50,11 @@ def _numbers(words: list[str], where: str) -> tuple[list[float], float]:
     """Return the numbers of a line after its class: the shares, and the score, NaN if there is none."""
     values = [number(word) for word in words[1:]]
     count = len(values)
+    if count == 5 and values[-1] > 1 and values[-1].is_integer():
+        raise DataError(
+            f"{where}: found {words[-1]} after the box, which is the number of a track; leave it out. A score lies "
+            "from 0 to 1"
+        )
     if count == 6 and float(values[-1]).is_integer():
         raise DataError(
             f"{where}: the line can be a box with a score and the number of a track, or a triangle; leave out the "
