@@ -33,55 +33,53 @@ BINS, REACH = 24, 3.0  # of a histogram of greys, and how many standard deviatio
 RIM = 2  # pixels inside an outline that do not count
 LEAST = 1e-3  # predicted IoU of a first mask that others are compared with: a network can predict 0
 
+BoxKey = tuple[int, int]  # of a box: object and slice
 Part = Callable[[ImageFile, int, slice, slice], NDArray[np.uint8]]  # pixels of a part of a slice, YX
 
 
 def follow(starts: Sequence[Row], depth: int, segment_slice: SegmentSlice) -> None:
     """Segment objects slice by slice, first to later slices and then to earlier ones.
 
-    Between two boxes of an object, the ways from both end at the slice in the middle. If the way from the earlier box
-    ends before, the way from the later box goes on until they meet.
+    Between two boxes of an object, the ways from both end at the slice in the middle. If one of them ends before, the
+    other one goes on until they meet. For ways to later slices this needs a third pass, once the second one has shown
+    which ways to earlier slices ended before.
 
     Args:
         starts: Rows of `TRACKS` for the slices of the boxes.
         depth: Number of slices.
         segment_slice: Makes the rows of the next slice. An object with a row that has `ended` is not followed further.
     """
-    slices: dict[int, list[int]] = {}
-    for row in starts:
-        slices.setdefault(row["object"], []).append(row["start"])
-    reached: dict[tuple[int, int], int] = {}  # last slice of the way up, by object and start
-
-    for direction in (1, -1):
-        limits = _limits(slices, depth, direction, reached)
-        going: dict[int, Row] = {}
-        for z in range(depth)[::direction]:
-            going = {
-                number: row for number, row in going.items() if direction * (limits[number, row["start"]] - z) >= 0
-            }
-            if going:
-                rows = segment_slice(z, direction, going)
-                going = {row["object"]: row for row in rows if row["ended"] is None}
-            if direction == 1:
-                reached |= {(number, row["start"]): z for number, row in going.items()}
-            going |= {row["object"]: row for row in starts if row["slice"] == z and row["ended"] is None}
+    boxes = sorted((row["object"], row["start"]) for row in starts)
+    pairs = [(low, high) for low, high in pairwise(boxes) if low[0] == high[0]]
+    ends = dict.fromkeys(boxes, depth - 1) | {low: (low[1] + high[1]) // 2 for low, high in pairs}
+    up = _way(starts, 1, ends, segment_slice)
+    down_ends = dict.fromkeys(boxes, 0) | {high: max(_slice(up, low), low[1] + 1) for low, high in pairs}
+    down = _way(starts, -1, down_ends, segment_slice)
+    rest = {low: min(_slice(down, high), high[1] - 1) for low, high in pairs}
+    unfinished = [up[low] for low in rest if _slice(up, low) == ends[low] < rest[low]]
+    _way(unfinished, 1, rest, segment_slice)
 
 
-def _limits(
-    slices: Mapping[int, Sequence[int]], depth: int, direction: int, reached: Mapping[tuple[int, int], int]
-) -> dict[tuple[int, int], int]:
-    """Return the last slice that the way from a box can reach, by object and slice of the box."""
-    limits = {}
-    for number, of_object in slices.items():
-        ascending = sorted(of_object)
-        outer = ascending[-1] if direction == 1 else ascending[0]
-        limits[number, outer] = depth - 1 if direction == 1 else 0
-        for low, high in pairwise(ascending):
-            if direction == 1:
-                limits[number, low] = (low + high) // 2
-            else:
-                limits[number, high] = max(reached.get((number, low), low), low + 1)
-    return limits
+def _way(
+    starts: Sequence[Row], direction: int, ends: Mapping[BoxKey, int], segment_slice: SegmentSlice
+) -> dict[BoxKey, Row]:
+    """Follow objects in one direction, each to the slice in `ends` at most, and return the last row of each way."""
+    last: dict[BoxKey, Row] = {}
+    going: dict[int, Row] = {}
+    places = [*(row["slice"] for row in starts), *ends.values()]
+    for z in range(min(places, default=0), max(places, default=0) + 1)[::direction]:
+        going = {number: row for number, row in going.items() if direction * (ends[number, row["start"]] - z) >= 0}
+        if going:
+            rows = segment_slice(z, direction, going)
+            going = {row["object"]: row for row in rows if row["ended"] is None}
+        going |= {row["object"]: row for row in starts if row["slice"] == z and row["ended"] is None}
+        last |= {(number, row["start"]): row for number, row in going.items()}
+    return last
+
+
+def _slice(last: Mapping[BoxKey, Row], box: BoxKey) -> int:
+    """Return the last slice of the way from a box; that of the box if there is no way."""
+    return int(last[box]["slice"]) if box in last else box[1]
 
 
 class FirstMask(NamedTuple):

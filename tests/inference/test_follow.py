@@ -89,6 +89,21 @@ def test_if_one_track_ends_early_the_other_goes_on_to_it() -> None:
     assert slices.places(1) == [(2, 1, 3), (2, 1, 4), (8, 1, 9), *((8, -1, z) for z in (7, 6, 5, 4, 3)), (2, -1, 1)]
 
 
+def test_if_the_track_from_the_later_box_ends_early_the_other_goes_on_to_it() -> None:
+    slices = Slices({(1, -1, 6): "overlap", (1, 1, 9): "overlap", (1, -1, 1): "overlap"})
+    follow([row(1, 2, 0, 2), row(1, 8, 0, 8)], DEPTH, slices)
+    first = [(2, 1, 3), (2, 1, 4), (2, 1, 5), (8, 1, 9), (8, -1, 7), (8, -1, 6), (2, -1, 1)]
+    assert slices.places(1) == [*first, (2, 1, 6), (2, 1, 7)]
+
+
+def test_nothing_between_two_boxes_is_left_out_if_one_of_them_has_no_mask() -> None:
+    for empty in (2, 8):
+        slices = Slices()
+        follow([row(1, z, 0, z, ended="empty" if z == empty else None) for z in (2, 8)], DEPTH, slices)
+        between = [z for _, _, z in slices.places(1) if 2 < z < 8]
+        assert sorted(between) == [3, 4, 5, 6, 7]
+
+
 @pytest.mark.parametrize("second", [3, 4])
 def test_boxes_on_neighbouring_slices_leave_nothing_between_twice(second: int) -> None:
     slices = Slices({(1, 1, second + 1): "overlap", (1, -1, 1): "overlap"})
