@@ -1,12 +1,15 @@
 """Which slices an object is followed through, with rows made by hand; no network is needed."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline_lib.data.box_formats.images_by_name import Images
+from pipeline_lib.data.box_formats.table import read_box_files
 from pipeline_lib.data.images import ImageFile
 from pipeline_lib.data.masks import to_rle
 from pipeline_lib.data.prompts import Prompts
@@ -140,7 +143,7 @@ def test_masks_of_different_windows_overlap_where_they_are_in_the_slice() -> Non
 def given(*boxes: tuple[str, int]) -> pd.DataFrame:
     """Boxes by name and slice, as the stage prompts has them."""
     table = pd.DataFrame(boxes, columns=["name", "slice"], index=range(1, len(boxes) + 1))
-    return table.assign(where=[f"a.csv:{line}" for line in table.index], label="", reason="")
+    return table.assign(track=table["name"], where=[f"a.csv:{line}" for line in table.index], label="", reason="")
 
 
 def test_boxes_that_share_a_name_are_of_one_object() -> None:
@@ -149,6 +152,17 @@ def test_boxes_that_share_a_name_are_of_one_object() -> None:
     assert object_numbers(others).tolist() == [1, 2]  # numbers of a file mean nothing in another one
     with pytest.raises(DataError, match=r"a\.csv:1 and a\.csv:3: two boxes on slice 1 have the name 'a'"):
         object_numbers(given(("a", 1), ("b", 1), ("a", 1)))
+
+
+def test_numbers_that_begin_anew_in_each_image_join_no_boxes(tmp_path: Path) -> None:
+    images = Images({"v": IMAGE.shape}, slices={"z0.tif": 0, "z5.tif": 5})
+    objects = {}
+    for header in ("image,label,bbox-0,bbox-1,bbox-2,bbox-3", "image,name,x0,y0,x1,y1"):
+        (tmp_path / "boxes.csv").write_text(f"{header}\nz0.tif,1,2,2,9,9\nz5.tif,1,3,3,8,8\n")
+        table = read_box_files([tmp_path / "boxes.csv"], images, None)
+        assert table["name"].tolist() == ["1", "1"]
+        objects[header.split(",")[1]] = object_numbers(table.assign(reason="")).tolist()
+    assert objects == {"label": [1, 2], "name": [1, 1]}
 
 
 def test_tables_and_label_image_tell_the_same() -> None:

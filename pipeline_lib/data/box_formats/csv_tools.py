@@ -54,14 +54,15 @@ def _read_fiji(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
         image = images.find(called) if called else images.of_file(file.path)
         if image not in images.shapes and called:
             image = images.of_file(file.path)  # a region's name, or one that the user gave, is no image
-        kind = first_text(row, ("type",)).lower()
+        kind, name = first_text(row, ("type",)).lower(), first_text(row, ("name", ""))
         skip = f"a region of the type {kind} encloses no area" if kind in NO_AREA else ""
         yield BoxRecord(
             image=image,
             **columns.box(row),
             where=where,
             slice=_fiji_slice(row, image, images, where),
-            name=first_text(row, ("name", "")),
+            name=name,
+            track=name,
             skip=skip,
         )
 
