@@ -133,6 +133,16 @@ def test_greys_of_an_object_are_alike_in_a_slice_of_another_brightness() -> None
     assert grey_distribution(image.astype(np.uint8), mask & False).sum() == 0
 
 
+def test_greys_of_an_object_stay_alike_if_dark_neighbours_leave_the_window() -> None:
+    rng, mask = np.random.default_rng(0), np.zeros((80, 80), bool)
+    mask[30:50, 30:50] = True
+    alone = np.where(mask, 80, 160) + rng.normal(0, 12, mask.shape)
+    beside = alone.copy()
+    beside[:12] -= 80
+    greys = [grey_distribution(pixels.clip(0, 255).astype(np.uint8), mask) for pixels in (alone, beside)]
+    assert likeness(*greys) > 0.85
+
+
 def test_masks_of_different_windows_overlap_where_they_are_in_the_slice() -> None:
     whole = square(4)
     assert PlacedMask(whole, 0, 0).overlap(PlacedMask(whole[1:, 3:], 1, 3)) == 1
