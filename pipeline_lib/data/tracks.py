@@ -39,7 +39,7 @@ TRACKS = pa.schema(  # of the stage `track`: a row for each mask of an object in
         "overlap": pa.float32(),  # IoU with the mask of the slice before; NaN at `start`, as the next two are
         "confidence": pa.float32(),  # predicted IoU as a share of that at `start`
         "likeness": pa.float32(),  # of the greys inside the mask to those at `start`, from 0 to 1
-        "ended": pa.string(),  # why the object ended before this slice; null if the mask is one of the object's
+        "ended": pa.string(),  # why the object ended before this slice (`ending`); null if it goes on
     }
 )
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,6 @@ from pipeline_lib.inference.next_box import next_box
 from pipeline_lib.inference.segmenter import Segmenter, batches_of_windows
 from pipeline_lib.settings.segment import TrackConfig
 
-End = Literal["empty", "overlap", "confidence", "likeness"]
 # From a slice, a direction and the last row of each object that has come there, to a row for each of them.
 SegmentSlice = Callable[[int, int, Mapping[int, Row]], Sequence[Row]]
 BINS, REACH = 24, 3.0  # of a histogram of greys, and how many deviations from the median it reaches
@@ -182,13 +181,10 @@ def likeness(greys: NDArray[np.float64], others: NDArray[np.float64]) -> float:
     return 1 - float(np.abs(greys - others).max())
 
 
-def ending(empty: bool, row: Row, config: TrackConfig) -> End | None:
-    """Return why an object ends before a slice, from its row there, or None if it goes on."""
+def ending(empty: bool, row: Row, config: TrackConfig) -> str | None:
+    """Return why an object ends before a slice, from its row there, as "likeness 0.302 < 0.55", or None if not."""
     if empty:
         return "empty"
-    least: dict[End, float] = {
-        "overlap": config.overlap,
-        "confidence": config.confidence,
-        "likeness": config.likeness,
-    }
-    return next((measure for measure, limit in least.items() if row[measure] < limit), None)
+    least = {"overlap": config.overlap, "confidence": config.confidence, "likeness": config.likeness}
+    below = (f"{name} {row[name]:.3f} < {limit:g}" for name, limit in least.items() if row[name] < limit)
+    return next(below, None)

@@ -120,7 +120,10 @@ def test_why_an_object_ends() -> None:
     assert ending(True, row(1, 0, 1, 1), CONFIG) == "empty"
     assert ending(False, row(1, 0, 1, 1, **LEAST), CONFIG) is None
     for measure, limit in LEAST.items():
-        assert ending(False, row(1, 0, 1, 1, **{measure: limit - 0.01}), CONFIG) == measure
+        assert (
+            ending(False, row(1, 0, 1, 1, **{measure: limit - 0.01}), CONFIG)
+            == f"{measure} {limit - 0.01:.3f} < {limit}"
+        )
 
 
 def test_greys_of_an_object_are_alike_in_a_slice_of_another_brightness() -> None:
@@ -188,7 +191,7 @@ def test_tables_and_label_image_tell_the_same() -> None:
     assert objects["shared"].tolist() == pytest.approx([8 / 48, 0])
     assert objects["volume_um3"].tolist() == pytest.approx([48e-5, 16e-5])
     assert objects.loc[1, ["first_slice", "last_slice", "slices"]].tolist() == [2, 4, 3]
-    assert objects.loc[1, ["before_first", "after_last"]].tolist() == ["confidence", "overlap"]
+    assert objects.loc[1, ["before_first", "after_last"]].tolist() == ["confidence in slice 1", "overlap in slice 5"]
     assert objects.loc[2, ["before_first", "after_last"]].tolist() == [EDGE, EDGE]
     assert objects["flags"].tolist() == ["ends abruptly", ""]
 
@@ -196,10 +199,11 @@ def test_tables_and_label_image_tell_the_same() -> None:
 def test_flags_of_objects_with_two_boxes() -> None:
     rows = [row(1, 2, 0, 2), row(1, 2, 1, 3), row(1, 4, 0, 4), row(1, 4, -1, 3, x=5, iou=0.6)]
     rows += [row(2, 2, 0, 2), row(2, 6, 0, 6), row(3, 0, 0, 0, ended="empty")]
-    boxes = given(("a", 2), ("a", 4), ("b", 2), ("b", 6), ("c", 0), ("", 0))
-    boxes["reason"] = [""] * 5 + ["has no area"]
+    boxes = given(("a", 2), ("a", 4), ("b", 2), ("b", 6), ("c", 0), ("", 0), ("b", 9))
+    boxes["reason"] = [""] * 5 + ["has no area"] * 2
     tracks = Tracks(Prompts((IMAGE,), boxes, ()), pd.DataFrame(rows))
     objects = volume_table(tracks, slices_table(tracks), None, CONFIG.flags)
-    assert objects["flags"].tolist() == ["tracks disagree", "gap; shares voxels", "empty", "skipped: has no area"]
+    flags = ["tracks disagree", "box skipped; gap; shares voxels", "empty", "skipped: has no area"]
+    assert objects["flags"].tolist() == flags
     assert objects.loc[1, "agreement"] == pytest.approx(4 / 28)
     assert objects["volume_um3"].isna().all()
