@@ -104,8 +104,15 @@ class LoadedSegmenter:
             raise DataError("boxes: expected a table with the column `slice`, counted from 0; found none")
         depth, height, width = volume.shape
         file = ImageFile(NAME, NAME, (depth, height, width), None, "")
-        table = _as_given(boxes).assign(slice=boxes["slice"].to_numpy())
-        table["name"] = table["name"].fillna("").astype(str)
+        table = _as_given(boxes).assign(slice=pd.to_numeric(boxes["slice"].to_numpy(), errors="coerce"))
+        if table.empty:
+            raise DataError("boxes: expected at least one box, found none; draw or detect boxes")
+        nameless = ~(table["slice"] % 1 == 0).to_numpy()
+        if nameless.any():
+            where, text = table["where"][nameless].iloc[0], boxes["slice"][nameless].iloc[0]
+            raise DataError(f"{where} names no slice: expected a whole number, counted from 0; found {text}")
+        table["slice"] = table["slice"].astype(int)
+        table["name"] = table["track"] = table["name"].fillna("").astype(str)
         table = checked_boxes(table, {NAME: file.shape}, self.settings.on_bad_box)
         given = Prompts((file,), *with_windows(table, [file], self.windows))
 

@@ -17,12 +17,20 @@ SIDES = ("before_first", "after_last")
 TOLD, MEASURED = ("slice", "object", "start", "direction"), ("predicted_iou", "overlap", "confidence", "likeness")
 FLAGS = {
     "empty": "no pixel was found in the slice of its box",
+    "box skipped": "one of its boxes could not be used, and its other boxes stand alone",
     "low predicted IoU": "the mean predicted IoU of its masks is low (below track.flags.predicted_iou)",
     "ends abruptly": "at an end its mask is still large (at least track.flags.abrupt of its largest one)",
     "grows": "its largest mask is much larger than that in the slice of a box (more than track.flags.growth times)",
     "tracks disagree": "two boxes of the object lead to different masks (IoU below track.flags.agreement)",
     "gap": "there are slices without a mask between two boxes of the object",
     "shares voxels": "many of its voxels belong to another object as well (more than track.flags.shared)",
+}
+
+ENDS = {
+    "empty": "the mask has no pixel",
+    "overlap": "its IoU with the mask of the neighbouring slice that it came from is low (below track.overlap)",
+    "confidence": "the predicted IoU is too small a share of that in the slice of the box (below track.confidence)",
+    "likeness": "the greys inside the mask are too unlike those in the slice of the box (below track.likeness)",
 }
 
 
@@ -62,7 +70,8 @@ def volume_table(
     Returns:
         `name` and `label` of its first box; `boxes`, the slices of its boxes; `first_slice`, `last_slice` and
         `slices`, how many have a mask; `voxels`; `volume_um3`, NaN without a pixel size; `predicted_iou`, the mean over
-        its masks; `before_first` and `after_last`, why it ended there; `agreement`, the lowest IoU of two masks where
+        its masks; `before_first` and `after_last`, why it ended there, as
+        "likeness 0.302 < 0.55 in slice 8"; `agreement`, the lowest IoU of two masks where
         tracks meet, NaN without; `shared`, the share of its voxels that belong to another object in the label image;
         `flags`, parted by "; ".
     """
@@ -102,6 +111,7 @@ def _facts(
     inner_ends = [area for area, side in zip(areas[:1] + areas[-1:], SIDES, strict=False) if facts[side] != EDGE]
     raised = {
         "empty": not reached,
+        "box skipped": len(used) < len(boxes),
         "low predicted IoU": facts["predicted_iou"] < thresholds.predicted_iou,
         "ends abruptly": any(area >= thresholds.abrupt * max(areas) for area in inner_ends),
         "grows": max(areas, default=0) > thresholds.growth * slices[slices["direction"] == 0]["area"].max(),
@@ -113,9 +123,9 @@ def _facts(
 
 
 def _end(rows: pd.DataFrame, start: int, direction: int) -> str:
-    """Return why the track from a box ended."""
-    ended = rows[(rows["start"] == start) & rows["direction"].isin([0, direction])]["ended"].dropna()
-    return str(ended.iloc[0]) if len(ended) else EDGE
+    """Return why the track from a box ended, and in which slice."""
+    ended = rows[(rows["start"] == start) & rows["direction"].isin([0, direction])].dropna(subset="ended")
+    return f"{ended['ended'].iloc[0]} in slice {ended['slice'].iloc[0]}" if len(ended) else EDGE
 
 
 def _agreement(tracks: Tracks, rows: pd.DataFrame) -> float:

@@ -1,5 +1,6 @@
 """Objects of a volume through its slices: which boxes are of one object, and its mask in each slice."""
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ from pipeline_lib.data.masks import Mask, from_rle
 from pipeline_lib.data.prompts import PlacedWindow, Prompts
 from pipeline_lib.errors import DataError
 
+log = logging.getLogger(__name__)
 Row = dict[Any, Any]  # by the columns of `TRACKS`
 TRACKS = pa.schema(  # of the stage `track`: a row for each mask of an object in a slice
     {
@@ -37,7 +39,7 @@ TRACKS = pa.schema(  # of the stage `track`: a row for each mask of an object in
         "overlap": pa.float32(),  # IoU with the mask of the slice before; NaN at `start`, as the next two are
         "confidence": pa.float32(),  # predicted IoU as a share of that at `start`
         "likeness": pa.float32(),  # of the greys inside the mask to those at `start`, from 0 to 1
-        "ended": pa.string(),  # why the object ended before this slice; null if the mask is one of the object's
+        "ended": pa.string(),  # why the object ended before this slice (`ending`); null if it goes on
     }
 )
 
@@ -45,29 +47,29 @@ TRACKS = pa.schema(  # of the stage `track`: a row for each mask of an object in
 def object_numbers(boxes: pd.DataFrame) -> pd.Series:
     """Return the number of the object that each box is of, from 1 in the order of the boxes.
 
-    Boxes of one file that share a name are of one object. A box without a name is an object of its own.
+    Boxes of one file that share a `track` are of one object. A box without one is an object of its own.
 
     Args:
-        boxes: By number, with `name`, `slice`, `where` and `reason`.
+        boxes: By number, with `track`, `slice`, `where` and `reason`.
 
     Raises:
         DataError: Two boxes with one name, of which none is skipped, are on one slice.
     """
-    names = boxes["where"].map(file_of) + "\n" + boxes["name"]
-    keys = names.where(boxes["name"] != "", boxes.index.astype(str))
+    names = boxes["where"].map(file_of) + "\n" + boxes["track"]
+    keys = names.where(boxes["track"] != "", boxes.index.astype(str))
     used = boxes[boxes["reason"] == ""].assign(key=keys)
     for (_, z), same in used.groupby(["key", "slice"], sort=False):
         if len(same) > 1:
             first, second = same["where"].iloc[:2]
             raise DataError(
-                f"{first} and {second}: two boxes on slice {z} have the name {same['name'].iloc[0]!r}. Boxes of a file "
-                "that share a name are of one object; give each object a name of its own, or none"
+                f"{first} and {second}: two boxes on slice {z} have the name {same['track'].iloc[0]!r}. Boxes of a "
+                "file that share a name are of one object; give each object a name of its own, or none"
             )
     return pd.Series(pd.factorize(keys)[0] + 1, boxes.index)
 
 
 def check_volume(given: Prompts) -> None:
-    """Look whether the objects of a set can be followed.
+    """Look whether the objects of a set can be followed, and log how many have boxes on several slices.
 
     Raises:
         DataError: There are several images, or two boxes with one name are on one slice.
@@ -78,7 +80,8 @@ def check_volume(given: Prompts) -> None:
             f"expected one volume, found {len(given.images)} images ({names}, ...). Give one stack; with "
             "`segment.stack: true` the images of a folder are the slices of one"
         )
-    object_numbers(given.boxes)
+    counts = object_numbers(given.boxes).value_counts()
+    log.info("%d of %d objects have boxes on several slices", (counts > 1).sum(), len(counts))
 
 
 @dataclass(frozen=True)

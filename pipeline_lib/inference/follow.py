@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,62 +26,60 @@ from pipeline_lib.inference.next_box import next_box
 from pipeline_lib.inference.segmenter import Segmenter, batches_of_windows
 from pipeline_lib.settings.segment import TrackConfig
 
-End = Literal["empty", "overlap", "confidence", "likeness"]
 # From a slice, a direction and the last row of each object that has come there, to a row for each of them.
 SegmentSlice = Callable[[int, int, Mapping[int, Row]], Sequence[Row]]
-BINS, REACH = 24, 3.0  # of a histogram of greys, and how many standard deviations from the mean it reaches
+BINS, REACH = 24, 3.0  # of a histogram of greys, and how many deviations from the median it reaches
+DEVIATION = 1.4826  # standard deviation of a normal distribution as a multiple of its median absolute deviation
 RIM = 2  # pixels inside an outline that do not count
 LEAST = 1e-3  # predicted IoU of a first mask that others are compared with: a network can predict 0
 
+BoxKey = tuple[int, int]  # of a box: object and slice
 Part = Callable[[ImageFile, int, slice, slice], NDArray[np.uint8]]  # pixels of a part of a slice, YX
 
 
 def follow(starts: Sequence[Row], depth: int, segment_slice: SegmentSlice) -> None:
     """Segment objects slice by slice, first to later slices and then to earlier ones.
 
-    Between two boxes of an object, the ways from both end at the slice in the middle. If the way from the earlier box
-    ends before, the way from the later box goes on until they meet.
+    Between two boxes of an object, the ways from both end at the slice in the middle. If one of them ends before, the
+    other one goes on until they meet. For ways to later slices this needs a third pass, once the second one has shown
+    which ways to earlier slices ended before.
 
     Args:
         starts: Rows of `TRACKS` for the slices of the boxes.
         depth: Number of slices.
         segment_slice: Makes the rows of the next slice. An object with a row that has `ended` is not followed further.
     """
-    slices: dict[int, list[int]] = {}
-    for row in starts:
-        slices.setdefault(row["object"], []).append(row["start"])
-    reached: dict[tuple[int, int], int] = {}  # last slice of the way up, by object and start
-
-    for direction in (1, -1):
-        limits = _limits(slices, depth, direction, reached)
-        going: dict[int, Row] = {}
-        for z in range(depth)[::direction]:
-            going = {
-                number: row for number, row in going.items() if direction * (limits[number, row["start"]] - z) >= 0
-            }
-            if going:
-                rows = segment_slice(z, direction, going)
-                going = {row["object"]: row for row in rows if row["ended"] is None}
-            if direction == 1:
-                reached |= {(number, row["start"]): z for number, row in going.items()}
-            going |= {row["object"]: row for row in starts if row["slice"] == z and row["ended"] is None}
+    boxes = sorted((row["object"], row["start"]) for row in starts)
+    pairs = [(low, high) for low, high in pairwise(boxes) if low[0] == high[0]]
+    ends = dict.fromkeys(boxes, depth - 1) | {low: (low[1] + high[1]) // 2 for low, high in pairs}
+    up = _way(starts, 1, ends, segment_slice)
+    down_ends = dict.fromkeys(boxes, 0) | {high: max(_slice(up, low), low[1] + 1) for low, high in pairs}
+    down = _way(starts, -1, down_ends, segment_slice)
+    rest = {low: min(_slice(down, high), high[1] - 1) for low, high in pairs}
+    unfinished = [up[low] for low in rest if _slice(up, low) == ends[low] < rest[low]]
+    _way(unfinished, 1, rest, segment_slice)
 
 
-def _limits(
-    slices: Mapping[int, Sequence[int]], depth: int, direction: int, reached: Mapping[tuple[int, int], int]
-) -> dict[tuple[int, int], int]:
-    """Return the last slice that the way from a box can reach, by object and slice of the box."""
-    limits = {}
-    for number, of_object in slices.items():
-        ascending = sorted(of_object)
-        outer = ascending[-1] if direction == 1 else ascending[0]
-        limits[number, outer] = depth - 1 if direction == 1 else 0
-        for low, high in pairwise(ascending):
-            if direction == 1:
-                limits[number, low] = (low + high) // 2
-            else:
-                limits[number, high] = max(reached.get((number, low), low), low + 1)
-    return limits
+def _way(
+    starts: Sequence[Row], direction: int, ends: Mapping[BoxKey, int], segment_slice: SegmentSlice
+) -> dict[BoxKey, Row]:
+    """Follow objects in one direction, each to the slice in `ends` at most, and return the last row of each way."""
+    last: dict[BoxKey, Row] = {}
+    going: dict[int, Row] = {}
+    places = [*(row["slice"] for row in starts), *ends.values()]
+    for z in range(min(places, default=0), max(places, default=0) + 1)[::direction]:
+        going = {number: row for number, row in going.items() if direction * (ends[number, row["start"]] - z) >= 0}
+        if going:
+            rows = segment_slice(z, direction, going)
+            going = {row["object"]: row for row in rows if row["ended"] is None}
+        going |= {row["object"]: row for row in starts if row["slice"] == z and row["ended"] is None}
+        last |= {(number, row["start"]): row for number, row in going.items()}
+    return last
+
+
+def _slice(last: Mapping[BoxKey, Row], box: BoxKey) -> int:
+    """Return the last slice of the way from a box; that of the box if there is no way."""
+    return int(last[box]["slice"]) if box in last else box[1]
 
 
 class FirstMask(NamedTuple):
@@ -153,8 +151,9 @@ class Follower:
 def grey_distribution(pixels: NDArray[np.uint8], mask: Mask) -> NDArray[np.float64]:
     """Return the cumulative distribution (BINS,) of the greys inside a mask (h, w), or zeros if the mask is empty.
 
-    Greys are counted in standard deviations from the mean of `pixels` (h, w), so that slices may differ in brightness
-    and contrast. The rim of the mask does not count, because an outline is never exact.
+    Greys are counted from the median of `pixels` (h, w) in median absolute deviations, so that slices may differ in
+    brightness and contrast. Dark neighbours that leave the window change these less than mean and standard deviation.
+    The rim of the mask does not count, because an outline is never exact.
     """
     if not mask.any():
         return np.zeros(BINS)
@@ -162,9 +161,19 @@ def grey_distribution(pixels: NDArray[np.uint8], mask: Mask) -> NDArray[np.float
     whole = mask[y0:y1, x0:x1]
     inside = binary_erosion(whole, iterations=RIM)
     greys = pixels[y0:y1, x0:x1][inside if inside.any() else whole]
-    deviations = (greys - pixels.mean()) / max(float(pixels.std()), 1.0)
+    counts, levels = np.bincount(pixels.ravel(), minlength=256), np.arange(256.0)
+    centre = _median(levels, counts)
+    spread = DEVIATION * _median(np.abs(levels - centre), counts)
+    deviations = (greys - centre) / max(spread, 1.0)
     counts, _ = np.histogram(deviations.clip(-REACH, REACH), BINS, (-REACH, REACH))
     return np.asarray(counts.cumsum() / counts.sum())
+
+
+def _median(values: NDArray[np.float64], counts: NDArray[np.int64]) -> float:
+    """Return the lower median of values that occur so many times: much quicker than a median of all pixels."""
+    order = np.argsort(values)
+    place = np.searchsorted(counts[order].cumsum(), counts.sum() / 2)
+    return float(values[order][place])
 
 
 def likeness(greys: NDArray[np.float64], others: NDArray[np.float64]) -> float:
@@ -172,13 +181,10 @@ def likeness(greys: NDArray[np.float64], others: NDArray[np.float64]) -> float:
     return 1 - float(np.abs(greys - others).max())
 
 
-def ending(empty: bool, row: Row, config: TrackConfig) -> End | None:
-    """Return why an object ends before a slice, from its row there, or None if it goes on."""
+def ending(empty: bool, row: Row, config: TrackConfig) -> str | None:
+    """Return why an object ends before a slice, from its row there, as "likeness 0.302 < 0.55", or None if not."""
     if empty:
         return "empty"
-    least: dict[End, float] = {
-        "overlap": config.overlap,
-        "confidence": config.confidence,
-        "likeness": config.likeness,
-    }
-    return next((measure for measure, limit in least.items() if row[measure] < limit), None)
+    least = {"overlap": config.overlap, "confidence": config.confidence, "likeness": config.likeness}
+    below = (f"{name} {row[name]:.3f} < {limit:g}" for name, limit in least.items() if row[name] < limit)
+    return next(below, None)

@@ -11,7 +11,7 @@ from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.data.boxes import XYXY
 from pipeline_lib.data.images import Pixels
 from pipeline_lib.data.model_header import described
-from pipeline_lib.data.track_tables import FLAGS
+from pipeline_lib.data.track_tables import ENDS, FLAGS
 from pipeline_lib.data.tracks import Tracks
 from pipeline_lib.report.examples import BUDGET, MARGIN, PREDICTED, Example, Panel
 from pipeline_lib.report.page import render, within_budget
@@ -61,6 +61,7 @@ def tracks_page(
         objects=len(table),
         skipped=int(skipped.sum()),
         flags=[{"flag": flag, "means": FLAGS[flag], "count": count} for flag, count in raised.items() if count],
+        ends=ENDS,
         flagged=list(within_budget(_strips(tracks, slices, order), MOST)),
         flagged_count=len(flagged),
         others=list(within_budget(_strips(tracks, slices, calm.sort_values("predicted_iou", kind="stable")), MOST)),

@@ -18,6 +18,7 @@ from pipeline_lib.cli import main
 from pipeline_lib.config.defaults import segmentation
 from pipeline_lib.data.boxes import XYXY, grown, object_boxes
 from pipeline_lib.data.synthetic import Look, generate_slice
+from pipeline_lib.errors import DataError
 from pipeline_lib.inference.follow import Follower
 from pipeline_lib.stages.collect_tracks import collect_tracks
 from pipeline_lib.stages.track import track as track_stage
@@ -102,6 +103,21 @@ def test_a_stack_and_a_notebook_give_the_same_masks(volume: Path, tracked: Path,
     assert (found == labels).all()
     assert objects["voxels"].tolist() == pd.read_csv(tracked / "objects.csv")["voxels"].tolist()
     assert len(slices) == len(pd.read_csv(tracked / "slices.csv"))
+
+
+@pytest.mark.parametrize(
+    ("slices", "says"),
+    [
+        ([], "boxes: expected at least one box, found none"),
+        ([1, np.nan], "boxes: row 1 names no slice: expected a whole number, counted from 0; found nan"),
+        (["1", "first"], "boxes: row 1 names no slice: .* found first"),
+        ([0.5, 1], "boxes: row 0 names no slice: .* found 0.5"),
+    ],
+)
+def test_a_notebook_says_which_box_has_no_slice(slices: list[Any], says: str) -> None:
+    boxes = pd.DataFrame({"slice": slices, "x0": 2, "y0": 2, "x1": 20, "y1": 20})
+    with pytest.raises(DataError, match=says):
+        load_segmenter(backbone="micro").track(np.zeros((3, 40, 40), np.uint8), boxes)
 
 
 class Killed(BaseException):

@@ -68,12 +68,14 @@ def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
     texts = [first_text(row, SLICE) for _, row in file.table.rows]
     numbers = slices(list(zip(names, texts, places, strict=True)), images)
     for index, (_, row) in enumerate(file.table.rows):
+        name = "" if yolov5 else first_text(row, NAME)
         yield BoxRecord(
             image=names[index],
             **columns.box(row),
             where=places[index],
             slice=numbers[index],
-            name="" if yolov5 else first_text(row, NAME),
+            name=name,
+            track=name,
             label=first_text(row, ("name",) if yolov5 else CLASS),
             score=number(first_text(row, SCORE)),
             called=called[index],

@@ -55,14 +55,15 @@ def _read_fiji(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
         where = f"{file.path}:{line}"
         _check_pixels(row, columns, where)
         image = image or images.of_file(file.path)
-        kind = first_text(row, ("type",)).lower()
+        kind, name = first_text(row, ("type",)).lower(), first_text(row, ("name", ""))
         skip = f"a region of the type {kind} encloses no area" if kind in NO_AREA else ""
         yield BoxRecord(
             image=image,
             **columns.box(row),
             where=where,
             slice=_fiji_slice(row, image, images, where),
-            name=first_text(row, ("name", "")),
+            name=name,
+            track=name,
             skip=skip,
         )
 

@@ -40,6 +40,7 @@ def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
             where=f"{file.path}: region {index}",
             slice=_slice(roi),
             name=roi.name or "",
+            track=roi.name or "",
             skip="" if roi.roitype in AREAS else f"a region of the type {roi.roitype.name} encloses no area",
         )
 

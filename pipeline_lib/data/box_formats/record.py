@@ -31,6 +31,8 @@ class BoxRecord:
     """Slice of the image, counted from 0. None: the file names no slice."""
     name: str = ""
     """Name or number of the object in the file."""
+    track: str = ""
+    """Name that the boxes of an object share on all slices; empty if the file counts objects in each image anew."""
     label: str = ""
     """Class of the object."""
     score: float = np.nan
