@@ -137,6 +137,7 @@ def test_slices_of_a_stack_are_counted_from_0(tmp_path: Path) -> None:
         **dict(zip(XYXY, (1, 2, 4, 6), strict=True)),
         "where": f"{path}:2",
         "name": "first",
+        "track": "first",
         "label": "axon",
         "score": 0.25,
         "called": "b",
