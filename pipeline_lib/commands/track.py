@@ -13,7 +13,7 @@ from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.data.mask_formats.ome_zarr import OME_ZARR
 from pipeline_lib.data.model_header import described
 from pipeline_lib.data.prompts import Prompts
-from pipeline_lib.data.tracks import check_volume
+from pipeline_lib.data.tracks import check_can_be_followed
 from pipeline_lib.errors import DataError
 from pipeline_lib.runtime.hashing import files_digest
 from pipeline_lib.settings.backbone import BackboneChoice
@@ -80,7 +80,7 @@ def track_volume(
     weights(manifest=manifest, backbone=backbone, folder="resources")
     log.info("Model: %s", described(model, Backbone.read(manifest)))
     prompts(weights=manifest, prompts=given, images=volume, boxes=boxes, settings=settings.prompts(), model=model)
-    check_volume(Prompts.read(given))
+    check_can_be_followed(Prompts.read(given))
     line = Steps(steps, files_digest([*sorted(Path(given).iterdir()), manifest, *([model] if model else [])]))
     read: dict[str, Any] = {"prompts": given, "weights": manifest, "model": model}
     how: dict[str, Any] = {"batch": settings.batch, "precision": settings.precision, "refine": refine, "shard": 0}

@@ -1,6 +1,5 @@
 """Objects of a volume through its slices: which boxes are of one object, and its mask in each slice."""
 
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +18,6 @@ from pipeline_lib.data.masks import Mask, from_rle
 from pipeline_lib.data.prompts import PlacedWindow, Prompts
 from pipeline_lib.errors import DataError
 
-log = logging.getLogger(__name__)
 Row = dict[Any, Any]  # by the columns of `TRACKS`
 TRACKS = pa.schema(  # of the stage `track`: a row for each mask of an object in a slice
     {
@@ -68,8 +66,8 @@ def object_numbers(boxes: pd.DataFrame) -> pd.Series:
     return pd.Series(pd.factorize(keys)[0] + 1, boxes.index)
 
 
-def check_volume(given: Prompts) -> None:
-    """Look whether the objects of a set can be followed, and log how many have boxes on several slices.
+def check_can_be_followed(given: Prompts) -> None:
+    """Check that a set is one volume, and that no two boxes of an object are on one slice.
 
     Raises:
         DataError: There are several images, or two boxes with one name are on one slice.
@@ -80,8 +78,7 @@ def check_volume(given: Prompts) -> None:
             f"expected one volume, found {len(given.images)} images ({names}, ...). Give one stack; with "
             "`segment.stack: true` the images of a folder are the slices of one"
         )
-    counts = object_numbers(given.boxes).value_counts()
-    log.info("%d of %d objects have boxes on several slices", (counts > 1).sum(), len(counts))
+    object_numbers(given.boxes)
 
 
 @dataclass(frozen=True)

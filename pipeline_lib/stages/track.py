@@ -1,5 +1,6 @@
 """Stage track: objects of a volume are followed from the slices of their boxes through the others."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -15,7 +16,7 @@ from pipeline_lib.data.images import Pixels
 from pipeline_lib.data.model_header import trained_side
 from pipeline_lib.data.prompts import Prompts
 from pipeline_lib.data.tables import read_table
-from pipeline_lib.data.tracks import TRACKS, Row, check_volume, first_rows
+from pipeline_lib.data.tracks import TRACKS, Row, check_can_be_followed, first_rows, object_numbers
 from pipeline_lib.data.windows import WindowConfig
 from pipeline_lib.inference.follow import Follower, follow
 from pipeline_lib.inference.segmenter import Segmenter
@@ -27,6 +28,8 @@ from pipeline_lib.runtime.malloc import keep_freed_memory
 from pipeline_lib.settings.base import PrecisionChoice
 from pipeline_lib.settings.inference import RefineConfig
 from pipeline_lib.settings.segment import PromptsConfig, TrackConfig
+
+log = logging.getLogger(__name__)
 
 
 def track(
@@ -69,7 +72,9 @@ def track(
     """
     keep_freed_memory()
     given = Prompts.read(prompts)
-    check_volume(given)
+    check_can_be_followed(given)
+    counts = object_numbers(given.boxes).value_counts()
+    log.info("%d of %d objects have boxes on several slices", (counts > 1).sum(), len(counts))
     image = given.images[0]
     starts = first_rows(given, pd.concat([read_table(path) for path in iterations], ignore_index=True))
     objects = np.array_split(sorted({row["object"] for row in starts}), track.shards)[shard].tolist()
