@@ -1,6 +1,7 @@
 """The command `track`: objects of a volume from one loose box each, by the workflow's own stages."""
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from pipeline_lib.api import backbone_choice, chosen_model
 from pipeline_lib.commands.options import chosen_settings, segmenting
 from pipeline_lib.commands.steps import Steps
 from pipeline_lib.data.backbone import Backbone
+from pipeline_lib.data.mask_formats.fiji import LABEL_TIFFS
 from pipeline_lib.data.mask_formats.ome_zarr import OME_ZARR
 from pipeline_lib.data.model_header import described
 from pipeline_lib.data.prompts import Prompts
@@ -20,6 +22,7 @@ from pipeline_lib.settings.backbone import BackboneChoice
 from pipeline_lib.settings.inference import RefineConfig
 from pipeline_lib.settings.segment import SegmentConfig
 from pipeline_lib.stages.collect_tracks import collect_tracks
+from pipeline_lib.stages.label_tiffs import label_tiffs
 from pipeline_lib.stages.prompts import prompts
 from pipeline_lib.stages.segment import segment
 from pipeline_lib.stages.track import track
@@ -32,6 +35,7 @@ log = logging.getLogger(__name__)
 @click.argument("volume")
 @click.argument("boxes", nargs=-1, required=True)
 @segmenting
+@click.option("--tiff", is_flag=True, help="Write the label image for Fiji, too.")
 def track_command(
     volume: str,
     boxes: tuple[str, ...],
@@ -39,6 +43,7 @@ def track_command(
     model: Path | None,
     backbone: str | None,
     checkpoint: Path | None,
+    tiff: bool,
     **options: Any,
 ) -> None:
     """Follow the objects that BOXES enclose through the slices of VOLUME.
@@ -54,9 +59,13 @@ def track_command(
         chosen = chosen_model(model, backbone)
         choice = backbone_choice(backbone, chosen, checkpoint)
         track_volume(volume, list(boxes), out, str(chosen) if chosen else None, choice, settings, refine)
+        shutil.rmtree(out / LABEL_TIFFS.file, ignore_errors=True)  # of a run before
+        if tiff:
+            label_tiffs(labels=str(out / OME_ZARR.file), tiffs=str(out / LABEL_TIFFS.file))
     except DataError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"{out}/track.html, objects.csv, slices.csv, {OME_ZARR.file}")
+    written = ["track.html", "objects.csv", "slices.csv", OME_ZARR.file, *([LABEL_TIFFS.file] if tiff else [])]
+    click.echo(f"{out}/{', '.join(written)}")
 
 
 def track_volume(

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline_lib.data.boxes import XYXY
+from pipeline_lib.data.surfaces import surface_areas
 from pipeline_lib.data.tracks import Tracks, object_numbers, placed_mask
 from pipeline_lib.settings.segment import TrackFlags
 
@@ -69,8 +70,8 @@ def volume_table(
 
     Returns:
         `name` and `label` of its first box; `boxes`, the slices of its boxes; `first_slice`, `last_slice` and
-        `slices`, how many have a mask; `voxels`; `volume_um3`, NaN without a pixel size; `predicted_iou`, the mean over
-        its masks; `before_first` and `after_last`, why it ended there, as
+        `slices`, how many have a mask; `voxels`; `volume_um3` and `surface_um2` (`surface_areas`), NaN without a pixel
+        size; `predicted_iou`, the mean over its masks; `before_first` and `after_last`, why it ended there, as
         "likeness 0.302 < 0.55 in slice 8"; `agreement`, the lowest IoU of two masks where
         tracks meet, NaN without; `shared`, the share of its voxels that belong to another object in the label image;
         `flags`, parted by "; ".
@@ -82,7 +83,10 @@ def volume_table(
     }
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("object")
     scale = np.nan if pixel_size is None else float(np.prod(pixel_size)) * UM3
-    table.insert(table.columns.to_list().index("voxels") + 1, "volume_um3", table["voxels"] * scale)
+    surfaces = np.nan if pixel_size is None else surface_areas(tracks, pixel_size)
+    place = table.columns.to_list().index("voxels") + 1
+    table.insert(place, "volume_um3", table["voxels"] * scale)
+    table.insert(place + 1, "surface_um2", surfaces)
     return table
 
 

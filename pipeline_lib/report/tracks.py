@@ -1,6 +1,6 @@
 """The page of a volume: its objects slice by slice, those that need a look first."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,13 @@ from pipeline_lib.data.boxes import XYXY
 from pipeline_lib.data.images import Pixels
 from pipeline_lib.data.model_header import described
 from pipeline_lib.data.track_tables import ENDS, FLAGS
-from pipeline_lib.data.tracks import Tracks
+from pipeline_lib.data.tracks import Row, Tracks, placed_mask
 from pipeline_lib.report.examples import BUDGET, MARGIN, PREDICTED, Example, Panel
 from pipeline_lib.report.page import render, within_budget
 from pipeline_lib.report.provenance import versions
 
 SHOWN = 9  # slices of an object, evenly spaced
+REFUSED = (232, 72, 85)  # RGB, of the mask that ended an object
 SIDE = 96  # pixels: crops are thinned out until their longer side is at most this
 MOST = 4 * BUDGET  # bytes of each of the two lists of objects
 
@@ -78,30 +79,43 @@ def _strips(tracks: Tracks, slices: pd.DataFrame, table: pd.DataFrame) -> Iterat
     """Yield the strip of each object of a table."""
     pixels = Pixels()
     for number, row in table.iterrows():
-        own = slices[slices["object"] == number].sort_values("slice", ignore_index=True)
-        places = np.unique(np.linspace(0, len(own) - 1, min(SHOWN, len(own))).round().astype(int))
+        own = slices[slices["object"] == number]
         extent = f"slices {row['first_slice']:.0f} to {row['last_slice']:.0f}" if len(own) else "no slice"
         ends = f"ends: {row['before_first']}; {row['after_last']}" if len(own) else ""
+        part = _part(tracks, own) if len(own) else (slice(0, 0), slice(0, 0))
         yield Strip(
             heading=" ".join(filter(None, [str(number), row["name"], row["label"]])),
             says="; ".join(filter(None, [row["flags"], f"{row['voxels']} voxels, {extent}", ends])),
-            slices=[_shown(tracks, pixels, own, int(place)) for place in places],
+            slices=[_shown(tracks, pixels, each, part) for each in _chosen(tracks, number)] if len(own) else [],
         )
 
 
-def _shown(tracks: Tracks, pixels: Pixels, own: pd.DataFrame, place: int) -> Example:
-    """Return the crop of one slice, with the object's mask; all crops of an object show the same part."""
-    row = own.iloc[place]
-    number, z = int(row["object"]), int(row["slice"])
-    low = own[XYXY[:2]].min().to_numpy() - MARGIN
-    high = own[XYXY[2:]].max().to_numpy() + MARGIN
+def _chosen(tracks: Tracks, number: Hashable) -> list[Row]:
+    """Return the rows of `TRACKS` that show an object: some of its slices, and those before which it ended."""
+    own = tracks.masks[tracks.masks["object"] == number]
+    places = np.unique(np.linspace(0, len(own) - 1, min(SHOWN, len(own))).round().astype(int))
+    ended = tracks.rows[(tracks.rows["object"] == number) & tracks.rows["ended"].notna()]
+    ended = ended[~ended["slice"].isin(own["slice"])]
+    shown = [*own.iloc[places].to_dict("records"), *ended.to_dict("records")]
+    return sorted(shown, key=lambda row: row["slice"])
+
+
+def _part(tracks: Tracks, own: pd.DataFrame) -> tuple[slice, slice]:
+    """Return the rows and columns that all crops of an object show, from its part of `slices_table`."""
     _, height, width = tracks.image.shape
+    low, high = own[XYXY[:2]].min().to_numpy() - MARGIN, own[XYXY[2:]].max().to_numpy() + MARGIN
     (x0, y0), (x1, y1) = np.maximum(low, 0).astype(int), np.minimum(high, (width, height)).astype(int)
-    step = max(1, -(-max(x1 - x0, y1 - y0) // SIDE))
-    instances = tracks.instances(z)
-    found, mask = instances.masks[number], np.zeros((y1 - y0, x1 - x0), bool)
-    mask[found.y0 - y0 : found.y1 - y0, found.x0 - x0 : found.x1 - x0] = instances.crop(number)
-    crop = pixels.part(tracks.image, z, slice(int(y0), int(y1)), slice(int(x0), int(x1)))
+    return slice(int(y0), int(y1)), slice(int(x0), int(x1))
+
+
+def _shown(tracks: Tracks, pixels: Pixels, row: Row, part: tuple[slice, slice]) -> Example:
+    """Return the crop of one slice, with the mask of a row of `TRACKS`."""
+    (y, x), z, placed = part, row["slice"], placed_mask(row, tracks.image)
+    mask = np.zeros(tracks.image.shape[1:], bool)
+    mask[placed.y : placed.y + placed.mask.shape[0], placed.x : placed.x + placed.mask.shape[1]] = placed.mask
+    step = max(1, -(-max(y.stop - y.start, x.stop - x.start) // SIDE))
+    crop = np.ascontiguousarray(pixels.part(tracks.image, z, y, x)[::step, ::step])
+    title, colour = (f"slice {z}", PREDICTED) if row["ended"] is None else (f"slice {z}, refused", REFUSED)
     iou = f"{row['predicted_iou']:.3f}".removeprefix("0")
-    panel = Panel(f"slice {z}", iou, mask[::step, ::step], PREDICTED, None)
-    return Example(f"object-{number}-{z}", "", "", np.ascontiguousarray(crop[::step, ::step]), [panel])
+    name = f"object-{row['object']}-{row['start']}-{z}"
+    return Example(name, "", "", crop, [Panel(title, iou, mask[y, x][::step, ::step], colour, None)])

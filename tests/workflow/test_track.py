@@ -95,12 +95,13 @@ def test_tables_label_image_and_metadata_agree(tracked: Path) -> None:
 
 
 def test_a_stack_and_a_notebook_give_the_same_masks(volume: Path, tracked: Path, tmp_path: Path) -> None:
-    track(volume / "stack.tif", volume / "stack.csv", "--out", tmp_path / "out", "--pixel-size", 50, 4, 4)
+    track(volume / "stack.tif", volume / "stack.csv", "--out", tmp_path / "out", "--pixel-size", 50, 4, 4, "--tiff")
     labels = zarr.open_array(tracked / "labels.zarr/slices/labels/objects/0", mode="r")[:]
     assert (zarr.open_array(tmp_path / "out/labels.zarr/stack.tif/labels/objects/0", mode="r")[:] == labels).all()
     stack, boxes = tifffile.imread(volume / "stack.tif"), pd.read_csv(volume / "stack.csv")
     found, objects, slices = load_segmenter(backbone="micro").track(stack, boxes)
     assert (found == labels).all()
+    assert (tifffile.imread(tmp_path / "out/label_tiffs/stack.tif") == labels).all()
     assert objects["voxels"].tolist() == pd.read_csv(tracked / "objects.csv")["voxels"].tolist()
     assert len(slices) == len(pd.read_csv(tracked / "slices.csv"))
 

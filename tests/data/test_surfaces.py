@@ -1,0 +1,49 @@
+"""The surface of objects, from masks slice by slice."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+from skimage.measure import marching_cubes, mesh_surface_area
+
+from pipeline_lib.data.boxes import XYXY
+from pipeline_lib.data.images import ImageFile
+from pipeline_lib.data.masks import to_rle
+from pipeline_lib.data.prompts import Prompts
+from pipeline_lib.data.surfaces import surface_areas
+from pipeline_lib.data.tracks import TRACKS, Tracks
+
+SIDE = 40
+PIXEL_SIZE = (50.0, 10.0, 10.0)  # nm
+
+
+def tracks_of(labels: NDArray[np.int64]) -> Tracks:
+    """Tracks whose masks are those of a label image (ZYX)."""
+    told = {"direction": 0, "window_y": 0, "window_x": 0, "window_side": SIDE, "predicted_iou": 1.0, "ended": None}
+    rows = [
+        told | {"object": number, "start": z, "slice": z, "mask": to_rle(labels[z] == number)}
+        for z in range(len(labels))
+        for number in np.unique(labels[z][labels[z] > 0]).tolist()
+    ]
+    image = ImageFile("volume", "volume", labels.shape, None, "")
+    return Tracks(Prompts((image,), pd.DataFrame(columns=XYXY), ()), pd.DataFrame(rows, columns=TRACKS.names))
+
+
+def test_a_ball_has_nearly_the_surface_of_a_ball() -> None:
+    z, y, x = np.indices((9, SIDE, SIDE))
+    inside = ((z - 4) * 50) ** 2 + ((y - 20) * 10) ** 2 + ((x - 20) * 10) ** 2 < 150**2
+    (area,) = surface_areas(tracks_of(inside.astype(int)), PIXEL_SIZE)
+    assert area == pytest.approx(4 * np.pi * 0.15**2, rel=0.2)  # the mesh of binary masks has steps
+
+
+def test_slice_by_slice_it_is_the_mesh_of_the_whole() -> None:
+    """Two objects: one reaches the end of the volume, one has a slice without a mask."""
+    labels = np.zeros((6, SIDE, SIDE), int)
+    labels[3:, 5:15, 8:20] = 1
+    labels[4, 12:18, 18:24] = 1
+    labels[[0, 1, 3], 20:30, 25:34] = 2
+    found = surface_areas(tracks_of(labels), PIXEL_SIZE)
+    for number, area in found.items():
+        corners, faces, *_ = marching_cubes(np.pad(labels == number, 1).astype(float), 0.5, spacing=PIXEL_SIZE)
+        assert area == pytest.approx(mesh_surface_area(corners, faces) / 1e6, rel=1e-5)
+    assert sorted(found.index) == [1, 2]
