@@ -30,6 +30,11 @@ def check_volume(folder: Path, volume: Volume, grey_range: GreyRange | None) -> 
         raise DataError(
             f"{images_path}: {images[0].dtype} images need a `grey_range: [black, white]`; only uint8 do not"
         )
+    if volume.slices not in (None, len(images)):
+        raise DataError(
+            f"{images_path}: expected {volume.slices} slices, as the key `slices` of the volume says, found "
+            f"{len(images)}. Give the stack that the splits were chosen for, or choose `split` and `every` for this one"
+        )
     if labels[0].dtype.kind not in "biu":
         raise DataError(f"{labels_path}: labels are expected to be whole numbers, found {labels[0].dtype}")
     names = slice_names(images_path, len(images))

@@ -168,6 +168,9 @@ class Volume(Settings):
     """Which slices belong to which split."""
     every: Count = 1
     """Distance of the slices that are taken: 5 takes every fifth slice of each range."""
+    slices: Count | None = None
+    """Number of slices that the stack must have. Another number is an error: the ranges of the splits were not chosen
+    for that stack. Null takes any number."""
     pairing: Literal["number", "position"] = "number"
     """How the files of two folders are paired. They are paired in the order of their names. With `number`, the last
     numbers in the names of each pair must agree."""

@@ -248,6 +248,11 @@ def test_a_range_out_of_the_stack_is_an_error(lab, part):
     assert lab.refuses(rf"images\.tif: test is to be slices \[{part[0]}, {part[1]}\), .* its 6 slices")
 
 
+def test_a_stack_that_the_splits_are_not_for_is_an_error(lab):
+    lab.volumes[0] |= {"slices": 5, "split": {"train": [0, 3], "test": [3, 5]}}
+    assert lab.refuses(r"images\.tif: expected 5 slices, as the key `slices` .* says, found 6\. Give the stack")
+
+
 def test_a_slice_in_two_splits_is_an_error(lab):
     lab.volumes[0]["split"] = {"train": [0, 4], "test": [3, 6]}
     assert lab.refuses(r"volumes\.0\.split is .*, but slices 3 to 4 are in both train and test")
