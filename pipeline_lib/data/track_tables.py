@@ -30,7 +30,7 @@ FLAGS = {
 ENDS = {
     "empty": "the mask has no pixel",
     "overlap": "its IoU with the mask of the neighbouring slice that it came from is low (below track.overlap)",
-    "confidence": "the predicted IoU is too small a share of that in the slice of the box (below track.confidence)",
+    "confidence": "the predicted IoU is too small a share of its mean over the masks so far (below track.confidence)",
     "likeness": "the greys inside the mask are too unlike those in the slice of the box (below track.likeness)",
 }
 

@@ -35,8 +35,9 @@ TRACKS = pa.schema(  # of the stage `track`: a row for each mask of an object in
         "mask": pa.string(),  # COCO RLE counts, within the window
         "predicted_iou": pa.float32(),
         "overlap": pa.float32(),  # IoU with the mask of the slice before; NaN at `start`, as the next two are
-        "confidence": pa.float32(),  # predicted IoU as a share of that at `start`
+        "confidence": pa.float32(),  # predicted IoU as a share of `mean_iou` in the slice before
         "likeness": pa.float32(),  # of the greys inside the mask to those at `start`, from 0 to 1
+        "mean_iou": pa.float32(),  # mean predicted IoU of the masks from `start` to this one
         "ended": pa.string(),  # why the object ended before this slice (`ending`); null if it goes on
     }
 )
@@ -155,7 +156,7 @@ def first_rows(given: Prompts, predictions: pd.DataFrame) -> list[Row]:
     numbers = object_numbers(given.boxes)
     rows = [
         {"object": int(numbers[box]), "start": row["slice"], "direction": 0, **row}
-        | {"overlap": np.nan, "confidence": np.nan, "likeness": np.nan}
+        | {"overlap": np.nan, "confidence": np.nan, "likeness": np.nan, "mean_iou": row["predicted_iou"]}
         | {"ended": None if placed_mask(row, given.images[0]).mask.any() else "empty"}
         for box, row in output_rows(given, predictions.to_dict("records")).items()
     ]

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -31,7 +30,7 @@ SegmentSlice = Callable[[int, int, Mapping[int, Row]], Sequence[Row]]
 BINS, REACH = 24, 3.0  # of a histogram of greys, and how many deviations from the median it reaches
 DEVIATION = 1.4826  # standard deviation of a normal distribution as a multiple of its median absolute deviation
 RIM = 2  # pixels inside an outline that do not count
-LEAST = 1e-3  # predicted IoU of a first mask that others are compared with: a network can predict 0
+LEAST = 1e-3  # predicted IoU that others are compared with: a network can predict 0
 
 BoxKey = tuple[int, int]  # of a box: object and slice
 Part = Callable[[ImageFile, int, slice, slice], NDArray[np.uint8]]  # pixels of a part of a slice, YX
@@ -82,13 +81,6 @@ def _slice(last: Mapping[BoxKey, Row], box: BoxKey) -> int:
     return int(last[box]["slice"]) if box in last else box[1]
 
 
-class FirstMask(NamedTuple):
-    """What is compared with the mask in the slice of a box."""
-
-    predicted_iou: float
-    greys: NDArray[np.float64]  # of `grey_distribution`
-
-
 @dataclass(frozen=True)
 class Follower:
     """A model that segments the objects of a volume in the next slice."""
@@ -115,16 +107,17 @@ class Follower:
             places = {given.windows[number][2:]: each for number, each in zip(windows, pixels, strict=True)}
             for number, row in output_rows(given, self._segmenter.run(given, windows, pixels).rows).items():
                 row |= {"object": number, "start": last[number]["start"], "direction": direction}
-                rows[number] = self._compared(row, before[number], places[window_of(row)])
+                rows[number] = self._compared(row, last[number], before[number], places[window_of(row)])
         return [rows[number] for number in last]
 
-    def _compared(self, row: Row, before: PlacedMask, pixels: NDArray[np.uint8]) -> Row:
-        """Return a row with how its mask compares with the mask of the slice before, and with the first one."""
-        mask, first = placed_mask(row, self.image), self._first[row["object"], row["start"]]
+    def _compared(self, row: Row, last: Row, before: PlacedMask, pixels: NDArray[np.uint8]) -> Row:
+        """Return a row with how its mask compares with the masks from the slice of its box to the slice before."""
+        mask, slices = placed_mask(row, self.image), abs(row["slice"] - row["start"])
         compared = row | {
             "overlap": mask.overlap(before),
-            "confidence": row["predicted_iou"] / max(first.predicted_iou, LEAST),
-            "likeness": likeness(grey_distribution(pixels, mask.mask), first.greys),
+            "confidence": row["predicted_iou"] / max(last["mean_iou"], LEAST),
+            "mean_iou": last["mean_iou"] + (row["predicted_iou"] - last["mean_iou"]) / (slices + 1),
+            "likeness": likeness(grey_distribution(pixels, mask.mask), self._greys[row["object"], row["start"]]),
         }
         return compared | {"ended": ending(not mask.mask.any(), compared, self.config)}
 
@@ -135,16 +128,15 @@ class Follower:
         return replace(self.segmenter, refine=refine)
 
     @cached_property
-    def _first(self) -> dict[tuple[int, int], FirstMask]:
-        """What is known of the mask in the slice of each box, by object and slice."""
+    def _greys(self) -> dict[BoxKey, NDArray[np.float64]]:
+        """The greys inside the mask in the slice of each box."""
         _, height, width = self.image.shape
         known = {}
         for row in self.starts:
             y, x, side = window_of(row)
             part = slice(y, min(y + side, height)), slice(x, min(x + side, width))
             pixels = self.part(self.image, row["slice"], *part)
-            greys = grey_distribution(pixels, placed_mask(row, self.image).mask)
-            known[row["object"], row["start"]] = FirstMask(row["predicted_iou"], greys)
+            known[row["object"], row["start"]] = grey_distribution(pixels, placed_mask(row, self.image).mask)
         return known
 
 

@@ -85,7 +85,8 @@ class TrackConfig(Settings):
     overlap: Share
     """An object ends before the first slice whose mask overlaps the last one by an IoU below this."""
     confidence: Share
-    """An object ends before the first slice whose mask has a predicted IoU below this share of its first mask's."""
+    """An object ends before the first slice whose mask has a predicted IoU below this share of the mean of its masks so
+    far, from the slice of the box."""
     likeness: Share
     """An object ends before the first slice in which the greys inside its mask are less like those inside its first
     mask: 1 less the Kolmogorov-Smirnov distance of the two distributions is below this."""

@@ -106,6 +106,17 @@ def test_a_stack_and_a_notebook_give_the_same_masks(volume: Path, tracked: Path,
     assert len(slices) == len(pd.read_csv(tracked / "slices.csv"))
 
 
+def test_a_mask_is_compared_with_all_masks_of_the_object_so_far(tracked: Path) -> None:
+    rows = pd.read_parquet(tracked / "steps/track.parquet")
+    for direction in (-1, 1):
+        way = rows[rows["direction"].isin([0, direction])].sort_values("slice", ascending=direction > 0)
+        for _, masks in way.groupby("object"):
+            means = masks["predicted_iou"].expanding().mean().to_numpy()
+            assert masks["mean_iou"].to_numpy() == pytest.approx(means, rel=1e-5)
+            shares = masks["predicted_iou"].to_numpy()[1:] / means[:-1]
+            assert masks["confidence"].to_numpy()[1:] == pytest.approx(shares, rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("slices", "says"),
     [
