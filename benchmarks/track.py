@@ -23,7 +23,7 @@ from pipeline_lib.data.tracks import Tracks
 from pipeline_lib.settings.boxes import Deviation
 
 KINDS = {"exact": ("scale", 0), "40 % off": ("scale", 40), "shifted by 20 %": ("translate", 20)}
-SIMPLE = {"overlap": 0.4, "confidence": 0.6, "likeness": 0.0}  # greys do not count
+SIMPLE = {"overlap": 0.4, "confidence": 0.6, "likeness": 0.0}  # the mask's box is the next prompt; greys do not count
 POOR = 0.5  # 3-D IoU below which flags ought to find an object
 
 

@@ -31,7 +31,7 @@ ENDS = {
     "empty": "the mask has no pixel",
     "overlap": "its IoU with the mask of the neighbouring slice that it came from is low (below track.overlap)",
     "confidence": "the predicted IoU is too small a share of its mean over the masks so far (below track.confidence)",
-    "likeness": "the greys inside the mask are too unlike those in the slice of the box (below track.likeness)",
+    "likeness": "the greys inside the mask are too unlike those inside its masks so far (below track.likeness)",
 }
 
 

@@ -36,8 +36,9 @@ TRACKS = pa.schema(  # of the stage `track`: a row for each mask of an object in
         "predicted_iou": pa.float32(),
         "overlap": pa.float32(),  # IoU with the mask of the slice before; NaN at `start`, as the next two are
         "confidence": pa.float32(),  # predicted IoU as a share of `mean_iou` in the slice before
-        "likeness": pa.float32(),  # of the greys inside the mask to those at `start`, from 0 to 1
+        "likeness": pa.float32(),  # of the greys inside the mask to `mean_greys` in the slice before, from 0 to 1
         "mean_iou": pa.float32(),  # mean predicted IoU of the masks from `start` to this one
+        "mean_greys": pa.list_(pa.float32()),  # mean `grey_distribution` of these masks; null at `start`
         "ended": pa.string(),  # why the object ended before this slice (`ending`); null if it goes on
     }
 )
@@ -156,7 +157,13 @@ def first_rows(given: Prompts, predictions: pd.DataFrame) -> list[Row]:
     numbers = object_numbers(given.boxes)
     rows = [
         {"object": int(numbers[box]), "start": row["slice"], "direction": 0, **row}
-        | {"overlap": np.nan, "confidence": np.nan, "likeness": np.nan, "mean_iou": row["predicted_iou"]}
+        | {
+            "overlap": np.nan,
+            "confidence": np.nan,
+            "likeness": np.nan,
+            "mean_iou": row["predicted_iou"],
+            "mean_greys": None,
+        }
         | {"ended": None if placed_mask(row, given.images[0]).mask.any() else "empty"}
         for box, row in output_rows(given, predictions.to_dict("records")).items()
     ]

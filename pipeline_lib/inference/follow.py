@@ -113,11 +113,14 @@ class Follower:
     def _compared(self, row: Row, last: Row, before: PlacedMask, pixels: NDArray[np.uint8]) -> Row:
         """Return a row with how its mask compares with the masks from the slice of its box to the slice before."""
         mask, slices = placed_mask(row, self.image), abs(row["slice"] - row["start"])
+        greys = grey_distribution(pixels, mask.mask)
+        known = self._greys[row["object"], row["start"]] if slices == 1 else np.array(last["mean_greys"])
         compared = row | {
             "overlap": mask.overlap(before),
             "confidence": row["predicted_iou"] / max(last["mean_iou"], LEAST),
+            "likeness": likeness(greys, known),
             "mean_iou": last["mean_iou"] + (row["predicted_iou"] - last["mean_iou"]) / (slices + 1),
-            "likeness": likeness(grey_distribution(pixels, mask.mask), self._greys[row["object"], row["start"]]),
+            "mean_greys": (known + (greys - known) / (slices + 1)).tolist(),
         }
         return compared | {"ended": ending(not mask.mask.any(), compared, self.config)}
 

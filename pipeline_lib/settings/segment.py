@@ -88,8 +88,8 @@ class TrackConfig(Settings):
     """An object ends before the first slice whose mask has a predicted IoU below this share of the mean of its masks so
     far, from the slice of the box."""
     likeness: Share
-    """An object ends before the first slice in which the greys inside its mask are less like those inside its first
-    mask: 1 less the Kolmogorov-Smirnov distance of the two distributions is below this."""
+    """An object ends before the first slice in which the greys inside its mask are less like the mean of those inside
+    its masks so far: 1 less the Kolmogorov-Smirnov distance of the two distributions is below this."""
     shards: Count
     """Number of jobs that the objects of a volume are divided into."""
     flags: TrackFlags
