@@ -11,8 +11,9 @@ import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline_lib.data.image_files import MRC, PICTURES, TIFF, is_zarr, natural_order
 from pipeline_lib.data.paths import HDF5, files_of
-from pipeline_lib.data.readers import MRC, PICTURES, TIFF, is_zarr, natural_order, open_stack
+from pipeline_lib.data.readers import open_stack
 from pipeline_lib.data.tiling import as_grey
 from pipeline_lib.errors import DataError
 from pipeline_lib.runtime.hashing import files_digest

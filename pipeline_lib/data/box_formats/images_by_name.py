@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.data.box_formats.record import number
+from pipeline_lib.data.image_files import MRC, PICTURES, TIFF
 from pipeline_lib.data.images import Shape
-from pipeline_lib.data.readers import MRC, PICTURES, TIFF
 from pipeline_lib.errors import DataError
 
 IMAGE_SUFFIXES = {*PICTURES, *TIFF, *MRC, ".zarr", ".h5", ".hdf5", ".gif", ".webp"}  # that names of images end in
