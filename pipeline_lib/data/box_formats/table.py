@@ -22,6 +22,7 @@ from pipeline_lib.data.box_formats.images_by_name import IMAGE_SUFFIXES, Images,
 from pipeline_lib.data.box_formats.label_studio import LABEL_STUDIO, LABEL_STUDIO_CSV
 from pipeline_lib.data.box_formats.labelme import LABELME
 from pipeline_lib.data.box_formats.napari import NAPARI
+from pipeline_lib.data.box_formats.other_tools import SUPERVISELY, VOTT
 from pipeline_lib.data.box_formats.record import BoxRecord
 from pipeline_lib.data.box_formats.roboflow import ROBOFLOW
 from pipeline_lib.data.box_formats.via import VIA, VIA_3, VIA_CSV
@@ -45,13 +46,15 @@ FORMATS: tuple[BoxFormat, ...] = (
     GEOJSON,
     LABELME,
     LABEL_STUDIO,
+    LABEL_STUDIO_CSV,
     VIA,
     VIA_CSV,
-    CVAT,
-    ROBOFLOW,
-    LABEL_STUDIO_CSV,
     VIA_3,
+    CVAT,
     CVAT_VIDEO,
+    ROBOFLOW,
+    SUPERVISELY,
+    VOTT,
 )
 READABLE = tuple(each for each in FORMATS if each.read is not None)
 NAMES = tuple(dict.fromkeys(each.name for each in READABLE))  # values of `segment.format`, in the order of the table
