@@ -158,12 +158,20 @@ def write_label_studio(folder: Path, image: str, shape: Shape, boxes: Sequence[B
     return write(folder / "project-1.json", json.dumps([task]))
 
 
-def write_label_studio_csv(folder: Path, image: str, shape: Shape, boxes: Sequence[Box]) -> Path:
-    header = ["image", "id", "label", "annotator", "annotation_id", "created_at", "updated_at", "lead_time"]
+def label_studio_row(image: str, shape: Shape, boxes: Sequence[Box]) -> dict[str, Any]:
     sizes = {"original_width": shape[1], "original_height": shape[0]}
-    values = [{**result["value"], **sizes} for result in label_studio_results(shape, boxes)]
-    row = [f"/data/upload/1/0a1b2c3d-{image}", 1, json.dumps(values), 1, 1, "2024-01-01T00:00:00Z", "", 12.5]
-    return write_rows(folder / "project-1.csv", header, [row])
+    regions = [{**result["value"], **sizes} for result in label_studio_results(shape, boxes)]
+    names = {"image": f"/data/upload/1/0a1b2c3d-{image}", "id": 1, "label": regions}
+    return {**names, "annotator": 1, "annotation_id": 1, "created_at": "", "updated_at": "", "lead_time": 12.5}
+
+
+def write_label_studio_min(folder: Path, image: str, shape: Shape, boxes: Sequence[Box]) -> Path:
+    return write(folder / "project-1-min.json", json.dumps([label_studio_row(image, shape, boxes)]))
+
+
+def write_label_studio_csv(folder: Path, image: str, shape: Shape, boxes: Sequence[Box]) -> Path:
+    row = label_studio_row(image, shape, boxes)
+    return write_rows(folder / "project-1.csv", list(row), [list({**row, "label": json.dumps(row["label"])}.values())])
 
 
 def via_regions(boxes: Sequence[Box]) -> list[dict[str, dict[str, object]]]:
@@ -349,6 +357,7 @@ WRITERS: dict[str, Callable[[Path, str, Shape, Sequence[Box]], Path]] = {
     "polygons": write_polygons,
     "labelme": write_labelme,
     "label_studio": write_label_studio,
+    "label_studio_min": write_label_studio_min,
     "label_studio_csv": write_label_studio_csv,
     "via": write_via,
     "via_csv": write_via_csv,
