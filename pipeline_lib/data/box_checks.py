@@ -18,14 +18,14 @@ FEW = 3  # boxes: fewer with a fault are slips, whatever their share
 NEARLY_ALL = 0.9  # of a file's boxes: specks are real, but not alone
 ROUNDING = 1e-6  # by which a score can exceed 1
 TINY = 2  # pixels: so small are no objects, but numbers in another unit
-log = logging.getLogger(__name__)
 LISTED = 5  # bad boxes, and images, that an error names
+log = logging.getLogger(__name__)
 
 NO_IMAGE, NO_SLICE = "of an image that is not there", "of a slice that is not there"
 NO_NUMBER, INVERTED, EMPTY = "a coordinate is not a number", "ends before it begins", "has no area"
 OUTSIDE, DUPLICATE = "lies outside the image", "the same as another box"
 NO_SCORE = "has a score that does not lie from 0 to 1"
-PLACE = ["image", "slice", *XYXY]
+PLACE = ["image", "slice", *XYXY]  # columns that say where a box lies
 
 
 def checked_boxes(boxes: pd.DataFrame, shapes: Mapping[str, Shape], on_bad_box: OnBadBox) -> pd.DataFrame:
@@ -121,11 +121,12 @@ def _without_score(boxes: pd.DataFrame) -> NDArray[np.bool_]:
 
 def misread(boxes: pd.DataFrame, shapes: Mapping[str, Shape]) -> str:
     """Say what is wrong with the boxes of a file as a whole, and what to do; return an empty text if nothing is."""
-    scores = boxes["score"][_without_score(boxes)]
-    if many(_without_score(boxes)):
+    wrong = _without_score(boxes)
+    if many(wrong):
+        first = boxes["score"].to_numpy(float)[wrong][0]
         return (
-            f"scores lie from 0 to 1, found {scores.iloc[0]:.9g}; divide per cent by 100, or give another name to a "
-            "column that holds something else"
+            f"scores lie from 0 to 1, found {first:.9g}; divide per cent by 100, or give another name to a column that "
+            "holds something else"
         )
     sizes, corners = sizes_of(boxes, shapes), boxes[XYXY].to_numpy()
     known = np.isfinite(sizes[:, 0]) & np.isfinite(corners).all(axis=1)

@@ -2,17 +2,16 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline_lib.data.box_formats.class_names import CLASSES
-from pipeline_lib.data.box_formats.images_by_name import IMAGE_SUFFIXES
+from pipeline_lib.data.box_formats.images_by_name import IMAGE_SUFFIXES, shortened
 from pipeline_lib.data.image_files import files_below
 from pipeline_lib.errors import DataError
 
 Folder = tuple[str, ...]  # names of the folders between the one that was given and a file
 BESIDE = IMAGE_SUFFIXES | {".yaml", ".names"}  # suffixes of other files that are expected beside files of boxes
-LISTED = 5  # names that a message shows
 INSTEAD = "Export the boxes as COCO, or as CSV with the columns image,x0,y0,x1,y1"
 log = logging.getLogger(__name__)
 
@@ -44,9 +43,3 @@ def box_files(path: Path, suffixes: set[str]) -> Iterator[tuple[Path, Folder]]:
         )
     for file in files:
         yield file, file.relative_to(path).parts[:-1]
-
-
-def shortened(texts: Sequence[str]) -> str:
-    """Return the first texts as a list, and how many there are beside them."""
-    more = f" and {len(texts) - LISTED} more" if len(texts) > LISTED else ""
-    return ", ".join(texts[:LISTED]) + more if texts else "no boxes"

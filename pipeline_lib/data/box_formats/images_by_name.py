@@ -14,6 +14,7 @@ from pipeline_lib.data.images import Shape
 from pipeline_lib.errors import DataError
 
 IMAGE_SUFFIXES = {*IMAGES, ".zarr", ".h5", ".hdf5", ".gif", ".webp"}  # that names of images end in
+LISTED = 5  # names that a message shows
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Images:
             fitting = _in_folders(names, folders)
             if len(fitting) > 1:
                 raise DataError(
-                    f"{text!r} may be any of the images {', '.join(sorted(fitting))}; name it with its folder and "
+                    f"{text!r} may be any of the images {shortened(sorted(fitting))}; name it with its folder and "
                     "suffix, or put the file of boxes into a folder of the same name"
                 )
             if fitting:
@@ -155,6 +156,12 @@ class Entries:
                 f"{where}: {called!r} is the image {image}, and so is {other!r} of {place}. They are two images to the "
                 "file; export the boxes of each folder or video alone"
             )
+
+
+def shortened(texts: Sequence[str]) -> str:
+    """Return the first texts as a list, and how many there are beside them."""
+    more = f" and {len(texts) - LISTED} more" if len(texts) > LISTED else ""
+    return ", ".join(texts[:LISTED]) + more if texts else "no boxes"
 
 
 def folders_of(text: str) -> tuple[str, ...]:

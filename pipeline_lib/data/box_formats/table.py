@@ -16,9 +16,9 @@ from pipeline_lib.data.box_formats.csv_table import CSV, MAKE_SENSE
 from pipeline_lib.data.box_formats.csv_tools import CELLPROFILER, FIJI_TABLE, MATLAB, REGIONPROPS
 from pipeline_lib.data.box_formats.cvat import CVAT, CVAT_VIDEO
 from pipeline_lib.data.box_formats.fiji import FIJI
-from pipeline_lib.data.box_formats.files import INSTEAD, LISTED, Folder, box_files, shortened
+from pipeline_lib.data.box_formats.files import INSTEAD, Folder, box_files
 from pipeline_lib.data.box_formats.geojson import GEOJSON
-from pipeline_lib.data.box_formats.images_by_name import Images, folders_of
+from pipeline_lib.data.box_formats.images_by_name import LISTED, Images, folders_of, shortened
 from pipeline_lib.data.box_formats.label_studio import LABEL_STUDIO, LABEL_STUDIO_CSV
 from pipeline_lib.data.box_formats.labelme import LABELME
 from pipeline_lib.data.box_formats.napari import NAPARI
