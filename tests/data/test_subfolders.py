@@ -120,6 +120,12 @@ def test_voc_may_name_the_folder_of_another_machine(tmp_path: Path) -> None:
     assert read_box_files([tmp_path], NESTED, None)["image"].tolist() == ["a/x.png", "b/x.png"]
 
 
+def test_voc_names_the_folder_of_its_image(tmp_path: Path) -> None:
+    path = WRITERS["voc"](tmp_path, "x.png", SHAPE[1:], [BOXES["b/x.png"]])
+    path.write_text(path.read_text().replace("<filename>", "<folder>b</folder><filename>"))
+    assert read_box_files([path], NESTED, None)["image"].tolist() == ["b/x.png"]
+
+
 def test_voc_must_not_name_an_image_of_another_folder(tmp_path: Path) -> None:
     path = WRITERS["voc"](tmp_path / "a", "x.png", SHAPE[1:], [BOXES["a/x.png"]])
     path.write_text(path.read_text().replace("<filename>", "<folder>b</folder><filename>"))
