@@ -16,15 +16,13 @@ from pipeline_lib.data.box_formats.rows import xywh
 from pipeline_lib.errors import DataError
 
 PROJECT_3 = {"project", "config", "view", "metadata"}  # keys of a project of VIA 3
-SHAPES_3 = {1: "point", 2: "rect", 3: "circle", 4: "ellipse", 5: "line", 6: "polyline", 7: "polygon"} | {
-    8: "extreme_rectangle",
-    9: "extreme_circle",
+COORDINATES_3 = {  # of shapes of VIA 3 by number: the names of shape and coordinates in VIA 2
+    2: ("rect", ("x", "y", "width", "height")),
+    3: ("circle", ("cx", "cy", "r")),
+    4: ("ellipse", ("cx", "cy", "rx", "ry")),
 }
-COORDINATES_3 = {
-    "rect": ("x", "y", "width", "height"),
-    "circle": ("cx", "cy", "r"),
-    "ellipse": ("cx", "cy", "rx", "ry"),
-}
+POLYGONS_3 = {7, 8}  # polygons, and rectangles by a point on each edge
+OTHERS_3 = {1: "point", 5: "line", 6: "polyline", 9: "extreme circle"}
 IMAGE_3, WITH_PATH_3 = 2, (2, 3)  # type of a file that is an image; kinds of places for which `src` is a path
 IMAGE_KEYS = {"filename", "size", "regions"}  # of each image
 SHAPE = "region_shape_attributes"
@@ -100,10 +98,13 @@ def _image_of_view(project: Mapping[str, Any], view: str, where: str) -> str:
 
 def _shape_of(numbers: Sequence[float]) -> dict[str, Any]:
     """Return the shape of a region of VIA 3, the number of its kind and then coordinates, as VIA 2 writes it."""
-    kind, values = SHAPES_3.get(int(numbers[0]), f"number {numbers[0]}"), list(numbers[1:])
-    if kind in ("polygon", "extreme_rectangle"):  # of which four points on its edges are given
+    kind, values = int(numbers[0]), numbers[1:]
+    if kind in POLYGONS_3:
         return {"name": "polygon", "all_points_x": values[::2], "all_points_y": values[1::2]}
-    return {"name": kind, **dict(zip(COORDINATES_3.get(kind, ()), values, strict=False))}
+    if kind in COORDINATES_3:
+        name, coordinates = COORDINATES_3[kind]
+        return {"name": name, **dict(zip(coordinates, values, strict=True))}
+    return {"name": OTHERS_3.get(kind, f"number {kind}")}
 
 
 def _attributes(project: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,7 +123,7 @@ def _record(
         where=where,
         label=_label(attributes),
         called=called,
-        skip="" if box else f"a region of the type {kind} encloses no area",
+        skip="" if box else f"a region of the type {kind} is not read as a box",
     )
 
 
