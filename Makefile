@@ -20,10 +20,10 @@ predict: venv # generated images and loose boxes, some of them bad: masks, a tab
 test: check system # every check and every test, by three processes of one thread: one runs the tests on SLURM, which mostly wait
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder
 
-system: # SLURM and a browser for their tests, on Debian as root; elsewhere those tests are skipped and say so
-	@if [ "$$(id -u)" = 0 ] && command -v apt-get && ! { command -v slurmctld && command -v munged && command -v chromium; }; then \
-		apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium munge slurm-wlm \
-		|| echo "SLURM and Chromium cannot be installed here: their tests are skipped"; fi
+system: # SLURM, a browser and ImageJ for their tests, on Debian as root; elsewhere those tests are skipped and say so
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get && ! { command -v slurmctld && command -v munged && command -v chromium && test -e /usr/share/java/ij.jar; }; then \
+		apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium munge slurm-wlm libij-java \
+		|| echo "SLURM, Chromium and ImageJ cannot be installed here: their tests are skipped"; fi
 
 check: venv # formats, lint, types
 	$(BIN)/ruff format --check .

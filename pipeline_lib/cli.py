@@ -14,7 +14,7 @@ import click
 
 from pipeline_lib.api import backbone_choice, chosen_model
 from pipeline_lib.commands.deviation import deviation_command
-from pipeline_lib.commands.options import FILE, chosen_settings, out_option, segmenting
+from pipeline_lib.commands.options import FILE, check_out, chosen_settings, out_option, segmenting
 from pipeline_lib.commands.steps import Steps
 from pipeline_lib.commands.track import track_command
 from pipeline_lib.commands.train import train_command
@@ -82,11 +82,10 @@ def predict_command(
     """Segment the objects in IMAGES that BOXES enclose.
 
     IMAGES is a folder of TIFF, PNG, JPEG, BMP or MRC files, or one stack (TIFF, MRC, file.h5:dataset, Zarr). BOXES are
-    files of boxes, or folders of them, in one of the formats that --format lists. An interrupted call goes on where it
-    was.
+    files of boxes, or folders of them, in one of the formats that --format lists. Folders of both can have the same
+    subfolders. An interrupted call goes on where it was.
     """
-    if Path(images).resolve() == out.resolve():
-        raise click.UsageError("--out is the folder of the images; name another")
+    check_out(out, images, *boxes)
     try:
         settings, refine = chosen_settings(**options)
         model = chosen_model(model, backbone)

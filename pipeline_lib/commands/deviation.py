@@ -4,7 +4,13 @@ from pathlib import Path
 
 import click
 
-from pipeline_lib.commands.options import format_option, labels_are_option, minimum_area_option, out_option
+from pipeline_lib.commands.options import (
+    check_out,
+    format_option,
+    labels_are_option,
+    minimum_area_option,
+    out_option,
+)
 from pipeline_lib.data.box_checks import OnBadBox, checked_boxes
 from pipeline_lib.data.box_formats.images_by_name import Images
 from pipeline_lib.data.box_formats.table import read_box_files
@@ -43,6 +49,7 @@ def deviation_command(
     The command writes deviations.csv with a row for each matched box, slices.csv with the numbers of missed objects
     and of boxes without one, and deviations.html, which shows both and says which model suits such boxes.
     """
+    check_out(out, labels, *boxes)
     try:
         exact = exact_boxes(labels, labels_are, minimum_area)
         read = read_box_files([Path(path) for path in boxes], Images(exact.shapes), form)

@@ -34,6 +34,21 @@ def _writable(_: click.Context, __: click.Parameter, folder: Path) -> Path:
     return folder
 
 
+def check_out(out: Path, *inputs: str) -> None:
+    """Refuse a folder for outputs in a folder that is read whole: the next run would take outputs for inputs.
+
+    Args:
+        out: Folder to write.
+        inputs: Files or folders to read.
+
+    Raises:
+        UsageError: `out` is one of the folders, or lies in it.
+    """
+    for place in map(Path, inputs):
+        if place.is_dir() and place.resolve() in (out.resolve(), *out.resolve().parents):
+            raise click.UsageError(f"--out lies in {place}, whose files and folders are all read; name another folder")
+
+
 out_option = click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from pipeline_lib.api import backbone_choice, chosen_model
-from pipeline_lib.commands.options import chosen_settings, segmenting
+from pipeline_lib.commands.options import check_out, chosen_settings, segmenting
 from pipeline_lib.commands.steps import Steps
 from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.data.mask_formats.fiji import LABEL_TIFFS
@@ -52,8 +52,7 @@ def track_command(
     files of boxes, or folders of them, in one of the formats that --format lists. Each box is drawn in one slice.
     Boxes of a file that share a name are of one object. An interrupted call goes on where it was.
     """
-    if Path(volume).resolve() == out.resolve():
-        raise click.UsageError("--out is the folder of the slices; name another")
+    check_out(out, volume, *boxes)
     try:
         settings, refine = chosen_settings(stack=True, **options)
         chosen = chosen_model(model, backbone)

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from pipeline_lib.api import backbone_choice
-from pipeline_lib.commands.options import labels_are_option, minimum_area_option, out_option
+from pipeline_lib.commands.options import check_out, labels_are_option, minimum_area_option, out_option
 from pipeline_lib.commands.steps import Steps
 from pipeline_lib.config.defaults import segmentation
 from pipeline_lib.config.fine_tuning import (
@@ -141,8 +141,7 @@ def train_command(
     The command writes the model to FOLDER/model.safetensors, for `predict --model`, and FOLDER/train.html, which says
     what training gained on the held-out images. If it is interrupted, the same command continues where it was.
     """
-    if Path(images).resolve() == out.resolve():
-        raise click.UsageError("--out is the folder of the images; name another")
+    check_out(out, images, *labels)
     if grey_range and grey_range[0] >= grey_range[1]:
         raise click.UsageError(f"--range: expected black below white, found {grey_range[0]:g} and {grey_range[1]:g}")
     try:

@@ -1,5 +1,6 @@
 """Find the boxes that cannot be prompts, and say why, before the model runs."""
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -18,10 +19,13 @@ NEARLY_ALL = 0.9  # of a file's boxes: specks are real, but not alone
 ROUNDING = 1e-6  # by which a score can exceed 1
 TINY = 2  # pixels: so small are no objects, but numbers in another unit
 LISTED = 5  # bad boxes, and images, that an error names
+log = logging.getLogger(__name__)
 
 NO_IMAGE, NO_SLICE = "of an image that is not there", "of a slice that is not there"
 NO_NUMBER, INVERTED, EMPTY = "a coordinate is not a number", "ends before it begins", "has no area"
 OUTSIDE, DUPLICATE = "lies outside the image", "the same as another box"
+NO_SCORE = "has a score that does not lie from 0 to 1"
+PLACE = ["image", "slice", *XYXY]  # columns that say where a box lies
 
 
 def checked_boxes(boxes: pd.DataFrame, shapes: Mapping[str, Shape], on_bad_box: OnBadBox) -> pd.DataFrame:
@@ -41,11 +45,23 @@ def checked_boxes(boxes: pd.DataFrame, shapes: Mapping[str, Shape], on_bad_box: 
         if advice := misread(of_file, shapes):
             raise DataError(f"{file}: {advice}")
     table = boxes.assign(reason=reasons(boxes, shapes))
+    _log_same_place(table[table["reason"] == ""])
     bad = table[table["reason"] != ""]
     bad = bad[bad["skip"] == ""]
     if len(bad) and on_bad_box == "stop":
         raise DataError(_listing(bad, shapes))
     return table
+
+
+def _log_same_place(good: pd.DataFrame) -> None:
+    """Name boxes that lie where another one lies, and have another class or score."""
+    same = good[good.duplicated(PLACE)]
+    if len(same):
+        log.warning(
+            "%d boxes have the corners of another box, but another class or score, such as %s; each is a prompt",
+            len(same),
+            same["where"].iloc[0],
+        )
 
 
 def _listing(bad: pd.DataFrame, shapes: Mapping[str, Shape]) -> str:
@@ -78,7 +94,9 @@ def reasons(boxes: pd.DataFrame, shapes: Mapping[str, Shape]) -> pd.Series:
         (INVERTED, lambda: ((boxes["x1"] < boxes["x0"]) | (boxes["y1"] < boxes["y0"])).to_numpy()),
         (EMPTY, lambda: ((boxes["x1"] == boxes["x0"]) | (boxes["y1"] == boxes["y0"])).to_numpy()),
         (OUTSIDE, lambda: _outside(boxes, sizes)),
-        (DUPLICATE, lambda: boxes.assign(prompt=prompts).duplicated(["image", "slice", "prompt", *XYXY]).to_numpy()),
+        (NO_SCORE, lambda: _without_score(boxes)),
+        # names are not compared: many tools number their boxes
+        (DUPLICATE, lambda: boxes.assign(prompt=prompts).duplicated([*PLACE, "prompt", "label", "score"]).to_numpy()),
     ]
     conditions = [check() for _, check in checks]
     faults = np.select(conditions, [reason for reason, _ in checks], "")
@@ -96,14 +114,19 @@ def _outside(boxes: pd.DataFrame, sizes: NDArray[np.float64]) -> NDArray[np.bool
     return beyond.to_numpy()
 
 
+def _without_score(boxes: pd.DataFrame) -> NDArray[np.bool_]:
+    scores = boxes["score"].to_numpy(float)
+    return (scores < 0) | (scores > 1 + ROUNDING)
+
+
 def misread(boxes: pd.DataFrame, shapes: Mapping[str, Shape]) -> str:
     """Say what is wrong with the boxes of a file as a whole, and what to do; return an empty text if nothing is."""
-    scores = boxes["score"].to_numpy(float)
-    wrong = scores[(scores < 0) | (scores > 1 + ROUNDING)]
-    if len(wrong):
+    wrong = _without_score(boxes)
+    if many(wrong):
+        first = boxes["score"].to_numpy(float)[wrong][0]
         return (
-            f"scores lie from 0 to 1, found {wrong[0]:.9g}; divide per cent by 100, or give another name to a column "
-            "that holds something else"
+            f"scores lie from 0 to 1, found {first:.9g}; divide per cent by 100, or give another name to a column that "
+            "holds something else"
         )
     sizes, corners = sizes_of(boxes, shapes), boxes[XYXY].to_numpy()
     known = np.isfinite(sizes[:, 0]) & np.isfinite(corners).all(axis=1)

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline_lib.data.boxes import XYXY, object_boxes
-from pipeline_lib.data.images import Shape, find_images
+from pipeline_lib.data.images import Shape, find_images, log_folders
 from pipeline_lib.data.labelled_images import LabelledStack, LabelsAre, label_rule, labelled_stack
 from pipeline_lib.data.readers import open_labels
 from pipeline_lib.data.tiling import components
@@ -39,6 +39,7 @@ def exact_boxes(labels: str, labels_are: LabelsAre | None, minimum_area: int) ->
         DataError: there are no labels, they cannot be read, or they hold no object.
     """
     stacks = [labelled_stack(name, path, path) for name, path in find_images(labels)]
+    log_folders(labels, [stack.name for stack in stacks])
     if not any(stack.slices for stack in stacks):
         raise DataError(
             f"{labels}: expected label images with objects, found none in {len(stacks)} files; give a folder of label "

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline_lib.data.image_files import PICTURES, files_below, is_image, is_zarr
 from pipeline_lib.data.paths import HDF5, files_of
-from pipeline_lib.data.readers import MRC, PICTURES, TIFF, is_zarr, natural_order, open_stack
+from pipeline_lib.data.readers import open_stack
 from pipeline_lib.data.tiling import as_grey
 from pipeline_lib.errors import DataError
 from pipeline_lib.runtime.hashing import files_digest
@@ -21,7 +22,6 @@ from pipeline_lib.settings.segment import FixedGrey, Grey, MeasuredGrey
 Shape = tuple[int, int, int]  # of an image: slices, height and width (ZYX), in pixels
 
 SAMPLES, SAMPLE = 64, 256  # of an image, whose percentiles are wanted: so many squares of so many pixels' side at most
-READ = PICTURES | TIFF | MRC  # suffixes of images
 HELD = 64_000_000  # pixels of a slice that is read whole and kept for its next part; of a larger one, parts are read
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 class ImageFile:
     """An image of the set: a stack of slices, perhaps of one."""
 
-    name: str  # unique in the set
+    name: str  # unique in the set: its path in the folder of images, with / between folders
     path: str  # as of `open_stack`
     shape: Shape  # ZYX
     grey_range: tuple[float, float] | None  # what becomes black and white, in this order; None: it is 8-bit
@@ -43,7 +43,8 @@ def open_images(path: str, grey: Grey | None, channel: int | None = None, stack:
     """The images at `path`, in the order of their names; every file is read once for its digest, none is kept.
 
     Args:
-        path: a folder of images, each a file of `READ` or a folder `*.zarr`; or one stack as of `open_stack`.
+        path: a folder, in which and in whose folders each file of `IMAGES` and each folder of Zarr is an image; or one
+            stack as of `open_stack`.
         grey: grey values that become black and white; None if all images are 8-bit.
         channel: which channel to take, counted from 0, of images with several.
         stack: whether the images of a folder are the slices of one image, which has the folder's name.
@@ -62,23 +63,25 @@ def open_images(path: str, grey: Grey | None, channel: int | None = None, stack:
         )
     if unread:
         log.warning("%s: LooseBox does not read %s there", path, unread)
+    log_folders(path, [image.name for image in images])
     return images
 
 
+def log_folders(path: str, names: Sequence[str]) -> None:
+    """Say how many folders below `path` the images lie in, if they do."""
+    folders = {Path(name).parent for name in names}
+    if folders - {Path()}:
+        log.info("%s: %d images in %d folders", path, len(names), len(folders))
+
+
 def unread_files(path: str) -> str:
-    """Say which files and folders of a folder of images are not read, such as "3 .dm4"; empty if there are none."""
+    """Say which files of a folder of images are not read, such as "3 .dm4"; empty if there are none."""
     place = Path(path)
     if not place.is_dir() or is_zarr(place):
         return ""
-    others = [each for each in place.iterdir() if not (each.name.startswith(".") or _is_image(each))]
-    kinds = Counter(file.suffix.lower() or file.name for file in others if not file.is_dir())
-    folders = sorted(folder.name for folder in others if folder.is_dir() and any(find_images(str(folder))))
-    within = [f"the images in the folder {folder}" for folder in folders]
-    return ", ".join([f"{count} {kind}" for kind, count in sorted(kinds.items())] + within)
-
-
-def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in READ or is_zarr(file)
+    others = [file for file in files_below(place) if not is_image(file)]
+    kinds = Counter(file.suffix.lower() or file.name for file in others)
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
 
 
 def find_images(path: str) -> Iterator[tuple[str, str]]:
@@ -88,9 +91,9 @@ def find_images(path: str) -> Iterator[tuple[str, str]]:
         match = HDF5.fullmatch(path)
         yield Path(match["file"] if match else path).name, path
         return
-    for file in sorted(place.iterdir(), key=natural_order):
-        if not file.name.startswith(".") and _is_image(file):
-            yield file.name, str(file)
+    for file in files_below(place):
+        if is_image(file):
+            yield file.relative_to(place).as_posix(), str(file)
 
 
 def _image(name: str, path: str, grey: Grey | None, channel: int | None) -> ImageFile:

@@ -15,6 +15,7 @@ import tifffile
 from pipeline_lib.data.box_formats.images_by_name import Images
 from pipeline_lib.data.boxes import read_objects
 from pipeline_lib.data.drawn_labels import drawn_labels
+from pipeline_lib.data.image_files import is_zarr
 from pipeline_lib.data.images import ImageFile, find_images, open_images
 from pipeline_lib.data.readers import open_labels, open_stack
 from pipeline_lib.errors import DataError
@@ -53,6 +54,7 @@ def labelled_stacks(
     Raises:
         DataError: an image or a label cannot be read, a label image has no image, or no label has an object.
     """
+    _check_apart(images, labels)
     found = _open_images(images, grey_range)
     outlines = _outline_files(labels)
     if outlines:
@@ -131,6 +133,21 @@ def _volume(stack: LabelledStack, **split: tuple[int, int]) -> Volume:
     return Volume(images=stack.images, labels=stack.labels, split=Split(**split))
 
 
+def _check_apart(images: str, labels: Sequence[str]) -> None:
+    """Refuse label images in the folder of the images, or the other way round: both are read with their folders."""
+    place = Path(images).resolve()
+    if not place.is_dir() or is_zarr(place):
+        return
+    for label in map(Path, labels):
+        folder = label.resolve()
+        nested = folder == place or folder in place.parents or place in folder.parents
+        if nested and label.is_dir() and any(find_images(str(label))):
+            raise DataError(
+                f"{label}: the labels are expected apart from the images, as folders are read with the folders in "
+                "them; put the labels into a folder beside that of the images"
+            )
+
+
 def _open_images(path: str, grey_range: GreyRange | None) -> list[ImageFile]:
     images = open_images(path, FixedGrey(range=grey_range or (0, 255)))
     for image in images:
@@ -147,14 +164,26 @@ def _outline_files(labels: Sequence[str]) -> list[Path]:
     """Return files of outlines: those that are named, and those of folders that hold no label image."""
     files: list[Path] = []
     for label in map(Path, labels):
-        if label.is_dir() and not any(find_images(str(label))):
-            files += sorted(file for file in label.iterdir() if file.suffix.lower() in OUTLINES)
+        if label.is_dir():
+            files += _outlines_in(label)
         elif label.suffix.lower() in OUTLINES:
             files.append(label)
     for file in files:
         if not file.is_file():
             raise DataError(f"{file}: expected a file of outlines, but there is no such file; check the path")
     return files
+
+
+def _outlines_in(folder: Path) -> list[Path]:
+    """Return the files of outlines in a folder, none if it holds label images."""
+    images = [Path(name) for name, _ in find_images(str(folder))]
+    outlines = sorted(file for file in folder.iterdir() if file.suffix.lower() in OUTLINES)
+    if images and outlines and all(len(image.parts) > 1 for image in images):
+        raise DataError(
+            f"{folder}: expected outlines or label images, found {outlines[0].name} and {images[0]}; give the files "
+            "of outlines, or the folder of the label images"
+        )
+    return [] if images else outlines
 
 
 def _write_drawn(outlines: Sequence[Path], images: Sequence[ImageFile], folder: Path) -> dict[str, str]:
@@ -169,14 +198,13 @@ def _write_drawn(outlines: Sequence[Path], images: Sequence[ImageFile], folder: 
     with atomic(folder) as unfinished:
         unfinished.mkdir(parents=True)
         for name, pixels in labels.items():
+            (unfinished / name).parent.mkdir(parents=True, exist_ok=True)
             tifffile.imwrite(unfinished / f"{name}.tif", pixels)
     return {name: str(folder / f"{name}.tif") for name in labels}
 
 
 def _paired(images: str, found: Sequence[ImageFile], labels: str) -> dict[str, str]:
     """Return the path of each image's labels by the image's name: by name, else in order if the numbers agree."""
-    if Path(labels).resolve() == Path(images).resolve():
-        raise DataError(f"{labels}: the labels are expected apart from the images; put them into another folder")
     files = list(find_images(labels))
     if not files:
         raise DataError(

@@ -60,7 +60,8 @@ def _only_image(path: Path, group: zarr.Group) -> Any:
     images = _metadata(ome).get("series", numbered) if isinstance(ome, zarr.Group) else numbered
     if len(images) != 1:
         raise DataError(
-            f"{path}: expected one image, found {len(images)} ({_listing(images)}); name one of them, such as {path}/0"
+            f"{path}: expected one image, found {len(images)} ({_listing(images)}); name one of them"
+            f"{f', such as {path}/{images[0]}' if images else ''}"
         )
     return group[images[0]]
 

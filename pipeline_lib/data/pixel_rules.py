@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from pipeline_lib.errors import DataError
 
 Use = Literal["grey", "labels"]  # whether the numbers are grey values or the numbers of objects
-UPRIGHT = 1  # the value of the tag Orientation, in EXIF and TIFF, of an image that is stored as it is shown
+ORIENTATION = 274  # number of the tag, in EXIF and TIFF
+UPRIGHT = 1  # its value of an image that is stored as it is shown
 GREY_ALONE = (
     "grey slices are expected, not colour or channels. Save them as grey; if this is a stack of three or four slices, "
     "write it with photometric='minisblack'"

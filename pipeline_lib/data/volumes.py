@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline_lib.data.image_files import is_zarr, slice_files
 from pipeline_lib.data.paths import HDF5, files_of
-from pipeline_lib.data.readers import check_whole, is_zarr, open_label_slices, open_slices, slice_files
+from pipeline_lib.data.readers import check_whole, open_label_slices, open_slices
 from pipeline_lib.data.splits import split_slices
 from pipeline_lib.data.tables import read_json
 from pipeline_lib.errors import DataError, intact

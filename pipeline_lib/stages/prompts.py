@@ -10,10 +10,11 @@ from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.data.box_checks import checked_boxes
 from pipeline_lib.data.box_formats.images_by_name import Images
 from pipeline_lib.data.box_formats.table import read_box_files
+from pipeline_lib.data.image_files import is_zarr, slice_files
 from pipeline_lib.data.images import open_images
 from pipeline_lib.data.model_header import check_fits, trained_side
 from pipeline_lib.data.prompts import Prompts
-from pipeline_lib.data.readers import check_whole, is_zarr, slice_files
+from pipeline_lib.data.readers import check_whole
 from pipeline_lib.data.windows import WindowConfig, with_windows
 from pipeline_lib.errors import DataError
 from pipeline_lib.settings.segment import PromptsConfig

@@ -16,7 +16,7 @@ GOOD = (10, 10, 30, 40)
 def given(*boxes: Any, image: str = "a.png", z: int = 0) -> pd.DataFrame:
     rows = [{"image": image, "slice": z, **dict(zip(("x0", "y0", "x1", "y1"), box, strict=True))} for box in boxes]
     places = [f"boxes.csv:{line}" for line in range(2, 2 + len(boxes))]
-    return pd.DataFrame(rows).assign(where=places, score=np.nan, skip="")
+    return pd.DataFrame(rows).assign(where=places, label="", score=np.nan, skip="")
 
 
 @pytest.mark.parametrize(
@@ -73,12 +73,41 @@ def test_a_file_of_small_boxes_is_of_another_unit(boxes: list[tuple[float, ...]]
         checked_boxes(given(*boxes), SHAPES, "skip")
 
 
+THREE = (GOOD, (50, 50, 60, 60), (70, 50, 80, 60))
+
+
 @pytest.mark.parametrize("score", [95, -0.1, 1.01, 1.00001])
-def test_a_score_beyond_1_is_something_else(score: float) -> None:
+def test_many_scores_beyond_1_are_something_else(score: float) -> None:
     with pytest.raises(DataError, match=rf"boxes\.csv: scores lie from 0 to 1, found {score}"):
-        checked_boxes(given(GOOD).assign(score=score), SHAPES, "skip")
+        checked_boxes(given(*THREE).assign(score=score), SHAPES, "skip")
     for rounded in 1.0, 1.0000001:
-        checked_boxes(given(GOOD).assign(score=rounded), SHAPES, "stop")
+        checked_boxes(given(*THREE).assign(score=rounded), SHAPES, "stop")
+
+
+def test_a_single_score_beyond_1_is_of_a_bad_box() -> None:
+    table = given(*THREE).assign(score=[0.9, 1.2, 0.8])
+    reason = "has a score that does not lie from 0 to 1"
+    with pytest.raises(DataError, match=rf"1 bad boxes: boxes\.csv:3 {reason}"):
+        checked_boxes(table, SHAPES, "stop")
+    assert checked_boxes(table, SHAPES, "skip")["reason"].tolist() == ["", reason, ""]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "prompts"),
+    [
+        ("label", ["cell", "nucleus"], 2),
+        ("score", [0.9, 0.8], 2),
+        ("score", [0.9, np.nan], 2),
+        ("name", ["1", "2"], 1),  # many tools number their boxes
+    ],
+)
+def test_a_box_is_there_twice_if_all_that_is_said_of_it_is_equal(
+    column: str, values: list[object], prompts: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = checked_boxes(given(GOOD, GOOD).assign(**{column: values}), SHAPES, "skip")
+    assert (table["reason"] == "").sum() == prompts
+    says = "1 boxes have the corners of another box, but another class or score, such as boxes.csv:3; each is a prompt"
+    assert (says in caplog.text) == (prompts == 2)
 
 
 def test_what_the_file_itself_calls_no_prompt_is_skipped_with_its_reason() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import roifile
-from helpers.box_writers import write, write_rows
+from helpers.box_writers import WRITERS, write, write_rows
 from pycocotools import mask as coco_mask
 
 from pipeline_lib.data.box_checks import checked_boxes
@@ -488,6 +488,87 @@ def test_points_of_yolo_become_the_box_around_them(tmp_path: Path, line: str, ex
 def test_lines_of_yolo_that_are_no_outlines_are_refused(tmp_path: Path, line: str, says: str) -> None:
     with pytest.raises(DataError, match=rf"a\.txt:1: .*{says}"):
         read(write(tmp_path / "a.txt", line))
+
+
+POSES = ["0 0.5 0.5 0.1 0.1 0.48 0.5 0.52 0.5 0.5 0.53", "0 0.2 0.6 0.1 0.2 0.2 0.55 0 0 0.21 0.65"]
+POLYGONS = ["0 0.5 0.5 0.52 0.5 0.52 0.54 0.5 0.54 0.49 0.52", "0 0.2 0.6 0.25 0.6 0.25 0.65 0.22 0.66 0.2 0.62"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "record", "refused"),
+    [(POSES, "", True), (POLYGONS, "", False), (POLYGONS, "names: [cell]\nkpt_shape: [3, 2]\n", True)],
+    ids=["poses", "polygons", "said by the data set"],
+)
+def test_keypoints_of_two_numbers_are_no_polygons(
+    tmp_path: Path, lines: Sequence[str], record: str, refused: bool
+) -> None:
+    path = write(tmp_path / "a.txt", "\n".join(lines))
+    if record:
+        write(tmp_path / "data.yaml", record)
+    if not refused:
+        assert len(read(path)) == 2
+        return
+    with pytest.raises(DataError, match=r"a\.txt: found boxes with keypoints, of poses; export the boxes alone"):
+        read(path)
+
+
+REGIONS_3: list[tuple[list[float], list[float] | None]] = [
+    ([2, 3, 5, 17, 55], BOX),
+    ([3, 20, 30, 10], [10, 20, 30, 40]),
+    ([4, 20, 30, 5, 10], [15, 20, 25, 40]),
+    ([7, 3, 5, 20, 5, 20, 60], BOX),
+    ([8, 3, 9, 9, 5, 20, 9, 9, 60], BOX),
+    ([1, 3, 5], None),
+    ([5, 3, 5, 9, 9], None),
+    ([9, 3, 5, 9, 9, 4, 8], None),
+]
+
+
+@pytest.mark.parametrize(("region", "expected"), REGIONS_3)
+def test_regions_of_via_3(tmp_path: Path, region: list[float], expected: list[float] | None) -> None:
+    project = json.loads(WRITERS["via_3"](tmp_path, "a.png", (60, 90), [(0, 0, 1, 1)]).read_text())
+    project["metadata"]["1_0"]["xy"] = region
+    (row,) = read(write(tmp_path / "a.json", json.dumps(project))).to_dict("records")
+    if expected:
+        assert [row[edge] for edge in XYXY] == expected
+    assert bool(row["skip"]) == (expected is None)
+
+
+@pytest.mark.parametrize("change", [{"fid_list": [1, 1]}, {"type": 4}])
+def test_a_view_of_via_3_is_one_image(tmp_path: Path, change: Mapping[str, Any]) -> None:
+    project = json.loads(WRITERS["via_3"](tmp_path, "a.png", (60, 90), [(0, 0, 1, 1)]).read_text())
+    (project["view"] if "fid_list" in change else project["file"])["1"] |= change
+    with pytest.raises(DataError, match=r"a\.json: view 0: expected a view of one image; export"):
+        read(write(tmp_path / "a.json", json.dumps(project)))
+
+
+def video(folder: Path, first: int = 0, kept: str = "", frames: int = 3) -> Path:
+    shapes = '<box frame="1" keyframe="1" outside="0" xtl="3" ytl="5" xbr="20" ybr="60"/><box frame="2" outside="1"/>'
+    task = f"<size>{frames}</size><start_frame>{first}</start_frame><frame_filter>{kept}</frame_filter>"
+    track = f'<track id="7" label="cell">{shapes}</track>'
+    return write(folder / "stack.xml", f"<annotations><meta><task>{task}</task></meta>{track}</annotations>")
+
+
+def test_frames_of_a_video_of_cvat_are_slices(tmp_path: Path) -> None:
+    table = read(video(tmp_path))
+    assert table[["image", "slice", "track"]].to_numpy().tolist() == [["stack.tif", 1, "7"], ["stack.tif", 2, "7"]]
+    assert table[XYXY].to_numpy()[0].tolist() == BOX
+    assert table["skip"].tolist() == ["", "outside the image, as CVAT says"]
+
+
+@pytest.mark.parametrize(
+    ("task", "says"),
+    [
+        ({"first": 10}, "the task begins at frame 10"),
+        ({"kept": "step=5"}, "keeps the frames step=5"),
+        ({"frames": 4}, r"expected as many frames as stack\.tif has slices, 3; found 4"),
+    ],
+)
+def test_frames_that_are_not_the_slices_are_refused(tmp_path: Path, task: Mapping[str, Any], says: str) -> None:
+    with pytest.raises(DataError, match=rf"stack\.xml: .*{says}"):
+        read(video(tmp_path, **task))
+    with pytest.raises(DataError, match=r"stack\.xml: the frames of a video are the slices of one stack"):
+        read(video(tmp_path), images=Images({"1.png": (1, 9, 9), "2.png": (1, 9, 9)}))
 
 
 @pytest.mark.parametrize(

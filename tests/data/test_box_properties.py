@@ -82,6 +82,31 @@ def test_a_table_is_read_as_it_was_meant_or_refused(
     np.testing.assert_allclose(read[XYXY].to_numpy(), truth, atol=0.06)
 
 
+PLACES = st.sampled_from(["", "a/", "b/", "a/b/", "b/a/"])
+PATHS = st.builds("".join, st.tuples(PLACES, st.sampled_from(["x", "y"]), st.sampled_from([".png", ".tif"])))
+
+
+@OFTEN
+@given(
+    names=st.lists(PATHS, min_size=1, max_size=8, unique=True),
+    dropped=st.integers(0, 2),
+    before=st.sampled_from(["", "/data/set/", "D:\\\\data\\\\", "./"]),
+    with_suffix=st.booleans(),
+)
+def test_a_path_means_its_image_or_is_refused(names: list[str], dropped: int, before: str, with_suffix: bool) -> None:
+    """The true image is the first; the text lacks some of its folders, or has others before them."""
+    truth = names[0]
+    text = "/".join(truth.split("/")[dropped:]) or truth
+    text = (before if text == truth else "") + (text if with_suffix else text.rsplit(".", 1)[0])
+    try:
+        found = Images(dict.fromkeys(names, (1, HEIGHT, WIDTH))).find(text)
+    except DataError:
+        event("refused")
+        return
+    event("found")
+    assert found == truth or found.rsplit(".", 1)[0] == text.rsplit(".", 1)[0]  # the path of another one, in full
+
+
 @settings(OFTEN, max_examples=40)
 @given(truth=st.lists(boxes(), min_size=3, max_size=6, unique=True), shares=st.booleans())
 def test_numbers_of_another_unit_are_refused(

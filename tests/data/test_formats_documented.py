@@ -25,8 +25,10 @@ TOOLS = {  # of the table of tools: the writers of files in the form that each w
     "labelme, X-AnyLabeling": ("labelme",),
     "LabelMe on the web": ("labelme_web",),
     "CVAT": ("cvat",),
-    "Label Studio": ("label_studio",),
+    "CVAT, tracks": ("cvat_video",),
+    "Label Studio": ("label_studio", "label_studio_min", "label_studio_csv"),
     "VGG Image Annotator 1, 2": ("via", "via_csv"),
+    "VGG Image Annotator 3": ("via_3",),
     "labelImg": ("voc", "yolo"),
     "make-sense": ("make_sense",),
     "Ultralytics YOLO": ("yolo", "polygons"),
@@ -42,13 +44,13 @@ TOOLS = {  # of the table of tools: the writers of files in the form that each w
     "MATLAB": ("matlab",),
     "spreadsheets": ("xyxy",),
 }
-PAGE = (ROOT / "docs/predict.md").read_text(encoding="utf-8")
+PAGES = "".join((ROOT / f"docs/{page}.md").read_text(encoding="utf-8") for page in ("formats", "outputs"))
 NO_MASKS = {"objects.csv", "summary.csv", "predict.html"}  # outputs that are no masks
 
 
 def section(title: str) -> str:
-    """The text of a section of the page."""
-    return PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0]
+    """The text of a section of the pages."""
+    return PAGES.split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
 def rows(text: str) -> list[list[str]]:

@@ -1,6 +1,8 @@
 """Outputs of masks, opened by the libraries that other programs use."""
 
 import json
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 import roifile
 import shapely
 import yaml
+from helpers.running import ROOT
 from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from shapely.geometry import shape as as_shape
@@ -30,6 +33,7 @@ from pipeline_lib.data.prompts import PlacedWindow, Prompts
 from pipeline_lib.errors import DataError
 
 HEIGHT, WIDTH = 30, 40
+IMAGEJ, OPEN_ROIS = Path("/usr/share/java/ij.jar"), ROOT / "tests/helpers/OpenRois.java"
 IMAGES = (
     ImageFile("a.tif", "a.tif", (1, HEIGHT, WIDTH), None, ""),
     ImageFile("stack.tif", "stack.tif", (3, HEIGHT, WIDTH), None, ""),
@@ -125,6 +129,22 @@ def test_rois_hold_the_masks(masks: MaskSet, tmp_path: Path) -> None:
         for outline in roi.coordinates(multi=True):
             filled ^= pixels_in(shapely.Polygon(outline))
         np.testing.assert_array_equal(filled, OBJECTS[number][3])
+
+
+@pytest.mark.skipif(not (IMAGEJ.exists() and shutil.which("javac")), reason="ImageJ (Debian's libij-java) or a JDK")
+def test_imagej_itself_reads_the_masks(masks: MaskSet, tmp_path: Path) -> None:
+    write_rois(masks, tmp_path / "out")
+    for name, numbers in {"a": (1, 2), "stack": (3,)}.items():
+        call = ["java", "-Djava.awt.headless=true", "-cp", str(IMAGEJ), str(OPEN_ROIS), f"{tmp_path}/out/{name}.zip"]
+        lines = subprocess.run(call, capture_output=True, text=True, check=True).stdout.splitlines()
+        for line, number in zip(lines, numbers, strict=True):
+            title, position, pixels = line.split("\t")
+            mask = np.zeros((HEIGHT, WIDTH), bool)
+            x, y = np.array([pixel.split(",") for pixel in pixels.split()], int).T
+            mask[y, x] = True
+            assert title.startswith(str(number))
+            assert int(position) == (OBJECTS[number][1] + 1 if name == "stack" else 0)
+            np.testing.assert_array_equal(mask, OBJECTS[number][3])
 
 
 def test_fijis_regions_end_where_16_bits_do(masks: MaskSet, tmp_path: Path) -> None:

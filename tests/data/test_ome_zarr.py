@@ -69,7 +69,7 @@ def test_naparis_reader_opens_image_and_labels(written: Path) -> None:
 
 
 def test_naparis_reader_opens_all_images_at_the_root(tmp_path: Path) -> None:
-    names = ["a & b.tif", "c.png"]
+    names = ["a & b.tif", "folder/c.png"]
     write_collection(tmp_path / "labels.zarr", dict.fromkeys(names, SHAPE))
     for name in names:
         write_image(

@@ -10,7 +10,8 @@ import tifffile
 import zarr
 from PIL import Image
 
-from pipeline_lib.data.readers import open_stack, slice_files
+from pipeline_lib.data.image_files import slice_files
+from pipeline_lib.data.readers import open_stack
 from pipeline_lib.errors import DataError
 
 STACK = np.random.default_rng(0).integers(0, 60000, (5, 20, 30), np.uint16)

@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import roifile
@@ -122,9 +123,9 @@ def write_labelme(folder: Path, image: str, shape: Shape, boxes: Sequence[Box]) 
     return write(folder / "labelme.json", json.dumps(content))
 
 
-def write_label_studio(folder: Path, image: str, shape: Shape, boxes: Sequence[Box]) -> Path:
+def label_studio_results(shape: Shape, boxes: Sequence[Box]) -> list[dict[str, Any]]:
     height, width = shape
-    results = [
+    return [
         {
             "id": f"r{number}",
             "type": "rectanglelabels",
@@ -144,6 +145,10 @@ def write_label_studio(folder: Path, image: str, shape: Shape, boxes: Sequence[B
         }
         for number, (x0, y0, x1, y1) in enumerate(boxes)
     ]
+
+
+def write_label_studio(folder: Path, image: str, shape: Shape, boxes: Sequence[Box]) -> Path:
+    results = label_studio_results(shape, boxes)
     task = {
         "id": 1,
         "annotations": [{"id": 1, "was_cancelled": False, "result": results}],
@@ -151,6 +156,22 @@ def write_label_studio(folder: Path, image: str, shape: Shape, boxes: Sequence[B
         "data": {"image": f"/data/upload/1/0a1b2c3d-{image}"},
     }
     return write(folder / "project-1.json", json.dumps([task]))
+
+
+def label_studio_row(image: str, shape: Shape, boxes: Sequence[Box]) -> dict[str, Any]:
+    sizes = {"original_width": shape[1], "original_height": shape[0]}
+    regions = [{**result["value"], **sizes} for result in label_studio_results(shape, boxes)]
+    names = {"image": f"/data/upload/1/0a1b2c3d-{image}", "id": 1, "label": regions}
+    return {**names, "annotator": 1, "annotation_id": 1, "created_at": "", "updated_at": "", "lead_time": 12.5}
+
+
+def write_label_studio_min(folder: Path, image: str, shape: Shape, boxes: Sequence[Box]) -> Path:
+    return write(folder / "project-1-min.json", json.dumps([label_studio_row(image, shape, boxes)]))
+
+
+def write_label_studio_csv(folder: Path, image: str, shape: Shape, boxes: Sequence[Box]) -> Path:
+    row = label_studio_row(image, shape, boxes)
+    return write_rows(folder / "project-1.csv", list(row), [list({**row, "label": json.dumps(row["label"])}.values())])
 
 
 def via_regions(boxes: Sequence[Box]) -> list[dict[str, dict[str, object]]]:
@@ -176,6 +197,36 @@ def write_via_csv(folder: Path, image: str, shape: Shape, boxes: Sequence[Box]) 
         for number, region in enumerate(via_regions(boxes))
     ]
     return write_rows(folder / "via.csv", [*header, "region_shape_attributes", "region_attributes"], rows)
+
+
+def write_via_3(folder: Path, image: str, shape: Shape, boxes: Sequence[Box]) -> Path:
+    attribute = {"aname": "class", "anchor_id": "FILE1_Z0_XY1", "type": 4, "desc": "", "options": {"0": "cell"}}
+    regions = {
+        f"1_{number}": {"vid": "1", "flg": 0, "z": [], "xy": [2, x0, y0, x1 - x0, y1 - y0], "av": {"1": "0"}}
+        for number, (x0, y0, x1, y1) in enumerate(boxes)
+    }
+    project = {
+        "project": {"pname": "mine", "data_format_version": "3.1.1", "vid_list": ["1"]},
+        "config": {},
+        "attribute": {"1": {**attribute, "default_option_id": ""}},
+        "file": {"1": {"fid": 1, "fname": image, "type": 2, "loc": 1, "src": ""}},
+        "metadata": regions,
+        "view": {"1": {"fid_list": [1]}},
+    }
+    return write(folder / "via_project.json", json.dumps(project))
+
+
+def write_cvat_video(folder: Path, image: str, shape: Shape, boxes: Sequence[Box]) -> Path:
+    tracks = "".join(
+        f'<track id="{number}" label="cell" source="manual"><box frame="0" keyframe="1" outside="0" occluded="0" '
+        f'xtl="{x0}.00" ytl="{y0}.00" xbr="{x1}.00" ybr="{y1}.00" z_order="0"></box></track>'
+        for number, (x0, y0, x1, y1) in enumerate(boxes)
+    )
+    size = f"<original_size><width>{shape[1]}</width><height>{shape[0]}</height></original_size>"
+    frames = "<size>1</size><mode>interpolation</mode><start_frame>0</start_frame><stop_frame>0</stop_frame>"
+    meta = f"<meta><task><id>1</id>{frames}<frame_filter></frame_filter>{size}</task></meta>"
+    content = f"<annotations><version>1.1</version>{meta}{tracks}</annotations>"
+    return write(folder / f"{Path(image).stem}.xml", content)
 
 
 def write_cvat(folder: Path, image: str, shape: Shape, boxes: Sequence[Box]) -> Path:
@@ -306,9 +357,13 @@ WRITERS: dict[str, Callable[[Path, str, Shape, Sequence[Box]], Path]] = {
     "polygons": write_polygons,
     "labelme": write_labelme,
     "label_studio": write_label_studio,
+    "label_studio_min": write_label_studio_min,
+    "label_studio_csv": write_label_studio_csv,
     "via": write_via,
     "via_csv": write_via_csv,
+    "via_3": write_via_3,
     "cvat": write_cvat,
+    "cvat_video": write_cvat_video,
     "roboflow": write_roboflow,
     "fiji_table": write_fiji_table,
     "regionprops": write_regionprops,

@@ -89,6 +89,11 @@ def test_every_page_is_in_the_index() -> None:
     assert {page.name for page in PAGES if page.parent.name == "docs"} - {"README.md"} <= listed
 
 
+@pytest.mark.parametrize("page", ["predict", "formats", "outputs"])
+def test_a_page_on_own_images_is_read_in_one_sitting(page: str) -> None:
+    assert len((ROOT / f"docs/{page}.md").read_text(encoding="utf-8").split()) <= 1500
+
+
 @pytest.mark.parametrize("page", WORDS)
 def test_a_page_is_short(page: str) -> None:
     assert words_of((ROOT / page).read_text(encoding="utf-8")) <= WORDS[page]

@@ -324,10 +324,9 @@ def test_the_commands_settings_are_checked(example: Path, tmp_path: Path) -> Non
         arguments = ["predict", f"{example}/images/b.png", f"{example}/boxes.csv", "--out", f"{tmp_path}/out"]
         done = CliRunner().invoke(main, [*arguments, "--on-bad-box", "skip", "--config", f"{tmp_path}/own.yaml"])
         assert (done.exit_code, says is None or says in done.output) == (0 if says is None else 1, True), done.output
-    done = CliRunner().invoke(
-        main, with_micro(["predict", f"{tmp_path}", f"{example}/boxes.csv", "--out", f"{tmp_path}"])
-    )
-    assert "--out is the folder of the images" in done.output
+    for out in f"{tmp_path}", f"{tmp_path}/within/out":
+        done = CliRunner().invoke(main, with_micro(["predict", f"{tmp_path}", f"{example}/boxes.csv", "--out", out]))
+        assert f"--out lies in {tmp_path}" in " ".join(done.output.split())
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Find the names of classes where YOLO's tools write them."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,6 +29,12 @@ def class_names(folder: Path) -> dict[int, str]:
             if (place / name).is_file():
                 return _of_record(place / name)
     return {}
+
+
+def has_keypoints(folder: Path) -> bool:
+    """Return whether the record of the data set says that its labels are poses, with Ultralytics' `kpt_shape`."""
+    records = [place / name for place in [folder, *folder.resolve().parents][:UPWARDS] for name in RECORDS]
+    return any(record.is_file() and re.search(r"^kpt_shape:", BoxFile(record).text, re.MULTILINE) for record in records)
 
 
 def _of_record(path: Path) -> dict[int, str]:

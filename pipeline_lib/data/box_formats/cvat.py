@@ -1,4 +1,4 @@
-"""CVAT's own XML, "CVAT for images 1.1"; that for video is only recognised.
+"""CVAT's own XML, "CVAT for images 1.1" and "CVAT for video 1.1".
 
 https://docs.cvat.ai/docs/dataset_management/formats/format-cvat
 """
@@ -10,8 +10,17 @@ from xml.etree.ElementTree import Element
 from pipeline_lib.data.box_formats.box_file import BoxFile
 from pipeline_lib.data.box_formats.box_format import BoxFormat
 from pipeline_lib.data.box_formats.images_by_name import Entries, Images
-from pipeline_lib.data.box_formats.record import NO_BOX, BoxRecord, bounds, number, turned, turned_ellipse
+from pipeline_lib.data.box_formats.record import (
+    NO_BOX,
+    BoxRecord,
+    bounds,
+    number,
+    slice_number,
+    turned,
+    turned_ellipse,
+)
 from pipeline_lib.data.box_formats.rows import xywh
+from pipeline_lib.errors import DataError
 
 WITHOUT_BOX = {"tag", "attribute"}  # elements that describe the whole image
 
@@ -42,6 +51,55 @@ def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
                 called=called,
                 skip="" if box else f"a shape of the type {shape.tag} encloses no area",
             )
+
+
+def _read_video(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
+    """Read the bounds of each shape of each track. A frame is a slice of the only stack, counted from 0.
+
+    Raises:
+        DataError: there is not one stack with a slice for each frame, or the size is not that of its slices.
+    """
+    image = images.of_file(file.path)
+    _check_frames(file, image, images)
+    for track in file.xml.iter("track"):
+        key = track.get("id", "")
+        for shape in track:
+            where = f"{file.path}: track {key}, frame {shape.get('frame')}"
+            box = _box(shape)
+            absent = "outside the image, as CVAT says" if shape.get("outside") == "1" else ""
+            yield BoxRecord(
+                image=image,
+                **(box or NO_BOX),
+                where=where,
+                slice=slice_number(shape.get("frame", ""), where),
+                name=key,
+                track=key,
+                label=track.get("label", ""),
+                skip=absent or ("" if box else f"a shape of the type {shape.tag} encloses no area"),
+            )
+
+
+def _check_frames(file: BoxFile, image: str, images: Images) -> None:
+    """Refuse a video whose frames are not the slices of an image."""
+    shape = images.shape_of(image)
+    first, kept, frames = (file.xml.findtext(f"meta/*/{key}") for key in ("start_frame", "frame_filter", "size"))
+    if shape is None:
+        raise DataError(
+            f"{file.path}: the frames of a video are the slices of one stack, and there is none of this name. Give the "
+            "stack alone, or export CVAT for images 1.1 from CVAT"
+        )
+    if number(first or 0) != 0 or kept:
+        raise DataError(
+            f"{file.path}: the task begins at frame {first} and keeps the frames {kept or 'after it'}, so frames are "
+            "not slices; export CVAT for images 1.1 from CVAT"
+        )
+    if number(frames) != shape[0]:
+        raise DataError(
+            f"{file.path}: expected as many frames as {image} has slices, {shape[0]}; found {frames}. Give the stack "
+            "of all frames"
+        )
+    width, height = (file.xml.findtext(f"meta//original_size/{side}") for side in ("width", "height"))
+    images.check_size(image, width, height, str(file.path))
 
 
 def _box(shape: Element) -> dict[str, Any] | None:
@@ -87,5 +145,5 @@ CVAT_VIDEO = BoxFormat(
     content="the XML element <annotations> with tracks",
     matches=_is_video,
     outline=BoxFile.xml_outline,
-    instead="export CVAT for images 1.1 or COCO 1.0 from CVAT",
+    read=_read_video,
 )

@@ -1,10 +1,11 @@
-"""Exports of Label Studio in its own JSON and JSON-MIN; its CSV is only recognised.
+"""Exports of Label Studio in its own JSON, JSON-MIN and CSV. A row of CSV is an entry of JSON-MIN.
 
 Coordinates are per cent of the sides of the image (https://labelstud.io/guide/task_format).
 """
 
+import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -17,7 +18,8 @@ from pipeline_lib.errors import DataError
 
 TASK_KEYS = {"annotations", "predictions", "completions"}  # beside `data` in an entry of JSON
 FLAT_KEYS = {"annotation_id", "annotator"}  # of an entry of JSON-MIN, and columns of CSV
-UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio writes before the name of an uploaded file
+UPLOADS = re.compile(r"^.*data/upload/(\d+/)?(?=[^/]*$)")  # Label Studio's own folders of uploaded files
+UPLOADED = re.compile(r"(^|/)[0-9a-f]{8}-(?=[^/]*$)")  # what it writes before the name of an uploaded file
 WITHOUT_BOX = {"choices", "textarea", "rating", "number", "taxonomy", "datetime"}  # types of results for whole images
 
 
@@ -27,15 +29,28 @@ def _matches(file: BoxFile) -> bool:
 
 
 def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
-    """Read the bounds of each region of each task.
+    tasks = file.json if isinstance(file.json, list) else [file.json]
+    return _records([(f"{file.path}: task {index}", task) for index, task in enumerate(tasks)], images)
+
+
+def _read_table(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
+    return _records([(f"{file.path}:{line}", _task(row)) for line, row in file.table.rows], images)
+
+
+def _task(row: Mapping[str, str | None]) -> dict[str, Any]:
+    """Return a row of CSV as an entry of JSON-MIN: a cell with a list in JSON is one."""
+    return {name: json.loads(cell) if cell and cell.startswith("[") else cell for name, cell in row.items()}
+
+
+def _records(tasks: Iterable[tuple[str, Mapping[str, Any]]], images: Images) -> Iterator[BoxRecord]:
+    """Read the bounds of each region of each task, given where it stands.
 
     Raises:
         DataError: a task has annotations of several people, names no image or that of another task; or a size is not
             that of the image.
     """
     entries = Entries()
-    for index, task in enumerate(file.json if isinstance(file.json, list) else [file.json]):
-        where = f"{file.path}: task {index}"
+    for where, task in tasks:
         results = _results(task, where)
         called = _image_of(task.get("data", task), where)
         image = _found(called, images)
@@ -86,10 +101,12 @@ def _image_of(data: Mapping[str, Any], where: str) -> str:
 
 def _found(called: str, images: Images) -> str:
     """Return the image of a text: as it is, or without what Label Studio adds to names and addresses."""
-    plain = unquote(called)  # addresses write a space as %20
-    texts = [called, UPLOADED.sub("", Path(called).name), plain, UPLOADED.sub("", Path(plain).name)]
-    names = [images.find(text) for text in texts]
-    return next((name for name in names if images.shape_of(name)), called)
+    for text in called, unquote(called):  # addresses write a space as %20
+        stored = UPLOADS.sub("", text)
+        names = [images.find(each) for each in (text, stored, UPLOADED.sub(r"\1", stored))]
+        if found := [name for name in names if images.shape_of(name)]:
+            return found[0]
+    return called
 
 
 def _record(result: Mapping[str, Any], image: str, called: str, images: Images, where: str) -> BoxRecord:
@@ -143,5 +160,5 @@ LABEL_STUDIO_CSV = BoxFormat(
     content="the columns annotation_id and annotator",
     matches=lambda file: set(file.table.columns) >= FLAT_KEYS,
     outline=BoxFile.table_outline,
-    instead="export JSON or COCO from Label Studio",
+    read=_read_table,
 )

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,17 +11,18 @@ import pandas as pd
 
 from pipeline_lib.data.box_formats.box_file import BoxFile
 from pipeline_lib.data.box_formats.box_format import BoxFormat
-from pipeline_lib.data.box_formats.class_names import CLASSES
 from pipeline_lib.data.box_formats.coco import DATASET, RESULTS, has_ids_alone, image_entries
 from pipeline_lib.data.box_formats.csv_table import CSV, MAKE_SENSE
 from pipeline_lib.data.box_formats.csv_tools import CELLPROFILER, FIJI_TABLE, MATLAB, REGIONPROPS
 from pipeline_lib.data.box_formats.cvat import CVAT, CVAT_VIDEO
 from pipeline_lib.data.box_formats.fiji import FIJI
+from pipeline_lib.data.box_formats.files import INSTEAD, Folder, box_files
 from pipeline_lib.data.box_formats.geojson import GEOJSON
-from pipeline_lib.data.box_formats.images_by_name import IMAGE_SUFFIXES, Images, folders_of
+from pipeline_lib.data.box_formats.images_by_name import LISTED, Images, folders_of, shortened
 from pipeline_lib.data.box_formats.label_studio import LABEL_STUDIO, LABEL_STUDIO_CSV
 from pipeline_lib.data.box_formats.labelme import LABELME
 from pipeline_lib.data.box_formats.napari import NAPARI
+from pipeline_lib.data.box_formats.other_tools import SUPERVISELY, VOTT
 from pipeline_lib.data.box_formats.record import BoxRecord
 from pipeline_lib.data.box_formats.roboflow import ROBOFLOW
 from pipeline_lib.data.box_formats.via import VIA, VIA_3, VIA_CSV
@@ -45,19 +46,19 @@ FORMATS: tuple[BoxFormat, ...] = (
     GEOJSON,
     LABELME,
     LABEL_STUDIO,
+    LABEL_STUDIO_CSV,
     VIA,
     VIA_CSV,
-    CVAT,
-    ROBOFLOW,
-    LABEL_STUDIO_CSV,
     VIA_3,
+    CVAT,
     CVAT_VIDEO,
+    ROBOFLOW,
+    SUPERVISELY,
+    VOTT,
 )
 READABLE = tuple(each for each in FORMATS if each.read is not None)
 NAMES = tuple(dict.fromkeys(each.name for each in READABLE))  # values of `segment.format`, in the order of the table
-LISTED = 5  # files or images that a message names
 log = logging.getLogger(__name__)
-INSTEAD = "Export the boxes as COCO, or as CSV with the columns image,x0,y0,x1,y1"
 
 
 def names_help() -> str:
@@ -73,7 +74,8 @@ def read_box_files(paths: Iterable[Path], images: Images, name: str | None) -> p
     bad. What was read from which file is logged.
 
     Args:
-        paths: Files, or folders. In a folder, every file with the suffix of a format is read, in the order of names.
+        paths: Files, or folders. Of a folder and its folders, every file with the suffix of a format is read, in the
+            order of names. The images of a file in the folder `a` lie in a folder `a`, if images lie in folders.
         images: The images that the boxes belong to.
         name: One of `NAMES`. None decides by the suffix and the content of each file.
 
@@ -85,11 +87,14 @@ def read_box_files(paths: Iterable[Path], images: Images, name: str | None) -> p
             message names the file.
     """
     paths = list(paths)
-    files = [file for path in paths for file in _files(path, name)]
+    suffixes = _suffixes(READABLE if name is None else _of_name(name))
+    files = {file: folder for path in paths for file, folder in box_files(path, suffixes)}
     listed, images = _join_data_sets(files, images, name)
     images = replace(images, one_file=len(listed) == 1)
-    boxes = {file: list(_read(file, images, name)) for file in listed}
+    within = {folder: replace(images, folder=folder) for folder in set(listed.values())}
+    boxes = {file: list(_read(file, within[folder], name)) for file, folder in listed.items()}
     _log(boxes)
+    _check_places(boxes, listed)
     records = [record for each in boxes.values() for record in each]
     if not records:
         raise DataError(f"{', '.join(map(str, paths))}: expected at least one box, found none; draw or detect boxes")
@@ -97,7 +102,9 @@ def read_box_files(paths: Iterable[Path], images: Images, name: str | None) -> p
     return pd.DataFrame([asdict(_on_slice(record, images)) for record in records])
 
 
-def _join_data_sets(files: Sequence[Path], images: Images, name: str | None) -> tuple[Sequence[Path], Images]:
+def _join_data_sets(
+    files: Mapping[Path, Folder], images: Images, name: str | None
+) -> tuple[Mapping[Path, Folder], Images]:
     """Take the ids of images from COCO data sets that are given together with lists of results.
 
     The annotations of such a data set are the truth that a detector was trained on or is compared with: they are no
@@ -116,30 +123,42 @@ def _join_data_sets(files: Sequence[Path], images: Images, name: str | None) -> 
     ids: dict[int, str] = {}
     for path in data_sets:
         with _errors_that_name(path):
-            for key, entry in image_entries(BoxFile(path), images).items():
+            for key, entry in image_entries(BoxFile(path), replace(images, folder=files[path])).items():
                 called = str(entry["file_name"])
                 if ids.setdefault(key, called) != called:
                     raise DataError(f"{path}: the id {key} is {called} here, and {ids[key]} in another data set")
         log.info("%s: names the images of the results; its own annotations are no prompts", path)
-    log.info("image_id: %s", _shortened([f"{key} is {called}" for key, called in ids.items()]))
-    return [path for path in files if path not in data_sets], replace(images, by_id=ids)
+    log.info("image_id: %s", shortened([f"{key} is {called}" for key, called in ids.items()]))
+    return {file: folder for file, folder in files.items() if file not in data_sets}, replace(images, by_id=ids)
 
 
-def _log(boxes: dict[Path, list[BoxRecord]]) -> None:
+def _log(boxes: Mapping[Path, Sequence[BoxRecord]]) -> None:
     """Say how many boxes of which images came from each file, and name files without boxes."""
     for file, records in list(boxes.items())[:LISTED]:
         counts = Counter(record.image for record in records)
-        log.info("%s: %s", file, _shortened([f"{count} boxes of {image}" for image, count in counts.items()]))
+        log.info("%s: %s", file, shortened([f"{count} boxes of {image}" for image, count in counts.items()]))
     empty = [str(file) for file, records in boxes.items() if not records]
     if len(boxes) > LISTED:
         log.info("%d boxes in %d files", sum(map(len, boxes.values())), len(boxes))
     if empty:
-        log.warning("No boxes in %d of %d files: %s", len(empty), len(boxes), _shortened(empty))
+        log.warning("No boxes in %d of %d files: %s", len(empty), len(boxes), shortened(empty))
 
 
-def _shortened(texts: Sequence[str]) -> str:
-    more = f" and {len(texts) - LISTED} more" if len(texts) > LISTED else ""
-    return ", ".join(texts[:LISTED]) + more if texts else "no boxes"
+def _check_places(boxes: Mapping[Path, Sequence[BoxRecord]], folders: Mapping[Path, Folder]) -> None:
+    """Refuse boxes of one image in files of different folders, such as new/1.txt and old/1.txt.
+
+    Raises:
+        DataError: The message names both files.
+    """
+    files: dict[str, Path] = {}
+    for file, records in boxes.items():
+        for image in dict.fromkeys(record.image for record in records):
+            other = files.setdefault(image, file)
+            if folders[other] != folders[file]:
+                raise DataError(
+                    f"{file}: has boxes of {image}, and so has {other} in another folder. Give the files or folders "
+                    "that are meant, one by one, or put the images into folders of the same names"
+                )
 
 
 def _check_folders(records: Iterable[BoxRecord]) -> None:
@@ -185,42 +204,6 @@ def _on_slice(box: BoxRecord, images: Images) -> BoxRecord:
             "(in a CSV file as the column `slice`, counted from 0)"
         )
     return replace(box, slice=0)
-
-
-def _files(path: Path, name: str | None) -> Iterator[Path]:
-    """Yield a file, or the box files of a folder."""
-    if not path.exists():
-        raise DataError(f"{path}: there is no such file or folder of boxes; check the path")
-    if not path.is_dir():
-        yield path
-        return
-    suffixes = _suffixes(READABLE if name is None else _of_name(name))
-    files = [
-        file
-        for file in sorted(path.iterdir())
-        if file.suffix.lower() in suffixes and not file.name.startswith(".") and file.name != CLASSES
-    ]
-    _log_others(path, suffixes)
-    if not files:
-        below = sorted({file.parent.name for file in path.glob("*/*") if file.suffix.lower() in suffixes})
-        there = f"Its folders {', '.join(below)} hold some; give each alone, with its images. " if below else ""
-        raise DataError(
-            f"{path}: this folder holds no file of boxes; expected files of {_listing(suffixes)}. {there}{INSTEAD}"
-        )
-    yield from files
-
-
-def _log_others(folder: Path, suffixes: set[str]) -> None:
-    """Name what a folder holds beside files of boxes and images."""
-    kinds = Counter(
-        "folder" if file.is_dir() else file.suffix.lower() or file.name
-        for file in folder.iterdir()
-        if file.suffix.lower() not in suffixes | IMAGE_SUFFIXES | {".yaml", ".names"} and not file.name.startswith(".")
-    )
-    if kinds:
-        log.warning(
-            "%s: LooseBox reads no boxes of %s there", folder, _shortened([f"{n} {k}" for k, n in kinds.items()])
-        )
 
 
 def _read(path: Path, images: Images, name: str | None) -> Iterator[BoxRecord]:

@@ -1,11 +1,11 @@
-"""Files of the VGG Image Annotator (VIA) 1 and 2: JSON and CSV. Projects of VIA 3 are only recognised.
+"""Files of the VGG Image Annotator (VIA) 1 and 2, JSON and CSV, and projects of VIA 3.
 
 https://www.robots.ox.ac.uk/~vgg/software/via
 """
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline_lib.data.box_formats.box_file import BoxFile, first_text
@@ -13,8 +13,17 @@ from pipeline_lib.data.box_formats.box_format import BoxFormat
 from pipeline_lib.data.box_formats.images_by_name import Entries, Images
 from pipeline_lib.data.box_formats.record import NO_BOX, BoxRecord, bounds, corners, number, turned_ellipse
 from pipeline_lib.data.box_formats.rows import xywh
+from pipeline_lib.errors import DataError
 
 PROJECT_3 = {"project", "config", "view", "metadata"}  # keys of a project of VIA 3
+COORDINATES_3 = {  # of shapes of VIA 3 by number: the names of shape and coordinates in VIA 2
+    2: ("rect", ("x", "y", "width", "height")),
+    3: ("circle", ("cx", "cy", "r")),
+    4: ("ellipse", ("cx", "cy", "rx", "ry")),
+}
+POLYGONS_3 = {7, 8}  # polygons, and rectangles by a point on each edge
+OTHERS_3 = {1: "point", 5: "line", 6: "polyline", 9: "extreme circle"}
+IMAGE_3, WITH_PATH_3 = 2, (2, 3)  # type of a file that is an image; kinds of places for which `src` is a path
 IMAGE_KEYS = {"filename", "size", "regions"}  # of each image
 SHAPE = "region_shape_attributes"
 
@@ -62,6 +71,48 @@ def _read_csv(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
             yield _record(called, shape, attributes, images, f"{file.path}:{line}")
 
 
+def _read_project(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
+    """Read the bounds of each region of a project of VIA 3; points and lines are skipped.
+
+    Raises:
+        DataError: a view shows several files or a video, or two views are of one image.
+    """
+    project, entries = file.json, Entries()
+    for view, key in enumerate(project["view"]):
+        called = _image_of_view(project, key, f"{file.path}: view {view}")
+        entries.add(images.find(called), called, f"{file.path}: view {view}")
+    for index, region in enumerate(project["metadata"].values()):
+        if not region["xy"]:  # says something about the whole image
+            continue
+        where = f"{file.path}: region {index}"
+        called = _image_of_view(project, region["vid"], where)
+        yield _record(called, _shape_of(region["xy"]), _attributes(project, region["av"]), images, where)
+
+
+def _image_of_view(project: Mapping[str, Any], view: str, where: str) -> str:
+    files = [project["file"][str(key)] for key in project["view"][str(view)]["fid_list"]]
+    if len(files) != 1 or files[0]["type"] != IMAGE_3:
+        raise DataError(f"{where}: expected a view of one image; export the annotations from VIA in COCO format")
+    return str(files[0]["src"] if files[0]["loc"] in WITH_PATH_3 and files[0]["src"] else files[0]["fname"])
+
+
+def _shape_of(numbers: Sequence[float]) -> dict[str, Any]:
+    """Return the shape of a region of VIA 3, the number of its kind and then coordinates, as VIA 2 writes it."""
+    kind, values = int(numbers[0]), numbers[1:]
+    if kind in POLYGONS_3:
+        return {"name": "polygon", "all_points_x": values[::2], "all_points_y": values[1::2]}
+    if kind in COORDINATES_3:
+        name, coordinates = COORDINATES_3[kind]
+        return {"name": name, **dict(zip(coordinates, values, strict=True))}
+    return {"name": OTHERS_3.get(kind, f"number {kind}")}
+
+
+def _attributes(project: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes of a region by name, with the text of each option in place of its number."""
+    known = {key: each for key, each in project["attribute"].items() if key in values}
+    return {each["aname"]: (each.get("options") or {}).get(values[key], values[key]) for key, each in known.items()}
+
+
 def _record(
     called: str, shape: Mapping[str, Any], attributes: Mapping[str, Any], images: Images, where: str
 ) -> BoxRecord:
@@ -72,7 +123,7 @@ def _record(
         where=where,
         label=_label(attributes),
         called=called,
-        skip="" if box else f"a region of the type {kind} encloses no area",
+        skip="" if box else f"a region of the type {kind} is not read as a box",
     )
 
 
@@ -129,5 +180,5 @@ VIA_3 = BoxFormat(
     content="a JSON object with the keys project, config, view and metadata",
     matches=lambda file: file.json_keys >= PROJECT_3,
     outline=BoxFile.json_outline,
-    instead="export the annotations from VIA in COCO format",
+    read=_read_project,
 )

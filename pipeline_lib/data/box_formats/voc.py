@@ -14,6 +14,7 @@ from pipeline_lib.data.box_formats.box_file import BoxFile
 from pipeline_lib.data.box_formats.box_format import BoxFormat
 from pipeline_lib.data.box_formats.images_by_name import Images
 from pipeline_lib.data.box_formats.record import BoxRecord, bounds, corners, number, turned
+from pipeline_lib.errors import DataError
 
 EDGES = ("xmin", "ymin", "xmax", "ymax")
 log = logging.getLogger(__name__)
@@ -30,7 +31,8 @@ def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
         DataError: the size of the image is another one.
     """
     folder, name = (file.xml.findtext(key, "").strip() for key in ("folder", "filename"))
-    image = images.find(name) if name else images.of_file(file.path)
+    called = f"{folder}/{name}" if folder and name else name
+    image = _image(file, called, name, images)
     for width, height in ("size/width", "size/height"), ("imagesize/ncols", "imagesize/nrows"):  # of LabelMe's web tool
         images.check_size(image, file.xml.findtext(width), file.xml.findtext(height), str(file.path))
     first = _first_pixel(file)
@@ -40,9 +42,21 @@ def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
             **_box(entry, first),
             where=f"{file.path}: object {index}",
             label=entry.findtext("name", "").strip(),
-            called=f"{folder}/{name}" if folder and name else name,
+            called=called,
             skip="deleted in LabelMe" if entry.findtext("deleted", "").strip() == "1" else "",
         )
+
+
+def _image(file: BoxFile, called: str, name: str, images: Images) -> str:
+    """Return the image of a file by its place, or else by its name and folder, which is often of another machine."""
+    if not name:
+        return images.of_file(file.path)
+    placed = images.find(name) if images.folder else ""
+    if images.shape_of(placed) is None:
+        return images.find(called)
+    if called not in (name, placed) and called in images.shapes:
+        raise DataError(f"{file.path}: lies where the boxes of {placed} are expected, but names {called}")
+    return placed
 
 
 def _first_pixel(file: BoxFile) -> int:

@@ -1,18 +1,19 @@
 """YOLO: a text file for each image, with a line for each box, polygon or oriented box, in shares of the image."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from pipeline_lib.data.box_formats.box_file import BoxFile
 from pipeline_lib.data.box_formats.box_format import BoxFormat
-from pipeline_lib.data.box_formats.class_names import class_names
+from pipeline_lib.data.box_formats.class_names import class_names, has_keypoints
 from pipeline_lib.data.box_formats.images_by_name import Images
 from pipeline_lib.data.box_formats.record import BoxRecord, bounds, number
 from pipeline_lib.data.box_formats.rows import centred
 from pipeline_lib.errors import DataError
 
+BOX_AND_SCORE = 5  # numbers of a line after its class; a line with more has points
 LARGEST_SHARE = 2.0  # of an image's side: detectors go a little beyond 1; larger numbers are pixels
 
 
@@ -31,6 +32,7 @@ def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
         DataError: a line has another count of words, can be read in two ways, or has a number that is not a share.
     """
     image, classes = images.of_file(file.path), class_names(file.path.parent)
+    _check_poses(file)
     _, height, width = images.shape_of(image) or (1, 1, 1)
     for line, text in enumerate(file.lines, start=1):
         words, where = text.split(), f"{file.path}:{line}"
@@ -44,6 +46,40 @@ def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
             )
         pixels = [share * (width, height)[index % 2] for index, share in enumerate(shares)]
         yield BoxRecord(image=image, **_box(pixels), where=where, label=_label(words[0], classes), score=score)
+
+
+def _check_poses(file: BoxFile) -> None:
+    """Refuse boxes with keypoints, whose lines can look like those of polygons.
+
+    Either the record of the data set says so; or all lines have the same number of points, all of them lie in the box
+    that the first four numbers would be, and in one line width and height would be a corner far from all others.
+
+    Raises:
+        DataError: The message says how to export boxes.
+    """
+    lines = [[number(word) for word in text.split()[1:]] for text in file.lines if text.strip()]
+    outlines = [values for values in lines if len(values) > BOX_AND_SCORE]
+    if not outlines:
+        return
+    alike = len({len(values) for values in lines}) == 1 and len(lines[0]) % 2 == 0
+    if has_keypoints(file.path.parent) or (
+        alike and all(map(_could_be_pose, outlines)) and any(map(_is_no_polygon, outlines))
+    ):
+        raise DataError(f"{file.path}: found boxes with keypoints, of poses; export the boxes alone, or COCO")
+
+
+def _could_be_pose(values: Sequence[float]) -> bool:
+    x, y, width, height, *rest = values
+    points = [point for point in zip(rest[::2], rest[1::2], strict=True) if point != (0, 0)]  # which is not visible
+    return all(abs(right - x) <= width / 2 and abs(down - y) <= height / 2 for right, down in points)
+
+
+def _is_no_polygon(values: Sequence[float]) -> bool:
+    """Return whether the second point lies farther from the others than these do from each other."""
+    points = np.array(values).reshape(-1, 2)
+    others = np.delete(points, 1, axis=0)
+    low, high = others.min(axis=0), others.max(axis=0)
+    return bool(np.hypot(*(points[1] - points[1].clip(low, high))) > np.hypot(*(high - low)))
 
 
 def _numbers(words: list[str], where: str) -> tuple[list[float], float]:

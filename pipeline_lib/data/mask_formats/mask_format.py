@@ -39,6 +39,6 @@ class MaskFormat(Generic[Source]):
     file: str
     """Name of the file or folder in the folder of results."""
     program: str
-    """The program that opens it, as docs/predict.md names it."""
+    """The program that opens it, as docs/outputs.md names it."""
     write: Callable[[Source, Path], None]
     """Write the source to a path that does not exist yet."""

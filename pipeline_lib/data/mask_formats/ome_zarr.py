@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import product
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
 
@@ -45,6 +45,8 @@ def write_collection(path: Path, shapes: Mapping[str, Shape]) -> None:
     """
     root = zarr.create_group(path, zarr_format=3, attributes={"ome": {"version": VERSION, "bioformats2raw.layout": 3}})
     root.create_group("OME", attributes={"ome": {"version": VERSION, "series": list(shapes)}})
+    for folder in sorted({str(parent) for name in shapes for parent in PurePosixPath(name).parents} - {"."}):
+        root.require_group(folder)
     ElementTree.ElementTree(_ome_xml(shapes)).write(
         path / "OME" / "METADATA.ome.xml", encoding="utf-8", xml_declaration=True
     )
