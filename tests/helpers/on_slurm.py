@@ -147,6 +147,10 @@ class Experiment:
         asked()[0].wait(60)
         self.slurm.start("slurmctld", "-D")
 
+    def shorten(self, number: int) -> None:
+        """Bring the time limit of a job near, as an administrator can: the profile's signal comes a minute before it."""
+        self.slurm.ask("scontrol", "update", f"JobId={number}", "EndTime=now+75")
+
     def requeued(self, number: int) -> None:
         """Wait until SLURM has put a job back into the queue, for the first time, and spare it its two minutes there.
 

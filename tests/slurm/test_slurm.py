@@ -107,18 +107,22 @@ def lose_the_node(training: Training, experiment: Experiment) -> None:
 
 
 def reach_the_time_limit(training: Training, experiment: Experiment) -> None:
-    """The controller is away for a while before, and then has the end come sooner, as an administrator may."""
+    training.freeze()
+    experiment.shorten(experiment.running("train").number)
+
+
+def lose_the_controller(training: Training, experiment: Experiment) -> None:
+    """For a while; then the time limit is reached."""
     training.freeze()
     experiment.lose_the_controller()
-    number = experiment.running("train").number
-    experiment.slurm.ask("scontrol", "update", f"JobId={number}", "EndTime=now+75")
+    experiment.shorten(experiment.running("train").number)
 
 
 @pytest.mark.parametrize(
     ("model", "faults", "ends"),
     [
         ("sam", [cancel, kill, lose_the_node], ["CANCELLED", "FAILED"]),  # what the lost node had goes on as it is
-        ("proposed", [reach_the_time_limit], ["FAILED"]),
+        ("proposed", [lose_the_controller, reach_the_time_limit], ["FAILED", "FAILED"]),
     ],
 )
 def test_training_that_is_cut_goes_on_where_it_was(
