@@ -21,24 +21,38 @@ from pipeline_lib.stages.raw import raw
 from pipeline_lib.stages.weights import weights
 
 SLOW = ("finished", "predictor")  # fixtures of the session that are worth being made once, and not by each worker
+# Groups that take a minute or more, the longest first. The others are short, so that all workers end at about the same
+# time. `pytest --durations=30` shows when this order is out of date.
+LONG = [
+    "slurm",
+    "finished",
+    "workflow/test_predict.py",
+    "faults/test_matrix.py",
+    "model/test_export.py",
+    "predictor",
+    "workflow/test_train_command.py",
+]
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give each worker whole files, and one of them all tests that use a slow fixture of the session.
 
-    Long groups come first. The tests on SLURM take longest and mostly wait: the other worker has the processor.
+    Long groups come first. The tests on SLURM wait half of their time: with one worker more than cores, none is idle.
     """
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
-    order = ["slurm", *SLOW]
-    items.sort(key=lambda item: order.index(_group(item)) if _group(item) in order else len(order))
+    items.sort(key=lambda item: LONG.index(_group(item)) if _group(item) in LONG else len(LONG))
 
 
 def _group(item: pytest.Item) -> str:
     if item.path.parent.name == "slurm":  # whose `finished` is another one
         return "slurm"
-    return next((name for name in SLOW if name in getattr(item, "fixturenames", ())), str(item.path))
+    return next((name for name in SLOW if name in getattr(item, "fixturenames", ())), _file(item))
+
+
+def _file(item: pytest.Item) -> str:
+    return str(item.path.relative_to(Path(__file__).parent))
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.evaluation.statistics import FEW_SLICES
 from pipeline_lib.report.charts import by_level, drawing, line_of
+from pipeline_lib.report.hardware import hardware
 from pipeline_lib.report.page import render
-from pipeline_lib.report.provenance import hardware, versions
+from pipeline_lib.report.provenance import versions
 
 TEMPLATE = "fine_tuning.html.j2"
 

@@ -1,6 +1,5 @@
 """What was run, on what, from which files."""
 
-import os
 import platform
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from pipeline_lib.data.tables import read_json
 
@@ -33,20 +31,6 @@ def versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             numbers[name] = version(name)
     return numbers
-
-
-def hardware() -> dict[str, str]:
-    """Of the machine that makes the report."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {
-        "processor": f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores",
-        "memory": f"{memory:.0f} GiB",
-        "GPU": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
-        "system": f"{platform.system()} {platform.release()}",
-    }
 
 
 def time_spent(benchmarks: Path) -> Iterator[dict[str, Any]]:

@@ -3,12 +3,21 @@
 import ast
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from pipeline_lib.runtime.hashing import file_digest, key_of
 
 LIBRARY = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is known of a file of this library."""
+
+    digest: str  # of its code and of the files beside it that it names
+    imports: frozenset[Path]  # the files of this library that it imports
 
 
 def code_digest(module: str) -> str:
@@ -19,7 +28,7 @@ def code_digest(module: str) -> str:
     """
     digest = hashlib.blake2b(digest_size=16)
     for path in sorted(closure(module)):
-        digest.update(f"{path.relative_to(LIBRARY)} {_source_digest(path)}\n".encode())
+        digest.update(f"{path.relative_to(LIBRARY)} {read(path).digest}\n".encode())
     return digest.hexdigest()
 
 
@@ -30,7 +39,7 @@ def closure(module: str) -> set[Path]:
     while waiting:
         path = waiting.pop()
         found.add(path)
-        waiting |= _imports(path) - found
+        waiting |= read(path).imports - found
     return found
 
 
@@ -40,38 +49,36 @@ def path_of(module: str) -> Path:
 
 
 @cache
-def _imports(path: Path) -> frozenset[Path]:
-    """The files of the library's modules that one imports."""
-    return frozenset(file for name in _imported_names(_tree(path)) if (file := path_of(name)).exists())
-
-
-def _imported_names(tree: ast.Module) -> Iterator[str]:
-    """What may be modules of the library: of `from a import b` both a and a.b."""
-    package = f"{LIBRARY.name}."
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name.startswith(package))
-        elif isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith(package):
-            yield str(node.module)
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-@cache
-def _source_digest(path: Path) -> str:
-    tree = _tree(path)
+def read(path: Path) -> Source:
+    """Parse a file, once in a process: every start of Snakemake waits for it."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names: set[str] = set()
+    words: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             node.body = [each for each in node.body if not _is_docstring(each)]
-    words = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names.update(_imported_names(node))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            words.add(node.value)
     beside = {file.name: file for file in path.parent.iterdir() if file.is_file() and file.suffix != ".py"}
     files = [file_digest(beside[name]) for name in sorted(words & beside.keys())]
-    return key_of(ast.unparse(tree), files)  # `ast.dump` differs between Python's versions
+    return Source(
+        digest=key_of(ast.unparse(tree), files),  # `ast.dump` differs between Python's versions
+        imports=frozenset(file for name in names if (file := path_of(name)).exists()),
+    )
+
+
+def _imported_names(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
+    """What may be modules of the library: of `from a import b` both a and a.b."""
+    package = f"{LIBRARY.name}."
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names if alias.name.startswith(package))
+    elif f"{node.module}.".startswith(package):
+        yield str(node.module)
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def _is_docstring(node: ast.stmt) -> bool:
     """Say whether a statement is a string alone: the docstring of what holds it, or of the attribute before it."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-
-
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))

@@ -4,15 +4,18 @@ import os
 import re
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
 
 from helpers.one_node import ME, OneNode, wait_until
-from helpers.running import ROOT, SMALL, command
+from helpers.running import ROOT, SMALL, workflow_arguments
 from pipeline_lib.config.overlays import merged
 
 SET = {
@@ -21,7 +24,17 @@ SET = {
     "model": {"dataset": "cells", "model": "proposed", "seed": 0},
     "segment": {"on_bad_box": "skip", "shards": 2},
 }
-EXPERIMENT = merged(SMALL, {"experiment": {"datasets": ["cells"]}, "train": {"epochs": 4}, "predict": {"example": SET}})
+EXPERIMENT = merged(
+    SMALL,
+    {
+        "experiment": {"datasets": ["cells"], "models": ["sam", "proposed"]},
+        "train": {"epochs": 6},  # the cut training has two epochs before the first cut, and one after each
+        "predict": {"example": SET},
+    },
+)
+TYPED = ("-m", "snakemake")  # as users type it
+QUICK = ("-P", f"{Path(__file__).parent}/quick_snakemake.py")  # looks at its jobs more often
+OF_SET = "results/collect/example/objects.csv"
 # The shipped profile but for two waits: nodes and file system are this machine.
 PROFILE = ("--profile", "slurm", "--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5")
 
@@ -71,8 +84,8 @@ class Experiment:
         self.said = folder / "snakemake.out"
         self.runs: list[subprocess.Popen[bytes]] = []
 
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        call = command(self.folder, EXPERIMENT, *PROFILE, *arguments)
+    def start(self, *arguments: str, program: Sequence[str] = QUICK) -> subprocess.Popen[bytes]:
+        call = [sys.executable, *program, *workflow_arguments(self.folder, EXPERIMENT, *PROFILE, *arguments)]
         with self.said.open("wb") as out:
             run = subprocess.Popen(call, cwd=ROOT, env=self.slurm.environment, stdout=out, stderr=out)
         self.runs.append(run)
@@ -98,12 +111,12 @@ class Experiment:
     def finish(self, run: subprocess.Popen[bytes]) -> None:
         assert run.wait(600) == 0, self.said.read_text()[-8000:]
 
-    def run(self, *arguments: str) -> None:
-        self.finish(self.start(*arguments))
+    def run(self, *arguments: str, program: Sequence[str] = QUICK) -> None:
+        self.finish(self.start(*arguments, program=program))
 
     def refused(self, *arguments: str) -> str:
         """What a run says that fails."""
-        assert self.start(*arguments).wait(60) != 0
+        assert self.start(*arguments, program=TYPED).wait(300) != 0
         return self.said.read_text()
 
     def recover(self) -> subprocess.CompletedProcess[str]:
@@ -120,6 +133,23 @@ class Experiment:
 
     def job(self, number: int) -> Record:
         return next(job for job in self.jobs() if job.number == number)
+
+    def lose_the_controller(self) -> None:
+        """Stop SLURM's controller until the run has asked for its jobs in vain."""
+        self.slurm.stop("slurmctld")
+        stopped, run = time.time(), psutil.Process(self.runs[-1].pid)
+
+        def asked() -> list[psutil.Process]:
+            asks = [child for child in run.children() if child.name() == "squeue"]
+            return [child for child in asks if child.create_time() > stopped]
+
+        wait_until("the run asks for its jobs", lambda: bool(asked()), 60)
+        asked()[0].wait(60)
+        self.slurm.start("slurmctld", "-D")
+
+    def shorten(self, number: int) -> None:
+        """Bring the time limit of a job near, as an administrator can: the profile's signal comes a minute before it."""
+        self.slurm.ask("scontrol", "update", f"JobId={number}", "EndTime=now+75")
 
     def requeued(self, number: int) -> None:
         """Wait until SLURM has put a job back into the queue, for the first time, and spare it its two minutes there.
@@ -148,7 +178,8 @@ class Training:
 
     def __init__(self, experiment: Experiment, model: str) -> None:
         self.log = experiment.folder / f"results/logs/train/cells/{model}/0.log"
-        self.epochs: list[int] = []  # finished ones, of each attempt that was frozen
+        self.frozen: psutil.Process | None = None
+        self.attempts: list[list[int]] = []  # the epochs that each frozen one had finished
 
     def process(self) -> psutil.Process | None:
         """The one whose output is the log."""
@@ -171,18 +202,20 @@ class Training:
 
         SLURM's signals come with SIGCONT.
         """
-        wait_until("training has begun", lambda: self.process() is not None, 120)
+        if self.frozen:
+            self.frozen.wait(120)
+        wait_until("training has begun", lambda: self.process() is not None, 300)
         process = self.process()
         assert process
-        wait_until("epochs are finished", lambda: len(self.finished()) >= (1 if self.epochs else 2), 120, pause=0.02)
+        wait_until("epochs are finished", lambda: len(self.finished()) >= (1 if self.attempts else 2), 300, pause=0.02)
         process.suspend()
-        self.epochs += self.finished()
+        self.frozen = process
+        self.attempts.append(self.finished())
         return process
 
-    def repeated_epochs(self) -> int:
-        """How many epochs were trained more often than once, after the last attempt."""
-        epochs = self.epochs + self.finished()
-        return len(epochs) - len(set(epochs))
+    def went_on(self) -> bool:
+        """Whether each attempt repeated at most the last epoch of the one before, after the last attempt."""
+        return all(later[0] >= earlier[-1] for earlier, later in pairwise([*self.attempts, self.finished()]))
 
 
 def figures(folder: Path) -> dict[str, bytes]:
@@ -191,11 +224,6 @@ def figures(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
-def tables(folder: Path) -> dict[str, bytes]:
-    """The figures without the report's."""
-    return {name: content for name, content in figures(folder).items() if "/analysis/" not in name}
-
-
-def trained(folder: Path, model: str) -> list[bytes]:
+def training_of(folder: Path, model: str) -> list[bytes]:
     """The weights and the loss curve of a model."""
     return [(folder / f"results/train/cells/{model}/0.{kind}").read_bytes() for kind in ("safetensors", "csv")]

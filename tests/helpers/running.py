@@ -1,7 +1,6 @@
 """The workflow, run as its users do, in a folder of its own."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import yaml
@@ -50,11 +49,6 @@ def workflow_arguments(folder: Path, overlay: dict, *arguments: str) -> list[str
     return ["-s", f"{ROOT}/Snakefile", "-d", str(folder), *arguments, "--configfile", f"{ROOT}/config.yaml", str(file)]
 
 
-def command(folder: Path, overlay: dict, *arguments: str) -> list[str]:
-    """The command that does so."""
-    return [sys.executable, "-m", "snakemake", *workflow_arguments(folder, overlay, *arguments)]
-
-
 def snakemake(folder: Path, overlay: dict, *arguments: str, config: str = "") -> subprocess.CompletedProcess[str]:
     """Run the workflow in `folder` with an overlay over config.yaml, and what `--config` lays over both."""
     last = ["--config", config] if config else []
@@ -77,8 +71,8 @@ def planned(folder: Path, change: dict | None = None, *arguments: str) -> dict[s
     return planned_jobs(snakemake(folder, merged(SMALL, change or {}), "-n", *arguments))
 
 
-def finished_run(folder: Path, overlay: dict) -> Path:
-    """Run the whole workflow in `folder`, which comes back."""
-    run = snakemake(folder, overlay, "--cores", "2")
+def finished_run(folder: Path, overlay: dict, *targets: str) -> Path:
+    """Run the workflow in `folder`, which comes back: the whole of it, or what makes some targets."""
+    run = snakemake(folder, overlay, "--cores", "2", *targets)
     assert run.returncode == 0, run.stderr[-4000:]
     return folder

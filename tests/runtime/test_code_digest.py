@@ -30,8 +30,7 @@ def changed(library: Path) -> Callable[[str, str, str, str], bool]:
         text = (library / file).read_text()
         assert old in text
         (library / file).write_text(text.replace(old, new, 1))
-        digests._imports.cache_clear()
-        digests._source_digest.cache_clear()
+        digests.read.cache_clear()
         return code_digest(f"pipeline_lib.stages.{stage}") != before
 
     return edit
@@ -86,7 +85,7 @@ def test_shipped_weights_are_code_of_what_loads_them(library: Path) -> None:
     before = [code_digest(f"pipeline_lib.stages.{stage}") for stage in ("weights", "score")]
     with (library / "model/micro.safetensors").open("ab") as file:
         file.write(b"more")
-    digests._source_digest.cache_clear()
+    digests.read.cache_clear()
     weights, score = (code_digest(f"pipeline_lib.stages.{stage}") for stage in ("weights", "score"))
     assert weights != before[0]
     assert score == before[1]

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.on_slurm import EXPERIMENT
+from helpers.on_slurm import EXPERIMENT, OF_SET
 from helpers.one_node import OneNode, missing_programs
 from helpers.running import finished_run
+
+from pipeline_lib.data.example_set import write_example_set
 
 
 @pytest.fixture(scope="session")
@@ -20,4 +22,6 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneNode]:
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run without SLURM and without disturbance."""
-    return finished_run(tmp_path_factory.mktemp("undisturbed"), EXPERIMENT)
+    folder = tmp_path_factory.mktemp("undisturbed")
+    write_example_set(folder / "example")
+    return finished_run(folder, EXPERIMENT, "all", OF_SET)

@@ -1,18 +1,18 @@
 """The experiment on a real SLURM, undisturbed and disturbed: the figures are always those of a local run."""
 
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from itertools import combinations
 from pathlib import Path
 
 import pytest
-from helpers.on_slurm import EXPERIMENT, Experiment, Record, Training, figures, tables, trained
+from helpers.on_slurm import OF_SET, TYPED, Experiment, Record, Training, figures, training_of
 from helpers.one_node import OneNode
 from helpers.running import ROOT, snakemake
 
 from pipeline_lib.data.example_set import write_example_set
 
+UP_TO_EMBEDDINGS = ("raw", "convert", "boxes", "weights", "embed")
 Fault = Callable[[Training, Experiment], None]
 
 
@@ -20,17 +20,30 @@ Fault = Callable[[Training, Experiment], None]
 def finished(slurm: OneNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Experiment]:
     """An undisturbed run on SLURM."""
     with Experiment(tmp_path_factory.mktemp("finished"), slurm) as experiment:
-        experiment.run()
+        write_example_set(experiment.folder / "example")
+        experiment.run("all", OF_SET)
         yield experiment
 
 
 @pytest.fixture
 def embedded(slurm: OneNode, undisturbed: Path, tmp_path: Path) -> Iterator[Experiment]:
     """An experiment that has still to train its models."""
-    for done in (".snakemake", *(f"results/{stage}" for stage in ("raw", "convert", "boxes", "weights", "embed"))):
-        shutil.copytree(undisturbed / done, tmp_path / done)
-    with Experiment(tmp_path, slurm) as experiment:
+    with Experiment(started(undisturbed, tmp_path), slurm) as experiment:
         yield experiment
+
+
+@pytest.fixture
+def trained(slurm: OneNode, undisturbed: Path, tmp_path: Path) -> Iterator[Experiment]:
+    """An experiment that has still to refine its masks."""
+    with Experiment(started(undisturbed, tmp_path, "train"), slurm) as experiment:
+        yield experiment
+
+
+def started(undisturbed: Path, folder: Path, *stages: str) -> Path:
+    """Copy what a run has made up to its embeddings, and by further stages, into a folder, which comes back."""
+    for done in (".snakemake", *(f"results/{stage}" for stage in (*UP_TO_EMBEDDINGS, *stages))):
+        shutil.copytree(undisturbed / done, folder / done)
+    return folder
 
 
 def twins(jobs: list[Record]) -> list[tuple[Record, Record]]:
@@ -49,42 +62,31 @@ def test_each_job_runs_once_and_one_at_a_time_on_the_gpu_with_cpu_jobs_beside(fi
         "convert": 1,
         "boxes": 1,
         "embed": 1,
-        "train": 3,
-        "refine": 3,  # groups of a model's levels
-        "score": 3,
+        "train": 2,
+        "refine": 2,  # groups of a model's levels
+        "score": 2,
         "audit": 1,
         "tables": 1,
         "analysis": 1,
         "report": 1,
+        "prompts": 1,
+        "segment": 2,  # shards of a set
+        "collect": 1,
     }
     assert {job.state for job in jobs} == {"COMPLETED"}
     on_gpu, on_cpu = [job for job in jobs if job.gpu], [job for job in jobs if not job.gpu]
-    assert {job.rule for job in on_gpu} == {"embed", "train", "refine"}
+    assert {job.rule for job in on_gpu} == {"embed", "train", "refine", "segment"}
     assert not [pair for pair in combinations(on_gpu, 2) if pair[0].beside(pair[1])]
     assert [pair for pair in ((one, other) for one in on_gpu for other in on_cpu) if pair[0].beside(pair[1])]
 
 
 def test_a_level_redone_is_one_job_and_then_the_tables(finished: Experiment, undisturbed: Path) -> None:
     before = len(finished.jobs())
-    finished.run("results/refine/cells/sam/0/40.parquet", "--force")
+    finished.run("results/refine/cells/sam/0/40.parquet", "--force", program=TYPED)
     assert [job.rule for job in finished.jobs()[before:]] == ["refine"]
     finished.run("results/tables.csv")  # the masks are the same, so their scores stay
     assert [job.rule for job in finished.jobs()[before:]] == ["refine", "tables"]
     assert figures(finished.folder) == figures(undisturbed)
-
-
-def test_the_shards_of_a_set_are_jobs_of_their_own(finished: Experiment, undisturbed: Path) -> None:
-    before, target = len(finished.jobs()), "results/collect/example/objects.csv"
-    for folder in finished.folder, undisturbed:
-        write_example_set(folder / "example")
-    finished.run(target)
-    rules = [job.rule for job in finished.jobs()[before:]]
-    assert sorted(rules) == ["collect", "prompts", "segment", "segment"]
-    local = snakemake(undisturbed, EXPERIMENT, "--cores", "1", target)
-    assert local.returncode == 0, local.stderr[-2000:]
-    assert (finished.folder / target).read_bytes() == (undisturbed / target).read_bytes()
-    for folder in finished.folder, undisturbed:  # whose figures other tests compare
-        shutil.rmtree(folder / "results/collect")
 
 
 def cancel(training: Training, experiment: Experiment) -> None:
@@ -104,59 +106,63 @@ def lose_the_node(training: Training, experiment: Experiment) -> None:
     experiment.requeued(number)
 
 
-def reach_the_time_limit_twice(training: Training, experiment: Experiment) -> None:
-    """The controller is away for half a minute of the first wait."""
-    frozen = training.freeze()
-    experiment.slurm.stop("slurmctld")
-    time.sleep(30)
-    experiment.slurm.start("slurmctld", "-D")
-    frozen.wait(120)
-    training.freeze().wait(120)
+def reach_the_time_limit(training: Training, experiment: Experiment) -> None:
+    training.freeze()
+    experiment.shorten(experiment.running("train").number)
+
+
+def lose_the_controller(training: Training, experiment: Experiment) -> None:
+    """For a while; then the time limit is reached."""
+    training.freeze()
+    experiment.lose_the_controller()
+    experiment.shorten(experiment.running("train").number)
 
 
 @pytest.mark.parametrize(
-    ("model", "fault", "limit", "ends"),
+    ("model", "faults", "ends"),
     [
-        ("sam", cancel, 30, ["CANCELLED"]),
-        ("sam_p", kill, 30, ["FAILED"]),
-        ("sam_p", lose_the_node, 30, []),
-        ("proposed", reach_the_time_limit_twice, 2, ["FAILED", "FAILED"]),
+        ("sam", [cancel, kill, lose_the_node], ["CANCELLED", "FAILED"]),  # what the lost node had goes on as it is
+        ("proposed", [lose_the_controller, reach_the_time_limit], ["FAILED", "FAILED"]),
     ],
 )
 def test_training_that_is_cut_goes_on_where_it_was(
-    model: str, fault: Fault, limit: int, ends: list[str], embedded: Experiment, undisturbed: Path
+    model: str, faults: list[Fault], ends: list[str], embedded: Experiment, undisturbed: Path
 ) -> None:
-    run = embedded.start(f"results/train/cells/{model}/0.csv", "--set-resources", f"train:runtime={limit}")
+    run = embedded.start(f"results/train/cells/{model}/0.csv")
     training = Training(embedded, model)
-    fault(training, embedded)
+    for fault in faults:
+        fault(training, embedded)
     embedded.finish(run)
     assert [job.state for job in embedded.jobs()] == [*ends, "COMPLETED"]
-    assert trained(embedded.folder, model) == trained(undisturbed, model)
-    assert training.repeated_epochs() <= 1
+    assert training_of(embedded.folder, model) == training_of(undisturbed, model)
+    assert training.went_on()
 
 
-def test_preemption_and_too_little_memory_change_no_figure(embedded: Experiment, undisturbed: Path) -> None:
-    run = embedded.start("results/tables.csv", "--set-resources", "tables:mem_mb=100*attempt**3")
-    cut = embedded.running("refine")
-    embedded.slurm.ask("sbatch", "--partition=urgent", "--gpus=1", "--output=/dev/null", "--wrap=true")
-    embedded.requeued(cut.number)
-    embedded.finish(run)
-    jobs = embedded.jobs()
+def test_preemption_and_too_little_memory_change_no_figure(trained: Experiment, undisturbed: Path) -> None:
+    scores = "results/score/cells/sam/0/40.csv"
+    run = trained.start(scores, "--set-resources", "score:mem_mb=100*attempt**3")
+    cut = trained.running("refine")
+    trained.slurm.ask("sbatch", "--partition=urgent", "--gpus=1", "--output=/dev/null", "--wrap=true")
+    trained.requeued(cut.number)
+    trained.finish(run)
+    jobs = trained.jobs()
     assert [job.number for job in jobs if job.restarts] == [cut.number]
-    assert [job.state for job in jobs if job.rule == "tables"] == ["FAILED", "COMPLETED"]
-    assert tables(embedded.folder) == tables(undisturbed)
+    assert [job.state for job in jobs if job.rule == "score"] == ["FAILED", "COMPLETED"]
+    assert (trained.folder / scores).read_bytes() == (undisturbed / scores).read_bytes()
 
 
 def test_a_killed_run_is_recovered_without_a_duplicate(embedded: Experiment, undisturbed: Path) -> None:
-    run = embedded.start("results/tables.csv")
-    first = embedded.running("train")
+    models = "sam", "proposed"
+    targets = [f"results/train/cells/{model}/0.csv" for model in models]
+    run = embedded.start(*targets)
+    first = embedded.running("train")  # while the other waits for the GPU
     assert "the run is alive" in embedded.recover().stderr
     other = embedded.slurm.ask("sbatch", "--parsable", "--output=/dev/null", "--wrap=sleep 300")
     run.kill()
     run.wait()
 
     snakemake(embedded.folder, {}, "--unlock")
-    assert "slurm/recover.py" in embedded.refused("results/tables.csv")
+    assert "slurm/recover.py" in embedded.refused(*targets)
     assert {job.state for job in embedded.jobs() if job.number >= first.number} <= {"RUNNING", "PENDING", "COMPLETED"}
 
     recovered = embedded.recover()
@@ -166,9 +172,10 @@ def test_a_killed_run_is_recovered_without_a_duplicate(embedded: Experiment, und
     assert embedded.slurm.ask("squeue", "--noheader", "--format=%i %T") == f"{other} RUNNING"
     embedded.slurm.ask("scancel", other)
 
-    embedded.run("results/tables.csv")
+    embedded.run(*targets)
     assert not twins(embedded.jobs())
-    assert tables(embedded.folder) == tables(undisturbed)
+    for model in models:
+        assert training_of(embedded.folder, model) == training_of(undisturbed, model)
 
 
 @pytest.mark.parametrize(

@@ -85,9 +85,10 @@ print(json.dumps(modules))
 
 
 def test_stages_without_a_network_import_no_network_library():
-    modules = imported("raw", "convert", "boxes", "score", "tables", "prompts")
+    modules = imported("raw", "convert", "boxes", "score", "tables", "prompts", "collect")
     unwanted = {stage: new & (NETWORKS | COMPILER | PLOTTING | WORKFLOW) for stage, new in modules.items()}
     assert unwanted.pop("prompts") <= {"safetensors"}
+    assert unwanted.pop("collect") <= PLOTTING
     assert not any(unwanted.values()), unwanted
 
 

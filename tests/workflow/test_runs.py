@@ -28,17 +28,6 @@ def test_every_model_is_given_the_same_boxes(finished: Path) -> None:
         pd.testing.assert_frame_equal(first, other)
 
 
-def test_two_runs_from_scratch_give_the_same_bytes(finished: Path, tmp_path: Path) -> None:
-    run = snakemake(tmp_path, merged(SMALL, {"experiment": {"datasets": ["cells"]}}), "--cores", "2")
-    assert run.returncode == 0, run.stderr[-4000:]
-    again = sorted(path.relative_to(tmp_path) for path in (tmp_path / "results").glob("*/**/cells/**/*.csv"))
-    assert len(again) == 3 + 6  # loss curves and scores
-    pictures = sorted(path.relative_to(tmp_path) for path in (tmp_path / "results/figures").glob("cells_*"))
-    assert len(pictures) > 10
-    for path in [*again, *pictures, Path("results/boxes/cells.csv")]:
-        assert (tmp_path / path).read_bytes() == (finished / path).read_bytes(), path
-
-
 def test_results_that_were_moved_stay_finished_and_are_their_own(finished: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(finished, moved)

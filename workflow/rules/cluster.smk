@@ -44,7 +44,7 @@ def hold_status_command():
     """Let the plugin (2.8) ask for the cluster's MinJobAge once, not before each look at its jobs.
 
     It takes no answer for a reason to use sacct: while SLURM's controller is down it would turn to a database that may
-    not exist, and forget its jobs for ever: tests/slurm, reach_the_time_limit_twice.
+    not exist, and forget its jobs for ever: tests/slurm, lose_the_controller.
     """
     import snakemake_executor_plugin_slurm as plugin
 

@@ -1,3 +1,4 @@
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from typing import get_args
@@ -45,8 +46,12 @@ wildcard_constraints:
 
 
 def code_of(stage):
-    """Return a digest of the code that a stage runs, so that an edit of this code runs the stage again."""
-    return code_digest(f"pipeline_lib.stages.{stage}")
+    """Return a digest of the code that a stage runs, so that an edit of this code runs the stage again.
+
+    Snakemake asks for it only for jobs that it plans: in a job on SLURM, that one.
+    """
+    digest = cache(partial(code_digest, f"pipeline_lib.stages.{stage}"))
+    return lambda wildcards: digest()
 
 
 def of_dataset(key):
