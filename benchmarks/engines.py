@@ -1,9 +1,9 @@
 """Compare engines that run the image encoder on a CPU: `python -m benchmarks.engines`.
 
-One image of the encoder's size goes through LiteMedSAM, or through the first three of the twelve blocks of a `vit_b` with
-random weights (`--backbone vit_b`): the original network in torch and in OpenVINO, and our forward in torch. OpenVINO
-gets the original network because it converts our forward to four times as many operations and runs them no faster. One
-thread.
+One image of the encoder's size goes through LiteMedSAM, or with `--backbone vit_b` through the first three of the
+twelve blocks of a `vit_b` with random weights. Each runs on one thread in three ways: the original network in torch and
+in OpenVINO, and our forward in torch. OpenVINO gets the original network because our forward becomes four times as many
+operations there, and runs more slowly.
 
 `pip install --no-deps openvino` installs it without `openvino-telemetry`, by which `convert_model` would report to its
 makers that it is used.
