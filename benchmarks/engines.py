@@ -26,6 +26,7 @@ from pipeline_lib.runtime.device import Precision, autocast
 from pipeline_lib.runtime.malloc import keep_freed_memory
 
 HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}  # OpenVINO's names of precisions
+SIDES = {"litemedsam": 256, "vit_b": 1024}  # of the images, pixels
 Encode = Callable[[Tensor], Tensor]
 
 
@@ -75,7 +76,7 @@ def in_openvino(converted: Any, precision: Precision) -> Encode:
 def compare(backbone: str, rounds: int) -> str:
     """Return the table of a backbone."""
     original, ours = encoders(backbone)
-    image = smooth_image(ours.img_size)
+    image = smooth_image(SIDES[backbone])
     converted = to_openvino(original, image)
     ways: dict[str, Callable[[], Tensor]] = {}
     for precision in PRECISIONS:
@@ -94,7 +95,7 @@ def compare(backbone: str, rounds: int) -> str:
 def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--backbone", choices=("litemedsam", "vit_b"), default="litemedsam")
+    parser.add_argument("--backbone", choices=SIDES, default="litemedsam")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     keep_freed_memory()  # as the stages do
