@@ -28,7 +28,8 @@ EXPERIMENT = merged(
     SMALL,
     {
         "experiment": {"datasets": ["cells"], "models": ["sam", "proposed"]},
-        "train": {"epochs": 6},  # the cut training has two epochs before the first cut, and one after each
+        # A training that is cut has two epochs before the first cut, and one after each.
+        "train": {"epochs": 6, "objects_per_tile": 4, "validation_levels": [40]},
         "predict": {"example": SET},
     },
 )
@@ -109,7 +110,7 @@ class Experiment:
                     process.kill()
 
     def finish(self, run: subprocess.Popen[bytes]) -> None:
-        assert run.wait(600) == 0, self.said.read_text()[-8000:]
+        assert run.wait(1800) == 0, self.said.read_text()[-8000:]
 
     def run(self, *arguments: str, program: Sequence[str] = QUICK) -> None:
         self.finish(self.start(*arguments, program=program))
