@@ -139,17 +139,20 @@ class Experiment:
         """Stop SLURM's controller until the run has asked for its jobs in vain."""
         self.slurm.stop("slurmctld")
         stopped, run = time.time(), psutil.Process(self.runs[-1].pid)
+        asks: list[psutil.Process] = []
 
-        def asked() -> list[psutil.Process]:
-            asks = [child for child in run.children() if child.name() == "squeue"]
-            return [child for child in asks if child.create_time() > stopped]
+        def asked() -> bool:
+            with suppress(psutil.NoSuchProcess):  # one of before has just ended
+                squeues = [child for child in run.children() if child.name() == "squeue"]
+                asks.extend(child for child in squeues if child.create_time() > stopped)
+            return bool(asks)
 
-        wait_until("the run asks for its jobs", lambda: bool(asked()), 60)
-        asked()[0].wait(60)
+        wait_until("the run asks for its jobs", asked, 120)
+        asks[0].wait(120)
         self.slurm.start("slurmctld", "-D")
 
     def shorten(self, number: int) -> None:
-        """Bring the time limit of a job near, as an administrator can: the profile's signal comes a minute before it."""
+        """Bring the time limit of a job near, as an administrator can; the profile's signal comes a minute before."""
         self.slurm.ask("scontrol", "update", f"JobId={number}", "EndTime=now+75")
 
     def requeued(self, number: int) -> None:
