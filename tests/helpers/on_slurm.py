@@ -28,7 +28,8 @@ EXPERIMENT = merged(
     SMALL,
     {
         "experiment": {"datasets": ["cells"], "models": ["sam", "proposed"]},
-        "train": {"epochs": 6},  # the cut training has two epochs before the first cut, and one after each
+        # A training that is cut has two epochs before the first cut, and one after each.
+        "train": {"epochs": 6, "objects_per_tile": 4, "validation_levels": [40]},
         "predict": {"example": SET},
     },
 )
@@ -109,7 +110,7 @@ class Experiment:
                     process.kill()
 
     def finish(self, run: subprocess.Popen[bytes]) -> None:
-        assert run.wait(600) == 0, self.said.read_text()[-8000:]
+        assert run.wait(1800) == 0, self.said.read_text()[-8000:]
 
     def run(self, *arguments: str, program: Sequence[str] = QUICK) -> None:
         self.finish(self.start(*arguments, program=program))
@@ -138,17 +139,20 @@ class Experiment:
         """Stop SLURM's controller until the run has asked for its jobs in vain."""
         self.slurm.stop("slurmctld")
         stopped, run = time.time(), psutil.Process(self.runs[-1].pid)
+        asks: list[psutil.Process] = []
 
-        def asked() -> list[psutil.Process]:
-            asks = [child for child in run.children() if child.name() == "squeue"]
-            return [child for child in asks if child.create_time() > stopped]
+        def asked() -> bool:
+            with suppress(psutil.NoSuchProcess):  # one of before has just ended
+                squeues = [child for child in run.children() if child.name() == "squeue"]
+                asks.extend(child for child in squeues if child.create_time() > stopped)
+            return bool(asks)
 
-        wait_until("the run asks for its jobs", lambda: bool(asked()), 60)
-        asked()[0].wait(60)
+        wait_until("the run asks for its jobs", asked, 120)
+        asks[0].wait(120)
         self.slurm.start("slurmctld", "-D")
 
     def shorten(self, number: int) -> None:
-        """Bring the time limit of a job near, as an administrator can: the profile's signal comes a minute before it."""
+        """Bring the time limit of a job near, as an administrator can; the profile's signal comes a minute before."""
         self.slurm.ask("scontrol", "update", f"JobId={number}", "EndTime=now+75")
 
     def requeued(self, number: int) -> None:

