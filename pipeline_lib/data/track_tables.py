@@ -72,7 +72,7 @@ def volume_table(
         `name` and `label` of its first box; `boxes`, the slices of its boxes; `first_slice`, `last_slice` and
         `slices`, how many have a mask; `voxels`; `volume_um3` and `surface_um2` (`surface_areas`), NaN without a pixel
         size; `predicted_iou`, the mean over its masks; `before_first` and `after_last`, why it ended there, as
-        "likeness 0.302 < 0.55 in slice 8"; `agreement`, the lowest IoU of two masks where
+        "likeness 0.302 < 0.45 in slice 8"; `agreement`, the lowest IoU of two masks where
         tracks meet, NaN without; `shared`, the share of its voxels that belong to another object in the label image;
         `flags`, parted by "; ".
     """

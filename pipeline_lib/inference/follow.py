@@ -177,7 +177,7 @@ def likeness(greys: NDArray[np.float64], others: NDArray[np.float64]) -> float:
 
 
 def ending(empty: bool, row: Row, config: TrackConfig) -> str | None:
-    """Return why an object ends before a slice, from its row there, as "likeness 0.302 < 0.55", or None if not."""
+    """Return why an object ends before a slice, from its row there, as "likeness 0.302 < 0.45", or None if not."""
     if empty:
         return "empty"
     least = {"overlap": config.overlap, "confidence": config.confidence, "likeness": config.likeness}
