@@ -52,7 +52,9 @@ def track_command(
     files of boxes, or folders of them, in one of the formats that --format lists. Each box is drawn in one slice.
     Boxes of a file that share a name are of one object. An interrupted call goes on where it was.
     """
-    check_out(out, volume, *boxes)
+    check_out(out, *boxes)
+    if Path(volume).resolve() == out.resolve():
+        raise click.UsageError("--out is the folder of the slices; name another")
     try:
         settings, refine = chosen_settings(stack=True, **options)
         chosen = chosen_model(model, backbone)

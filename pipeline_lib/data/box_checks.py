@@ -94,7 +94,7 @@ def reasons(boxes: pd.DataFrame, shapes: Mapping[str, Shape]) -> pd.Series:
         (INVERTED, lambda: ((boxes["x1"] < boxes["x0"]) | (boxes["y1"] < boxes["y0"])).to_numpy()),
         (EMPTY, lambda: ((boxes["x1"] == boxes["x0"]) | (boxes["y1"] == boxes["y0"])).to_numpy()),
         (OUTSIDE, lambda: _outside(boxes, sizes)),
-        (NO_SCORE, lambda: _without_score(boxes)),
+        (NO_SCORE, lambda: _beyond_score(boxes)),
         # names are not compared: many tools number their boxes
         (DUPLICATE, lambda: boxes.assign(prompt=prompts).duplicated([*PLACE, "prompt", "label", "score"]).to_numpy()),
     ]
@@ -114,14 +114,14 @@ def _outside(boxes: pd.DataFrame, sizes: NDArray[np.float64]) -> NDArray[np.bool
     return beyond.to_numpy()
 
 
-def _without_score(boxes: pd.DataFrame) -> NDArray[np.bool_]:
+def _beyond_score(boxes: pd.DataFrame) -> NDArray[np.bool_]:
     scores = boxes["score"].to_numpy(float)
     return (scores < 0) | (scores > 1 + ROUNDING)
 
 
 def misread(boxes: pd.DataFrame, shapes: Mapping[str, Shape]) -> str:
     """Say what is wrong with the boxes of a file as a whole, and what to do; return an empty text if nothing is."""
-    wrong = _without_score(boxes)
+    wrong = _beyond_score(boxes)
     if many(wrong):
         first = boxes["score"].to_numpy(float)[wrong][0]
         return (

@@ -33,15 +33,16 @@ def is_image(place: Path) -> bool:
     return place.suffix.lower() in IMAGES or is_zarr(place)
 
 
-def files_below(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
     """Yield the files and the folders of Zarr in a folder and in its folders, in the order of their names.
 
-    Names that begin with a dot are left out, and so are links to a folder that they lie in.
+    Names that begin with a dot are left out, and so are links to a folder that they lie in, or in `above`.
     """
+    here = (*above, folder.resolve())
     for place in sorted(folder.iterdir(), key=natural_order):
         if place.name.startswith("."):
             continue
         if not place.is_dir() or is_zarr(place):
             yield place
-        elif place.resolve() not in (folder.resolve(), *folder.resolve().parents):
-            yield from files_below(place)
+        elif place.resolve() not in (*here, *folder.resolve().parents):
+            yield from files_below(place, here)

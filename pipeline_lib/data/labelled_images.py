@@ -144,7 +144,7 @@ def _check_apart(images: str, labels: Sequence[str]) -> None:
         if nested and label.is_dir() and any(find_images(str(label))):
             raise DataError(
                 f"{label}: the labels are expected apart from the images, as folders are read with the folders in "
-                "them; put the labels into a folder beside that of the images"
+                "them; put the labels into a folder beside that of the images, or name the file of outlines alone"
             )
 
 
@@ -226,13 +226,18 @@ def _paired(images: str, found: Sequence[ImageFile], labels: str) -> dict[str, s
     if not strangers:
         return pairs
     if len(files) == len(found) and all(
-        _number(image.name) == _number(name) is not None for image, (name, _) in zip(found, files, strict=True)
+        _alike(image.name, name) for image, (name, _) in zip(found, files, strict=True)
     ):
         return {image.name: path for image, (_, path) in zip(found, files, strict=True)}
     raise DataError(
         f"{labels}: {strangers[0]} has the name of no image in {images}; name each label image like its image, "
         "with any suffix, or give both as one stack"
     )
+
+
+def _alike(name: str, other: str) -> bool:
+    """Return whether two files lie in folders of one name and have the same last number."""
+    return Path(name).parent == Path(other).parent and _number(name) == _number(other) is not None
 
 
 def _number(name: str) -> int | None:

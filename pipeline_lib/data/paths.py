@@ -1,6 +1,7 @@
 """Where files lie: those behind a path that a user gives, and the results of one combination of the experiment."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,10 +9,22 @@ HDF5 = re.compile(r"(?P<file>.+\.(?:h5|hdf5))(?::(?P<dataset>.*))?", re.IGNORECA
 
 
 def files_of(path: str | Path) -> list[Path]:
-    """The files behind a stack's path, one by one: a folder's time does not tell that a file in it was overwritten."""
+    """The files behind a stack's path, one by one: a folder's time does not tell that a file in it was overwritten.
+
+    Folders that are links are entered, as `files_below` of `data/image_files.py` does.
+    """
     match = HDF5.fullmatch(str(path))
     place = Path(match["file"] if match else path)
-    return sorted(file for file in place.rglob("*") if file.is_file()) if place.is_dir() else [place]
+    return sorted(_files_in(place, ())) if place.is_dir() else [place]
+
+
+def _files_in(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
+    here = (*above, folder.resolve())
+    for place in folder.iterdir():
+        if place.is_file():
+            yield place
+        elif place.is_dir() and place.resolve() not in here:
+            yield from _files_in(place, here)
 
 
 JOINT = "joint"  # in place of the data set of a training on several data sets together

@@ -114,8 +114,9 @@ def _shown(tracks: Tracks, pixels: Pixels, row: Row, part: tuple[slice, slice]) 
     mask = np.zeros(tracks.image.shape[1:], bool)
     mask[placed.y : placed.y + placed.mask.shape[0], placed.x : placed.x + placed.mask.shape[1]] = placed.mask
     step = max(1, -(-max(y.stop - y.start, x.stop - x.start) // SIDE))
-    crop = np.ascontiguousarray(pixels.part(tracks.image, z, y, x)[::step, ::step])
-    title, colour = (f"slice {z}", PREDICTED) if row["ended"] is None else (f"slice {z}, refused", REFUSED)
+    crop, shown = pixels.part(tracks.image, z, y, x)[::step, ::step].copy(), mask[y, x][::step, ::step].copy()
+    refused = isinstance(row["ended"], str)  # of the others it is missing
+    title, colour = (f"slice {z}, refused", REFUSED) if refused else (f"slice {z}", PREDICTED)
     iou = f"{row['predicted_iou']:.3f}".removeprefix("0")
     name = f"object-{row['object']}-{row['start']}-{z}"
-    return Example(name, "", "", crop, [Panel(title, iou, mask[y, x][::step, ::step], colour, None)])
+    return Example(name, "", "", crop, [Panel(title, iou, shown, colour, None)])

@@ -17,10 +17,10 @@ from pipeline_lib.settings.fine_tuning import FineTuneConfig
 
 def write(folder: Path, *names: str, value: int = 1, shape: tuple[int, ...] = (12, 16), dtype: Any = np.uint8) -> str:
     """Write images with a rectangle of one value."""
-    folder.mkdir(exist_ok=True)
     pixels = np.zeros(shape, dtype)
     pixels[..., 3:9, 2:7] = value
     for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         tifffile.imwrite(folder / name, pixels, photometric="minisblack")
     return str(folder)
 
@@ -40,6 +40,14 @@ def test_labels_are_paired_by_name_and_images_without_labels_take_no_part(tmp_pa
 def test_labels_with_other_names_are_paired_in_order_if_the_numbers_agree(tmp_path: Path) -> None:
     names = ["im2.tif", "im10.tif"]
     assert pairs(tmp_path, names, ["2_mask.tif", "10_mask.tif"]) == {"im2.tif": "2_mask.tif", "im10.tif": "10_mask.tif"}
+
+
+def test_labels_in_folders_of_other_names_are_not_paired_in_order(tmp_path: Path) -> None:
+    """In order, A_treated would come first and be taken for ctrl."""
+    with pytest.raises(DataError, match="has the name of no image"):
+        pairs(tmp_path, ["ctrl/img_1.tif", "treated/img_1.tif"], ["A_treated/mask_1.tif", "B_ctrl/mask_1.tif"])
+    names = ["ctrl/img_1.tif", "treated/img_1.tif"]
+    assert len(pairs(tmp_path / "same", names, ["ctrl/mask_1.tif", "treated/mask_1.tif"])) == 2
 
 
 @pytest.mark.parametrize("labels", [["2_mask.tif", "11_mask.tif"], ["2_mask.tif"], ["x.tif", "y.tif"]])

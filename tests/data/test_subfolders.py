@@ -16,6 +16,7 @@ from pipeline_lib.data.box_formats.images_by_name import Images
 from pipeline_lib.data.box_formats.table import read_box_files
 from pipeline_lib.data.boxes import XYXY
 from pipeline_lib.data.exact_boxes import exact_boxes
+from pipeline_lib.data.image_files import files_below
 from pipeline_lib.data.images import ImageFile, open_images
 from pipeline_lib.data.instances import Instances
 from pipeline_lib.data.labelled_images import labelled_stacks
@@ -23,6 +24,7 @@ from pipeline_lib.data.mask_formats.mask_format import MaskSet
 from pipeline_lib.data.mask_formats.ome_zarr import write_label_images
 from pipeline_lib.data.mask_formats.table import FROM_MASKS, OUTLINES
 from pipeline_lib.data.masks import to_rle
+from pipeline_lib.data.paths import files_of
 from pipeline_lib.data.prompts import PlacedWindow, Prompts
 from pipeline_lib.errors import DataError
 from pipeline_lib.stages.label_tiffs import label_tiffs
@@ -210,3 +212,17 @@ def test_labels_in_folders_are_of_the_images_in_folders_of_the_same_names(tmp_pa
     write(tmp_path / "labels/x.json", json.dumps({}))
     with pytest.raises(DataError, match=r"expected outlines or label images, found x\.json and a/x\.png"):
         labelled_stacks(images, [labels], None, drawn)
+
+
+def test_files_in_linked_folders_are_read_and_watched(tmp_path: Path) -> None:
+    """Folders that link to each other, or to one that they lie in, are entered once."""
+    for folder in ("elsewhere", "other", "images"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "1.png").write_bytes(b"")
+    (tmp_path / "images/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/back").symlink_to(tmp_path / "other")
+    (tmp_path / "other/forth").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "other/up").symlink_to(tmp_path / "images")
+    found = [file.relative_to(tmp_path / "images").as_posix() for file in files_below(tmp_path / "images")]
+    assert found == ["1.png", "linked/1.png", "linked/back/1.png"]
+    assert files_of(tmp_path / "images") == sorted(tmp_path / "images" / file for file in found)

@@ -1,5 +1,6 @@
 """Objects of a generated volume, from one loose box each: by command, from a notebook and by Snakemake."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from pipeline_lib import load_segmenter
 from pipeline_lib.cli import main
 from pipeline_lib.config.defaults import segmentation
 from pipeline_lib.data.boxes import XYXY, grown, object_boxes
+from pipeline_lib.data.masks import from_rle
 from pipeline_lib.data.synthetic import Look, generate_slice
+from pipeline_lib.data.tracks import window_of
 from pipeline_lib.errors import DataError
-from pipeline_lib.inference.follow import Follower
+from pipeline_lib.inference.follow import Follower, grey_distribution, likeness
 from pipeline_lib.stages.collect_tracks import collect_tracks
 from pipeline_lib.stages.track import track as track_stage
 
@@ -106,8 +109,14 @@ def test_a_stack_and_a_notebook_give_the_same_masks(volume: Path, tracked: Path,
     assert len(slices) == len(pd.read_csv(tracked / "slices.csv"))
 
 
-def test_a_mask_is_compared_with_all_masks_of_the_object_so_far(tracked: Path) -> None:
-    rows = pd.read_parquet(tracked / "steps/track.parquet")
+def test_a_mask_is_compared_with_all_masks_of_the_object_so_far(volume: Path, tracked: Path) -> None:
+    rows, stack = pd.read_parquet(tracked / "steps/track.parquet"), tifffile.imread(volume / "stack.tif")
+    greys = []
+    for row in rows.to_dict("records"):
+        y, x, side = window_of(row)
+        pixels = stack[row["slice"], y : y + side, x : x + side]
+        greys.append(grey_distribution(pixels, from_rle(row["mask"], pixels.shape)))
+    rows = rows.assign(greys=greys)
     for direction in (-1, 1):
         way = rows[rows["direction"].isin([0, direction])].sort_values("slice", ascending=direction > 0)
         for _, masks in way.groupby("object"):
@@ -115,6 +124,22 @@ def test_a_mask_is_compared_with_all_masks_of_the_object_so_far(tracked: Path) -
             assert masks["mean_iou"].to_numpy() == pytest.approx(means, rel=1e-5)
             shares = masks["predicted_iou"].to_numpy()[1:] / means[:-1]
             assert masks["confidence"].to_numpy()[1:] == pytest.approx(shares, rel=1e-5)
+            own = np.stack(masks["greys"].to_list())
+            before = [own[:number].mean(axis=0) for number in range(1, len(own))]
+            alike = [likeness(each, mean) for each, mean in zip(own[1:], before, strict=True)]
+            assert masks["likeness"].to_numpy()[1:] == pytest.approx(alike, rel=1e-5)
+
+
+def test_the_page_shows_what_ended_an_object_as_refused(tracked: Path, tmp_path: Path) -> None:
+    rows, steps = pd.read_parquet(tracked / "steps/track.parquet"), tracked / "steps"
+    last = rows["slice"] == DEPTH - 1
+    rows.assign(ended=rows["ended"].mask(last, "overlap 0.100 < 0.5")).to_parquet(tmp_path / "track.parquet")
+    outputs = {name: str(tmp_path / name) for name in ("labels", "objects", "slices", "page")}
+    read = {"prompts": str(steps / "prompts"), "weights": str(steps / "weights.json")}
+    flags = segmentation({"segment": {}})[0].track.flags
+    collect_tracks(tracks=[str(tmp_path / "track.parquet")], name="a", pixel_size=None, flags=flags, **read, **outputs)
+    for page, refused in ((tracked / "track.html", 0), (tmp_path / "page", last.sum())):
+        assert len(re.findall(r"<figcaption>slice \d+, refused", page.read_text())) == refused
 
 
 @pytest.mark.parametrize(

@@ -64,9 +64,10 @@ def _read_video(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
     for track in file.xml.iter("track"):
         key = track.get("id", "")
         for shape in track:
+            if shape.get("outside") == "1":  # the object is not in this frame
+                continue
             where = f"{file.path}: track {key}, frame {shape.get('frame')}"
             box = _box(shape)
-            absent = "outside the image, as CVAT says" if shape.get("outside") == "1" else ""
             yield BoxRecord(
                 image=image,
                 **(box or NO_BOX),
@@ -75,7 +76,7 @@ def _read_video(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
                 name=key,
                 track=key,
                 label=track.get("label", ""),
-                skip=absent or ("" if box else f"a shape of the type {shape.tag} encloses no area"),
+                skip="" if box else f"a shape of the type {shape.tag} encloses no area",
             )
 
 

@@ -39,7 +39,14 @@ def _read_table(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
 
 def _task(row: Mapping[str, str | None]) -> dict[str, Any]:
     """Return a row of CSV as an entry of JSON-MIN: a cell with a list in JSON is one."""
-    return {name: json.loads(cell) if cell and cell.startswith("[") else cell for name, cell in row.items()}
+    return {name: _list_or_text(cell) for name, cell in row.items()}
+
+
+def _list_or_text(cell: str | None) -> Any:
+    try:
+        return json.loads(cell) if cell and cell.startswith("[") else cell
+    except ValueError:
+        return cell  # a note of a person
 
 
 def _records(tasks: Iterable[tuple[str, Mapping[str, Any]]], images: Images) -> Iterator[BoxRecord]:
