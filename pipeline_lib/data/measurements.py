@@ -13,14 +13,14 @@ from skimage.measure import regionprops
 
 from pipeline_lib.data.masks import Mask
 
-PROPERTIES = {  # name of a measurement without its unit -> property of scikit-image's regions
+PROPERTIES = {  # name of a measurement, in pixels -> property of scikit-image's regions
     "area": "area",
     "perimeter": "perimeter_crofton",
     "equivalent_diameter": "equivalent_diameter_area",
     "major_axis": "axis_major_length",
     "minor_axis": "axis_minor_length",
 }
-IN_PIXELS = [f"{name}_px" for name in PROPERTIES]
+IN_PIXELS = list(PROPERTIES)
 WITHOUT_LENGTH = ["orientation_deg", "circularity", "grey_mean_8bit", "grey_std_8bit"]
 IN_NANOMETRES = [f"{name}_nm2" if name == "area" else f"{name}_nm" for name in PROPERTIES]
 
@@ -49,7 +49,7 @@ def measurements(mask: Mask, grey: NDArray[np.uint8], pixel_size: Sequence[float
     values |= {
         # scikit-image counts from the rows, we from the columns, as Fiji does
         "orientation_deg": (np.degrees(region.orientation) + 90) % 180,
-        "circularity": 4 * np.pi * values["area_px"] / values["perimeter_px"] ** 2,
+        "circularity": 4 * np.pi * values["area"] / values["perimeter"] ** 2,
         "grey_mean_8bit": region.intensity_mean,
         "grey_std_8bit": region.intensity_std,
     }

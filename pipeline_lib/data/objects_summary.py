@@ -19,8 +19,8 @@ def objects_summary(table: pd.DataFrame) -> pd.DataFrame:
         objects the sum of their areas, and of each measurement but the orientation the mean and the standard deviation
         over objects (of a sample, so NaN of a single one).
     """
-    table = table.astype({"area_px": float})
-    skipped, has_mask = table["flags"].str.startswith("skipped"), table["area_px"] > 0
+    table = table.astype({"area": float})
+    skipped, has_mask = table["flags"].str.startswith("skipped"), table["area"] > 0
     flags = pd.DataFrame(
         {"boxes": True, "objects": has_mask, "flagged": (table["flags"] != "") & ~skipped, "skipped": skipped}
     )
@@ -28,6 +28,6 @@ def objects_summary(table: pd.DataFrame) -> pd.DataFrame:
     names = [name for name in AVERAGED if name in table.columns]
     areas, groups = table.groupby(KEYS), table[has_mask].groupby(KEYS)
     sums = {f"{name}_sum": areas[name].sum() for name in names if name.startswith("area")}
-    sums["area_px_sum"] = sums["area_px_sum"].astype("Int64")  # so that no digit is lost in a file
+    sums["area_sum"] = sums["area_sum"].astype("Int64")  # so that no digit is lost in a file
     averages = {f"{name}_{figure}": groups[name].agg(figure) for name in names for figure in ("mean", "std")}
     return counts.join(pd.DataFrame(sums)).join(pd.DataFrame(averages)).reset_index()

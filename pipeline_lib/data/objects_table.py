@@ -47,7 +47,7 @@ def objects_table(
     given = masks.instances.given
     names = ["id", *PREDICTION, *columns(masks.pixel_size)]
     made = pd.DataFrame(_rows(masks, iterations, thresholds, mask_extent), columns=names).set_index("id")
-    made["area_px"] = made["area_px"].astype("Int64")  # so that no digit is lost where a box has no area
+    made["area"] = made["area"].astype("Int64")  # so that no digit is lost where a box has no area
     told = given.boxes[["image", "slice", "name", "label", "score", "where"]]
     table = pd.concat([told, given.boxes[XYXY].set_axis(GIVEN, axis=1), made], axis=1)
     skipped = given.boxes["reason"]

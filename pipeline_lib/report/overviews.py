@@ -56,7 +56,7 @@ def overviews(instances: Instances, table: pd.DataFrame, labels: Path) -> Iterat
         table: Of `objects_table`.
         labels: OME-Zarr of the set, whose pyramids the pictures are made from.
     """
-    shown = _chosen(table[table["area_px"].notna()])
+    shown = _chosen(table[table["area"].notna()])
     side = int(np.clip((PIXELS / max(1, len(shown))) ** 0.5, SMALLEST, LARGEST))
     for image in instances.given.images:
         for z in range(image.shape[0]):
@@ -83,7 +83,7 @@ def _chosen(prompted: pd.DataFrame) -> dict[tuple[str, int], pd.DataFrame]:
 def _overview(image: ImageFile, z: int, rows: pd.DataFrame, pixels: Image.Image, instances: Instances) -> Overview:
     _, height, width = image.shape
     steps = width / pixels.width, height / pixels.height
-    ordered = rows.head(DRAWN).sort_values("area_px", ascending=False, kind="stable")
+    ordered = rows.head(DRAWN).sort_values("area", ascending=False, kind="stable")
     return Overview(
         heading=image.name if image.shape[0] == 1 else f"{image.name}, slice {z}",
         size=pixels.size,

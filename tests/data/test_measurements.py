@@ -25,21 +25,21 @@ def test_a_disk_has_the_size_of_a_disk():
     mask = drawn((99, 99), disk((49, 49), 40.5))
     found = measurements(mask, grey_of(mask), (50, 4, 4))
     assert list(found) == columns((50, 4, 4))
-    assert found["area_px"] == mask.sum() == pytest.approx(math.pi * 40.5**2, rel=0.01)
-    assert found["perimeter_px"] == pytest.approx(2 * math.pi * 40.5, rel=0.01)
-    for name in "equivalent_diameter_px", "major_axis_px", "minor_axis_px":
+    assert found["area"] == mask.sum() == pytest.approx(math.pi * 40.5**2, rel=0.01)
+    assert found["perimeter"] == pytest.approx(2 * math.pi * 40.5, rel=0.01)
+    for name in "equivalent_diameter", "major_axis", "minor_axis":
         assert found[name] == pytest.approx(81, rel=0.01)
     assert found["circularity"] == pytest.approx(1, abs=0.02)
-    assert found["area_nm2"] == 16 * found["area_px"]
+    assert found["area_nm2"] == 16 * found["area"]
     for name in "perimeter", "equivalent_diameter", "major_axis", "minor_axis":
-        assert found[f"{name}_nm"] == pytest.approx(4 * found[f"{name}_px"])
+        assert found[f"{name}_nm"] == pytest.approx(4 * found[name])
 
 
 def test_pixels_that_are_not_square_stretch_axes_and_have_no_perimeter():
     mask = drawn((99, 99), disk((49, 49), 40))
     found = measurements(mask, grey_of(mask), (50, 8, 4))
     assert found["major_axis_nm"] == pytest.approx(2 * found["minor_axis_nm"], rel=0.01)
-    assert found["area_nm2"] == 32 * found["area_px"]
+    assert found["area_nm2"] == 32 * found["area"]
     assert math.isnan(found["perimeter_nm"])
 
 
@@ -58,8 +58,8 @@ def test_the_orientation_counts_from_the_right_against_the_clock(end, degrees):
 def test_an_ellipse_has_its_axes():
     mask = drawn((99, 199), ellipse(49, 99, 30, 80))
     found = measurements(mask, grey_of(mask), None)
-    assert found["major_axis_px"] == pytest.approx(160, rel=0.01)
-    assert found["minor_axis_px"] == pytest.approx(60, rel=0.01)
+    assert found["major_axis"] == pytest.approx(160, rel=0.01)
+    assert found["minor_axis"] == pytest.approx(60, rel=0.01)
     assert set(found) == set(columns(None))
 
 
@@ -67,8 +67,8 @@ def test_holes_count_as_edge_and_not_as_area():
     solid = drawn((99, 99), disk((49, 49), 40))
     ring = solid & ~drawn((99, 99), disk((49, 49), 20))
     whole, found = (measurements(mask, grey_of(mask), None) for mask in (solid, ring))
-    assert found["area_px"] == ring.sum() < whole["area_px"]
-    assert found["perimeter_px"] == pytest.approx(1.5 * whole["perimeter_px"], rel=0.02)
+    assert found["area"] == ring.sum() < whole["area"]
+    assert found["perimeter"] == pytest.approx(1.5 * whole["perimeter"], rel=0.02)
 
 
 def test_the_border_of_the_image_counts_as_edge():
@@ -92,7 +92,7 @@ def test_a_few_pixels_can_be_measured(shape):
 
 def test_an_empty_mask_has_no_area_and_nothing_else():
     found = measurements(np.zeros((3, 3), bool), np.zeros((3, 3), np.uint8), (50, 4, 4))
-    assert {name for name, value in found.items() if value == 0} == {"area_px", "area_nm2"}
+    assert {name for name, value in found.items() if value == 0} == {"area", "area_nm2"}
     assert all(math.isnan(value) for name, value in found.items() if not name.startswith("area"))
 
 
@@ -102,8 +102,8 @@ def test_the_summary_counts_by_image_and_class():
             "image": ["a", "a", "a", "a", "b"],
             "label": ["cell", "cell", "cell", "", "cell"],
             "flags": ["", "unstable", "empty", "skipped: has no area", ""],
-            "area_px": pd.array([10, 20, 0, None, 7], "Int64"),
-            "perimeter_px": [1.0, 3.0, np.nan, np.nan, 5.0],
+            "area": pd.array([10, 20, 0, None, 7], "Int64"),
+            "perimeter": [1.0, 3.0, np.nan, np.nan, 5.0],
             "orientation_deg": [1.0, 179.0, np.nan, np.nan, 4.0],
         }
     )
@@ -111,7 +111,7 @@ def test_the_summary_counts_by_image_and_class():
     assert found.index.tolist() == [("a", ""), ("a", "cell"), ("b", "cell")]
     assert found.loc[("a", "cell"), ["boxes", "objects", "flagged", "skipped"]].tolist() == [3, 2, 2, 0]
     assert found.loc[("a", ""), ["boxes", "objects", "flagged", "skipped"]].tolist() == [1, 0, 0, 1]
-    assert found.loc[("a", "cell"), ["area_px_sum", "area_px_mean", "perimeter_px_mean"]].tolist() == [30, 15, 2]
-    assert found.loc[("a", "cell"), "area_px_std"] == pytest.approx(50**0.5)
-    assert np.isnan(found.loc[("b", "cell"), "area_px_std"])
+    assert found.loc[("a", "cell"), ["area_sum", "area_mean", "perimeter_mean"]].tolist() == [30, 15, 2]
+    assert found.loc[("a", "cell"), "area_std"] == pytest.approx(50**0.5)
+    assert np.isnan(found.loc[("b", "cell"), "area_std"])
     assert not [name for name in found if name.startswith("orientation")]

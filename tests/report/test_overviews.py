@@ -50,7 +50,7 @@ def instances() -> Instances:
 @pytest.fixture
 def table() -> pd.DataFrame:
     rows = [(image, 0, "cell", flags, int(mask.sum()), 4, 4, 8, 8) for image, mask, flags in OBJECTS]
-    names = ["image", "slice", "label", "flags", "area_px", *(f"given_{edge}" for edge in ("x0", "y0", "x1", "y1"))]
+    names = ["image", "slice", "label", "flags", "area", *(f"given_{edge}" for edge in ("x0", "y0", "x1", "y1"))]
     return pd.DataFrame([*rows, ("a", 0, "", "skipped: has no area", None, 0, 0, 0, 0)], columns=names).set_index(
         pd.RangeIndex(1, len(OBJECTS) + 2)
     )

@@ -106,7 +106,7 @@ def test_loose_boxes_become_masks_and_traps_do_not(example: Path, predicted: Pat
         truth = tifffile.imread(example / "truth" / f"{Path(row['image']).stem}.tif") == int(row["name"])
         mask = coco.decode(masks[number]).astype(bool) if number in masks else np.zeros_like(truth)
         ious.append(float(iou(mask, truth)))
-        assert row["area_px"] == mask.sum()
+        assert row["area"] == mask.sum()
     assert len(ious) == len(table) - 1 - len(TRAPS)
     assert np.mean(ious) > 0.65  # .73 as shipped; whatever returned the boxes themselves would have .45
 
@@ -134,8 +134,8 @@ def test_a_flag_tells_most_boxes_that_were_far_off(example: Path, predicted: Pat
 def test_label_images_and_table_agree(predicted: Path) -> None:
     table = pd.read_csv(predicted / "objects.csv", index_col="id")
     found = {number for file in (predicted / "label_tiffs").iterdir() for number in np.unique(tifffile.imread(file))}
-    assert found - {0} <= set(table.index[table["area_px"] > 0])
-    assert len(found) > 0.8 * (table["area_px"] > 0).sum()
+    assert found - {0} <= set(table.index[table["area"] > 0])
+    assert len(found) > 0.8 * (table["area"] > 0).sum()
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; `make system` installs it on Debian, as root")
@@ -173,7 +173,7 @@ def test_the_page_shows_flagged_objects_first_and_asks_no_host(predicted: Path) 
     assert [url for url in seen if not url.startswith("data:")] == [(predicted / "predict.html").as_uri()]
     assert headings[:3] == ["Whole images", "Measurements by image and class", "To look at first"]
     table = pd.read_csv(predicted / "objects.csv", index_col="id")
-    assert outlined == table["area_px"].notna().sum()
+    assert outlined == table["area"].notna().sum()
     assert without_card == []
     assert (clicked.startswith("#card-object-"), in_view) == (True, True)
     assert back == clicked.replace("card-object", "drawn")
@@ -197,11 +197,11 @@ def test_the_requested_outlines_are_there_and_those_of_before_are_not(example: P
 
 
 def test_measurements_in_nanometres_are_those_in_pixels_times_the_size_of_a_pixel(predicted: Path) -> None:
-    table = pd.read_csv(predicted / "objects.csv").query("area_px > 0")
-    np.testing.assert_allclose(table["area_nm2"], 16 * table["area_px"], rtol=1e-5)
-    np.testing.assert_allclose(table["major_axis_nm"], 4 * table["major_axis_px"], rtol=1e-5)
+    table = pd.read_csv(predicted / "objects.csv").query("area > 0")
+    np.testing.assert_allclose(table["area_nm2"], 16 * table["area"], rtol=1e-5)
+    np.testing.assert_allclose(table["major_axis_nm"], 4 * table["major_axis"], rtol=1e-5)
     summary = pd.read_csv(predicted / "summary.csv", index_col="image")
-    assert summary["area_px_sum"].to_dict() == table.groupby("image")["area_px"].sum().to_dict() | {"d.png": 0}
+    assert summary["area_sum"].to_dict() == table.groupby("image")["area"].sum().to_dict() | {"d.png": 0}
 
 
 def test_bad_boxes_stop_the_command_before_any_network_runs(example: Path, tmp_path: Path) -> None:
@@ -229,12 +229,12 @@ def test_the_same_boxes_from_each_tool_give_identical_masks(example: Path, tmp_p
 
 def test_a_notebook_gets_the_same_masks(example: Path, predicted: Path) -> None:
     table = pd.read_csv(predicted / "objects.csv", index_col="id")
-    own = table[(table["image"] == "b.png") & table["area_px"].notna()]
+    own = table[(table["image"] == "b.png") & table["area"].notna()]
     boxes = own[["given_x0", "given_y0", "given_x1", "given_y1"]].to_numpy()
     segmenter = load_segmenter(backbone="micro", on_bad_box="skip")
     masks, told = segmenter(iio.imread(example / "images/b.png"), np.concatenate([boxes, [[9, 9, 9, 20]]]))
     assert masks.shape == (len(own) + 1, 256, 256)
-    assert masks[:-1].sum(axis=(1, 2)).tolist() == own["area_px"].tolist()
+    assert masks[:-1].sum(axis=(1, 2)).tolist() == own["area"].tolist()
     assert told["flags"].iloc[-1] == "skipped: has no area"
     assert not masks[-1].any()
     with pytest.raises(DataError, match=r"expected uint8 of shape \(height, width\), found float64"):
