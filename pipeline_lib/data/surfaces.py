@@ -17,7 +17,7 @@ def surface_areas(tracks: Tracks, pixel_size: Sequence[float]) -> pd.Series:
 
     It is the area of the mesh that marching cubes (Lewiner et al. 2003) lays around the masks. The mesh has the steps
     of the pixels, so a curved surface comes out larger: that of a ball by 8 % where voxels are cubes, and by 15 % where
-    the ball has six slices. Where an object meets the end of the volume, or a slice in which it has no mask, its
+    the ball has five slices. Where an object meets the end of the volume, or a slice in which it has no mask, its
     surface is closed there. Two slices are held at a time.
 
     Args:
