@@ -116,7 +116,7 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
     ({"experiment": {"datasets": ["nowhere"]}}, "experiment.datasets names 'nowhere', but datasets has only"),
     ({"train": {"mixes": {"paper": {"shares": [0.6, 0.2, 0.1]}}}}, "expected shares that sum to 1, found 0.9"),
     (
-        {"train": {"mixes": {"measured": {"deviations": "nowhere.csv"}}}},
+        {"train": {"mixes": {"measured": {"deviations": "nowhere.csv"}}}, "models": {"sam": {"mix": "measured"}}},
         "train.mixes.measured.deviations is 'nowhere.csv', but there is no such file; write it with `loosebox dev",
     ),
     ({"models": {"sam": {"mix": "none"}}}, "models.sam.mix is 'none', but train.mixes has only"),

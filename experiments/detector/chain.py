@@ -1,7 +1,7 @@
 r"""From the detector's boxes to masks, with several models, and how good these masks are.
 
     python experiments/detector/chain.py epfl --split test --configfile experiments/paper.yaml \
-        experiments/overlays/laptop.yaml experiments/overlays/robust.yaml experiments/detector/measured.yaml
+        experiments/overlays/laptop.yaml experiments/overlays/robust.yaml experiments/overlays/measured.yaml
 
 The models must be trained (see README.md), and detect.py must have written the boxes. Boxes below the minimum score of
 their detector are left out.

@@ -77,7 +77,9 @@ def _broken_models(config: Config) -> Iterator[str]:
 
 
 def _broken_deviations(config: Config) -> Iterator[str]:
-    for name, measured in config.train.mixes.items():
+    rows = [trained_row(config, name) for name in config.experiment.models]
+    for name in dict.fromkeys(row.mix for row in rows if row):
+        measured = config.train.mixes.get(name)
         if isinstance(measured, MeasuredMix) and not Path(measured.deviations).exists():
             yield (
                 f"train.mixes.{name}.deviations is {measured.deviations!r}, but there is no such file; write it with "
