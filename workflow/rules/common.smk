@@ -25,6 +25,7 @@ from pipeline_lib.data.paths import JOINT
 from pipeline_lib.runtime.code_digest import code_digest
 from pipeline_lib.runtime.hashing import key_of
 from pipeline_lib.settings.backbone import BackboneName
+from pipeline_lib.settings.boxes import MeasuredMix
 from pipeline_lib.settings.segment import OutlineForm, TrainedModel
 
 DATASETS = within_data(CONFIG)
@@ -89,6 +90,12 @@ def start_of(wildcards):
     """Return the file of the model that a training starts from, or nothing if it starts from the backbone."""
     file = trained_row(CONFIG, wildcards.model).starts_from
     return {"start": str(model_path(file))} if file else {}
+
+
+def deviations_of(wildcards):
+    """Return the file of measured deviations that a training draws from: none if it draws levels."""
+    mix = training_of(CONFIG, wildcards.model).mix
+    return [mix.deviations] if isinstance(mix, MeasuredMix) else []
 
 
 def every_result():

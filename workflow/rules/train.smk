@@ -49,6 +49,7 @@ rule embed:
 
 rule train:
     input:
+        deviations_of,  # unnamed: the stage finds it by itself
         unpack(start_of),
         stores=of_training_sets(rules.convert.output.store),
         boxes=of_training_sets(rules.boxes.output.boxes),
