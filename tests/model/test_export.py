@@ -1,6 +1,7 @@
 """Exported models, opened by the other libraries themselves, give our own masks."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -18,11 +19,13 @@ from segment_anything.modeling import Sam
 from torch import Tensor, nn
 
 from pipeline_lib.data.backbone import Backbone
+from pipeline_lib.data.model_header import ModelHeader
 from pipeline_lib.errors import DataError
 from pipeline_lib.model.backbones import build, load_backbone
 from pipeline_lib.model.box_model import BoxModel, box_model, save_model
 from pipeline_lib.model.embeddings import to_network
 from pipeline_lib.model.frame import Frame
+from pipeline_lib.report.card import card
 from pipeline_lib.settings.model import Adapter, ModelConfig, Token
 from pipeline_lib.stages.export import export
 from pipeline_lib.stages.weights import weights
@@ -207,6 +210,15 @@ def test_the_card_says_what_the_model_is(exported: Callable[..., Exported]) -> N
         "Licence",
     ):
         assert said in text
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_card_of_a_training_on_measured_boxes_names_their_file(exported: Callable[..., Exported]) -> None:
+    out, _, _ = exported("micro", FORMS)
+    header = ModelHeader.read(out.parent / "0.safetensors")
+    measured = replace(header, training=header.training | {"mix": {"deviations": "mine/deviations.csv"}})
+    text = card("0", measured, Backbone.read(str(out.parent / "weights.json")), list(FORMS), None)
+    assert "off like the measured boxes of `mine/deviations.csv`" in text
 
 
 def test_what_cannot_be_exported_is_said(exported: Callable[..., Exported]) -> None:
