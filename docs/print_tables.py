@@ -301,7 +301,7 @@ def embedded() -> str:
     """Return the data sets of the embedded experiment: mIoU without and with K, what K changes, and iterations."""
     scored, counted = [], []
     for line in read("embedded"):
-        label = (DATASETS[line["dataset"]], str(line["labelled_objects"]))
+        label = (DATASETS[line["dataset"]], str(line["objects"]))
         scored.append((label, f"mIoU at {line['level']} %", number(line["miou"])))
         if line["iterated"]:
             scored.append((label, f"K changes at {line['level']} %", with_interval(line, "gain", 4, "+")))
