@@ -76,7 +76,7 @@ def volume_table(
         tracks meet, NaN without; `shared`, the share of its voxels that belong to another object in the label image;
         `flags`, parted by "; ".
     """
-    boxes = tracks.given.boxes
+    boxes = tracks.prompts.boxes
     rows = {
         int(str(number)): _facts(tracks, int(str(number)), slices[slices["object"] == number], of_object, thresholds)
         for number, of_object in boxes.groupby(object_numbers(boxes))

@@ -68,19 +68,19 @@ def object_numbers(boxes: pd.DataFrame) -> pd.Series:
     return pd.Series(pd.factorize(keys)[0] + 1, boxes.index)
 
 
-def check_can_be_followed(given: Prompts) -> None:
+def check_can_be_followed(prompts: Prompts) -> None:
     """Check that a set is one volume, and that no two boxes of an object are on one slice.
 
     Raises:
         DataError: There are several images, or two boxes with one name are on one slice.
     """
-    if len(given.images) != 1:
-        names = ", ".join(image.name for image in given.images[:2])
+    if len(prompts.images) != 1:
+        names = ", ".join(image.name for image in prompts.images[:2])
         raise DataError(
-            f"expected one volume, found {len(given.images)} images ({names}, ...). Give one stack; with "
+            f"expected one volume, found {len(prompts.images)} images ({names}, ...). Give one stack; with "
             "`segment.stack: true` the images of a folder are the slices of one"
         )
-    object_numbers(given.boxes)
+    object_numbers(prompts.boxes)
 
 
 @dataclass(frozen=True)
@@ -120,21 +120,21 @@ def placed_mask(row: Row, image: ImageFile) -> PlacedMask:
     return PlacedMask(from_rle(row["mask"], (min(side, height - y), min(side, width - x))), y, x)
 
 
-def output_rows(given: Prompts, predictions: Iterable[Row]) -> dict[int, Row]:
+def output_rows(prompts: Prompts, predictions: Iterable[Row]) -> dict[int, Row]:
     """Return the output mask of each prompted box by the box's number, as the columns of `TRACKS` that tell of a mask.
 
     Args:
-        given: Boxes and windows.
+        prompts: Boxes and windows.
         predictions: Rows of `WINDOWS` (`data/predictions.py`).
     """
     rows = {}
     for each in predictions:
         if not each["output"]:
             continue
-        window = given.windows[each["window"]]
+        window = prompts.windows[each["window"]]
         rows[int(each["box"])] = {
             "slice": int(window.slice),
-            **given.boxes.loc[each["box"], XYXY].astype(float).to_dict(),
+            **prompts.boxes.loc[each["box"], XYXY].astype(float).to_dict(),
             "window_y": int(window.y),
             "window_x": int(window.x),
             "window_side": int(window.side),
@@ -144,17 +144,17 @@ def output_rows(given: Prompts, predictions: Iterable[Row]) -> dict[int, Row]:
     return rows
 
 
-def first_rows(given: Prompts, predictions: pd.DataFrame) -> list[Row]:
+def first_rows(prompts: Prompts, predictions: pd.DataFrame) -> list[Row]:
     """Return the rows of `TRACKS` for the slices of the given boxes, by slice and object.
 
     Args:
-        given: Boxes and windows of a volume.
+        prompts: Boxes and windows of a volume.
         predictions: Rows of the stage segment.
 
     Raises:
         DataError: Two boxes with one name are on one slice.
     """
-    numbers = object_numbers(given.boxes)
+    numbers = object_numbers(prompts.boxes)
     rows = [
         {"object": int(numbers[box]), "start": row["slice"], "direction": 0, **row}
         | {
@@ -164,8 +164,8 @@ def first_rows(given: Prompts, predictions: pd.DataFrame) -> list[Row]:
             "mean_iou": row["predicted_iou"],
             "mean_greys": None,
         }
-        | {"ended": None if placed_mask(row, given.images[0]).mask.any() else "empty"}
-        for box, row in output_rows(given, predictions.to_dict("records")).items()
+        | {"ended": None if placed_mask(row, prompts.images[0]).mask.any() else "empty"}
+        for box, row in output_rows(prompts, predictions.to_dict("records")).items()
     ]
     return sorted(rows, key=lambda row: (row["slice"], row["object"]))
 
@@ -174,13 +174,13 @@ def first_rows(given: Prompts, predictions: pd.DataFrame) -> list[Row]:
 class Tracks:
     """The masks of all objects of a volume. One slice's masks are decoded at a time."""
 
-    given: Prompts  # of one volume
+    prompts: Prompts  # of one volume
     rows: pd.DataFrame  # columns of `TRACKS`
 
     @property
     def image(self) -> ImageFile:
         """The volume."""
-        return self.given.images[0]
+        return self.prompts.images[0]
 
     @cached_property
     def masks(self) -> pd.DataFrame:
@@ -200,7 +200,7 @@ class Tracks:
         placed = tuple(PlacedWindow(self.image.name, z, *place) for place in windows)
         predictions = rows[["object", "mask", "predicted_iou"]].rename(columns={"object": "box"})
         predictions = predictions.assign(window=[windows[place] for place in places], output=True)
-        return Instances.of(Prompts(self.given.images, self.given.boxes.iloc[:0], placed), predictions)
+        return Instances.of(Prompts(self.prompts.images, self.prompts.boxes.iloc[:0], placed), predictions)
 
 
 class Numbers:

@@ -30,7 +30,7 @@ def given(*boxes: Any, image: str = "a.png", z: int = 0) -> pd.DataFrame:
         ((200, 10, 230, 40), "lies outside the image"),
         ((10, 100, 30, 140), "lies outside the image"),
         ((-30, 10, 0, 40), "lies outside the image"),
-        (GOOD, "the same as another box"),
+        (GOOD, "is the same as another box"),
     ],
 )
 def test_a_bad_box_stops_or_is_skipped(box: tuple[float, ...], reason: str) -> None:
@@ -43,8 +43,8 @@ def test_a_bad_box_stops_or_is_skipped(box: tuple[float, ...], reason: str) -> N
 def test_images_and_slices_that_are_not_there() -> None:
     table = pd.concat([given(GOOD), given(GOOD, image="b.png"), given(GOOD, z=2), given(GOOD, z=-1), given(GOOD, z=1)])
     reasons = checked_boxes(table, SHAPES, "skip")["reason"].tolist()
-    no_slice = "of a slice that is not there"
-    assert reasons == ["", "of an image that is not there", no_slice, no_slice, ""]
+    no_slice = "belongs to a slice that is not there"
+    assert reasons == ["", "belongs to an image that is not there", no_slice, no_slice, ""]
 
 
 def test_a_box_that_is_partly_in_the_image_is_good() -> None:
@@ -52,7 +52,7 @@ def test_a_box_that_is_partly_in_the_image_is_good() -> None:
 
 
 def test_shares_are_told_by_a_single_box() -> None:
-    with pytest.raises(DataError, match="as shares of the image do"):
+    with pytest.raises(DataError, match="they seem to be shares of the image"):
         checked_boxes(given((0.1, 0.1, 0.4, 0.6)), SHAPES, "skip")
 
 
@@ -78,7 +78,7 @@ THREE = (GOOD, (50, 50, 60, 60), (70, 50, 80, 60))
 
 @pytest.mark.parametrize("score", [95, -0.1, 1.01, 1.00001])
 def test_many_scores_beyond_1_are_something_else(score: float) -> None:
-    with pytest.raises(DataError, match=rf"boxes\.csv: scores lie from 0 to 1, found {score}"):
+    with pytest.raises(DataError, match=rf"boxes\.csv: expected scores from 0 to 1, found {score}"):
         checked_boxes(given(*THREE).assign(score=score), SHAPES, "skip")
     for rounded in 1.0, 1.0000001:
         checked_boxes(given(*THREE).assign(score=rounded), SHAPES, "stop")
@@ -86,7 +86,7 @@ def test_many_scores_beyond_1_are_something_else(score: float) -> None:
 
 def test_a_single_score_beyond_1_is_of_a_bad_box() -> None:
     table = given(*THREE).assign(score=[0.9, 1.2, 0.8])
-    reason = "has a score that does not lie from 0 to 1"
+    reason = "has a score that is not from 0 to 1"
     with pytest.raises(DataError, match=rf"1 bad boxes: boxes\.csv:3 {reason}"):
         checked_boxes(table, SHAPES, "stop")
     assert checked_boxes(table, SHAPES, "skip")["reason"].tolist() == ["", reason, ""]
@@ -129,9 +129,9 @@ def test_a_long_list_is_cut() -> None:
 @pytest.mark.parametrize(
     ("boxes", "says"),
     [
-        ([(150, 60, 20, 30), (100, 70, 30, 20), (20, 20, 40, 40)] * 2, "are these x, y, width and height"),
+        ([(150, 60, 20, 30), (100, 70, 30, 20), (20, 20, 40, 40)] * 2, "seem to be x, y, width and height"),
         ([(150, 60, 320, 150), (120, 70, 290, 160), (90, 80, 250, 170)], "leave their image by more than half"),
-        ([(0.1, 0.1, 0.2, 0.3), (0.4, 0.5, 0.6, 0.7), (0.5, 0.5, 0.9, 1)], "as shares of the image do"),
+        ([(0.1, 0.1, 0.2, 0.3), (0.4, 0.5, 0.6, 0.7), (0.5, 0.5, 0.9, 1)], "they seem to be shares of the image"),
     ],
     ids=["XYWH", "another scale", "shares"],
 )

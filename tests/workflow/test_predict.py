@@ -52,8 +52,8 @@ REASONS = {
     "no number": "a coordinate is not a number",
     "right of the image": "lies outside the image",
     "above the image": "lies outside the image",
-    "no such image": "of an image that is not there",
-    "no such slice": "of a slice that is not there",
+    "no such image": "belongs to an image that is not there",
+    "no such slice": "belongs to a slice that is not there",
 }
 
 
@@ -98,7 +98,7 @@ def test_loose_boxes_become_masks_and_traps_do_not(example: Path, predicted: Pat
     skipped = table["flags"].fillna("").str.startswith("skipped")
     traps = table[table["name"].isin(TRAPS)]
     assert dict(zip(traps["name"], traps["flags"].str.removeprefix("skipped: "), strict=True)) == REASONS
-    assert table[skipped & ~table["name"].isin(TRAPS)]["flags"].tolist() == ["skipped: the same as another box"]
+    assert table[skipped & ~table["name"].isin(TRAPS)]["flags"].tolist() == ["skipped: is the same as another box"]
     masks = masks_of(predicted)
     assert not set(masks) & set(table.index[skipped])
     ious = []
@@ -210,7 +210,7 @@ def test_bad_boxes_stop_the_command_before_any_network_runs(example: Path, tmp_p
     )
     assert done.exit_code == 1
     assert "13 bad boxes:" in done.output
-    assert "boxes.csv:59 the same as another box" in done.output
+    assert "boxes.csv:59 is the same as another box" in done.output
     assert not list((tmp_path / "out").rglob("*.parquet*"))
 
 

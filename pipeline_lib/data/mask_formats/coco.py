@@ -36,7 +36,7 @@ def write_coco_polygons(masks: MaskSet, path: Path) -> None:
 def run_lengths_of(instances: Instances, number: int) -> dict[str, Any]:
     """Return the compressed run lengths of an object in its slice."""
     mask = instances.masks[number]
-    image, *_ = instances.given.place(mask.window)
+    image, *_ = instances.prompts.place(mask.window)
     return run_lengths(instances.crop(number), mask.y0, mask.x0, image.shape[1:])
 
 
@@ -52,7 +52,7 @@ def coco_file(instances: Instances, segmentation: Segmentation = run_lengths_of)
     file, and its `loadRes` reads the list of annotations. Slices of 2³² pixels or more are left out, because the run
     lengths of pycocotools overflow there.
     """
-    prompts = instances.given
+    prompts = instances.prompts
     slices = [(image, z) for image in prompts.images for z in range(image.shape[0])]
     ids = {(image.name, z): number for number, (image, z) in enumerate(slices, start=1)}
     labels = class_names(prompts)
@@ -75,7 +75,7 @@ def coco_file(instances: Instances, segmentation: Segmentation = run_lengths_of)
 def _annotations(
     instances: Instances, ids: dict[tuple[str, int], int], labels: list[str], segmentation: Segmentation
 ) -> Iterator[dict[str, Any]]:
-    prompts = instances.given
+    prompts = instances.prompts
     for number, mask in instances.masks.items():
         image, z, *_ = prompts.place(mask.window)
         _, height, width = image.shape

@@ -19,7 +19,7 @@ def write_geojson(masks: MaskSet, path: Path) -> None:
         masks: The masks.
         path: A folder that does not exist yet.
     """
-    images = masks.instances.given.images
+    images = masks.instances.prompts.images
     files = image_files(path, [image.name for image in images], ".geojson")
     for image in images:
         slices = range(image.shape[0])
@@ -34,7 +34,7 @@ def write_geojson(masks: MaskSet, path: Path) -> None:
 
 def _feature(masks: MaskSet, number: int, z: int | None) -> dict[str, Any]:
     instances = masks.instances
-    label = str(instances.given.boxes.at[number, "label"])
+    label = str(instances.prompts.boxes.at[number, "label"])
     parts = [[_closed(ring) for ring in (part.exterior, *part.holes)] for part in instances.polygons(number)]
     whole = {"type": "Polygon", "coordinates": parts[0]}
     return {

@@ -27,7 +27,7 @@ Halve = Callable[[NDArray[Any]], NDArray[Any]]
 
 def write_label_images(masks: MaskSet, path: Path) -> None:
     """Write a collection of all images of the set, each with its label image."""
-    images = masks.instances.given.images
+    images = masks.instances.prompts.images
     write_collection(path, {image.name: image.shape for image in images})
     for image in images:
         numbers = partial(masks.instances.numbers, image.name)

@@ -28,7 +28,7 @@ def write_rois(masks: MaskSet, path: Path) -> None:
         DataError: An object lies where Fiji's regions cannot.
     """
     instances = masks.instances
-    images = instances.given.images
+    images = instances.prompts.images
     files = image_files(path, [image.name for image in images], ".zip")
     for image in images:
         slices = range(image.shape[0])
@@ -43,7 +43,7 @@ def write_rois(masks: MaskSet, path: Path) -> None:
 
 def _region(instances: Instances, image: str, number: int, position: int) -> roifile.ImagejRoi:
     """Return the region of an object; its position is the slice, counted from 1, or 0 if there is only one."""
-    mask, label = instances.masks[number], str(instances.given.boxes.at[number, "label"])
+    mask, label = instances.masks[number], str(instances.prompts.boxes.at[number, "label"])
     if max(mask.x1, mask.y1) > LARGEST:
         raise DataError(
             f"{image}: object {number} lies beyond pixel {LARGEST}, the last one that a region of Fiji can reach; "

@@ -25,7 +25,7 @@ def write_yolo(masks: MaskSet, path: Path) -> None:
         masks: The masks.
         path: A folder that does not exist yet.
     """
-    images, names = masks.instances.given.images, class_names(masks.instances.given)
+    images, names = masks.instances.prompts.images, class_names(masks.instances.prompts)
     slices = [(image, z) for image in images for z in range(image.shape[0])]
     slice_names = [_slice_name(image, z) for image, z in slices]
     files = image_files(path / "labels", slice_names, ".txt")
@@ -48,7 +48,7 @@ def _line(masks: MaskSet, number: int, names: list[str], shape: tuple[int, int])
     parts = masks.instances.polygons(number)
     corners = one_ring([ring for part in parts for ring in (part.exterior, *part.holes)]) / (width, height)
     numbers = [f"{value:.8g}" for value in corners.ravel()]
-    return " ".join([str(names.index(class_name(masks.instances.given, number))), *numbers]) + "\n"
+    return " ".join([str(names.index(class_name(masks.instances.prompts, number))), *numbers]) + "\n"
 
 
 YOLO = MaskFormat(name="yolo", file="yolo", program="Ultralytics", write=write_yolo)
