@@ -88,8 +88,8 @@ def deviate(boxes: ArrayLike, levels: ArrayLike, uniform: ArrayLike, deviation: 
         boxes: (N, 4), XYXY, pixels.
         levels: (N,), or one level for all boxes, in per cent of the lengths of the sides.
         uniform: (N, 4), draws from [0, 1), which decide the signs of the moves. If the direction is `both`, a draw
-            below 0.5 means −, and any other one +. `scale` uses the first draw of a row, `translate` the first for x and
-            the second for y, and `edges` one draw for each edge of XYXY.
+            below 0.5 means −, and any other one +. `scale` uses the first draw of a row. `translate` uses the first for
+            x and the second for y. `edges` uses one draw for each edge of XYXY.
         deviation: Kind and direction of the deviation.
 
     Returns:

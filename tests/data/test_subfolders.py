@@ -68,9 +68,11 @@ def test_a_path_names_one_image(text: str, name: str) -> None:
 
 
 def test_a_name_of_images_in_several_folders_is_refused_and_a_wrong_folder_is_none() -> None:
-    with pytest.raises(DataError, match=r"'x' may be any of the images a/x\.png, b/x\.png; name it with its folder"):
+    with pytest.raises(
+        DataError, match=r"'x' fits several images: a/x\.png, b/x\.png\. Name the image with its folder"
+    ):
         NESTED.find("x")
-    with pytest.raises(DataError, match=r"'c/x\.png' may be any of the images a/x\.png, b/x\.png, x\.png"):
+    with pytest.raises(DataError, match=r"'c/x\.png' fits several images: a/x\.png, b/x\.png, x\.png"):
         IMAGES.find("c/x.png")
     assert NESTED.find("c/x.png") == "c/x.png"  # which the checks then refuse
     assert Images({"set/a/x.png": SHAPE, "b/x.png": SHAPE}).find("a/x.png") == "set/a/x.png"
@@ -131,13 +133,17 @@ def test_voc_names_the_folder_of_its_image(tmp_path: Path) -> None:
 def test_voc_must_not_name_an_image_of_another_folder(tmp_path: Path) -> None:
     path = WRITERS["voc"](tmp_path / "a", "x.png", SHAPE[1:], [BOXES["a/x.png"]])
     path.write_text(path.read_text().replace("<filename>", "<folder>b</folder><filename>"))
-    with pytest.raises(DataError, match=r"lies where the boxes of a/x\.png are expected, but names b/x\.png"):
+    with pytest.raises(
+        DataError, match=r"expected boxes of a/x\.png, by the folder of the file, but the file names b/x\.png"
+    ):
         read_box_files([tmp_path], NESTED, None)
 
 
 def test_a_file_and_its_folder_must_not_mean_two_images(tmp_path: Path) -> None:
     write_rows(tmp_path / "a/boxes.csv", ["image", *XYXY], [("b/x.png", 1, 2, 30, 40)])
-    with pytest.raises(DataError, match=r"'b/x\.png' is the image b/x\.png, but the file lies in the folder a, of wh"):
+    with pytest.raises(
+        DataError, match=r"'b/x\.png' is the image b/x\.png, but the file of boxes lies in the folder a, wh"
+    ):
         read_box_files([tmp_path], NESTED, None)
     assert read_box_files([tmp_path / "a"], NESTED, None)["image"].tolist() == ["b/x.png"]
 
