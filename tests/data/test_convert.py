@@ -158,7 +158,7 @@ def test_magnified_labels_lie_on_their_magnified_image() -> None:
 @pytest.mark.parametrize(
     ("split", "message"),
     [
-        ({"test": ["n*"]}, r"no file matches 'n\*' of split test; it has m0\.png, m1\.png"),
+        ({"test": ["n*"]}, r"no file matches 'n\*' of split test\. The files are m0\.png, m1\.png"),
         ({"test": ["m0", "m1"], "train": ["m1"]}, r"slice 1 \(m1\.png\) is both in train and in test"),
         ({"test": ["m*"], "train": "rest"}, "train is `rest`, but the other splits name all 2 files"),
     ],
@@ -169,7 +169,7 @@ def test_a_split_by_names_says_what_is_wrong(split: dict[str, Any], message: str
 
 
 def test_a_stack_in_one_file_has_no_names(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="test names files, but this is one file; expected a range of slices"):
+    with pytest.raises(DataError, match="expected a range of slices, because this is one file, but test names files"):
         split_slices("stack.tif", ["", ""], Split.model_validate({"test": ["m0"]}))
 
 
@@ -335,7 +335,7 @@ def nan_manifest(tmp_path: Path) -> str:
 
 
 def test_a_pixel_that_is_not_a_number_is_an_error_that_names_file_and_slice(nan_manifest: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"images0\.zarr: .* slice 4 holds NaN"):
+    with pytest.raises(DataError, match=r"images0\.zarr: .* slice 4 has NaN"):
         run_stage(
             convert, manifest=nan_manifest, store=str(tmp_path / "out/a.zarr"), **(DATASET | {"grey_range": [0, 1]})
         )

@@ -83,9 +83,9 @@ def test_turning_and_tones_keep_the_shape_of_an_image() -> None:
 def test_too_few_objects_are_an_error() -> None:
     lone = grid("train", 0)
     lone.objects[lone.objects > 2] = 0
-    with pytest.raises(DataError, match="only 0 of 12 crops with at least 3 objects were found"):
+    with pytest.raises(DataError, match="expected 12 crops with at least 3 objects, found only 0"):
         list(draw_crops("lone", [lone], CROPS, 128, 16))
-    with pytest.raises(DataError, match="expected an image with objects for each split"):
+    with pytest.raises(DataError, match="expected an image with objects in each split"):
         list(draw_crops("none", [grid("train", 0)], CROPS, 128, 16))
 
 

@@ -195,7 +195,9 @@ def test_an_image_is_not_taken_for_labels(tmp_path: Path) -> None:
     volumes = Volumes(tmp_path)
     shutil.rmtree(tmp_path / "labels")
     shutil.copytree(tmp_path / "images", tmp_path / "labels")
-    with pytest.raises(DataError, match=r"labels: numbers of objects are expected.*is it the image\?"):
+    with pytest.raises(
+        DataError, match=r"labels: expected numbers of objects.*paths of images and labels are exchanged"
+    ):
         volumes.check()
 
 

@@ -319,6 +319,6 @@ def test_binary_labels_with_many_values_are_refused(tmp_path: Path) -> None:
     iio.imwrite(tmp_path / "smooth.png", np.clip((12 - disc) * 60, 0, 255).astype(np.uint8))
     check_value("sharp.png", open_labels(str(tmp_path / "sharp.png")), rule)
     with pytest.raises(
-        DataError, match=r"smooth\.png: binary labels have one value .* found \d\d values from 0 to 255"
+        DataError, match=r"smooth\.png: expected binary labels, with one value .* found \d\d values from 0 to 255"
     ):
         check_value("smooth.png", open_labels(str(tmp_path / "smooth.png")), rule)
