@@ -213,10 +213,10 @@ def test_labels_in_folders_are_of_the_images_in_folders_of_the_same_names(tmp_pa
     stacks = labelled_stacks(images, [labels], None, drawn)
     assert {stack.name: set(stack.values) for stack in stacks} == {"a/x.png": {1}, "b/x.png": {2}}
     for outer, inner in ((tmp_path, labels), (images, tmp_path)):
-        with pytest.raises(DataError, match="the labels are expected apart from the images"):
+        with pytest.raises(DataError, match="expected labels outside the folder of the images"):
             labelled_stacks(str(outer), [str(inner)], None, drawn)
     write(tmp_path / "labels/x.json", json.dumps({}))
-    with pytest.raises(DataError, match=r"expected outlines or label images, found x\.json and a/x\.png"):
+    with pytest.raises(DataError, match=r"expected outlines or label images, found both, x\.json and a/x\.png"):
         labelled_stacks(images, [labels], None, drawn)
 
 

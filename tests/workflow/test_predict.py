@@ -393,7 +393,7 @@ def test_a_trained_model_segments_and_only_on_its_backbone(example: Path, finish
     assert "No model was trained" not in page
     with pytest.raises(WeightsError, match=r"trained on the backbone micro, but mobile_sam is set"):
         check_fits(model, Backbone("mobile_sam", "x", "0", 1, 1024, ""))
-    with pytest.raises(WeightsError, match=r"trained on a checkpoint of digest"):
+    with pytest.raises(WeightsError, match=r"trained on a checkpoint with the digest"):
         check_fits(model, Backbone("micro", "x", "another", 1, 256, ""))
 
 
