@@ -34,7 +34,9 @@ def segmentation(overlay: Mapping[str, Any]) -> tuple[SegmentConfig, RefineConfi
         DataError: naming every section and key that is unknown or has a wrong value.
     """
     if not isinstance(overlay, dict) or not overlay.keys() <= set(SECTIONS):
-        unknown = [f"{key} is no key" for key in overlay if key not in SECTIONS] if isinstance(overlay, dict) else []
+        unknown = (
+            [f"{key} is an unknown key" for key in overlay if key not in SECTIONS] if isinstance(overlay, dict) else []
+        )
         problem = "; ".join(unknown) or f"the file is {overlay!r}"
         raise DataError(f"config: {problem}; expected the sections {' and '.join(SECTIONS)}")
     config = merged(default_config(), overlay)

@@ -253,7 +253,9 @@ def test_a_notebooks_odd_calls() -> None:
     assert (masks.any(), told["flags"].tolist()) == (False, ["skipped: a coordinate is not a number"])
     with pytest.raises(DataError, match=r"expected an array \(N, 4\), found one of shape \(2, 5\)"):
         segmenter(image, np.zeros((2, 5)))
-    with pytest.raises(DataError, match=r"config: segment\.on_bad_bx is no key; did you mean segment\.on_bad_box"):
+    with pytest.raises(
+        DataError, match=r"config: segment\.on_bad_bx is an unknown key; did you mean segment\.on_bad_box"
+    ):
         load_segmenter(backbone="micro", on_bad_bx="skip")
 
 
@@ -313,8 +315,8 @@ def test_an_image_that_lacks_a_chunk_is_refused_unless_blank_ones_may_be_left_ou
 def test_the_commands_settings_are_checked(example: Path, tmp_path: Path) -> None:
     for text, says in (
         ("", None),
-        ("segment: {marign: 3}", "config: segment.marign is no key"),
-        ("train: {epochs: 3}", "config: train is no key; expected the sections segment and refine"),
+        ("segment: {marign: 3}", "config: segment.marign is an unknown key"),
+        ("train: {epochs: 3}", "config: train is an unknown key; expected the sections segment and refine"),
         ("segment: 3", "config: segment is 3, expected a section with the keys"),
         ("segment: {", "own.yaml: expected YAML"),
         ("segment: {margin: 2026-13-45}", "own.yaml: expected YAML: month must be in 1..12"),
