@@ -42,11 +42,11 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
 )
 FILES = {
-    "a: 1\nb: 2\na: 3\n": "'a' is there twice",
-    "a:\n  b: 1\n  c: {d: 1, d: 2}\n": "'d' is there twice in the section that begins at line 3",
-    "a: [1, {b: 1, b: 2}]\n": "'b' is there twice",
-    BOMB: f"more than {MOST_ENTRIES:,} entries",
-    "a: &a [*a]\n": "more than",
+    "a: 1\nb: 2\na: 3\n": "has the key 'a' twice",
+    "a:\n  b: 1\n  c: {d: 1, d: 2}\n": "the section that begins at line 3 has the key 'd' twice",
+    "a: [1, {b: 1, b: 2}]\n": "has the key 'b' twice",
+    BOMB: f"expected at most {MOST_ENTRIES:,} entries",
+    "a: &a [*a]\n": "expected at most",
     "[" * 3000: "expected YAML",
     "a: [\n": "expected YAML",
     "a: \x00\n": "expected YAML",
@@ -98,7 +98,7 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
         {"models": {"sam": {"train": {"lose": "sam"}}}},
         "models.sam.train.lose is an unknown key; did you mean models.sam.train.",
     ),
-    ({"models": {"sam": {"train": {"precision": "auto"}}}}, "models.sam.train.precision is set, but precision is one"),
+    ({"models": {"sam": {"train": {"precision": "auto"}}}}, "models.sam.train.precision is set, but precision must be"),
     ({"models": {"sam": {"refine": 3}}}, "models.sam.refine is 3, expected a section"),
     ({"models": {"sam": {"weights_of": "sam_p"}}}, "models.sam.trains is an unknown key"),
     ({"models": {"sam": 3}}, "models.sam is 3, expected a section"),
@@ -116,8 +116,8 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
     ({"experiment": {"datasets": ["nowhere"]}}, "experiment.datasets names 'nowhere', but datasets has only"),
     ({"train": {"mixes": {"paper": {"shares": [0.6, 0.2, 0.1]}}}}, "expected shares that sum to 1, found 0.9"),
     ({"models": {"sam": {"mix": "none"}}}, "models.sam.mix is 'none', but train.mixes has only"),
-    ({"models": {"sam": {"token": {"count": 2}}}}, "models.sam.token is set, but it trains"),
-    ({"models": {"sam": {"adapter": {"width": 8}}}}, "models.sam.adapter is set, but it trains"),
+    ({"models": {"sam": {"token": {"count": 2}}}}, "models.sam.token is set, but the model does not train"),
+    ({"models": {"sam": {"adapter": {"width": 8}}}}, "models.sam.adapter is set, but the model does not train"),
     ({"models": {"mine": {"title": "m", "like": "nobody"}}}, "models.mine.like is 'nobody', but models has only"),
     ({"models": {"sam": {"like": "sam_p"}, "sam_p": {"like": "sam"}}}, "models.sam_p.like leads back to 'sam'"),
     ({"models": {"sam": {"prompt_tuning": True}}}, "models.sam.prompt_tuning is an unknown key"),
@@ -125,16 +125,22 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
     ({"models": {"proposed": {"weights_off": "sam"}}}, "models.proposed.weights_off is an unknown key"),
     ({"models": {"proposed": {"refine": {"taus": 0.1}}}}, "did you mean models.proposed.refine.tau?"),
     ({"models": {"proposed": {"train": {"mixes": {}}}}}, "models.proposed.train.mixes is an unknown key"),
-    ({"models": {"mine": {"title": "m", "weights_of": "nobody"}}}, "models.mine.weights_of is 'nobody', but there are"),
+    (
+        {"models": {"mine": {"title": "m", "weights_of": "nobody"}}},
+        "models.mine.weights_of is 'nobody', expected one of",
+    ),
     ({"experiment": {"models": ["nobody"]}}, "experiment.models names 'nobody', but models has only"),
-    ({"deviation": {"kind": "translate", "direction": "grow"}}, "deviation.direction 'grow' means nothing to the kind"),
+    (
+        {"deviation": {"kind": "translate", "direction": "grow"}},
+        "deviation.direction 'grow' has no meaning for the kind",
+    ),
     (
         {"deviation": {"direction": "grow"}, "train": {"mixes": {"paper": {"kinds": ["translate"]}}}},
         "models.sam.mix draws the kind 'translate'",
     ),
     (
         {"models": {"sam": {"deviation": {"kind": "translate", "direction": "grow"}}}},
-        "models.sam.deviation.direction 'grow' means nothing",
+        "models.sam.deviation.direction 'grow' has no meaning",
     ),
     ({"datasets": {"cells": {"grey_range": [0, float("inf")]}}}, "datasets.cells.grey_range.1 is inf"),
     ({"experiment": {"seeds": [2**40]}}, "experiment.seeds.0 is 1099511627776, expected an integer from"),
@@ -261,15 +267,15 @@ def test_a_data_set_in_folds_stands_before_them() -> None:
 @pytest.mark.parametrize(
     ("written", "message"),
     [
-        (in_folds(3, "cells_2"), r"datasets\.cells has folds, but there is a data set called cells_2 already"),
-        (in_folds(5), r"cells \(b\): 5 folds are expected of its 4 slices; give at most 4"),
+        (in_folds(3, "cells_2"), r"datasets\.cells has folds, so cells_2 cannot be the name of another data set"),
+        (in_folds(5), r"cells \(b\): expected at most 4 folds, one for each slice; found 5"),
         (
             in_folds(3, split={"train": [0, 4], "test": [6, 9]}),
-            r"\(a\): folds take slices in one run, but .* \[\[0, 4\], ",
+            r"\(a\): expected splits that are one run of slices, .* \[\[0, 4\], ",
         ),
         (
             in_folds(3, split={"train": [0, 4], "test": "rest"}),
-            r"\(a\): folds take ranges of slices, but a split names",
+            r"\(a\): expected ranges of slices, .* but a split names",
         ),
     ],
 )

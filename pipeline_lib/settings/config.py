@@ -33,7 +33,7 @@ class BorrowedModel(Settings):
     deviation: Overlay = Field(default_factory=dict)
     """Keys of `deviation` that differ for this model."""
     refine: Overlay = Field(default_factory=dict)
-    """Keys of `refine` that differ for this model. `precision` is one for all models."""
+    """Keys of `refine` that differ for this model. All models share `precision`."""
 
 
 class GivenModel(Settings):
@@ -46,7 +46,7 @@ class GivenModel(Settings):
     deviation: Overlay = Field(default_factory=dict)
     """Keys of `deviation` that differ for this model."""
     refine: Overlay = Field(default_factory=dict)
-    """Keys of `refine` that differ for this model. `precision` is one for all models."""
+    """Keys of `refine` that differ for this model. All models share `precision`."""
 
 
 class Model(Settings):
@@ -71,10 +71,10 @@ class Model(Settings):
     deviation: Overlay = Field(default_factory=dict)
     """Keys of `deviation` that differ for this model."""
     train: Overlay = Field(default_factory=dict)
-    """Keys of `train` that differ for this model. `mixes`, `precision` and the two `validation_` keys are one for all
-    models."""
+    """Keys of `train` that differ for this model. All models share `mixes`, `precision` and the two
+    `validation_` keys."""
     refine: Overlay = Field(default_factory=dict)
-    """Keys of `refine` that differ for this model. `precision` is one for all models."""
+    """Keys of `refine` that differ for this model. All models share `precision`."""
 
 
 def _row(value: Any) -> str:
