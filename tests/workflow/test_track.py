@@ -196,7 +196,7 @@ def test_killed_after_each_slice_it_makes_the_same(
             {"slice": [0, 0], "name": ["a", "a"]},
             "expected one box for an object on slice 0, found two with the name 'a'",
         ),
-        ({}, "boxes.csv:2: expected the number of a slice, because stack.tif has 6; found none"),
+        ({}, "boxes.csv:2: expected the number of a slice, because stack.tif has 6 slices; found none"),
         ({"slice": [0, DEPTH]}, "belongs to a slice that is not there"),
     ],
 )
