@@ -1,4 +1,4 @@
-"""Files of boxes: what the numbers of each tool mean, how formats are recognised, and what the errors say."""
+"""Files of boxes: what the numbers of each tool mean, how formats are recognised, and what errors say."""
 
 import json
 from collections.abc import Sequence
@@ -31,14 +31,14 @@ RECOGNISED = [  # files that LooseBox cannot read: name, content and title of th
 
 
 def formats_that_match(path: Path) -> list[str]:
-    """The titles of all formats of a file's suffix that match it."""
+    """Return the titles of the formats that match a file, among those with its suffix."""
     file = BoxFile(path)
     return [each.title for each in FORMATS if path.suffix in each.suffixes and each.matches(file)]
 
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A file or folder of each tool with `BOXES`, by format."""
+    """Write a file or folder of each tool with `BOXES`, and return the paths by format."""
     folder = tmp_path_factory.mktemp("samples")
     return {form: write_sample(folder / form, "a.png", (60, 90), BOXES) for form, write_sample in WRITERS.items()}
 

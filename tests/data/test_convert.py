@@ -1,4 +1,4 @@
-"""Stores against what went in; components against hand-counted cases; limits of memory and disk against real ones."""
+"""Stores hold what went in. Components are counted by hand. Memory and disk have real limits."""
 
 import json
 import re
@@ -40,7 +40,7 @@ DATASET = {
 
 
 def write_manifest(folder: Path, *volumes: tuple[ArrayLike, ArrayLike, dict[str, Sequence[int]]]) -> str:
-    """Volumes (images, labels, split) as Zarr arrays, and the manifest that `raw` would write of them."""
+    """Write volumes (images, labels, split) as Zarr arrays, and the manifest that `raw` would write."""
     entries = []
     for number, (images, labels, split) in enumerate(volumes):
         paths = {name: str(folder / f"{name}{number}.zarr") for name in ("images", "labels")}
@@ -85,7 +85,7 @@ def test_of_each_range_every_so_many_th_slice_is_taken() -> None:
 
 
 def write_micrographs(folder: Path, *sizes: tuple[int, int]) -> str:
-    """Files of these sizes, each with an object, and the manifest that `raw` writes of them."""
+    """Write images of these sizes, each with an object, and run `raw` on them."""
     rng = np.random.default_rng(0)
     for part in ("images", "labels"):
         (folder / part).mkdir()
@@ -362,13 +362,13 @@ print(open("/proc/self/status").read())
 
 
 def run_convert(manifest: str, store: Path, **limits: Any) -> subprocess.CompletedProcess[str]:
-    """Convert in a process of its own, which ends by printing its status."""
+    """Convert in a process of its own, which prints its status at the end."""
     command = [sys.executable, "-c", RUN, manifest, str(store), json.dumps(DATASET | {"tile": 512})]
     return subprocess.run(command, capture_output=True, text=True, **limits)
 
 
 def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
-    """The system refuses to let a file grow beyond 64 KiB: metadata and objects fit, a chunk of images does not."""
+    """The system refuses files larger than 64 KiB. Metadata and objects fit, but a chunk of images does not."""
     noise = np.random.default_rng(0).integers(0, 256, (8, 1024, 1024), np.uint8)
     manifest = write_manifest(tmp_path, (noise, np.ones_like(noise), {"test": [0, 8]}))
     limit = resource.RLIMIT_FSIZE, (65536, 65536)
@@ -380,9 +380,9 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak memory is read from Linux' /proc")
 def test_memory_is_bounded_by_the_slice_and_not_by_the_stack(tmp_path: Path) -> None:
-    """10 and 80 slices of 1 MiB with labels of 1 MiB; held at once, the latter and their objects would take 0.5 GiB.
+    """Convert 10 and 80 slices of 1 MiB with labels of 1 MiB. All 80 with their objects would take 0.5 GiB.
 
-    The peak is VmHWM: `ru_maxrss` of a child starts from what its parent had in memory.
+    The peak is VmHWM, because `ru_maxrss` of a child starts from the memory of its parent.
     """
     labels = np.kron(np.arange(64, dtype=np.uint8).reshape(1, 8, 8), np.ones((128, 128), np.uint8))
     peaks = {}

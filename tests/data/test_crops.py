@@ -1,4 +1,4 @@
-"""Random crops: as many as asked for, each with its own labels, the same each time."""
+"""Random crops have the right number and labels, and are the same each time."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ SIDE = 20  # of an object in the image, pixels
 
 
 def grid(split: str, index: int, height: int = 300, width: int = 260) -> LabelledImage:
-    """Squares of `SIDE` pixels, bright on a dark ground."""
+    """Return an image of bright squares of `SIDE` pixels on a dark ground."""
     objects = np.zeros((height, width), np.uint32)
     for number, (y, x) in enumerate(((y, x) for y in range(5, 270, 30) for x in range(5, 230, 30)), start=1):
         objects[y : y + SIDE, x : x + SIDE] = number

@@ -1,4 +1,4 @@
-"""Files are fetched from a real server on this machine, one that can be told to misbehave."""
+"""Files are downloaded from a real server on this machine, which can misbehave on request."""
 
 import hashlib
 import io
@@ -26,7 +26,7 @@ def server(monkeypatch):
 
 @pytest.fixture
 def nobody(server):
-    """An address where nobody listens."""
+    """Return an address where no server listens."""
     with FileServer({}) as gone:
         return f"{gone.url}/file"
 

@@ -1,4 +1,4 @@
-"""Outlines that people drew, as label images, compared with masks that are counted by hand or by the other library."""
+"""Label images of outlines agree with masks that are counted by hand, or made by another library."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Stacks of which a part is missing or means something else than it seems: each is refused by name."""
+"""Stacks with missing parts or misleading content are refused, and the error names the file."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ COMPANION = """<?xml version="1.0" encoding="UTF-8"?>
 
 
 def ome_tiff(folder: Path) -> str:
-    """One file of two."""
+    """Write one file of an OME-TIFF that has two."""
     tifffile.imwrite(folder / "first.ome.tif", STACK[0], description=COMPANION, metadata=None)
     return str(folder / "first.ome.tif")
 
@@ -202,7 +202,7 @@ def test_an_image_is_not_taken_for_labels(tmp_path: Path) -> None:
 
 
 def split_of(*parts: tuple[str, str, list[int]], folder: Path) -> list[dict]:
-    """Volumes of image stacks, each with its slices in one split."""
+    """Return volumes of image stacks. The slices of a stack are in one split."""
     volumes = [{"images": images, "labels": images, "split": {split: bounds}} for images, split, bounds in parts]
     (folder / "l").mkdir(exist_ok=True)
     checked = []

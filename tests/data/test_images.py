@@ -1,4 +1,4 @@
-"""Sets of images of any and of different sizes: all are found, and read in part."""
+"""Sets of images of different sizes: all images are found, and parts of them are read."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Labelled images: which label image is of which image, what labels mean, and which images are held out."""
+"""Images are paired with their labels, labels have a meaning, and some images are held out."""
 
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,11 @@ def write(folder: Path, *names: str, value: int = 1, shape: tuple[int, ...] = (1
 
 
 def pairs(tmp_path: Path, images: list[str], labels: list[str]) -> dict[str, str]:
-    """Pair images and label images of some names."""
-    found = labelled_stacks(
+    """Pair images and label images with these names."""
+    stacks = labelled_stacks(
         write(tmp_path / "images", *images), [write(tmp_path / "labels", *labels)], None, tmp_path / "drawn"
     )
-    return {stack.name: Path(stack.labels).name for stack in found}
+    return {stack.name: Path(stack.labels).name for stack in stacks}
 
 
 def test_labels_are_paired_by_name_and_images_without_labels_take_no_part(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_labels_with_other_names_are_paired_in_order_if_the_numbers_agree(tmp_pa
 
 
 def test_labels_in_folders_of_other_names_are_not_paired_in_order(tmp_path: Path) -> None:
-    """In order, A_treated would come first and be taken for ctrl."""
+    """In alphabetical order, A_treated would come first and be paired with ctrl."""
     with pytest.raises(DataError, match=r"no image in .* has the name of"):
         pairs(tmp_path, ["ctrl/img_1.tif", "treated/img_1.tif"], ["A_treated/mask_1.tif", "B_ctrl/mask_1.tif"])
     names = ["ctrl/img_1.tif", "treated/img_1.tif"]

@@ -1,4 +1,4 @@
-"""Outputs of masks, opened by the libraries that other programs use."""
+"""Outputs of masks are opened with the libraries that other programs use."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""The rules for pixels are those of one gate, whatever the format of the image: colour, palettes, turns, axes."""
+"""All formats of images follow the same rules for colour, palettes, orientation and axes."""
 
 from collections.abc import Callable
 from pathlib import Path

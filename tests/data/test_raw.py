@@ -1,4 +1,4 @@
-"""Stage raw brings every layout, and refuses every bad input before anything is computed."""
+"""The stage `raw` reads every layout, and refuses every bad input before anything is computed."""
 
 import hashlib
 import json
@@ -35,14 +35,14 @@ ISBI2012 = Path(os.environ.get("LOOSEBOX_DATA", Path(__file__).parents[3] / "sha
 
 
 def run(folder, source, volumes, grey_range=None):
-    """The volumes of the manifest that the stage writes into `folder`."""
+    """Run the stage, and return the volumes of its manifest."""
     manifest = folder / "manifest.json"
     run_stage(raw, manifest=str(manifest), source=source, volumes=volumes, grey_range=grey_range)
     return json.loads(manifest.read_text())["volumes"]
 
 
 def generate(folder, layout, **changes):
-    """Each volume's images and labels, ZYX, from the generated files."""
+    """Return the images and labels (ZYX) of each generated volume."""
     volumes = run(folder, {**SYNTHETIC, "layout": layout, **changes}, VOLUMES[layout])
     return [[open_stack(str(folder / volume[stack])).compute() for stack in ("images", "labels")] for volume in volumes]
 
@@ -140,7 +140,7 @@ def test_more_slices_leave_the_first_ones_as_they_are(tmp_path):
 def test_a_users_files_are_left_where_they_are(lab):
     (volume,) = lab.run()
     files = volume.pop("files")
-    assert {part: found["count"] for part, found in files.items()} == {"images": 1, "labels": 1}
+    assert {part: entry["count"] for part, entry in files.items()} == {"images": 1, "labels": 1}
     assert volume == {
         "images": str(lab.folder / "images.tif"),
         "labels": str(lab.folder / "labels.tif"),

@@ -1,4 +1,4 @@
-"""Every format gives the stack that was written; everything else is an error with the file's name."""
+"""Every format yields the stack that was written. Errors name the file."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def same(path, stack=STACK):
 
 
 def write_pages(path, pages):
-    """Each page a series of its own, as a loop over tifffile's writer makes them with compression."""
+    """Write each page as a series, as a loop over the writer of tifffile does with compression."""
     with tifffile.TiffWriter(path) as writer:
         for page in pages:
             writer.write(page, compression="zlib")

@@ -1,4 +1,4 @@
-"""Images and boxes in folders that mirror each other: names with folders, in every format and output."""
+"""Images and boxes lie in folders with the same subfolders, in every format and output."""
 
 import json
 from collections.abc import Callable
@@ -221,7 +221,7 @@ def test_labels_in_folders_are_of_the_images_in_folders_of_the_same_names(tmp_pa
 
 
 def test_files_in_linked_folders_are_read_and_watched(tmp_path: Path) -> None:
-    """Folders that link to each other, or to one that they lie in, are entered once."""
+    """Folders that link to each other, or to a folder that contains them, are read once."""
     for folder in ("elsewhere", "other", "images"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "1.png").write_bytes(b"")
