@@ -17,7 +17,7 @@ MANY = 0.2  # if at least this share of a file's boxes has one fault, the number
 FEW = 3  # fewer boxes with one fault are slips, whatever their share
 NEARLY_ALL = 0.9  # if this share of a file's boxes is tiny, its numbers have another unit; some specks are real
 ROUNDING = 1e-6  # a score can exceed 1 by this much
-TINY = 2  # pixels: a box with no longer side is tiny
+TINY = 2  # pixels: a box is tiny if no side is longer
 LISTED = 5  # number of bad boxes, and of images, that an error names
 log = logging.getLogger(__name__)
 

@@ -84,9 +84,8 @@ def _crops_of_split(
             f"crops: expected an image with objects in each split, found none for {count} crops. Add labelled images"
         )
     typical = np.array([image.typical_side for image in images])
-    weights = (
-        np.sqrt([image.pixels.size for image in images]) / typical
-    )  # more crops from large images with small objects
+    # Large images with small objects hold more crops
+    weights = np.sqrt([image.pixels.size for image in images]) / typical
     accepted = 0
     for _ in range(TRIES * count):
         if accepted == count:

@@ -39,7 +39,7 @@ def largest_component(mask: Mask) -> Mask:
 def to_rle(mask: Mask) -> str:
     """Return the compressed run lengths ("counts") of a mask, as COCO encodes them."""
     columns = np.zeros(mask.shape, np.uint8, order="F")
-    if mask.any():  # transpose only the box: the whole mask takes longer than its prediction on a GPU
+    if mask.any():  # to transpose the whole mask would take longer than to predict it on a GPU
         x0, y0, x1, y1 = bounding_box(mask).astype(int)
         columns[y0:y1, x0:x1] = mask[y0:y1, x0:x1]
     counts: bytes = coco.encode(columns)["counts"]

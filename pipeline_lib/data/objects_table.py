@@ -15,7 +15,7 @@ from pipeline_lib.settings.segment import Flags
 
 GIVEN, FINAL = [f"given_{edge}" for edge in XYXY], [f"final_{edge}" for edge in XYXY]
 PREDICTION = [*FINAL, "iterations", "ended", "predicted_iou", "moved", "disagreement", "flags"]
-UNSTABLE = {"cycle", "cap"}  # ways to end an iteration that did not settle
+UNSTABLE = {"cycle", "cap"}  # ways to end an iteration that did not converge
 FLAGS = {
     "moved far": "the box around the mask hardly overlaps your box (IoU at most flags.moved)",
     "masks disagree": "the first and the iterated mask hardly overlap (IoU at most flags.disagree)",
@@ -128,8 +128,7 @@ def ends_with(mask: Mask, box: NDArray[np.float32], mask_extent: float) -> bool:
     """
     if not mask.any():
         return False
-    low, high = np.ceil(grown(box[None], mask_extent)[0] - 0.5).reshape(
-        2, 2
-    )  # by the centres of pixels, as `Frame.pixels`
+    # A pixel is inside the enlarged box if its centre is, as in `Frame.pixels`
+    low, high = np.ceil(grown(box[None], mask_extent)[0] - 0.5).reshape(2, 2)
     first, last = bounding_box(mask).reshape(2, 2)
     return bool(((first == low) & (low > 0) | (last == high) & (high < mask.shape[::-1])).any())

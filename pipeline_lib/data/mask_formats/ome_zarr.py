@@ -96,9 +96,8 @@ def picture(path: Path, z: int, side: int) -> NDArray[np.uint8]:
     """Return a slice of an image that `write_image` wrote, YX, with at most `side` pixels along its longer side."""
     scene: Any = zarr.open_group(path, mode="r")
     arrays = [scene[dataset["path"]] for dataset in scene.attrs["ome"]["multiscales"][0]["datasets"]]
-    array = [arrays[0], *(each for each in arrays if max(each.shape[1:]) >= side)][
-        -1
-    ]  # the smallest that is large enough
+    # The smallest level that is large enough, or else the first
+    array = [arrays[0], *(each for each in arrays if max(each.shape[1:]) >= side)][-1]
     _, height, width = arrays[0].shape
     scale = min(1.0, side / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
