@@ -27,13 +27,13 @@ WHOLE = ("grey", "trained_on")  # sections that are replaced as a whole
 
 def merged(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
     """Return `base` with the entries of an overlay. Sections in both are merged key by key, except those of `WHOLE`."""
-    both = {
+    entries = {
         key: merged(base[key], value)
         if isinstance(base.get(key), dict) and isinstance(value, dict) and key not in WHOLE
         else value
         for key, value in overlay.items()
     }
-    return {**base, **both}
+    return {**base, **entries}
 
 
 def overlaid(kind: type[S], base: Settings, overlay: Mapping[str, Any]) -> S:

@@ -109,11 +109,11 @@ def audited_rows(config: Config) -> dict[str, ExpectedRow]:
     """Return what the audit must know about each row of the tables, by model."""
     rows = {}
     for name in config.experiment.models:
-        trained = config.models[trained_by(config, name)]
+        row = config.models[trained_by(config, name)]
         rows[name] = ExpectedRow(
             trained=trained_by(config, name),
-            training=training_of(config, name) if isinstance(trained, Model) else None,
-            file=str(model_path(trained.file)) if isinstance(trained, GivenModel) else None,
+            training=training_of(config, name) if isinstance(row, Model) else None,
+            file=str(model_path(row.file)) if isinstance(row, GivenModel) else None,
             deviation=deviation_of(config, name),
         )
     return rows
@@ -155,8 +155,8 @@ def tables_config(config: Config) -> TablesConfig:
 
 def used_datasets(config: Config) -> list[str]:
     """Return the data sets for testing or training."""
-    trained = (training_sets(config, each.dataset, each.model) for each in trainings(config))
-    return list(dict.fromkeys([*config.experiment.datasets, *(name for names in trained for name in names)]))
+    training_names = (training_sets(config, each.dataset, each.model) for each in trainings(config))
+    return list(dict.fromkeys([*config.experiment.datasets, *(name for names in training_names for name in names)]))
 
 
 def cell_axes(config: Config) -> dict[str, tuple[Any, ...]]:

@@ -41,8 +41,8 @@ def checked_boxes(boxes: pd.DataFrame, shapes: Mapping[str, Shape], on_bad_box: 
         DataError: A box is bad, or a file is misread. The message names files and lines, and says what to do.
     """
     prompts = boxes[boxes["skip"] == ""]
-    for file, of_file in prompts.groupby(prompts["where"].map(file_of), sort=False):
-        if advice := misread(of_file, shapes):
+    for file, rows in prompts.groupby(prompts["where"].map(file_of), sort=False):
+        if advice := misread(rows, shapes):
             raise DataError(f"{file}: {advice}")
     table = boxes.assign(reason=reasons(boxes, shapes))
     _log_same_place(table[table["reason"] == ""])
@@ -72,9 +72,9 @@ def _listing(bad: pd.DataFrame, shapes: Mapping[str, Shape]) -> str:
     more = f"; and {len(bad) - LISTED} more" if len(bad) > LISTED else ""
     names = list(shapes)
     others = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    there = f" The images are {', '.join(names[:LISTED])}{others}." if (bad["reason"] == NO_IMAGE).any() else ""
+    image_list = f" The images are {', '.join(names[:LISTED])}{others}." if (bad["reason"] == NO_IMAGE).any() else ""
     return (
-        f"{len(bad)} bad boxes: {first}{more}.{there} Correct them, or leave them out with --on-bad-box skip "
+        f"{len(bad)} bad boxes: {first}{more}.{image_list} Correct them, or leave them out with --on-bad-box skip "
         "(segment.on_bad_box)"
     )
 
@@ -145,8 +145,8 @@ def misread(boxes: pd.DataFrame, shapes: Mapping[str, Shape]) -> str:
             "else, rename it"
         )
     sizes, corners = sizes_of(boxes, shapes), boxes[XYXY].to_numpy()
-    known = np.isfinite(sizes[:, 0]) & np.isfinite(corners).all(axis=1)
-    sizes, corners = sizes[known], corners[known]
+    is_complete = np.isfinite(sizes[:, 0]) & np.isfinite(corners).all(axis=1)
+    sizes, corners = sizes[is_complete], corners[is_complete]
     if not len(corners):
         return ""
     sides = corners[:, 2:] - corners[:, :2]

@@ -75,8 +75,8 @@ def _facts(
     shape = y.stop - y.start, x.stop - x.start
     output = history[history["output"]].iloc[0]
     first, mask = (from_rle(counts, shape) for counts in (history["mask"].iloc[0], output["mask"]))
-    drawn = prompts.boxes.loc[number, XYXY].to_numpy(float)
-    prompt = np.clip(drawn, 0, np.tile(image.shape[:0:-1], 2))
+    user_box = prompts.boxes.loc[number, XYXY].to_numpy(float)
+    prompt = np.clip(user_box, 0, np.tile(image.shape[:0:-1], 2))
     box = bounding_box(mask) + np.tile([x.start, y.start], 2) if mask.any() else np.full(4, np.nan)
     facts = {
         **dict(zip(FINAL, box, strict=True)),
@@ -89,13 +89,13 @@ def _facts(
     # Flags. Sides are in the order top, left, bottom, right
     sides = touched(mask)
     ends = np.array([y.start == 0, x.start == 0, y.stop == image.shape[1], x.stop == image.shape[2]])
-    expected = np.concatenate([drawn[1::-1] <= 0, drawn[:1:-1] >= image.shape[1:]])
+    box_touches = np.concatenate([user_box[1::-1] <= 0, user_box[:1:-1] >= image.shape[1:]])
     conditions = {
         "moved far": 1 - facts["moved"] <= thresholds.moved,
         "masks disagree": 1 - facts["disagreement"] <= thresholds.disagree,
         "unstable": facts["iterations"] > 0 and facts["ended"] in UNSTABLE,
         "empty": not mask.any(),
-        "touches the border": (sides & ends & ~expected).any(),
+        "touches the border": (sides & ends & ~box_touches).any(),
         "cut by its window": (sides & ~ends).any(),
         "cut around its box": mask_extent is not None
         and ends_with(mask, output[XYXY].to_numpy(np.float32), mask_extent),

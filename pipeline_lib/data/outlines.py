@@ -73,13 +73,13 @@ def _rings(parts: NDArray[np.int32]) -> list[Ring]:
     along_columns = np.lexsort((twin, y, x))
     horizontal, vertical = _partners(along_rows), _partners(along_columns)
     # Follow horizontal and vertical edges in turn until a ring closes
-    left, rings = [True] * len(x), []
+    is_left, rings = [True] * len(x), []
     for first in along_rows.tolist():
         ring, corner = [], first
-        while left[corner]:
+        while is_left[corner]:
             other = horizontal[corner]
             ring += [corner, other]
-            left[corner] = left[other] = False
+            is_left[corner] = is_left[other] = False
             corner = vertical[other]
         if ring:
             rings.append(np.stack([x[ring], y[ring]], axis=1))

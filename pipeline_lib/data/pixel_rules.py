@@ -79,8 +79,8 @@ def slices_by_axes(path: str, array: Any, axes: str, channel: int | None) -> Hel
             "this order"
         )
     fixed = {"c": channel or 0}
-    held = (None if axis in "yx" or (axis, side) in long else fixed.get(axis, 0) for axis, side in sides)
-    return HeldAxes(array, tuple(held))
+    positions = (None if axis in "yx" or (axis, side) in long else fixed.get(axis, 0) for axis, side in sides)
+    return HeldAxes(array, tuple(positions))
 
 
 def check_channel(path: str, channels: int, channel: int | None) -> None:

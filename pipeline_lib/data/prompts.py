@@ -51,7 +51,7 @@ class Prompts:
     @classmethod
     def read(cls, folder: str | Path) -> "Prompts":
         """Read a folder that `write` wrote."""
-        listed = read_json(Path(folder) / "images.json")
+        records = read_json(Path(folder) / "images.json")
         images = [
             ImageFile(
                 name=each["name"],
@@ -61,7 +61,7 @@ class Prompts:
                 digest=each["digest"],
                 channel=each["channel"],
             )
-            for each in listed
+            for each in records
         ]
         boxes, windows = (read_table(Path(folder) / f"{name}.parquet") for name in ("boxes", "windows"))
         return cls(tuple(images), boxes, tuple(PlacedWindow(*row) for row in windows.itertuples(index=False)))
@@ -70,8 +70,8 @@ class Prompts:
         """Write the folder. It appears only when it is complete."""
         with atomic(folder) as unfinished:
             unfinished.mkdir(parents=True)
-            listed = [asdict(image) for image in self.images]
-            (unfinished / "images.json").write_text(json.dumps(listed, indent=2) + "\n")
+            records = [asdict(image) for image in self.images]
+            (unfinished / "images.json").write_text(json.dumps(records, indent=2) + "\n")
             self.boxes.to_parquet(unfinished / "boxes.parquet")
             windows = pd.DataFrame(self.windows, columns=PlacedWindow._fields)
             windows.to_parquet(unfinished / "windows.parquet")

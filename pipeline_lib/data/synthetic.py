@@ -222,18 +222,18 @@ def _add_mitochondria(rng: Generator, grey: Field, owner: NDArray[np.int16], ins
     bend = _smooth_noise(rng, grey.shape, 8), _smooth_noise(rng, grey.shape, 8)
     for _ in range(rng.poisson(look.mitochondria * grey.size / 1e4)):
         centre = rng.uniform((0, 0), grey.shape)
-        at = int(centre[0]), int(centre[1])
-        if inside[at] < 3:
+        pixel = int(centre[0]), int(centre[1])
+        if inside[pixel] < 3:
             continue
         long = look.mitochondrion_radius * rng.uniform(0.7, 1.6)
         short = look.mitochondrion_radius * rng.uniform(0.55, 0.95)
         # Region: a bent ellipse within its cell, apart from other mitochondria
-        window = _window(at, long + 12, grey.shape)
+        window = _window(pixel, long + 12, grey.shape)
         y, x = np.ogrid[window]
         angle = rng.uniform(0, np.pi)
         dy, dx = y - centre[0] + 2 * bend[0][window], x - centre[1] + 2 * bend[1][window]
         u, v = np.cos(angle) * dx + np.sin(angle) * dy, np.cos(angle) * dy - np.sin(angle) * dx
-        region = ((u / long) ** 2 + (v / short) ** 2 < 1) & (owner[window] == owner[at])
+        region = ((u / long) ** 2 + (v / short) ** 2 < 1) & (owner[window] == owner[pixel])
         region &= (inside[window] > 2) & (labels[window] == 0)
         if region.sum() < 80:
             continue

@@ -88,8 +88,8 @@ def volume_table(
     """
     boxes = tracks.prompts.boxes
     rows = {
-        int(str(number)): _facts(tracks, int(str(number)), slices[slices["object"] == number], of_object, thresholds)
-        for number, of_object in boxes.groupby(object_numbers(boxes))
+        int(str(number)): _facts(tracks, int(str(number)), slices[slices["object"] == number], object_boxes, thresholds)
+        for number, object_boxes in boxes.groupby(object_numbers(boxes))
     }
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("object")
     scale = np.nan if pixel_size is None else float(np.prod(pixel_size)) * UM3

@@ -104,9 +104,9 @@ class PlacedMask:
         if top >= bottom or left >= right:
             return 0.0
         a, b = (each.mask[top - each.y : bottom - each.y, left - each.x : right - each.x] for each in (self, other))
-        shared = int(np.count_nonzero(a & b))
-        both = int(self.mask.sum()) + int(other.mask.sum()) - shared
-        return shared / both if both else 0.0
+        intersection = int(np.count_nonzero(a & b))
+        union = int(self.mask.sum()) + int(other.mask.sum()) - intersection
+        return intersection / union if union else 0.0
 
 
 def window_of(row: Row) -> tuple[int, int, int]:

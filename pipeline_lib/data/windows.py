@@ -52,8 +52,8 @@ def lay_windows(boxes: Boxes, shape: tuple[int, int], config: WindowConfig) -> t
     height, width = shape
     ends = [width, height, width, height]
     boxes = np.clip(boxes, 0, ends)
-    shown = np.clip(grown(boxes, 1 + 2 * config.margin), 0, ends)
-    areas = np.concatenate([np.floor(shown[:, :2]), np.ceil(shown[:, 2:])], axis=1).astype(np.int64)
+    with_margins = np.clip(grown(boxes, 1 + 2 * config.margin), 0, ends)
+    areas = np.concatenate([np.floor(with_margins[:, :2]), np.ceil(with_margins[:, 2:])], axis=1).astype(np.int64)
     # Boxes that need windows of the same size share them
     sides, owners = sides_of(boxes, areas, config), np.zeros(len(boxes), np.int64)
     windows: list[Window] = []
@@ -98,24 +98,24 @@ def _covers(areas: NDArray[np.int64], side: int) -> Iterator[NDArray[np.int64]]:
     """
     order = np.argsort(areas[:, 1], kind="stable")
     x0, y0, x1, y1 = areas[order].T
-    left = np.ones(len(order), bool)
+    remaining = np.ones(len(order), bool)
     for first in range(len(order)):
-        if not left[first]:
+        if not remaining[first]:
             continue
         # Areas that can share a window with the first one
         last = np.searchsorted(y0, y0[first] + side)
-        near = first + np.flatnonzero(
-            left[first:last]
+        candidates = first + np.flatnonzero(
+            remaining[first:last]
             & (y1[first:last] <= y0[first] + side)
             & (x0[first:last] > x1[first] - side)
             & (x1[first:last] < x0[first] + side)
         )
-        near = np.union1d(near, [first])
+        candidates = np.union1d(candidates, [first])
         # The left edge of the window is that of an area. Take the edge that holds most areas
-        starts = np.unique(x0[near][x0[near] <= x0[first]])
-        held = (x0[near] >= starts[:, None]) & (x1[near] <= starts[:, None] + side)
-        members = near[held[held.sum(axis=1).argmax()]]
-        left[members] = False
+        starts = np.unique(x0[candidates][x0[candidates] <= x0[first]])
+        fits = (x0[candidates] >= starts[:, None]) & (x1[candidates] <= starts[:, None] + side)
+        members = candidates[fits[fits.sum(axis=1).argmax()]]
+        remaining[members] = False
         yield order[members]
 
 

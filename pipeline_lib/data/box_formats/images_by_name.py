@@ -62,15 +62,15 @@ class Images:
         exact = [name for name in self.by_text.get(base, []) if _file_in(name) == base]
         stem = Path(base).stem if Path(base).suffix.lower() in IMAGE_SUFFIXES else base
         for names in exact, self.by_text.get(stem, []):
-            fitting = _in_folders(names, folders)
-            if len(fitting) > 1:
+            matches = _in_folders(names, folders)
+            if len(matches) > 1:
                 raise DataError(
-                    f"{text!r} fits several images: {shortened(sorted(fitting))}. Name the image with its folder and "
+                    f"{text!r} fits several images: {shortened(sorted(matches))}. Name the image with its folder and "
                     "suffix, or put the file of boxes into a folder with the name of the image's folder"
                 )
-            if fitting:
-                self._check_place(text, fitting[0], names)
-                return fitting[0]
+            if matches:
+                self._check_place(text, matches[0], names)
+                return matches[0]
         return "/".join((*self.folder, text))
 
     def _check_place(self, text: str, image: str, names: Sequence[str]) -> None:

@@ -82,13 +82,13 @@ def only_columns(file: BoxFile, choices: Sequence[BoxColumns]) -> BoxColumns | N
     Raises:
         DataError: The table has several of `choices`, or one column twice.
     """
-    matching = [each for each in choices if set(each.names) <= set(file.table.columns)]
-    if len(matching) > 1:
-        listed = " and ".join(",".join(each.names) for each in matching)
+    matches = [each for each in choices if set(each.names) <= set(file.table.columns)]
+    if len(matches) > 1:
+        listed = " and ".join(",".join(each.names) for each in matches)
         raise DataError(f"{file.path}: expected one set of columns for boxes, found {listed}; leave out one of them")
-    if matching:
-        file.check_columns(matching[0].names)
-    return matching[0] if matching else None
+    if matches:
+        file.check_columns(matches[0].names)
+    return matches[0] if matches else None
 
 
 def corner_or_centre(file: BoxFile, columns: BoxColumns, rows: Sequence[tuple[str, Row]], images: Images) -> BoxColumns:
@@ -106,10 +106,11 @@ def corner_or_centre(file: BoxFile, columns: BoxColumns, rows: Sequence[tuple[st
         DataError: Many boxes leave their image if x and y are a corner, and some do if they are the centre.
     """
     shapes = [(images.shape_of(name), row) for name, row in rows]
-    known = [(shape, row) for shape, row in shapes if shape]
+    with_shape = [(shape, row) for shape, row in shapes if shape]
     about = BoxColumns(columns.names, centred)
     corner, centre = (
-        np.array([_beyond(each.box(row), shape) > SLOPPY for shape, row in known], bool) for each in (columns, about)
+        np.array([_beyond(each.box(row), shape) > SLOPPY for shape, row in with_shape], bool)
+        for each in (columns, about)
     )
     x, y = columns.names[:2]
     if many(corner) and centre.any():
@@ -122,7 +123,7 @@ def corner_or_centre(file: BoxFile, columns: BoxColumns, rows: Sequence[tuple[st
         return about
     if many(centre) and not corner.any():
         log.info("%s: %s and %s are the corner, otherwise boxes would leave their image", file.path, x, y)
-    elif known:
+    elif with_shape:
         log.warning("%s: %s and %s are read as the left upper corner of each box. %s", file.path, x, y, NAME_COLUMNS)
     return columns
 

@@ -90,13 +90,13 @@ def read_box_files(paths: Iterable[Path], images: Images, name: str | None) -> p
     paths = list(paths)
     suffixes = _suffixes(READABLE if name is None else _of_name(name))
     files = {file: folder for path in paths for file, folder in box_files(path, suffixes)}
-    listed, images = _join_data_sets(files, images, name)
-    images = replace(images, one_file=len(listed) == 1)
-    within = {folder: replace(images, folder=folder) for folder in set(listed.values())}
+    prompt_files, images = _join_data_sets(files, images, name)
+    images = replace(images, one_file=len(prompt_files) == 1)
+    images_by_folder = {folder: replace(images, folder=folder) for folder in set(prompt_files.values())}
     # Read them, and check that they agree about their images
-    boxes = {file: list(_read(file, within[folder], name)) for file, folder in listed.items()}
+    boxes = {file: list(_read(file, images_by_folder[folder], name)) for file, folder in prompt_files.items()}
     _log(boxes)
-    _check_places(boxes, listed)
+    _check_places(boxes, prompt_files)
     records = [record for each in boxes.values() for record in each]
     if not records:
         raise DataError(f"{', '.join(map(str, paths))}: expected at least one box, found none; draw or detect boxes")

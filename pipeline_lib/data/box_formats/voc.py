@@ -60,15 +60,15 @@ def _image(file: BoxFile, called: str, name: str, images: Images) -> str:
     """
     if not name:
         return images.of_file(file.path)
-    placed = images.find(name) if images.folder else ""
-    if images.shape_of(placed) is None:
+    by_place = images.find(name) if images.folder else ""
+    if images.shape_of(by_place) is None:
         return images.find(called)
-    if called not in (name, placed) and called in images.shapes:
+    if called not in (name, by_place) and called in images.shapes:
         raise DataError(
-            f"{file.path}: expected boxes of {placed}, by the folder of the file, but the file names {called}. Move "
+            f"{file.path}: expected boxes of {by_place}, by the folder of the file, but the file names {called}. Move "
             "it to the folder of that image, or correct `folder` in it"
         )
-    return placed
+    return by_place
 
 
 def _first_pixel(file: BoxFile) -> int:
