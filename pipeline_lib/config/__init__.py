@@ -1,1 +1,1 @@
-"""A configuration: how files and overlays become settings, and what follows from them for each stage."""
+"""Read configuration files and overlays as settings, and derive from them what each stage needs."""

@@ -1,4 +1,4 @@
-"""Whether the sections of a configuration fit each other."""
+"""Check that the sections of a configuration agree with each other."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,12 +15,19 @@ SPLITS = ("train", "validation", "test")
 
 
 def contradictions(config: Config) -> Iterator[str]:
-    """Yield a sentence for each contradiction between sections. Data sets in folds must have been cut up."""
+    """Yield a sentence for each contradiction between sections.
+
+    Args:
+        config: A configuration of `with_folds`.
+    """
     if config.experiment.objects and config.miou == "foreground":
-        yield "experiment.objects takes some objects of a tile, but miou is 'foreground', which is of all together"
+        yield (
+            "experiment.objects leaves out objects of a tile, but miou is 'foreground', which needs all of them; set "
+            "experiment.objects to null, or choose another miou"
+        )
     unknown = [*_unknown_names(config), *_broken_models(config)]
     yield from unknown
-    if unknown:  # what follows looks names up
+    if unknown:  # the checks below look names up
         return
     yield from _broken_deviations(config)
     yield from _missing_splits(config)
@@ -46,34 +53,34 @@ def _broken_models(config: Config) -> Iterator[str]:
     for name, row in config.models.items():
         if isinstance(row, BorrowedModel) and row.weights_of not in [*trained, *from_files]:
             known = sorted([*trained, *from_files])
-            yield f"models.{name}.weights_of is {row.weights_of!r}, but there are only {known}"
+            yield f"models.{name}.weights_of is {row.weights_of!r}, expected one of {known}"
         for key in ("file", "starts_from"):
             file = getattr(row, key, None)
             if file and not model_path(file).exists():
-                yield f"models.{name}.{key} is {file!r}, but there is no such file"
+                yield f"models.{name}.{key} is {file!r}, but there is no such file; check the path"
             elif file and (backbone := ModelHeader.read(model_path(file)).backbone) != config.backbone.name:
-                yield f"models.{name}.{key} needs backbone.name {backbone}, but it is {config.backbone.name}"
+                yield f"models.{name}.{key} needs backbone.name {backbone}, found {config.backbone.name}; change one"
         if not isinstance(row, Model):
             continue
         for dataset in row.trained_on or ():
             if dataset not in config.datasets:
                 yield f"models.{name}.trained_on names {dataset!r}, but datasets has only {sorted(config.datasets)}"
             elif "train" not in splits_with_tiles(config.datasets[dataset]):
-                yield f"models.{name}.trained_on: datasets.{dataset} gives no slices to train"
+                yield f"models.{name}.trained_on: datasets.{dataset} has no training slices; add them"
         tiles = {config.datasets[dataset].tile for dataset in row.trained_on or () if dataset in config.datasets}
         if len(tiles) > 1:
-            yield f"models.{name}.trained_on: its data sets need one `tile`, but they have {sorted(map(str, tiles))}"
+            yield f"models.{name}.trained_on: expected data sets with one `tile`, found {sorted(map(str, tiles))}"
         if row.trained_on and not any(
             "validation" in splits_with_tiles(config.datasets[dataset])
             for dataset in row.trained_on
             if dataset in config.datasets
         ):
-            yield f"models.{name}.trained_on: none of its data sets gives slices to validation"
+            yield f"models.{name}.trained_on: expected validation slices in a data set, found none"
         if row.mix not in mixes:
             yield f"models.{name}.mix is {row.mix!r}, but train.mixes has only {mixes}"
         for key, part in (("token", "deviation_token"), ("adapter", "image_adapter")):
             if key in row.model_fields_set and part not in row.trains:
-                yield f"models.{name}.{key} is set, but it trains {list(row.trains)} and no {part}"
+                yield f"models.{name}.{key} is set, but the model does not train {part}; remove {key}, or add {part}"
 
 
 def _broken_deviations(config: Config) -> Iterator[str]:
@@ -94,10 +101,10 @@ def _broken_deviations(config: Config) -> Iterator[str]:
         mix = config.train.mixes.get(row.mix) if isinstance(row, Model) else None
         if isinstance(mix, Mix) and deviation.direction != "both" and "translate" in (mix.kinds or ()):
             direction = deviation.direction
-            yield f"models.{name}.mix draws the kind 'translate', to which direction {direction!r} means nothing"
+            yield f"models.{name}.mix draws the kind 'translate', but its direction is {direction!r}; expected 'both'"
 
 
-MEANINGLESS = "means nothing to the kind 'translate'; expected 'both'"
+MEANINGLESS = "has no meaning for the kind 'translate'; expected 'both'"
 
 
 def _is_broken(deviation: Deviation) -> bool:
@@ -106,7 +113,7 @@ def _is_broken(deviation: Deviation) -> bool:
 
 def _missing_splits(config: Config) -> Iterator[str]:
     if JOINT in config.datasets:
-        yield f"datasets.{JOINT} has the name that stands for several data sets together; choose another one"
+        yield f"datasets.{JOINT} has a reserved name, which stands for several data sets together; choose another one"
     rows = [trained_row(config, name) for name in config.experiment.models if name in config.models]
     in_domain = any(row and not row.trained_on for row in rows)
     needed = SPLITS if in_domain else (config.experiment.split,)
@@ -114,11 +121,11 @@ def _missing_splits(config: Config) -> Iterator[str]:
         if name in config.datasets:
             present = splits_with_tiles(config.datasets[name])
             if missing := [split for split in needed if split not in present]:
-                yield f"datasets.{name}.volumes give no slices to {missing}"
+                yield f"datasets.{name}.volumes have no slices for the splits {missing}; add them to `split`"
 
 
 def splits_with_tiles(dataset: Dataset) -> set[str]:
-    """Return the splits that a data set has tiles of: those of its volumes, but those with no crop."""
+    """Return the splits for which a data set has tiles: those of its volumes, without those that have no crops."""
     splits = splits_of(dataset.volumes)
     if dataset.crops:
         counts = {"train": dataset.crops.train, "validation": dataset.crops.validation}
@@ -129,16 +136,19 @@ def splits_with_tiles(dataset: Dataset) -> set[str]:
 def _broken_crops(config: Config) -> Iterator[str]:
     for name, dataset in config.datasets.items():
         if dataset.crops and not dataset.tile:
-            yield f"datasets.{name}.crops needs `tile`, the side of a crop, but it is null"
+            yield f"datasets.{name}.crops needs `tile`, the side of a crop, but it is null; set it"
         if dataset.crops and dataset.magnification != 1:
-            yield f"datasets.{name} has both crops and a magnification; `crops.object_side` decides the magnification"
+            yield (
+                f"datasets.{name} has both crops and a magnification; leave out the magnification, because "
+                "`crops.object_side` decides it"
+            )
 
 
 def _broken_sets(config: Config) -> Iterator[str]:
     datasets = [name for name, dataset in config.datasets.items() if not dataset.folds]
     for name, each in config.predict.items():
         if isinstance(each.model, str) and not model_path(each.model).exists():
-            yield f"predict.{name}.model is {each.model!r}, but there is no such file"
+            yield f"predict.{name}.model is {each.model!r}, but there is no such file; check the path"
         if isinstance(each.model, TrainedModel):
             for key, value, known in (
                 ("dataset", each.model.dataset, [*datasets, JOINT]),

@@ -1,4 +1,4 @@
-"""The default configuration, for uses without Snakemake."""
+"""Read the default configuration, for commands that do not use Snakemake."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,28 +13,33 @@ from pipeline_lib.settings.messages import problems_of
 from pipeline_lib.settings.segment import SegmentConfig
 
 LIBRARY = Path(__file__).parents[1]
-# in an installed package within the library (pyproject.toml), in a clone at its root
+# An installed package has it within the library (pyproject.toml), a clone has it at its root
 PLACES = (LIBRARY / "config.yaml", LIBRARY.parent / "config.yaml")
 SECTIONS = ("segment", "refine")
 
 
 def default_config() -> dict[str, Any]:
-    """Return what `config.yaml` says, every key of it."""
+    """Return all keys of `config.yaml`, as plain values."""
     config: dict[str, Any] = yaml.safe_load(next(place for place in PLACES if place.exists()).read_text())
     return config
 
 
 def segmentation(overlay: Mapping[str, Any]) -> tuple[SegmentConfig, RefineConfig]:
-    """Return the sections `segment` and `refine`, as they hold for `segment`, with an overlay over the defaults.
+    """Return the sections `segment` and `refine` for a segmentation.
 
     Args:
-        overlay: some keys of the sections `segment` and `refine`.
+        overlay: Keys of the two sections that differ from the defaults.
+
+    Returns:
+        The section `segment`, and the section `refine` with the keys of `segment.refine`.
 
     Raises:
-        DataError: naming every section and key that is unknown or has a wrong value.
+        DataError: A section or key is unknown, or a key has a wrong value. The message names all of them.
     """
     if not isinstance(overlay, dict) or not overlay.keys() <= set(SECTIONS):
-        unknown = [f"{key} is no key" for key in overlay if key not in SECTIONS] if isinstance(overlay, dict) else []
+        unknown = (
+            [f"{key} is an unknown key" for key in overlay if key not in SECTIONS] if isinstance(overlay, dict) else []
+        )
         problem = "; ".join(unknown) or f"the file is {overlay!r}"
         raise DataError(f"config: {problem}; expected the sections {' and '.join(SECTIONS)}")
     config = merged(default_config(), overlay)

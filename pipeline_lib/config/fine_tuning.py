@@ -1,4 +1,4 @@
-"""The settings of a fine-tuning: those of `FineTuneConfig` over the defaults of the configuration."""
+"""Derive the settings of a fine-tuning from `FineTuneConfig` and the defaults of the configuration."""
 
 from pipeline_lib.config.defaults import default_config
 from pipeline_lib.settings.backbone import EmbedConfig
@@ -7,7 +7,7 @@ from pipeline_lib.settings.fine_tuning import FineTuneConfig
 from pipeline_lib.settings.model import Adapter, ModelConfig, Token
 from pipeline_lib.settings.training import TrainConfig, TrainingConfig
 
-OF_TRAINING = (  # keys of `train` that a fine-tuning sets itself
+OF_TRAINING = (  # keys of `train` that `FineTuneConfig` sets
     "tiles_per_step",
     "objects_per_tile",
     "tiles_per_epoch",
@@ -30,23 +30,22 @@ def shape_over_backbone(config: FineTuneConfig) -> ModelConfig:
 
 
 def fine_tuning(config: FineTuneConfig, shape: ModelConfig, starts_from: str | None, tiles: int) -> TrainingConfig:
-    """Return all that decides a fine-tuning but its images and its seed.
+    """Return everything that decides a fine-tuning, except its images and its seed.
 
     Args:
-        config: settings of the fine-tuning.
-        shape: shape of the model.
-        starts_from: name of the model that it starts from; None is the backbone's own decoder.
-        tiles: number of tiles with training objects.
+        config: Settings of the fine-tuning.
+        shape: Shape of the model.
+        starts_from: Name of the model that training starts from. None starts from the decoder of the backbone.
+        tiles: Number of tiles with training objects.
     """
-    defaults = default_config()["train"]
-    own = {key: getattr(config, key) for key in OF_TRAINING}
-    own |= {"epochs": config.epochs_for(tiles), "training_objects": config.objects}
-    kept = {key: value for key, value in defaults.items() if key in TrainConfig.model_fields}
+    overlay = {key: getattr(config, key) for key in OF_TRAINING}
+    overlay |= {"epochs": config.epochs_for(tiles), "training_objects": config.objects}
+    defaults = {key: value for key, value in default_config()["train"].items() if key in TrainConfig.model_fields}
     return TrainingConfig(
         model=shape,
         mix=config.mix,
         deviation=default_deviation(),
-        train=TrainConfig(**kept | own),
+        train=TrainConfig(**defaults | overlay),
         starts_from=starts_from,
         largest_component=False,  # only unrolled iterations have a next box
     )
@@ -59,10 +58,10 @@ def untrained(config: FineTuneConfig) -> TrainingConfig:
 
 
 def default_deviation() -> Deviation:
-    """Return the default of what a deviation does to a box."""
+    """Return the default section `deviation`."""
     return Deviation(**default_config()["deviation"])
 
 
 def default_embedding() -> EmbedConfig:
-    """Return the default of how embeddings are computed and stored."""
+    """Return the default section `embed`."""
     return EmbedConfig(**default_config()["embed"])

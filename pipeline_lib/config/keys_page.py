@@ -1,6 +1,6 @@
-"""The page docs/keys.md: every key of a configuration, from the definitions that check it.
+"""Write the page docs/keys.md, with all keys of a configuration, from the classes that check them.
 
-`python -m pipeline_lib.config.keys_page > docs/keys.md` writes it.
+Run `python -m pipeline_lib.config.keys_page > docs/keys.md`.
 """
 
 import json
@@ -53,7 +53,7 @@ def _sections(path: str, hint: Any, values: Any) -> Iterator[tuple[str, type[Bas
 
 
 def _groups(hint: Any) -> list[tuple[type[BaseModel], str]]:
-    """Return the classes of keys that a type holds, each with what tells it from the others of a union."""
+    """Return the classes of keys in a type, each with the tag that distinguishes it in a union."""
     groups: list[tuple[type[BaseModel], str]] = []
     for member in members(hint):
         bare, _ = unwrapped(member)

@@ -1,4 +1,4 @@
-"""Overlays: sections that lay some keys over those of another section."""
+"""Merge overlays: sections whose keys replace those of another section."""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from pipeline_lib.settings.segment import SegmentConfig
 from pipeline_lib.settings.training import TrainConfig
 
 S = TypeVar("S", bound=Settings)
-LAID_BY_MODELS: dict[str, type[Settings]] = {
+OVERLAYS_OF_MODELS: dict[str, type[Settings]] = {  # sections of a model that are overlays
     "token": Token,
     "adapter": Adapter,
     "deviation": Deviation,
@@ -21,61 +21,65 @@ LAID_BY_MODELS: dict[str, type[Settings]] = {
     "refine": RefineConfig,
 }
 SHARED = {"train": ("precision", "validation_levels", "validation_objects"), "refine": ("precision",)}
-OF_TRAINING = ("trains", "mix", "trained_on", "starts_from", "token", "adapter", "train")  # keys of a model
-WHOLE = ("grey", "trained_on")  # sections that replace another one as a whole
+OF_TRAINING = ("trains", "mix", "trained_on", "starts_from", "token", "adapter", "train")  # keys of a trained model
+WHOLE = ("grey", "trained_on")  # sections that are replaced as a whole
 
 
 def merged(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `base` with the entries of an overlay laid over it, those of their common sections one by one."""
-    both = {
+    """Return `base` with the entries of an overlay. Sections in both are merged key by key, except those of `WHOLE`."""
+    entries = {
         key: merged(base[key], value)
         if isinstance(base.get(key), dict) and isinstance(value, dict) and key not in WHOLE
         else value
         for key, value in overlay.items()
     }
-    return {**base, **both}
+    return {**base, **entries}
 
 
 def overlaid(kind: type[S], base: Settings, overlay: Mapping[str, Any]) -> S:
-    """Return settings with the keys of an overlay in place of those of `base`, which can have more keys than `kind`."""
+    """Return settings of a class, with the keys of an overlay in place of those of `base`.
+
+    `base` can have more keys than the class `kind`.
+    """
     return kind.model_validate(merged(base.model_dump(include=set(kind.model_fields)), overlay))
 
 
 def with_likes(models: Any) -> Any:
-    """Return models by name, each that is `like` another with the entries of that one beneath its own.
+    """Return models by name, after resolving `like`: a model copies the entries that it does not set.
 
     Raises:
-        DataError: a model is like one that does not exist, or like itself.
+        DataError: A model is like one that does not exist, or like itself.
     """
 
-    def filled(name: str, behind: tuple[str, ...]) -> Any:
+    def fill(name: str, descendants: tuple[str, ...]) -> Any:
         if not isinstance(models[name], dict) or "like" not in models[name]:
             return models[name]
         entries = dict(models[name])
         like = entries.pop("like")
         if not isinstance(like, str) or like not in models:
             raise DataError(f"config: models.{name}.like is {like!r}, but models has only {sorted(map(str, models))}")
-        if like in (name, *behind):
-            raise DataError(f"config: models.{name}.like leads back to {like!r}")
-        base = filled(like, (name, *behind))
+        if like in (name, *descendants):
+            raise DataError(f"config: models.{name}.like leads back to {like!r}; remove one `like`")
+        base = fill(like, (name, *descendants))
         if not isinstance(base, dict):
             raise DataError(f"config: models.{like} is {base!r}, expected a section with the keys of a model")
-        if kind := entries.keys() & {"weights_of", "file", "trains"}:  # where its weights come from
+        # If a model says where its weights come from, it does not copy keys about other weights
+        if kind := entries.keys() & {"weights_of", "file", "trains"}:
             others = {"weights_of", "file"} - kind
-            gone = others if "trains" in kind else {*others, *OF_TRAINING}
-            base = {key: value for key, value in base.items() if key not in gone}
+            dropped = others if "trains" in kind else {*others, *OF_TRAINING}
+            base = {key: value for key, value in base.items() if key not in dropped}
         return merged(base, entries)
 
-    return {name: filled(name, ()) for name in models} if isinstance(models, dict) else models
+    return {name: fill(name, ()) for name in models} if isinstance(models, dict) else models
 
 
 def overlay_problems(config: Mapping[str, Any]) -> Iterator[str]:
     """Yield a sentence for each wrong key of the overlays in a configuration.
 
-    A section that is not one, and a wrong value beneath an overlay, have messages of their own.
+    Other checks report values that should be sections, and wrong values in the sections below the overlays.
     """
     for name, model in _section(config, "models").items():
-        for section, kind in LAID_BY_MODELS.items():
+        for section, kind in OVERLAYS_OF_MODELS.items():
             base, overlay = _section(config, section), _section(model, section)
             yield from _problems(kind, base, overlay, f"models.{name}.{section}", SHARED.get(section, ()))
     segment = _section(config, "segment")
@@ -100,10 +104,10 @@ def _problems(
 ) -> Iterator[str]:
     for key in overlay:
         if key in shared:
-            yield f"{path}.{key} is set, but {key} is one for all models; set it in `{path.split('.')[-1]}`"
+            yield f"{path}.{key} is set, but {key} must be the same for all models; set it in `{path.split('.')[-1]}`"
     entries = {key: value for key, value in overlay.items() if key not in shared}
-    beneath = {key: value for key, value in base.items() if key in kind.model_fields}
-    yield from problems_of(kind, merged(beneath, entries), path, entries.keys())
+    section = {key: value for key, value in base.items() if key in kind.model_fields}
+    yield from problems_of(kind, merged(section, entries), path, entries.keys())
 
 
 def _section(holder: Any, name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""From what configuration files say to settings that are checked."""
+"""Convert the content of configuration files to settings, and check them."""
 
 from typing import Any
 
@@ -14,15 +14,15 @@ def read_config(plain: dict[str, Any]) -> Config:
     """Return the settings of a whole configuration.
 
     Args:
-        plain: all sections, as YAML has them. Models can be `like` others.
+        plain: All sections, as plain values from YAML. Models can be `like` others.
 
     Raises:
-        DataError: with every problem that was found, each with the path of its key.
+        DataError: There are problems. The message has a sentence for each, with the path of its key.
     """
-    filled = plain | {"models": with_likes(plain["models"])} if "models" in plain else plain
-    if problems := [*problems_of(Config, filled), *overlay_problems(filled)]:
+    sections = plain | {"models": with_likes(plain["models"])} if "models" in plain else plain
+    if problems := [*problems_of(Config, sections), *overlay_problems(sections)]:
         raise DataError("config: " + "; ".join(problems))
-    config = Config.model_validate(filled)
+    config = Config.model_validate(sections)
     if problems := list(contradictions(with_folds(config))):
         raise DataError("config: " + "; ".join(problems))
     return config

@@ -1,4 +1,4 @@
-"""What the configuration says of each row of the tables: its sections, its training, its files."""
+"""Derive the sections, the training and the files of each row of the tables from the configuration."""
 
 from itertools import product
 from typing import Any
@@ -19,19 +19,19 @@ from pipeline_lib.settings.training import TrainConfig, TrainingConfig
 
 
 def trained_by(config: Config, name: str) -> str:
-    """Return the name of the model whose weights a model has: its own, or that of another one."""
+    """Return the name of the model whose weights a model uses: its own name, or that of another one."""
     row = config.models[name]
     return row.weights_of if isinstance(row, BorrowedModel) else name
 
 
 def trained_row(config: Config, name: str) -> Model | None:
-    """Return the row of the model whose weights a model has; None if these are the weights of a file."""
+    """Return the row of the model whose weights a model uses; None if they come from a file."""
     row = config.models[trained_by(config, name)]
     return row if isinstance(row, Model) else None
 
 
 def trained_parts(config: Config, name: str) -> tuple[str, ...]:
-    """Return the parts of the network that were trained for a model, also if its weights are those of a file."""
+    """Return the parts of the network that were trained for a model, also if its weights come from a file."""
     row = config.models[trained_by(config, name)]
     if isinstance(row, GivenModel):
         return tuple(ModelHeader.read(model_path(row.file)).model_config["trains"])
@@ -39,24 +39,24 @@ def trained_parts(config: Config, name: str) -> tuple[str, ...]:
 
 
 def is_prompt_tuned(config: Config, name: str) -> bool:
-    """Return whether a part that makes prompts was trained for a model: the column P of the tables."""
+    """Return whether a part that encodes prompts was trained for a model: the column P of the tables."""
     return any(part in PROMPT_PARTS for part in trained_parts(config, name))
 
 
 def training_sets(config: Config, dataset: str, model: str) -> dict[str, float]:
-    """Return the data sets that a training is on, each with its share of an epoch's tiles.
+    """Return the data sets of a training, each with its share of the tiles of an epoch.
 
     Args:
-        config: the configuration.
-        dataset: a data set, or `JOINT`.
-        model: the trained model.
+        config: The configuration.
+        dataset: A data set, or `JOINT`.
+        model: The trained model.
     """
     row = trained_row(config, model)
     return row.trained_on if row and row.trained_on else {dataset: 1.0}
 
 
 def training_of_cell(config: Config, dataset: str, model: str, seed: int) -> Training | None:
-    """Return the training that a model's weights for a data set come from; None if they come from a file."""
+    """Return the training of a model's weights for a data set; None if they come from a file."""
     row = trained_row(config, model)
     if row is None:
         return None
@@ -64,32 +64,32 @@ def training_of_cell(config: Config, dataset: str, model: str, seed: int) -> Tra
 
 
 def weights_file(config: Config, dataset: str, model: str, seed: int) -> str:
-    """Return the file of a model's weights for a data set, which can begin with `<results>`."""
+    """Return the file of a model's weights for a data set. It begins with `<results>` if the experiment trains it."""
     training = training_of_cell(config, dataset, model, seed)
     if training:
         return "<results>/train/{}/{}/{}.safetensors".format(*training)
     row = config.models[trained_by(config, model)]
-    assert isinstance(row, GivenModel)  # `contradictions` lets nobody borrow borrowed weights
+    assert isinstance(row, GivenModel)  # `contradictions` refuses to borrow borrowed weights
     return str(model_path(row.file))
 
 
 def deviation_of(config: Config, name: str) -> Deviation:
-    """Return the section `deviation` as it holds for a model."""
+    """Return the section `deviation` for a model."""
     return overlaid(Deviation, config.deviation, config.models[name].deviation)
 
 
 def refine_of(config: Config, name: str) -> RefineConfig:
-    """Return the section `refine` as it holds for a model."""
+    """Return the section `refine` for a model."""
     return overlaid(RefineConfig, config.refine, config.models[name].refine)
 
 
 def training_of(config: Config, name: str) -> TrainingConfig:
-    """Return all that decides the training of a model but the data set and the seed.
+    """Return everything that decides the training of a model, except the data set and the seed.
 
-    It holds the one mix that is used: a change of another mix does not train the model again.
+    It has only the mix of this model, so that a change of another mix does not train the model again.
     """
     row, trained = trained_row(config, name), trained_by(config, name)
-    assert row is not None  # nobody asks for the training of a file
+    assert row is not None  # callers have checked that the model is trained
     train = overlaid(TrainConfig, config.train, row.train)
     token = overlaid(Token, config.token, row.token) if "deviation_token" in row.trains else None
     adapter = overlaid(Adapter, config.adapter, row.adapter) if "image_adapter" in row.trains else None
@@ -106,32 +106,36 @@ def training_of(config: Config, name: str) -> TrainingConfig:
 
 
 def audited_rows(config: Config) -> dict[str, ExpectedRow]:
-    """Return what the audit must know of each row of the tables, by model."""
+    """Return what the audit must know about each row of the tables, by model."""
     rows = {}
     for name in config.experiment.models:
-        trained = config.models[trained_by(config, name)]
+        row = config.models[trained_by(config, name)]
         rows[name] = ExpectedRow(
             trained=trained_by(config, name),
-            training=training_of(config, name) if isinstance(trained, Model) else None,
-            file=str(model_path(trained.file)) if isinstance(trained, GivenModel) else None,
+            training=training_of(config, name) if isinstance(row, Model) else None,
+            file=str(model_path(row.file)) if isinstance(row, GivenModel) else None,
             deviation=deviation_of(config, name),
         )
     return rows
 
 
 def tested_objects(config: Config) -> TestedObjects:
-    """Return which objects of each data set the tables are about."""
+    """Return which objects of each data set are tested."""
     return TestedObjects(split=config.experiment.split, objects=config.experiment.objects)
 
 
 def tables_config(config: Config) -> TablesConfig:
-    """Return what the tables show, in their order. The configuration is the one before `with_folds`."""
+    """Return what the tables show, in their order.
+
+    Args:
+        config: The configuration before `with_folds`.
+    """
     run, datasets = config.experiment, with_folds(config).datasets
     return TablesConfig(
         datasets={
             name: TableDataset(
                 title=datasets[name].title,
-                # a data set in folds is the paper's, its folds are not
+                # the folds of a data set are not in the paper
                 published=datasets[name].published,
                 parts=tuple(parts),
             )
@@ -150,9 +154,9 @@ def tables_config(config: Config) -> TablesConfig:
 
 
 def used_datasets(config: Config) -> list[str]:
-    """Return the data sets that are tested or trained on."""
-    trained = (training_sets(config, each.dataset, each.model) for each in trainings(config))
-    return list(dict.fromkeys([*config.experiment.datasets, *(name for names in trained for name in names)]))
+    """Return the data sets for testing or training."""
+    training_names = (training_sets(config, each.dataset, each.model) for each in trainings(config))
+    return list(dict.fromkeys([*config.experiment.datasets, *(name for names in training_names for name in names)]))
 
 
 def cell_axes(config: Config) -> dict[str, tuple[Any, ...]]:
@@ -169,13 +173,16 @@ def trainings(config: Config) -> list[Training]:
 
 
 def shown_axes(config: Config) -> dict[str, tuple[Any, ...]]:
-    """Return the wildcards of the cells whose objects the report shows: `proposed`, or else the last model."""
+    """Return the values of the wildcards of the cells whose objects the report shows.
+
+    It shows the model `proposed`, or else the last model, with the first seed, at the highest level.
+    """
     run = config.experiment
     model = "proposed" if "proposed" in run.models else run.models[-1]
     return {"dataset": run.datasets, "model": (model,), "seed": run.seeds[:1], "level": (max(run.levels),)}
 
 
 def printed(config: Config) -> str:
-    """Return the configuration as YAML that the workflow takes, with the keys that were set."""
+    """Return the configuration as YAML for the workflow, with the keys that were set."""
     plain = config.model_dump(mode="json", exclude_unset=True)
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)

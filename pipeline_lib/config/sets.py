@@ -1,4 +1,4 @@
-"""Files that a configuration names: a user's own data sets, and the sets of images to segment."""
+"""Find the files that a configuration names: data sets of a user, and sets of images to segment."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +17,18 @@ from pipeline_lib.settings.segment import SegmentConfig, TrainedModel
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A set of `predict` with everything that holds for it."""
+    """A set of `predict` with all its settings."""
 
     images: str  # path
     boxes: tuple[str, ...]  # paths
-    model: TrainedModel | str | None  # a training, the path of a model, or None for the backbone as it is
+    model: TrainedModel | str | None  # a training, the path of a model, or None for the backbone alone
     backbone: BackboneName
     segment: SegmentConfig
     refine: RefineConfig
 
 
 def within_data(config: Config) -> dict[str, Dataset]:
-    """Return the data sets, those of users' own files with their folder sought in `data`."""
+    """Return the data sets. The folder of a `path` source becomes a path in the folder `data`."""
     data = Path(config.data).expanduser()
     return {name: _within(dataset, data) for name, dataset in config.datasets.items()}
 
@@ -41,7 +41,7 @@ def _within(dataset: Dataset, data: Path) -> Dataset:
 
 
 def users_files(dataset: Dataset) -> list[str]:
-    """Return the files that a data set names: none if they are generated or downloaded."""
+    """Return the files of a data set. There are none if they are generated or downloaded."""
     if not isinstance(dataset.source, PathSource):
         return []
     folder = Path(dataset.source.folder).expanduser()
@@ -50,7 +50,7 @@ def users_files(dataset: Dataset) -> list[str]:
 
 
 def image_sets(config: Config) -> dict[str, ImageSet]:
-    """Return the sets of `predict`: paths sought in `data`, `segment` and `refine` as they hold for each set."""
+    """Return the sets of `predict`, each with its sections `segment` and `refine`. Paths are paths in `data`."""
     data = Path(config.data).expanduser()
     sets = {}
     for name, each in config.predict.items():
@@ -76,10 +76,10 @@ def _backbone_name(config: Config, model: TrainedModel | str | None) -> Backbone
 
 
 def backbone_of(config: Config, name: BackboneName) -> BackboneChoice:
-    """Return the choice of a backbone: a checkpoint of one's own is only for the backbone of the experiment."""
+    """Return the choice of a backbone. A checkpoint of the user is only for the backbone of the experiment."""
     return config.backbone if name == config.backbone.name else BackboneChoice(name=name, checkpoint=None)
 
 
 def files_of_set(images: ImageSet) -> list[str]:
-    """Return a set's files of images and of boxes."""
+    """Return the files of images and of boxes of a set."""
     return [str(file) for path in [images.images, *images.boxes] for file in files_of(path)]

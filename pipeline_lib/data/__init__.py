@@ -1,1 +1,1 @@
-"""From files of any format to tiles, objects and boxes, and the layout of what is written."""
+"""Read images, labels and boxes of any format; cut tiles; write masks and tables."""

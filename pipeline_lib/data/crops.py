@@ -1,7 +1,8 @@
-"""Random crops of labelled images at random magnifications, in place of whole slices: more scales, and even numbers.
+"""Draw random crops of labelled images at random magnifications.
 
-Micrographs differ in size, and their objects in scale. A crop's magnification is drawn so that the objects of its image
-get a side that is drawn from a range. The frozen encoder sees each crop once, so what augments an image happens here.
+They replace whole slices in training if images differ in size, and objects in scale. A side is drawn from a range for
+each crop, and the crop is magnified so that the objects of its image get this side. The frozen encoder sees each crop
+once, so images are augmented here and not during the training.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,12 +22,12 @@ from pipeline_lib.data.tiling import components
 from pipeline_lib.errors import DataError
 from pipeline_lib.settings.datasets import Crops, InstanceLabels
 
-TYPICAL = 75  # percentile of the sides of an image's objects that stands for all of them
+TYPICAL = 75  # the typical side of the objects of an image is this percentile of their sides
 MAGNIFICATIONS = (0.2, 4.0)  # range
-STRETCH = 0.15  # of an augmented crop: its sides are scaled by up to exp(± STRETCH), one up and the other down
-FEWEST = 3  # objects in a crop
-FLATTEST = 2.0  # standard deviation of a crop's grey values
-TRIES = 60  # for each crop that is wanted, before the images are found to hold too few objects
+STRETCH = 0.15  # one side of an augmented crop grows by up to exp(STRETCH), and the other one shrinks by it
+FEWEST = 3  # smallest number of objects in a crop
+FLATTEST = 2.0  # smallest standard deviation of the grey values of a crop
+TRIES = 60  # number of tries for each crop
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class LabelledImage:
 
     @cached_property
     def typical_side(self) -> float:
-        """The typical side of an object, pixels: the root of its box's area."""
+        """Typical side of an object, pixels. The side of an object is the root of the area of its bounding box."""
         sides = [np.sqrt((x1 - x0) * (y1 - y0)) for _, x0, y0, x1, y1, _ in object_boxes(self.objects)]
         return float(np.percentile(sides, TYPICAL)) if sides else 0.0
 
@@ -47,20 +48,20 @@ class LabelledImage:
 def draw_crops(
     name: str, images: Sequence[LabelledImage], crops: Crops, side: int, minimum_area: int
 ) -> Iterator[LabelledImage]:
-    """Yield the crops of a data set's images, training before validation.
+    """Yield the crops of a data set, first those for training and then those for validation.
 
     Args:
-        name: of the data set; with the seed of `crops` it decides the draws.
-        images: of the splits `train` and `validation`.
-        crops: how many and which.
-        side: of a tile, pixels: the longest side of a crop.
-        minimum_area: of an object in a crop, pixels.
+        name: Name of the data set. The name and the seed of `crops` decide the draws.
+        images: Images of the splits `train` and `validation`.
+        crops: Settings of the crops.
+        side: Side of a tile, pixels. It is the longest side of a crop.
+        minimum_area: Smallest area of an object in a crop, pixels.
 
     Yields:
-        Crops, whose objects are the connected parts within them, numbered anew.
+        Crops. Their objects are the connected components within them, numbered anew.
 
     Raises:
-        DataError: too few crops with objects were found.
+        DataError: There are too few crops with objects.
     """
     for number, (split, count) in enumerate((("train", crops.train), ("validation", crops.validation))):
         choices = [image for image in images if image.origin.split == split and image.typical_side]
@@ -79,34 +80,43 @@ def _crops_of_split(
     augmented: bool,
 ) -> Iterator[LabelledImage]:
     if count and not images:
-        raise DataError(f"crops: expected an image with objects for each split; {count} crops have none to come from")
+        raise DataError(
+            f"crops: expected an image with objects in each split, found none for {count} crops. Add labelled images"
+        )
     typical = np.array([image.typical_side for image in images])
-    weights = np.sqrt([image.pixels.size for image in images]) / typical  # large images of small objects hold more
-    found = 0
+    # Large images with small objects hold more crops
+    weights = np.sqrt([image.pixels.size for image in images]) / typical
+    accepted = 0
     for _ in range(TRIES * count):
-        if found == count:
+        if accepted == count:
             return
         number = rng.choice(len(images), p=weights / weights.sum())
+        # Cut a crop in which objects have a random side
         low, high = np.log(crops.object_side)
         magnification = np.clip(np.exp(rng.uniform(low, high)) / typical[number], *MAGNIFICATIONS)
         crop = _crop(rng, images[number], float(magnification), side, STRETCH if augmented else 0.0)
         objects = components(crop.objects, InstanceLabels(kind="instances"), minimum_area)
         if np.count_nonzero(np.unique(objects)) < FEWEST or crop.pixels.std() < FLATTEST:
             continue
+        # Augment it
         pixels = crop.pixels
         if augmented:
             pixels = with_other_tones(rng, pixels)
             pixels, objects = turned(rng, pixels, objects)
-        found += 1
-        yield LabelledImage(_sized(crop.origin, pixels), pixels, objects)
-    if found < count:
+        accepted += 1
+        yield LabelledImage(_with_size_of(crop.origin, pixels), pixels, objects)
+    if accepted < count:
         raise DataError(
-            f"crops: only {found} of {count} crops with at least {FEWEST} objects were found; ask for fewer"
+            f"crops: expected {count} crops with at least {FEWEST} objects, found only {accepted}. Lower the number "
+            "of crops"
         )
 
 
 def _crop(rng: Generator, image: LabelledImage, magnification: float, side: int, stretch: float) -> LabelledImage:
-    """Cut a random part out of an image and magnify it to at most `side` pixels along both sides."""
+    """Cut a random part out of an image, and magnify it to at most `side` pixels along both sides.
+
+    `stretch` is the largest change of a side by augmentation, as `STRETCH`.
+    """
     ratio = float(np.exp(rng.uniform(-stretch, stretch)))
     factors = magnification * ratio, magnification / ratio
     height, width = image.pixels.shape
@@ -118,20 +128,20 @@ def _crop(rng: Generator, image: LabelledImage, magnification: float, side: int,
         min(side, max(1, round(length * factor))) for length, factor in zip((columns, rows), factors[::-1], strict=True)
     )
     part = slice(y, y + rows), slice(x, x + columns)
-    # when an image shrinks, Pillow's bilinear filter is a mean over the pixels that each new one covers
+    # If an image shrinks, the bilinear filter of Pillow averages the pixels that each new one covers
     pixels = np.asarray(Image.fromarray(image.pixels[part]).resize(size, Image.Resampling.BILINEAR))
     objects = Image.fromarray(image.objects[part].astype(np.int32)).resize(size, Image.Resampling.NEAREST)
     return LabelledImage(image.origin, pixels, np.asarray(objects).astype(np.uint32))
 
 
-def _sized(origin: Slice, pixels: NDArray[np.uint8]) -> Slice:
+def _with_size_of(origin: Slice, pixels: NDArray[np.uint8]) -> Slice:
     height, width = pixels.shape
     return Slice(origin.split, origin.volume, origin.index, (height, width))
 
 
 def with_other_tones(rng: Generator, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return an image YX with another sharpness, contrast, brightness and noise, and sometimes inverted."""
-    grey = _stretched(pixels.astype(np.float32))
+    """Return an image YX with random sharpness, contrast, brightness and noise. One in five is inverted."""
+    grey = _normalise(pixels.astype(np.float32))
     if rng.random() < 0.3:
         grey = gaussian_filter(grey, rng.uniform(0.5, 1.5))
     if rng.random() < 0.5:
@@ -147,10 +157,11 @@ def with_other_tones(rng: Generator, pixels: NDArray[np.uint8]) -> NDArray[np.ui
             noise = gaussian_filter(noise, 0.7)
             noise /= noise.std()
         grey = grey + rng.uniform(0.02, 0.12) * noise
-    return np.asarray((_stretched(np.clip(grey, 0, 1)) * 255).round(), np.uint8)
+    return np.asarray((_normalise(np.clip(grey, 0, 1)) * 255).round(), np.uint8)
 
 
-def _stretched(grey: NDArray[np.float32]) -> NDArray[np.float32]:
+def _normalise(grey: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale grey values to the range from 0 to 1."""
     low, high = grey.min(), grey.max()
     return np.asarray((grey - low) / max(high - low, 1e-3), np.float32)
 
@@ -158,9 +169,9 @@ def _stretched(grey: NDArray[np.float32]) -> NDArray[np.float32]:
 def turned(
     rng: Generator, pixels: NDArray[np.uint8], objects: NDArray[np.uint32]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
-    """Return an image YX and its objects in one of the eight orientations of a square."""
-    turns, mirrored = int(rng.integers(4)), rng.random() < 0.5
+    """Return an image YX and its objects in a random one of the eight orientations of a square."""
+    turns, is_mirrored = int(rng.integers(4)), rng.random() < 0.5
     pixels, objects = np.rot90(pixels, turns), np.rot90(objects, turns)
-    if mirrored:
+    if is_mirrored:
         pixels, objects = pixels[:, ::-1], objects[:, ::-1]
     return np.ascontiguousarray(pixels), np.ascontiguousarray(objects)

@@ -1,7 +1,7 @@
-"""Labels that people drew as outlines, COCO annotations or Fiji regions, as label images.
+"""Draw label images from outlines: COCO annotations or Fiji regions.
 
-In a label image YX, 0 is background and any other value the number of an object. Where outlines overlap, the smaller
-object has the pixel, so that an object within another one stays visible.
+In a label image YX, 0 is background, and any other value is the number of an object. If outlines overlap, a pixel
+belongs to the smaller object, so that an object within another one stays visible.
 """
 
 import logging
@@ -30,10 +30,10 @@ def drawn_labels(paths: Sequence[Path], images: Images) -> dict[str, NDArray[np.
 
     Args:
         paths: COCO data sets (.json), or Fiji regions (.roi, or .zip with the name of its image).
-        images: that the outlines are of; each has one slice.
+        images: The images. Those with outlines have one slice.
 
     Raises:
-        DataError: a file cannot be read, has no outlines, or names an image that is not there.
+        DataError: A file cannot be read, has no outlines, or names an image that is not there.
     """
     masks: dict[str, list[Mask]] = {}
     for path in paths:
@@ -42,12 +42,14 @@ def drawn_labels(paths: Sequence[Path], images: Images) -> dict[str, NDArray[np.
             masks.setdefault(image, []).append(mask)
             count += 1
         if not count:
-            raise DataError(f"{path}: expected outlines of objects, found none; boxes and points alone are no labels")
+            raise DataError(
+                f"{path}: expected outlines of objects, found none. Boxes and points are not enough. Draw the outlines"
+            )
     return {image: label_image(each) for image, each in masks.items()}
 
 
 def label_image(masks: Iterable[Mask]) -> NDArray[np.uint32]:
-    """Return masks YX as one label image, numbered from 1 in their order; smaller ones lie on top."""
+    """Return a label image (YX) of masks (YX), which are numbered from 1 in their order. Smaller masks lie on top."""
     masks = list(masks)
     labels = np.zeros(masks[0].shape, np.uint32)
     for number in sorted(range(len(masks)), key=lambda index: -np.count_nonzero(masks[index])):
@@ -58,13 +60,20 @@ def label_image(masks: Iterable[Mask]) -> NDArray[np.uint32]:
 def _shape(where: str, name: str, images: Images) -> tuple[int, int]:
     if name not in images.shapes:
         listed = ", ".join(sorted(images.shapes)[:3])
-        raise DataError(f"{where}: is of the image {name!r}, but the images are {listed}, …")
+        raise DataError(
+            f"{where}: expected one of the images ({listed}, …), found {name!r}. Name the file or the image in it "
+            "like the image"
+        )
     _, height, width = images.shapes[name]
     return height, width
 
 
 def _coco(path: Path, images: Images) -> Iterator[tuple[str, Mask]]:
-    """Yield image and mask of each annotation with a polygon or run lengths; crowds are left out."""
+    """Yield the image and the mask of each annotation. Crowds are left out.
+
+    Raises:
+        DataError: The file is not a COCO data set, or an annotation has no polygon or run lengths.
+    """
     try:
         file = BoxFile(path)
         files, annotations = image_entries(file, images), file.json["annotations"]
@@ -74,14 +83,16 @@ def _coco(path: Path, images: Images) -> Iterator[tuple[str, Mask]]:
     for index, annotation in enumerate(annotations):
         where = f"{path}: annotation {index}"
         if annotation.get("image_id") not in files:
-            raise DataError(f"{where}: image_id {annotation.get('image_id')!r} is none of the file's images")
+            raise DataError(
+                f"{where}: expected an image_id that `images` lists, found {annotation.get('image_id')!r}. Export again"
+            )
         if annotation.get("iscrowd"):
             crowds += 1
             continue
         name = images.find(str(files[annotation["image_id"]]["file_name"]))
         height, width = _shape(where, name, images)
         if not annotation.get("segmentation"):
-            raise DataError(f"{where}: expected a `segmentation`, found none; a box alone is no label")
+            raise DataError(f"{where}: expected a `segmentation`, found none. A box is not enough. Draw the outline")
         yield name, _coco_mask(where, annotation["segmentation"], height, width)
     if crowds:
         log.info("%s: %d annotations of crowds were left out", path, crowds)
@@ -97,29 +108,36 @@ def _coco_mask(where: str, segmentation: Any, height: int, width: int) -> Mask:
             runs = segmentation
         (rows, columns), counts = runs["size"], runs["counts"]
         mask = from_rle(counts if isinstance(counts, str) else counts.decode("ascii"), (rows, columns))
-    except Exception as error:  # pycocotools raises what its C code comes to
-        raise DataError(f"{where}: cannot read its `segmentation` ({error})") from error
+    except Exception as error:  # pycocotools raises exceptions of many kinds
+        raise DataError(f"{where}: its `segmentation` cannot be read ({error}). Export the file again") from error
     if mask.shape != (height, width):
-        raise DataError(f"{where}: run lengths of {mask.shape} pixels, but the image has ({height}, {width})")
+        raise DataError(
+            f"{where}: expected run lengths for ({height}, {width}) pixels, as the image has; found {mask.shape}. "
+            "Export again"
+        )
     return mask
 
 
 def _fiji(path: Path, images: Images) -> Iterator[tuple[str, Mask]]:
-    """Yield the mask of each region that encloses an area; points and lines are left out, with a message."""
+    """Yield the image and the mask of each region with an area. Points and lines are logged and left out.
+
+    Raises:
+        DataError: The file is damaged, or its image is not there.
+    """
     name = images.of_file(path)
     shape = _shape(str(path), name, images)
     try:
         content = roifile.roiread(path)
     except Exception as error:  # a damaged archive or region
-        raise DataError(f"{path}: cannot be read as regions of Fiji ({error})") from error
+        raise DataError(f"{path}: cannot be read as regions of Fiji ({error}). Save them again") from error
     for region in content if isinstance(content, list) else [content]:
         if region.roitype not in AREAS:
             log.warning(
-                "%s: region %s is a %s, which is no area, and is left out", path, region.name, region.roitype.name
+                "%s: region %s is a %s, which has no area. It is left out", path, region.name, region.roitype.name
             )
             continue
         mask = np.zeros(shape, bool)
         for outline in region.coordinates(multi=True):
-            # a region's coordinates are corners of pixels, which `polygon2mask` takes for centres; parts are holes
+            # Coordinates are corners of pixels in Fiji, and centres in `polygon2mask`. XOR cuts out holes
             mask ^= polygon2mask(shape, np.asarray(outline, float)[:, ::-1] - 0.5)
         yield name, mask

@@ -1,4 +1,4 @@
-"""The exact boxes of the objects in label images, which boxes from elsewhere are compared with."""
+"""Compute the exact boxes of the objects in label images, to compare other boxes with them."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,17 +26,18 @@ class ExactBoxes:
 
 
 def exact_boxes(labels: str, labels_are: LabelsAre | None, minimum_area: int) -> ExactBoxes:
-    """Return the exact boxes of the objects in label images, which stand for the images they are of.
+    """Return the exact boxes of the objects in label images.
 
-    An object is what training takes for one: a connected part, slice by slice (`components`).
+    A label image stands for the image that it belongs to. As in training, an object is a connected component of one
+    slice (`components`).
 
     Args:
-        labels: a folder of label images, or one stack, as of `open_images`.
-        labels_are: what their values mean; None decides as `label_rule` does.
-        minimum_area: pixels; smaller objects are left out.
+        labels: A folder of label images, or one stack, as in `open_images`.
+        labels_are: What their values mean. None decides as `label_rule` does.
+        minimum_area: Smallest area of an object, pixels. Smaller ones are left out.
 
     Raises:
-        DataError: there are no labels, they cannot be read, or they hold no object.
+        DataError: There are no labels, they cannot be read, or they hold no object.
     """
     stacks = [labelled_stack(name, path, path) for name, path in find_images(labels)]
     log_folders(labels, [stack.name for stack in stacks])

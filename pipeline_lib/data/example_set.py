@@ -1,4 +1,4 @@
-"""A generated set of images and loose boxes with known truth, and with traps among the boxes: to try prediction on."""
+"""Generate images with loose boxes to try prediction. Their objects are known, and some boxes are bad on purpose."""
 
 import csv
 from pathlib import Path
@@ -14,13 +14,13 @@ from pipeline_lib.data.synthetic import Look, generate_slice
 from pipeline_lib.runtime.atomic import atomic
 from pipeline_lib.settings.boxes import Deviation, Kind
 
-SIZES = [(300, 420), (256, 256), (512, 380)]  # of the images, pixels
-OBJECTS = 20  # boxes of an image
-SMALLEST = 200  # pixels of an object that has a box
-LOOSE = 40  # per cent
+SIZES = [(300, 420), (256, 256), (512, 380)]  # (height, width) of the images, pixels
+OBJECTS = 20  # number of boxes in an image
+SMALLEST = 200  # pixels: smallest area of an object with a box
+LOOSE = 40  # deviation of loose boxes, per cent
 SEED = 31
 COLUMNS = ["image", "slice", *XYXY, "class", "score", "name"]
-TRAPS = {  # none of these may become a mask
+TRAPS = {  # bad boxes: none of them must become a mask
     "inverted in x": ("a.png", 0, 90, 20, 40, 60),
     "inverted in y": ("a.png", 0, 20, 90, 60, 40),
     "no width": ("a.png", 0, 30, 20, 30, 60),
@@ -37,10 +37,11 @@ TRAPS = {  # none of these may become a mask
 
 
 def write_example_set(folder: Path) -> None:
-    """Write `images/` (PNG), `boxes.csv` and `truth/` (TIFF; an object's number is the `name` of its box).
+    """Write a folder with `images/` (PNG), `boxes.csv` and `truth/` (label images, TIFF).
 
-    A third of an image's boxes is too large or too small by 40 %, a third shifted by 40 %, a third exact; the last of
-    the file's good boxes is there twice, and after it come `TRAPS`.
+    The `name` of a box is the number of its object. In each image, a third of the boxes is too large or too small by
+    40 %, a third is shifted by 40 %, and a third is exact. The last good box of the file is there twice, and then come
+    the bad boxes of `TRAPS`.
     """
     rng = np.random.default_rng(SEED)
     look = Look.draw(rng)
@@ -49,21 +50,21 @@ def write_example_set(folder: Path) -> None:
             (unfinished / part).mkdir(parents=True)
         rows: list[tuple[Any, ...]] = []
         for letter, size in zip("abc", SIZES, strict=True):
-            drawn = generate_slice(rng, size, look)
-            iio.imwrite(unfinished / "images" / f"{letter}.png", drawn.image)
-            tifffile.imwrite(unfinished / "truth" / f"{letter}.tif", drawn.cells.astype(np.uint16))
-            rows += [(f"{letter}.png", 0, *box, "cell", 0.9, number) for number, box in _boxes(rng, drawn.cells, size)]
-        rows += [rows[-1], *((*trap, "cell", 0.5, why) for why, trap in TRAPS.items())]
+            scene = generate_slice(rng, size, look)
+            iio.imwrite(unfinished / "images" / f"{letter}.png", scene.image)
+            tifffile.imwrite(unfinished / "truth" / f"{letter}.tif", scene.cells.astype(np.uint16))
+            rows += [(f"{letter}.png", 0, *box, "cell", 0.9, number) for number, box in _boxes(rng, scene.cells, size)]
+        rows += [rows[-1], *((*trap, "cell", 0.5, reason) for reason, trap in TRAPS.items())]
         with (unfinished / "boxes.csv").open("w", newline="") as file:
             csv.writer(file).writerows([COLUMNS, *rows])
 
 
 def _boxes(rng: Generator, cells: Any, size: tuple[int, int]) -> list[tuple[int, tuple[float, ...]]]:
-    """Numbers of some objects, and a box of each."""
-    objects = [(number, box) for number, *box, area in object_boxes(cells) if area >= SMALLEST]
-    chosen = [objects[index] for index in rng.permutation(len(objects))[:OBJECTS]]
-    exact, uniform = np.array([box for _, box in chosen]), rng.random((len(chosen), 4))
+    """Return the numbers of randomly chosen objects, and a box for each."""
+    large = [(number, box) for number, *box, area in object_boxes(cells) if area >= SMALLEST]
+    objects = [large[index] for index in rng.permutation(len(large))[:OBJECTS]]
+    exact, uniform = np.array([box for _, box in objects]), rng.random((len(objects), 4))
     kinds: list[Kind] = ["scale", "translate"]
     loose = [deviate(exact, LOOSE, uniform, Deviation(kind=kind, direction="both")) for kind in kinds]
-    boxes = clip(np.choose(np.arange(len(chosen))[:, None] % 3, [*loose, exact.astype(np.float32)]), size)
-    return [(number, tuple(box.tolist())) for (number, _), box in zip(chosen, boxes, strict=True)]
+    boxes = clip(np.choose(np.arange(len(objects))[:, None] % 3, [*loose, exact.astype(np.float32)]), size)
+    return [(number, tuple(box.tolist())) for (number, _), box in zip(objects, boxes, strict=True)]

@@ -1,4 +1,4 @@
-"""A set of images to be segmented, of any and of different sizes, that need not fit into memory."""
+"""Open a set of images to segment. They can differ in size, and be larger than memory."""
 
 import logging
 from collections import Counter
@@ -21,36 +21,37 @@ from pipeline_lib.settings.segment import FixedGrey, Grey, MeasuredGrey
 
 Shape = tuple[int, int, int]  # of an image: slices, height and width (ZYX), in pixels
 
-SAMPLES, SAMPLE = 64, 256  # of an image, whose percentiles are wanted: so many squares of so many pixels' side at most
-HELD = 64_000_000  # pixels of a slice that is read whole and kept for its next part; of a larger one, parts are read
+SAMPLES = 64  # largest number of squares of an image whose percentiles are measured
+SAMPLE = 256  # pixels: side of these squares
+HELD = 64_000_000  # pixels: slices up to this size are read whole and kept; parts of larger ones are read one by one
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """An image of the set: a stack of slices, perhaps of one."""
+    """An image of the set: a stack of one or more slices."""
 
-    name: str  # unique in the set: its path in the folder of images, with / between folders
-    path: str  # as of `open_stack`
-    shape: Shape  # ZYX
-    grey_range: tuple[float, float] | None  # what becomes black and white, in this order; None: it is 8-bit
-    digest: str  # of its files, by which other pixels are noticed
-    channel: int | None = None  # as of `open_stack`
+    name: str  # path in the folder of images, with / between folders; unique in the set
+    path: str  # as in `open_stack`
+    shape: Shape  # ZYX, pixels
+    grey_range: tuple[float, float] | None  # values that become black and white, in this order; None if it is 8-bit
+    digest: str  # digest of its files, which shows whether they have changed
+    channel: int | None = None  # as in `open_stack`
 
 
 def open_images(path: str, grey: Grey | None, channel: int | None = None, stack: bool = False) -> list[ImageFile]:
-    """The images at `path`, in the order of their names; every file is read once for its digest, none is kept.
+    """Return the images at a path, in the order of their names. Each file is read once, for its digest.
 
     Args:
-        path: a folder, in which and in whose folders each file of `IMAGES` and each folder of Zarr is an image; or one
-            stack as of `open_stack`.
-        grey: grey values that become black and white; None if all images are 8-bit.
-        channel: which channel to take, counted from 0, of images with several.
-        stack: whether the images of a folder are the slices of one image, which has the folder's name.
+        path: A folder or one stack, as in `open_stack`. In a folder and its subfolders, each file with a suffix of
+            `IMAGES` and each Zarr folder is an image.
+        grey: Grey values that become black and white. None if all images are 8-bit.
+        channel: Which channel to take, counted from 0, of images with several channels.
+        stack: Whether the images of a folder are the slices of one image, which has the name of the folder.
 
     Raises:
-        DataError: there is no image, one cannot be read, or one is not 8-bit and `grey` is None.
+        DataError: There is no image, an image cannot be read, or `grey` is None and an image is not 8-bit.
     """
     if stack and Path(path).is_dir():
         return [_image(Path(path).resolve().name, path, grey, channel)]
@@ -58,7 +59,7 @@ def open_images(path: str, grey: Grey | None, channel: int | None = None, stack:
     unread = unread_files(path)
     if not images:
         raise DataError(
-            f"{path}: holds no image; expected TIFF, PNG, JPEG, BMP or MRC files or OME-Zarr folders"
+            f"{path}: there is no image in this folder; expected TIFF, PNG, JPEG, BMP or MRC files or OME-Zarr folders"
             f"{f', found {unread}. Open them in Fiji and save them as TIFF' if unread else ''}"
         )
     if unread:
@@ -68,14 +69,14 @@ def open_images(path: str, grey: Grey | None, channel: int | None = None, stack:
 
 
 def log_folders(path: str, names: Sequence[str]) -> None:
-    """Say how many folders below `path` the images lie in, if they do."""
+    """Log how many folders below `path` the images lie in, unless all lie in `path` itself."""
     folders = {Path(name).parent for name in names}
     if folders - {Path()}:
         log.info("%s: %d images in %d folders", path, len(names), len(folders))
 
 
 def unread_files(path: str) -> str:
-    """Say which files of a folder of images are not read, such as "3 .dm4"; empty if there are none."""
+    """Say which files in a folder of images are not read, such as "3 .dm4"; empty if there are none."""
     place = Path(path)
     if not place.is_dir() or is_zarr(place):
         return ""
@@ -85,7 +86,7 @@ def unread_files(path: str) -> str:
 
 
 def find_images(path: str) -> Iterator[tuple[str, str]]:
-    """Yield name and path of each image at `path`, as of `open_images`; no file is read."""
+    """Yield the name and path of each image at a path, as in `open_images`. No file is read."""
     place = Path(path)
     if not place.is_dir() or is_zarr(place):
         match = HDF5.fullmatch(path)
@@ -99,7 +100,7 @@ def find_images(path: str) -> Iterator[tuple[str, str]]:
 def _image(name: str, path: str, grey: Grey | None, channel: int | None) -> ImageFile:
     stack = open_stack(path, channel)
     if Path(path).suffix.lower() in PICTURES:
-        stack[0].compute()  # only their pixels tell whether they are in colour
+        stack[0].compute()  # colour is refused here, and only the pixels show it
     return ImageFile(name, path, stack.shape, _grey_range(path, stack, grey), files_digest(files_of(path)), channel)
 
 
@@ -113,19 +114,23 @@ def _grey_range(path: str, stack: da.Array, grey: Grey | None) -> tuple[float, f
             if stack.dtype != np.uint8:
                 unsigned = " If its bytes are unsigned, save it as TIFF first." if stack.dtype == np.int8 else ""
                 raise DataError(
-                    f"{path}: the image has {stack.dtype} pixels.{unsigned} Give --range BLACK WHITE or --percentiles "
-                    "0.5 99.5 (segment.grey)"
+                    f"{path}: expected an 8-bit image, found {stack.dtype} pixels.{unsigned} Choose the grey values "
+                    "that become black and white with --range BLACK WHITE or --percentiles 0.5 99.5 (segment.grey)"
                 )
             return None
     if black == white:
         raise DataError(
-            f"{path}: expected different greys for black and white, found {black} for both; give another range"
+            f"{path}: expected different grey values for black and white, found {black} for both; choose another range"
         )
     return black, white
 
 
 def _sample(path: str, stack: da.Array) -> NDArray[Any]:
-    """The pixels of squares that are evenly spaced over a stack; of all squares, if there are few."""
+    """Return the pixels of up to `SAMPLES` squares that are evenly spaced over a stack, as one dimension.
+
+    Raises:
+        DataError: A pixel is NaN or infinite.
+    """
     slices, height, width = stack.shape
     rows, columns = -(-height // SAMPLE), -(-width // SAMPLE)
     count = slices * rows * columns
@@ -136,22 +141,24 @@ def _sample(path: str, stack: da.Array) -> NDArray[Any]:
         squares.append(stack[int(z), y, x].compute().ravel())
     pixels = np.concatenate(squares)
     if not np.isfinite(pixels).all():
-        raise DataError(f"{path}: expected a number in every pixel, found NaN or infinity; give a grey range")
+        raise DataError(
+            f"{path}: expected a finite number in every pixel, found NaN or infinity. Choose a grey range with --range"
+        )
     return pixels
 
 
 class Pixels:
-    """Parts of images as uint8; the image and the slice that were read last are kept."""
+    """Read parts of images as uint8. The last image stays open, and its last slice stays in memory."""
 
     def __init__(self) -> None:
         self._stack: tuple[str, da.Array] | None = None
         self._slice: tuple[tuple[str, int], NDArray[np.uint8]] | None = None
 
     def part(self, image: ImageFile, z: int, y: slice, x: slice) -> NDArray[np.uint8]:
-        """The pixels of a part of a slice, YX.
+        """Return the pixels (YX) of slice `z`, rows `y` and columns `x` of an image.
 
         Raises:
-            DataError: the image has changed its shape, cannot be read, or has a pixel there that is not a number.
+            DataError: The image has changed its shape, cannot be read, or has a pixel there that is not a number.
         """
         if image.shape[1] * image.shape[2] > HELD:
             return self._read(image, z, y, x)
@@ -163,7 +170,10 @@ class Pixels:
         if self._stack is None or self._stack[0] != image.path:
             self._stack = image.path, open_stack(image.path, image.channel)
             if self._stack[1].shape != image.shape:
-                raise DataError(f"{image.path}: expected the shape {image.shape}, found {self._stack[1].shape}")
-        # by this thread alone: in any other than the main one dask begins a pool that lives on
+                raise DataError(
+                    f"{image.path}: expected the shape {image.shape}, found {self._stack[1].shape}. The file has "
+                    "changed; start again with another output folder"
+                )
+        # Synchronous, because outside the main thread dask starts a thread pool that it does not stop
         pixels: NDArray[Any] = self._stack[1][z, y, x].compute(scheduler="synchronous")
         return pixels if image.grey_range is None else as_grey(pixels, image.path, image.grey_range, z)

@@ -1,4 +1,4 @@
-"""Generated data sets in the layouts of real ones."""
+"""Write generated data sets in the layouts of real ones."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +14,9 @@ from pipeline_lib.settings.datasets import SyntheticSource
 
 
 def _slices(source: SyntheticSource, first: int) -> Iterator[GeneratedSlice]:
-    """The source's slices, numbered from `first`: a slice depends on nothing but the seed and its number.
+    """Generate the slices of a source, with numbers from `first`. A slice depends only on the seed and its number.
 
-    Numbers start at 1, as [seed, 0] seeds the look that all slices share.
+    Numbers must start at 1, because [seed, 0] is the seed of the look that all slices share.
     """
     look = Look.draw(np.random.default_rng([source.seed, 0]))
     height, width = source.size
@@ -25,38 +25,38 @@ def _slices(source: SyntheticSource, first: int) -> Iterator[GeneratedSlice]:
 
 
 def _write_lab(source: SyntheticSource, folder: Path) -> None:
-    """A folder of slices and a folder of instance labels, like a lab's own data."""
+    """Write a folder of slices and a folder of instance labels, like the data of a lab."""
     with atomic(folder / "images") as images, atomic(folder / "labels") as labels:
         images.mkdir(parents=True)
         labels.mkdir()
-        for index, drawn in enumerate(_slices(source, first=1)):
-            iio.imwrite(images / f"{index:04}.png", drawn.image)
-            tifffile.imwrite(labels / f"{index:04}.tif", drawn.cells.astype(np.uint16))
+        for index, each in enumerate(_slices(source, first=1)):
+            iio.imwrite(images / f"{index:04}.png", each.image)
+            tifffile.imwrite(labels / f"{index:04}.tif", each.cells.astype(np.uint16))
 
 
 def _write_isbi2012(source: SyntheticSource, folder: Path) -> None:
-    """The challenge's two stacks; labels are 0 on membranes, 255 in cells."""
+    """Write two stacks like those of ISBI 2012. Labels are 0 on membranes and 255 in cells."""
     _write_stacks(folder / "train-volume.tif", folder / "train-labels.tif", "cells", _slices(source, first=1))
 
 
 def _write_epfl(source: SyntheticSource, folder: Path) -> None:
-    """The data set's two volumes with their labels: 255 in mitochondria."""
+    """Write two volumes with their labels, like those of EPFL. Labels are 255 in mitochondria."""
     for name, first in ("training", 1), ("testing", 1 + source.slices):
         labels = folder / f"{name}_groundtruth.tif"
         _write_stacks(folder / f"{name}.tif", labels, "mitochondria", _slices(source, first))
 
 
 def _write_stacks(images: Path, labels: Path, objects: str, slices: Iterator[GeneratedSlice]) -> None:
-    """Two multi-page TIFF files, uint8 ZYX; labels are 255 in the `objects` of the slices, 0 elsewhere."""
+    """Write two TIFF files with a page for each slice, uint8. Labels are 255 in the `objects`, and 0 elsewhere."""
     with (
         atomic(images) as partial_images,
         atomic(labels) as partial_labels,
         tifffile.TiffWriter(partial_images) as image_stack,
         tifffile.TiffWriter(partial_labels) as label_stack,
     ):
-        for drawn in slices:
-            image_stack.write(drawn.image, contiguous=True)
-            label_stack.write(np.where(getattr(drawn, objects), np.uint8(255), np.uint8(0)), contiguous=True)
+        for each in slices:
+            image_stack.write(each.image, contiguous=True)
+            label_stack.write(np.where(getattr(each, objects), np.uint8(255), np.uint8(0)), contiguous=True)
 
 
 LAYOUTS = {"lab": _write_lab, "isbi2012": _write_isbi2012, "epfl": _write_epfl}

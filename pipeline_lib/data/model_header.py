@@ -1,4 +1,4 @@
-"""The header of a trained model's file: its backbone, its shape and how it was trained. Reading it needs no torch."""
+"""Read the header of a trained model: its backbone, its shape and its training. This module does not need torch."""
 
 import json
 from dataclasses import dataclass
@@ -12,47 +12,50 @@ from pipeline_lib.errors import WeightsError, intact
 
 SHIPPED = "shipped"  # stands for the file of the model that comes with LooseBox
 SHIPPED_FILE = Path(__file__).parents[1] / "model" / "shipped.safetensors"
-ENTRY = "loosebox"  # key of the header among the metadata of the safetensors file
+ENTRY = "loosebox"  # key of the header in the metadata of the safetensors file
 
 
 def model_path(name: str | Path) -> Path:
-    """Return the file of a model: that of a path, or of the model that comes with LooseBox for `shipped`."""
+    """Return the file of a model: the path itself, or for `shipped` the model that comes with LooseBox."""
     return SHIPPED_FILE if str(name) == SHIPPED else Path(name)
 
 
 @dataclass(frozen=True)
 class ModelHeader:
-    """What the stage `train` wrote into a model's file."""
+    """The header that the stage `train` writes into the file of a model."""
 
-    backbone: str  # its name
-    model_config: dict[str, Any]  # shape of the network, as of `ModelConfig`
+    backbone: str  # name of the backbone
+    model_config: dict[str, Any]  # fields of `ModelConfig`
     training: dict[str, Any]  # everything that decided the training, as JSON
-    about: str = ""  # a line for people on what it was trained on; models of the stage `train` have none
+    about: str = ""  # a line that tells people what it was trained on; models of the stage `train` have none
 
     @classmethod
     def read(cls, path: str | Path) -> "ModelHeader":
         """Read the header of the model at `path`.
 
         Raises:
-            WeightsError: the file is not a model of the stage `train`.
+            WeightsError: The file is not a model of the stage `train`.
         """
         if Path(path).suffix != ".safetensors":
             raise WeightsError(
-                f"{path}: expected a model that LooseBox trained, a file .safetensors. Weights of a backbone alone are "
-                "given with --backbone NAME --checkpoint FILE"
+                f"{path}: expected a model that LooseBox trained, with the suffix .safetensors. For weights of a "
+                "backbone, use --backbone NAME --checkpoint FILE"
             )
         # "np", because "pt" would import torch
         with intact(path), safe_open(path, "np") as file:
             metadata = file.metadata() or {}
         if ENTRY not in metadata:
-            raise WeightsError(f"{path}: expected a model of the stage train, which records its backbone and config")
+            raise WeightsError(
+                f"{path}: expected a model of the stage train, but the file does not record its backbone and config. "
+                "Use a file that `loosebox train` or the workflow wrote"
+            )
         header = json.loads(metadata[ENTRY])
-        training = _renamed(header["training"])
+        training = _with_current_keys(header["training"])
         return cls(header["backbone"], header["model_config"], training, header.get("about", ""))
 
 
-def _renamed(training: dict[str, Any]) -> dict[str, Any]:
-    """Return what decided a training, with the keys of today for those of older files."""
+def _with_current_keys(training: dict[str, Any]) -> dict[str, Any]:
+    """Return what decided a training. The keys of files of older versions are replaced by the current ones."""
     if "model_config" not in training:
         return training
     shape, settings = training["model_config"], training.get("settings", {})
@@ -68,7 +71,7 @@ def _renamed(training: dict[str, Any]) -> dict[str, Any]:
 
 
 def described(model: str | Path | None, backbone: Backbone) -> str:
-    """Say in a line which model segments, and what it was trained on."""
+    """Say in one line which model is used, and what it was trained on."""
     if model is None:
         return f"the backbone {backbone.name} as it was released, without training for loose boxes"
     header = ModelHeader.read(model)
@@ -80,20 +83,26 @@ def described(model: str | Path | None, backbone: Backbone) -> str:
 
 
 def check_fits(model: str | Path, backbone: Backbone) -> None:
-    """Compare the backbone that a model was trained on with the one in use.
+    """Check that a model was trained on a backbone.
 
     Raises:
-        WeightsError: the model belongs to another backbone, or to another checkpoint of the same backbone.
+        WeightsError: The model belongs to another backbone, or to another checkpoint of the same backbone.
     """
     header = ModelHeader.read(model)
     if header.backbone != backbone.name:
-        raise WeightsError(f"{model}: trained on the backbone {header.backbone}, but {backbone.name} is set")
+        raise WeightsError(
+            f"{model}: trained on the backbone {header.backbone}, but {backbone.name} is set. Set backbone.name to "
+            f"{header.backbone}, or use another model"
+        )
     checkpoint = header.training.get("checkpoint", backbone.digest)  # version 0.2 did not record it
     if checkpoint != backbone.digest:
-        raise WeightsError(f"{model}: trained on a checkpoint of digest {checkpoint}, but {backbone.checkpoint} is set")
+        raise WeightsError(
+            f"{model}: trained on a checkpoint with the digest {checkpoint}, but {backbone.checkpoint} is set. Use "
+            "that checkpoint, or another model"
+        )
 
 
 def trained_side(model: str | Path | None, backbone: Backbone) -> int:
-    """Return the side, in pixels, of the tiles that a model was trained on; without a model, of the network's input."""
+    """Return the side of the tiles that a model was trained on, pixels. Without a model, it is that of the input."""
     tile = ModelHeader.read(model).training.get("tile") if model else None
     return max(tile) if tile else backbone.image_size

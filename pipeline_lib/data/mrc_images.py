@@ -1,4 +1,4 @@
-"""The slices of an MRC file."""
+"""Open the slices of an MRC file."""
 
 import warnings
 import weakref
@@ -11,22 +11,24 @@ import numpy as np
 
 from pipeline_lib.data.stored_arrays import lazy
 
-IMOD_STAMP, IMOD_OFFSET, IMOD_SIGNED = 1146047817, 152, 1  # in a header of MRC: number, its place, bit of the next one
+IMOD_STAMP = 1146047817  # number in the header of files that IMOD wrote
+IMOD_OFFSET = 152  # bytes before it; IMOD's flags come after it
+IMOD_SIGNED = 1  # bit of the flags
 
 
 def open_mrc(path: Path) -> da.Array:
-    """Open an MRC file. Rows stay in the order of the file, of which IMOD shows the first at the bottom."""
+    """Open an MRC file as a stack ZYX. Rows keep the order of the file; IMOD shows the first row at the bottom."""
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # such as of a file that is longer than its header says
+        warnings.simplefilter("error")  # such as the warning for a file that is longer than its header says
         opened = mrcfile.mmap(path, mode="r")
     weakref.finalize(opened.data, opened.close)
     return lazy(str(path), opened.data.view(np.uint8) if _has_unsigned_bytes(opened.header) else opened.data)
 
 
 def _has_unsigned_bytes(header: Any) -> bool:
-    """Return whether IMOD wrote the bytes of an MRC file unsigned (https://bio3d.colorado.edu/imod/doc/mrc_format.txt).
+    """Return whether IMOD wrote the bytes of an MRC file unsigned.
 
-    Mode 0 is signed by the standard. IMOD says in a flag of its own whether it is.
+    By the standard, mode 0 is signed. IMOD has a flag for it (https://bio3d.colorado.edu/imod/doc/mrc_format.txt).
     """
     stamp, flags = np.frombuffer(header.tobytes(), header.mode.dtype, count=2, offset=IMOD_OFFSET)
     return bool(header.mode == 0 and stamp == IMOD_STAMP and not flags & IMOD_SIGNED)

@@ -1,8 +1,8 @@
-"""The metadata of OME-Zarr 0.5 that the store of the data set and the label images share.
+"""Make the metadata of OME-Zarr 0.5 for the store of a data set and for label images.
 
-LooseBox writes it without a library: ome-zarr 0.18 cannot be installed beside today's fsspec, and ngff-zarr brings a
-WebAssembly runtime. Only a JSON record and halving are needed. Tests compare both with ome-zarr-models and with
-napari's reader (https://ngff.openmicroscopy.org/0.5/).
+Specification: https://ngff.openmicroscopy.org/0.5/. LooseBox writes the metadata without a library: ome-zarr 0.18
+cannot be installed beside today's fsspec, and ngff-zarr brings a WebAssembly runtime. LooseBox needs only a JSON record
+and the halving of images. Tests compare both with ome-zarr-models and with napari's reader.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ VERSION = "0.5"
 
 
 def multiscale(name: str, pixel_size: Sequence[float] | None, levels: int = 1) -> dict[str, Any]:
-    """Return the metadata of an image whose arrays `0`, `1`, … have half the height and width of the one before.
+    """Return the metadata of an image with the arrays `0`, `1`, …, each with half the height and width of the last.
 
     Args:
         name: Name of the image.
-        pixel_size: ZYX, in nanometres. None writes a size of 1 without a unit.
+        pixel_size: ZYX, nanometres. None writes a size of 1 without a unit.
         levels: Number of arrays.
     """
     unit = {} if pixel_size is None else {"unit": "nanometer"}

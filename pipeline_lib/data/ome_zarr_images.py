@@ -1,7 +1,7 @@
 """Find the pixels of an image in the layouts of OME-Zarr that other programs write.
 
-The metadata say which array is the full resolution, and what its axes are (https://ngff.openmicroscopy.org). Versions
-up to 0.4 keep them in the attributes of the group, and later ones below the key `ome`.
+The metadata name the array with the full resolution and its axes (https://ngff.openmicroscopy.org). They are the
+attributes of the group up to version 0.4, and lie below the key `ome` in later versions.
 """
 
 from collections.abc import Mapping
@@ -17,12 +17,16 @@ LAYOUT = "bioformats2raw.layout"  # marks a group whose groups `0`, `1`, … are
 
 
 def full_resolution(path: Path) -> tuple[Any, str | None]:
-    """Return the array of a Zarr folder, and a letter for each of its axes; None if nothing names the axes.
+    """Return the array with the full resolution of a Zarr folder, and a letter for each axis.
 
-    The folder is an array, an OME-Zarr image, or a group in the layout of bioformats2raw with one image.
+    Args:
+        path: An array, an OME-Zarr image, or a group with one image in the layout of bioformats2raw.
+
+    Returns:
+        The array, and its axes such as "zyx". The axes are None if nothing names them.
 
     Raises:
-        DataError: It is another group, or holds several images.
+        DataError: The folder is another group, or holds several images.
     """
     node = zarr.open(path, mode="r")
     if isinstance(node, zarr.Array):
@@ -38,13 +42,19 @@ def full_resolution(path: Path) -> tuple[Any, str | None]:
             f"{path}: expected a Zarr array or an OME-Zarr image, found a group of {_listing(node)}. Name one of them, "
             f"such as {path}/{next(iter(sorted(node)), 'NAME')}"
         )
-    image = metadata["multiscales"][0]  # a group with several lists the one to show first
+    image = metadata["multiscales"][0]  # if there are several, the first one is the default
     array = node.get(image["datasets"][0]["path"])
     if not isinstance(array, zarr.Array):
-        raise DataError(f"{path}: its metadata name the array {image['datasets'][0]['path']!r}, which is not there")
+        raise DataError(
+            f"{path}: expected the array {image['datasets'][0]['path']!r}, which the metadata name, but it is "
+            "missing. Copy the folder again"
+        )
     axes = listed_axes(image["axes"]) if image.get("axes") else None
     if axes is not None and len(axes) != array.ndim:
-        raise DataError(f"{path}: its metadata name the axes {axes.upper()}, but its array has {array.ndim} axes")
+        raise DataError(
+            f"{path}: expected an array with the axes {axes.upper()}, which the metadata name; found {array.ndim} "
+            "axes. Write the image again"
+        )
     return array, axes
 
 

@@ -1,4 +1,4 @@
-"""Where files lie: those behind a path that a user gives, and the results of one combination of the experiment."""
+"""Find the files of a stack, and name the results of a combination of the experiment."""
 
 import re
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ HDF5 = re.compile(r"(?P<file>.+\.(?:h5|hdf5))(?::(?P<dataset>.*))?", re.IGNORECA
 
 
 def files_of(path: str | Path) -> list[Path]:
-    """The files behind a stack's path, one by one: a folder's time does not tell that a file in it was overwritten.
+    """Return all files of a stack. If it is a folder, they include those of subfolders and linked folders.
 
-    Folders that are links are entered, as `files_below` of `data/image_files.py` does.
+    Changes are noticed file by file, because the time of a folder does not change when a file in it is overwritten.
     """
     match = HDF5.fullmatch(str(path))
     place = Path(match["file"] if match else path)
@@ -27,11 +27,11 @@ def _files_in(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
             yield from _files_in(place, here)
 
 
-JOINT = "joint"  # in place of the data set of a training on several data sets together
+JOINT = "joint"  # stands for the data set if a model is trained on several data sets together
 
 
 class Training(NamedTuple):
-    """A trained model of the experiment; its files lie at `{dataset}/{model}/{seed}.*` in the folder of stage train."""
+    """A trained model of the experiment. Its files are `{dataset}/{model}/{seed}.*` in the folder of stage `train`."""
 
     dataset: str  # or `JOINT`
     model: str
@@ -39,13 +39,13 @@ class Training(NamedTuple):
 
     @classmethod
     def of(cls, path: str) -> "Training":
-        """The training whose file lies at `path`."""
+        """Return the training whose file is at a path."""
         dataset, model, seed = Path(path).with_suffix("").parts[-3:]
         return cls(dataset, model, int(seed))
 
 
 class Cell(NamedTuple):
-    """One combination of the experiment; its files lie at `{dataset}/{model}/{seed}/{level}.*` in a stage's folder."""
+    """A combination of the experiment. Its files are `{dataset}/{model}/{seed}/{level}.*` in the folder of a stage."""
 
     dataset: str
     model: str
@@ -54,6 +54,6 @@ class Cell(NamedTuple):
 
     @classmethod
     def of(cls, path: str) -> "Cell":
-        """The cell whose file lies at `path`."""
+        """Return the cell whose file is at a path."""
         *training, level = Path(path).with_suffix("").parts[-4:]
         return cls(*Training.of("/".join(training)), int(level))

@@ -1,9 +1,11 @@
-"""What a set of images is to be prompted with, on disk: images, boxes and the windows that these lie in.
+"""Store the images, boxes and windows of a set in a folder.
 
 images.json      name, path, shape, grey range and digest of each image
 boxes.parquet    a row for each box, numbered from 1: the fields of `BoxRecord` (`data/box_formats/record.py`),
-                 `reason`, why it is skipped, and `window`, -1 of a skipped one
-windows.parquet  `image`, `slice`, `y`, `x`, `side` of each window, by image, slice and size; shards are runs of them
+                 `reason` (why the box is skipped) and `window` (-1 if the box is skipped)
+windows.parquet  `image`, `slice`, `y`, `x`, `side` of each window, sorted by image, slice and size
+
+A shard of the set is a run of consecutive windows.
 """
 
 import json
@@ -24,7 +26,7 @@ from pipeline_lib.runtime.atomic import atomic
 
 
 class PlacedWindow(NamedTuple):
-    """A square part of a slice of an image, pixels."""
+    """A square part of a slice of an image, in pixels."""
 
     image: str
     slice: int
@@ -48,8 +50,8 @@ class Prompts:
 
     @classmethod
     def read(cls, folder: str | Path) -> "Prompts":
-        """What `write` wrote."""
-        listed = read_json(Path(folder) / "images.json")
+        """Read a folder that `write` wrote."""
+        records = read_json(Path(folder) / "images.json")
         images = [
             ImageFile(
                 name=each["name"],
@@ -59,34 +61,34 @@ class Prompts:
                 digest=each["digest"],
                 channel=each["channel"],
             )
-            for each in listed
+            for each in records
         ]
         boxes, windows = (read_table(Path(folder) / f"{name}.parquet") for name in ("boxes", "windows"))
         return cls(tuple(images), boxes, tuple(PlacedWindow(*row) for row in windows.itertuples(index=False)))
 
     def write(self, folder: str | Path) -> None:
-        """Write the folder, whole or not at all."""
+        """Write the folder. It appears only when it is complete."""
         with atomic(folder) as unfinished:
             unfinished.mkdir(parents=True)
-            listed = [asdict(image) for image in self.images]
-            (unfinished / "images.json").write_text(json.dumps(listed, indent=2) + "\n")
+            records = [asdict(image) for image in self.images]
+            (unfinished / "images.json").write_text(json.dumps(records, indent=2) + "\n")
             self.boxes.to_parquet(unfinished / "boxes.parquet")
             windows = pd.DataFrame(self.windows, columns=PlacedWindow._fields)
             windows.to_parquet(unfinished / "windows.parquet")
 
     def prompted(self, windows: Sequence[int]) -> pd.DataFrame:
-        """The boxes of some windows, by window."""
+        """Return the boxes of some windows, sorted by window."""
         return self.boxes[self.boxes["window"].isin(windows)].sort_values("window", kind="stable")
 
     def place(self, window: int) -> tuple[ImageFile, int, slice, slice]:
-        """Image, slice, rows and columns of a window, as far as the image goes."""
+        """Return image, slice, rows and columns of a window, cut at the border of the image."""
         name, z, y, x, side = self.windows[window]
         image = self.by_name[name]
         _, height, width = image.shape
         return image, z, slice(y, min(y + side, height)), slice(x, min(x + side, width))
 
     def in_window(self, boxes: pd.DataFrame) -> NDArray[np.float32]:
-        """Prompts (N, 4), XYXY pixels of their windows, cut where the image ends."""
+        """Return the prompts (N, 4), XYXY in pixels of their windows, cut at the border of the image."""
         corners = boxes[XYXY].to_numpy(float)
         origins = np.array([(self.windows[number].x, self.windows[number].y) for number in boxes["window"]], float)
         sizes = np.array([self.by_name[name].shape[:0:-1] for name in boxes["image"]], float)  # x, y

@@ -1,4 +1,4 @@
-"""Stacks of slices in the formats microscopists use, opened without reading them."""
+"""Open stacks of slices in the formats that microscopists use. Only headers are read."""
 
 import math
 from collections.abc import Iterable
@@ -17,11 +17,11 @@ from pipeline_lib.data.stored_arrays import lazy, reading
 from pipeline_lib.data.tiff_images import open_tiff
 from pipeline_lib.errors import DataError
 
-UNDERSTOOD = (
+READABLE = (
     "a TIFF file, a folder of slices (PNG, JPEG, TIFF, BMP), an MRC file, an HDF5 data set (file.h5:dataset) or a Zarr "
     "array"
 )
-PROGRAMS = {  # that write images which cannot be read here, by suffix
+PROGRAMS = {  # programs and formats of images that LooseBox cannot read, by suffix
     ".dm3": "DigitalMicrograph",
     ".dm4": "DigitalMicrograph",
     ".ser": "TIA",
@@ -41,7 +41,7 @@ PROGRAMS = {  # that write images which cannot be read here, by suffix
 
 
 def open_stack(path: str, channel: int | None = None) -> da.Array:
-    """Open a stack of grey slices; only headers are read.
+    """Open a stack of grey slices. Only headers are read.
 
     Args:
         path: A multi-page TIFF file, an MRC file, a folder of PNG, JPEG, BMP or TIFF slices (in the order of their
@@ -50,17 +50,17 @@ def open_stack(path: str, channel: int | None = None) -> da.Array:
         channel: Which channel to take, counted from 0, if the file names an axis of channels.
 
     Returns:
-        The stack, ZYX, in its own dtype, a chunk per slice. A damaged slice raises when it is computed. PNG and JPEG
-        files are turned as their EXIF orientation says.
+        The stack, ZYX, with the dtype of the file and a chunk for each slice. A damaged slice raises DataError when it
+        is computed. PNG and JPEG files are turned as their EXIF orientation says.
 
     Raises:
-        DataError: The path is missing, damaged, in no format listed above, or holds something else than grey slices.
+        DataError: The path is missing, damaged, has none of these formats, or does not hold grey slices.
     """
     return _stack(path, "grey", channel)
 
 
 def open_labels(path: str) -> da.Array:
-    """Open a stack of label images; only headers are read.
+    """Open a stack of label images. Only headers are read.
 
     Args:
         path: As in `open_stack`. The numbers of a file with a palette are its labels.
@@ -75,22 +75,22 @@ def open_labels(path: str) -> da.Array:
 
 
 def open_slices(path: str) -> list[da.Array]:
-    """Open the slices at `path`, which can differ in size if each is a file of a folder; only headers are read.
+    """Open the slices at a path. They can differ in size if they are the files of a folder. Only headers are read.
 
     Args:
         path: As in `open_stack`.
 
     Returns:
-        Slices YX, a chunk each, of one dtype.
+        Slices YX with one dtype. Each is one chunk.
 
     Raises:
-        DataError: As in `open_stack`, or slices of a folder differ in dtype.
+        DataError: As in `open_stack`, or the slices of a folder differ in dtype.
     """
     return _slices(path, "grey")
 
 
 def open_label_slices(path: str) -> list[da.Array]:
-    """Open label images as `open_slices` opens images, with the rules of `open_labels`."""
+    """Open label images as `open_slices` does, with the rules of `open_labels`."""
     return _slices(path, "labels")
 
 
@@ -102,8 +102,10 @@ def _slices(path: str, use: Use) -> list[da.Array]:
     slices = [_stack(str(file), use)[0] for file in files]
     kinds = {each.dtype: file.name for each, file in zip(reversed(slices), reversed(files), strict=True)}
     if len(kinds) > 1:
-        found = ", ".join(f"{dtype} in {name}" for dtype, name in kinds.items())
-        raise DataError(f"{path}: slices of one dtype are expected, found {found}")
+        listed = ", ".join(f"{dtype} in {name}" for dtype, name in kinds.items())
+        raise DataError(
+            f"{path}: expected slices with one dtype, found {listed}. Save all with the same number of bits"
+        )
     return slices
 
 
@@ -111,21 +113,23 @@ def _stack(path: str, use: Use, channel: int | None = None) -> da.Array:
     with reading(path):
         stack = _open(path, use, channel)
     if stack.dtype.kind not in "biuf":
-        raise DataError(f"{path}: real numbers are expected, found {stack.dtype}")
+        raise DataError(f"{path}: expected integers or real numbers, found {stack.dtype}. Save it as one of these")
     while stack.ndim > 3 and stack.shape[0] == 1:
         stack = stack[0]
-    if stack.ndim != 3 or stack.shape[-1] in (3, 4):  # a stack 3 or 4 pixels wide is an RGB(A) image
+    if stack.ndim != 3 or stack.shape[-1] in (3, 4):  # with 3 or 4 columns it is an RGB(A) image
         raise DataError(f"{path}: {GREY_ALONE} Its shape is {stack.shape}")
     if 0 in stack.shape:
-        raise DataError(f"{path}: at least one slice is expected; its shape is {stack.shape}")
+        raise DataError(f"{path}: expected at least one slice, found the shape {stack.shape}. Write the image again")
     return stack
 
 
 def check_whole(path: str) -> None:
-    """Look for chunks that a Zarr array does not have: they would read as its fill value, black or no object.
+    """Refuse a Zarr array with missing chunks, which would read as its fill value: black, or no object.
+
+    Other formats raise an error when a missing part is read.
 
     Raises:
-        DataError: with the number of chunks that are missing. Other formats raise where a part is read.
+        DataError: Chunks are missing. The message says how many.
     """
     place = Path(path)
     if not (place.is_dir() and is_zarr(place)):
@@ -135,12 +139,13 @@ def check_whole(path: str) -> None:
         sides = array.shards or array.chunks
         expected = math.prod(-(-length // side) for length, side in zip(array.shape, sides, strict=True))
         files = (place / array.path).rglob("*")
-        found = sum(file.is_file() and file.name != "zarr.json" and not file.name.startswith(".") for file in files)
-    if found < expected:
+        present = sum(file.is_file() and file.name != "zarr.json" and not file.name.startswith(".") for file in files)
+    if present < expected:
         raise DataError(
-            f"{path}: {expected - found} of {expected} chunks are missing and would read as {array.fill_value}. "
-            "Writers leave out chunks of nothing but that value. If this one did, name the part in `missing_chunks`: "
-            "for `loosebox predict`, write `segment: {missing_chunks: [images]}` to a file and give it with --config"
+            f"{path}: {expected - present} of {expected} chunks are missing and would read as {array.fill_value}. "
+            "Copy the array again. If its writer left out chunks that hold only this value, name the part in "
+            "`missing_chunks`: for `loosebox predict`, write `segment: {missing_chunks: [images]}` to a file and name "
+            "the file with --config"
         )
 
 
@@ -161,41 +166,49 @@ def _open(path: str, use: Use, channel: int | None) -> da.Array:
         return open_mrc(place)
     if suffix in PICTURES:
         return open_slice_files(place, [place], use)
-    raise DataError(f"{path}: expected {UNDERSTOOD}. {convert_advice(suffix)}")
+    raise DataError(f"{path}: expected {READABLE}. {convert_advice(suffix)}")
 
 
 def convert_advice(suffix: str) -> str:
-    """Say how an image in another format becomes one that can be read."""
+    """Say how the user can convert an image with an unknown suffix."""
     program = PROGRAMS.get(suffix, "")
-    return f"{f'This is a file of {program}. ' if program else ''}Open it in Fiji and save it as TIFF"
+    return f"{f'This is a file of {program}. ' if program else ''}Open the image in Fiji and save it as TIFF"
 
 
 def _existing(path: str) -> Path:
     place = Path(path)
     if not place.exists():
-        raise DataError(f"{path}: there is no such file or folder")
-    if not (place.is_file() or place.is_dir()):  # a pipe would be waited for, a device may have no end
-        raise DataError(f"{path}: a file or folder is expected, this is neither")
+        raise DataError(f"{path}: there is no such file or folder; check the path")
+    if not (place.is_file() or place.is_dir()):  # reading a pipe could wait forever, reading a device may not end
+        raise DataError(f"{path}: expected a file or folder, found a pipe or device. Copy its content to a file")
     return place
 
 
 def _files_of_slices(folder: Path) -> list[Path]:
     files = slice_files(folder)
     if not files:
-        raise DataError(f"{folder}: holds no PNG, JPEG, TIFF or BMP slices; expected {UNDERSTOOD}")
+        raise DataError(
+            f"{folder}: there are no PNG, JPEG, TIFF or BMP slices in this folder; expected {READABLE}. Check the path"
+        )
     return files
 
 
 def _open_hdf5(path: Path, dataset: str | None) -> da.Array:
-    file = h5py.File(path, "r")  # closed by h5py with the last array that reads from it
+    file = h5py.File(path, "r")  # h5py closes it with the last array that reads from it
     array = file.get(dataset) if dataset else None
     if not isinstance(array, h5py.Dataset):
-        found: list[str] = []
-        file.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
-        raise DataError(f"{path}:{dataset or ''}: name one of its data sets after a colon: {_listing(found)}")
+        names: list[str] = []
+        file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+        raise DataError(
+            f"{path}:{dataset or ''}: expected the name of a data set after the file and a colon; the file has "
+            f"{_listing(names)}"
+        )
     elsewhere = array.is_virtual or array.external or array.file.filename != file.filename
-    if elsewhere:  # what is missing there reads as zeros, and a change would not be noticed
-        raise DataError(f"{path}:{dataset}: its pixels lie in other files; copy it into one, as `h5repack` does")
+    if elsewhere:  # h5py reads missing files as zeros, and LooseBox would not notice their changes
+        raise DataError(
+            f"{path}:{dataset}: expected the pixels in this file, but they lie in other files. Copy them into one "
+            "file, as `h5repack` does"
+        )
     return lazy(f"{path}:{dataset}", array)
 
 
@@ -207,5 +220,5 @@ def _open_zarr(path: Path, channel: int | None) -> da.Array:
     return lazy(str(path), slices_by_axes(str(path), array, axes, channel))
 
 
-def _listing(things: Iterable[object]) -> str:
-    return ", ".join(sorted(map(str, things))) or "nothing"
+def _listing(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"

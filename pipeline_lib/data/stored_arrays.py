@@ -1,4 +1,4 @@
-"""Arrays on disk as dask arrays, a chunk per slice; what fails when a slice is read names its file."""
+"""Read arrays on disk as dask arrays with a chunk for each slice. Errors name the file."""
 
 import logging
 import threading
@@ -15,7 +15,7 @@ from pipeline_lib.errors import DataError
 
 
 class _Warnings(logging.Handler):
-    """What tifffile warns of in this thread: a missing companion of an OME-TIFF reads as zeros."""
+    """Collect the warnings of tifffile in this thread, such as that a companion of an OME-TIFF is missing."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -28,24 +28,31 @@ class _Warnings(logging.Handler):
 
 @contextmanager
 def reading(path: str | Path) -> Iterator[None]:
-    """Turn what the libraries raise on damaged files, or warn of, into a DataError that names the file."""
-    said, logger = _Warnings(), logging.getLogger("tifffile")
-    logger.addHandler(said)
+    """Convert exceptions and warnings of libraries, which read damaged files, to a DataError that names the file."""
+    warnings, logger = _Warnings(), logging.getLogger("tifffile")
+    logger.addHandler(warnings)
     try:
         yield
-        if said.messages:
-            raise DataError(f"{path}: {'; '.join(said.messages)}")
+        if warnings.messages:  # tifffile would read what is missing as zeros
+            raise DataError(f"{path}: {'; '.join(warnings.messages)}")
     except DataError:
         raise
-    except Exception as error:  # each library and codec has its own, down to Pillow's SyntaxError
-        raise DataError(f"{path}: cannot be read; is it truncated or damaged? ({error})") from error
+    except Exception as error:  # each library and codec has exceptions of its own; Pillow raises SyntaxError
+        raise DataError(
+            f"{path}: cannot be read ({error}). It may be truncated or damaged. Copy the file again"
+        ) from error
     finally:
-        logger.removeHandler(said)
+        logger.removeHandler(warnings)
 
 
 def lazy(path: str, array: Any) -> da.Array:
-    """A chunk per slice; a single YX image becomes a stack of one."""
-    # here and not by `stack[None]`, through which dask reads a whole slice where a part is asked for
+    """Return an array on disk as a dask array with a chunk for each slice.
+
+    Args:
+        path: Path of the file, for messages.
+        array: Pixels with `shape`, `dtype` and `ndim`. A YX image becomes a stack of one slice.
+    """
+    # `stack[None]` in dask would read a whole slice for a part of it
     array = _OneSlice(array, (1, *array.shape), array.dtype) if array.ndim == 2 else array
     source = _StoredArray(path, array, array.shape, array.dtype, array.ndim)
     stack: da.Array = da.from_array(source, chunks=(1,) * (source.ndim - 2) + source.shape[-2:])
@@ -54,7 +61,7 @@ def lazy(path: str, array: Any) -> da.Array:
 
 @dataclass(frozen=True)
 class _StoredArray:
-    """An array on disk as dask takes it, with the file's name for what may go wrong when a slice is read."""
+    """An array on disk as dask reads it. Errors name the file."""
 
     path: str
     array: Any
@@ -80,6 +87,6 @@ class _OneSlice:
         return len(self.shape)
 
     def __getitem__(self, where: tuple[Any, ...]) -> Any:
-        chosen, *within = where
+        z, *within = where
         part = np.asarray(self.image[tuple(within)])
-        return part[None][chosen] if isinstance(chosen, slice) else part
+        return part[None][z] if isinstance(z, slice) else part

@@ -1,4 +1,4 @@
-"""The surface of objects of a volume, from their masks slice by slice."""
+"""Measure the surface of objects of a volume, from their masks slice by slice."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -9,16 +9,16 @@ from skimage.measure import marching_cubes, mesh_surface_area
 
 from pipeline_lib.data.tracks import PlacedMask, Tracks
 
-UM2 = 1e-6  # square micrometres of a square nanometre
+UM2 = 1e-6  # square micrometres in a square nanometre
 
 
 def surface_areas(tracks: Tracks, pixel_size: Sequence[float]) -> pd.Series:
-    """Return the surface of each object that has a mask, square micrometres, by the object's number.
+    """Return the surface of each object with a mask, in square micrometres, by the number of the object.
 
-    It is the area of the mesh that marching cubes (Lewiner et al. 2003) lays around the masks. The mesh has the steps
-    of the pixels, so a curved surface comes out larger: that of a ball by 8 % where voxels are cubes, and by 15 % where
-    the ball has five slices. Where an object meets the end of the volume, or a slice in which it has no mask, its
-    surface is closed there. Two slices are held at a time.
+    The surface is the area of the mesh that marching cubes (Lewiner et al. 2003) puts around the masks. The mesh
+    follows the steps of the pixels, so curved surfaces are too large: that of a ball by 8 % if voxels are cubes, and by
+    15 % if the ball has only five slices. The surface is closed at the ends of the volume, and at slices without a
+    mask. Two slices are in memory at a time.
 
     Args:
         tracks: Masks of all objects.
@@ -32,7 +32,7 @@ def surface_areas(tracks: Tracks, pixel_size: Sequence[float]) -> pd.Series:
 
 
 def _neighbours(tracks: Tracks) -> Iterator[tuple[dict[int, PlacedMask], dict[int, PlacedMask]]]:
-    """Yield the masks of each two slices that follow each other, by object; no object is in the first and the last."""
+    """Yield the masks of each pair of neighbouring slices, by object. The first and the last slice are empty."""
     lower: dict[int, PlacedMask] = {}
     last = -1
     for z in [*tracks.masks["slice"].drop_duplicates().tolist(), None]:
@@ -48,13 +48,15 @@ def _neighbours(tracks: Tracks) -> Iterator[tuple[dict[int, PlacedMask], dict[in
 def _placed(tracks: Tracks, z: int) -> dict[int, PlacedMask]:
     instances = tracks.instances(z)
     return {
-        number: PlacedMask(instances.crop(number).copy(), found.y0, found.x0)
-        for number, found in instances.masks.items()
+        number: PlacedMask(instances.crop(number).copy(), mask.y0, mask.x0) for number, mask in instances.masks.items()
     }
 
 
 def _between(lower: PlacedMask | None, upper: PlacedMask | None, pixel_size: Sequence[float]) -> float:
-    """Return the area of the mesh between the masks of an object in two slices, of which one can be missing."""
+    """Return the area of the mesh between the masks of an object in two slices. One of them can be missing.
+
+    The area has the square of the unit of `pixel_size`, which is ZYX.
+    """
     masks = [each for each in (lower, upper) if each is not None]
     top, left = min(each.y for each in masks), min(each.x for each in masks)
     bottom = max(each.y + each.mask.shape[0] for each in masks)

@@ -1,11 +1,12 @@
-"""A procedural generator of slices that look like electron microscopy of nervous tissue.
+"""Generate slices that look like electron microscopy of nervous tissue.
 
-A slice is built as tissue is: rounded cell profiles of very different size fill the plane (an additively weighted
-Voronoi diagram of packed seeds, warped), membranes of varying thickness part them, mitochondria with a double membrane
-and cristae and small vesicles lie inside; then the microscope adds blur, shot noise, uneven illumination and contrast.
+A slice is built like tissue. Rounded profiles of cells of very different sizes fill the plane: a warped, additively
+weighted Voronoi diagram of packed seeds. Membranes of varying thickness separate them. Mitochondria, with a double
+membrane and cristae, and small vesicles lie inside. Then the microscope adds blur, shot noise, uneven illumination and
+contrast.
 
-Slices of one stack share a `Look` and are otherwise independent of each other: they are not a 3-D continuation.
-Lengths are pixels, greys lie in [0, 1] until the last step, images and labels are YX.
+Slices of one stack share a `Look`. Otherwise they are independent: they do not continue each other in depth. Lengths
+are pixels. Grey values lie in [0, 1] until the last step. Images and labels are YX.
 """
 
 from dataclasses import dataclass
@@ -22,31 +23,31 @@ Labels = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Look:
-    """What the slices of one specimen under one microscope have in common."""
+    """The properties that all slices of one specimen share under one microscope. Lengths are pixels."""
 
     cell_radius: float  # median radius of the packed seeds
-    cell_spread: float  # standard deviation of the radius' logarithm
-    elongation: float  # longest half length of a cell, in radii
+    cell_spread: float  # standard deviation of the logarithm of the radius
+    elongation: float  # largest half length of a cell, in radii
     warp: float  # amplitude of the coarse deformation
-    membrane: float  # half width of a membrane as seen
-    membrane_depth: float  # how much darker than cytoplasm
-    label_margin: float  # half width of a membrane as labelled, in half widths as seen
+    membrane: float  # half width of a membrane in the image
+    membrane_depth: float  # how much darker than cytoplasm it is
+    label_margin: float  # half width of a membrane in the labels, in units of `membrane`
     cytoplasm: float  # mean grey
-    cell_contrast: float  # standard deviation of the grey from cell to cell
-    granules: tuple[float, float]  # amplitudes of the texture at 1 and at 3 pixels
-    mitochondria: float  # per 100 × 100 pixels
+    cell_contrast: float  # standard deviation of the mean grey of cells
+    granules: tuple[float, float]  # amplitudes of the fine and the coarse texture
+    mitochondria: float  # number in 100 × 100 pixels
     mitochondrion_radius: float
     mitochondrion_depth: float
-    vesicles: float  # per 100 × 100 pixels
+    vesicles: float  # number in 100 × 100 pixels
     blur: float
     shot_noise: float
-    grain: float  # width of the noise's correlation
+    grain: float  # standard deviation of the filter that correlates the noise
     illumination: float
     gamma: float
 
     @classmethod
     def draw(cls, rng: Generator) -> "Look":
-        """A specimen at random; the ranges span thin sections and block-face images at about 4–8 nm per pixel."""
+        """Draw the look of a random specimen: a thin section or a block face, at about 4 to 8 nm per pixel."""
         return cls(
             cell_radius=np.exp(rng.uniform(np.log(6), np.log(22))),
             cell_spread=rng.uniform(0.35, 0.85),
@@ -72,7 +73,7 @@ class Look:
 
 @dataclass(frozen=True)
 class GeneratedSlice:
-    """One generated slice."""
+    """A generated slice with the labels of its cells and mitochondria."""
 
     image: NDArray[np.uint8]  # YX
     cells: Labels  # YX, 0 on membranes
@@ -81,18 +82,20 @@ class GeneratedSlice:
 
 @dataclass(frozen=True)
 class Tissue:
-    """Where the cells are: the nearest cell of each pixel and how far the next ones lie."""
+    """The nearest cell of each pixel, and the distances to the next cells."""
 
     owner: NDArray[np.int16]  # YX, index of the nearest seed
-    border: Field  # YX, distance to the border with the second cell
-    junction: Field  # YX, distance to the corner shared with a third cell
+    border: Field  # YX, distance to the border with the second nearest cell
+    junction: Field  # YX, distance to the corner that a third cell shares
 
 
 def generate_slice(rng: Generator, shape: tuple[int, int], look: Look) -> GeneratedSlice:
-    """Draw one slice of `shape` (height, width)."""
+    """Generate a slice of `shape` (height, width)."""
+    # Cells and their membranes
     tissue = _tessellate(rng, shape, look)
     width = look.membrane * _membrane_width(rng, shape)
     cells = label(np.where(tissue.border > look.label_margin * width, tissue.owner + 1, 0), connectivity=1)
+    # Grey values in [0, 1]
     grey = _cytoplasm(rng, tissue, look)
     _add_vesicles(rng, grey, look)
     mitochondria = _add_mitochondria(rng, grey, tissue.owner, tissue.border - width, look)
@@ -101,7 +104,10 @@ def generate_slice(rng: Generator, shape: tuple[int, int], look: Look) -> Genera
 
 
 def _smooth_noise(rng: Generator, shape: tuple[int, int], sigma: float) -> Field:
-    """Gaussian noise of unit variance, correlated over `sigma` pixels; drawn on a coarser grid where that is enough."""
+    """Draw Gaussian noise of unit variance that is correlated over `sigma` pixels.
+
+    It is drawn on a coarse grid and enlarged, if `sigma` is large enough.
+    """
     step = max(1.0, sigma / 3)
     coarse = [int(np.ceil(n / step)) + 4 for n in shape]
     noise = ndimage.gaussian_filter(rng.standard_normal(coarse, dtype=np.float32), sigma / step, mode="wrap")
@@ -111,13 +117,18 @@ def _smooth_noise(rng: Generator, shape: tuple[int, int], sigma: float) -> Field
 
 
 def _window(centre: tuple[float, float], reach: float, shape: tuple[int, int]) -> tuple[slice, slice]:
-    """The part of an image that lies within `reach` of a point; empty where the point is far outside."""
+    """Return the part of an image within `reach` pixels of a point YX. It is empty if the point is far outside."""
     low, high = (np.clip(np.add(centre, d), 0, shape).astype(int) for d in (-reach, reach + 1))
     return slice(low[0], high[0]), slice(low[1], high[1])
 
 
 def _pack_seeds(rng: Generator, shape: tuple[int, int], look: Look) -> tuple[Field, Field, Field]:
-    """Seeds as line segments (centre YX, half vector YX) with radii, placed largest first where they do not collide."""
+    """Draw the seeds of cells: line segments that do not collide, the largest first.
+
+    Returns:
+        Centres (N, 2) YX, vectors from the centre to an end (N, 2) YX, and radii (N,).
+    """
+    # Draw many candidates, also around the slice
     height, width = shape
     pad = 0.15 * max(shape)
     area = (height + 2 * pad) * (width + 2 * pad)
@@ -125,29 +136,32 @@ def _pack_seeds(rng: Generator, shape: tuple[int, int], look: Look) -> tuple[Fie
     radii = np.sort(look.cell_radius * np.exp(look.cell_spread * rng.standard_normal(tries)))[::-1]
     radii = np.clip(radii, 4, 64)
     centres = rng.uniform((-pad, -pad), (height + pad, width + pad), (tries, 2))
-    angle = rng.uniform(0, np.pi) + rng.normal(0, rng.uniform(0.2, 2.0), tries)  # fibres may run in parallel
+    angle = rng.uniform(0, np.pi) + rng.normal(0, rng.uniform(0.2, 2.0), tries)  # fibres can run in parallel
     length = radii * np.clip(rng.exponential(0.4, tries), 0, 1) * look.elongation
     halves = length[:, None] * np.stack([np.sin(angle), np.cos(angle)], axis=1)
+    # Keep those that do not collide with larger ones. A segment stands for five discs
     packing = rng.uniform(0.75, 0.95)
-    beads = np.linspace(-1, 1, 5)[None, :, None]  # a segment stands for five discs while packing
+    beads = np.linspace(-1, 1, 5)[None, :, None]
     kept: list[int] = []
     discs, reach = np.empty((0, 2)), np.empty(0)
     for i in range(tries):
-        own = (centres[i] + beads * halves[i])[0]
-        gap = np.hypot(*(own[:, None] - discs[None]).transpose(2, 0, 1)) - packing * (reach + radii[i])
+        candidate = (centres[i] + beads * halves[i])[0]
+        gap = np.hypot(*(candidate[:, None] - discs[None]).transpose(2, 0, 1)) - packing * (reach + radii[i])
         if gap.size and gap.min() < 0:
             continue
         kept.append(i)
-        discs, reach = np.concatenate([discs, own]), np.concatenate([reach, np.full(5, radii[i])])
+        discs, reach = np.concatenate([discs, candidate]), np.concatenate([reach, np.full(5, radii[i])])
     return centres[kept].astype(np.float32), halves[kept].astype(np.float32), radii[kept].astype(np.float32)
 
 
 def _tessellate(rng: Generator, shape: tuple[int, int], look: Look) -> Tissue:
-    """Additively weighted Voronoi cells of the packed segments: their arcs make cells round, as turgor does."""
+    """Divide the plane into additively weighted Voronoi cells of packed segments. Their arcs make the cells round."""
+    # Warp the plane
     y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
     sigma = rng.uniform(10, 26)
     y += look.warp * _smooth_noise(rng, shape, sigma) + 0.9 * _smooth_noise(rng, shape, 3)
     x += look.warp * _smooth_noise(rng, shape, sigma) + 0.9 * _smooth_noise(rng, shape, 3)
+    # Find the nearest cell of each pixel, and the distances to the three nearest ones
     nearest = np.full((3, *shape), 1e6, np.float32)
     owner = np.zeros(shape, np.int16)
     for index, (centre, half, radius) in enumerate(zip(*_pack_seeds(rng, shape, look), strict=True)):
@@ -155,13 +169,13 @@ def _tessellate(rng: Generator, shape: tuple[int, int], look: Look) -> Tissue:
         along = np.clip((dy * half[0] + dx * half[1]) / max(float(half @ half), 1e-6), -1, 1)
         distance = np.hypot(dy - along * half[0], dx - along * half[1]) - radius
         owner[distance < nearest[0]] = index
-        for rank in range(3):  # insert into the three smallest
+        for rank in range(3):  # insert the distance into the three smallest
             nearest[rank], distance = np.minimum(nearest[rank], distance), np.maximum(nearest[rank], distance)
     return Tissue(owner, (nearest[1] - nearest[0]) / 2, (nearest[2] - nearest[0]) / 2)
 
 
 def _membrane_width(rng: Generator, shape: tuple[int, int]) -> Field:
-    """Relative width of membranes: about 1, several times that where a membrane is cut at a slant."""
+    """Draw the relative width of membranes: about 1, and more where the cut through a membrane is oblique."""
     slant = np.maximum(_smooth_noise(rng, shape, rng.uniform(7, 16)) - rng.uniform(1.0, 2.2), 0)
     width: Field = np.clip(1 + 0.15 * _smooth_noise(rng, shape, 6), 0.7, 1.5) + rng.uniform(0, 2.5) * slant
     return width
@@ -176,7 +190,7 @@ def _add_membranes(rng: Generator, grey: Field, tissue: Tissue, width: Field, lo
 
 
 def _cytoplasm(rng: Generator, tissue: Tissue, look: Look) -> Field:
-    """A grey for each cell, and granular texture at two scales."""
+    """Draw a grey value for each cell, and granular texture at two scales."""
     cell = rng.normal(look.cytoplasm, look.cell_contrast, int(tissue.owner.max()) + 1).astype(np.float32)
     shape = tissue.owner.shape
     fine = look.granules[0] * _smooth_noise(rng, shape, rng.uniform(0.8, 1.6))
@@ -185,7 +199,7 @@ def _cytoplasm(rng: Generator, tissue: Tissue, look: Look) -> Field:
 
 
 def _add_vesicles(rng: Generator, grey: Field, look: Look) -> None:
-    """Small dark rings, some with a clear lumen, in clusters as at synapses and along microtubules."""
+    """Paint small dark rings, some in clusters, as at synapses and along microtubules."""
     count = rng.poisson(look.vesicles * grey.size / 1e4)
     clusters = rng.uniform((0, 0), grey.shape, (max(1, count // 8), 2))
     centres = np.where(
@@ -203,27 +217,29 @@ def _add_vesicles(rng: Generator, grey: Field, look: Look) -> None:
 
 
 def _add_mitochondria(rng: Generator, grey: Field, owner: NDArray[np.int16], inside: Field, look: Look) -> Labels:
-    """Ellipses with a dark outer and inner membrane and cristae; each within one cell. Returns their labels."""
+    """Paint ellipses with two dark membranes and cristae, each within one cell, and return their labels."""
     labels = np.zeros(grey.shape, np.int32)
     bend = _smooth_noise(rng, grey.shape, 8), _smooth_noise(rng, grey.shape, 8)
     for _ in range(rng.poisson(look.mitochondria * grey.size / 1e4)):
         centre = rng.uniform((0, 0), grey.shape)
-        at = int(centre[0]), int(centre[1])
-        if inside[at] < 3:
+        pixel = int(centre[0]), int(centre[1])
+        if inside[pixel] < 3:
             continue
         long = look.mitochondrion_radius * rng.uniform(0.7, 1.6)
         short = look.mitochondrion_radius * rng.uniform(0.55, 0.95)
-        window = _window(at, long + 12, grey.shape)
+        # Region: a bent ellipse within its cell, apart from other mitochondria
+        window = _window(pixel, long + 12, grey.shape)
         y, x = np.ogrid[window]
         angle = rng.uniform(0, np.pi)
         dy, dx = y - centre[0] + 2 * bend[0][window], x - centre[1] + 2 * bend[1][window]
         u, v = np.cos(angle) * dx + np.sin(angle) * dy, np.cos(angle) * dy - np.sin(angle) * dx
-        region = ((u / long) ** 2 + (v / short) ** 2 < 1) & (owner[window] == owner[at])
+        region = ((u / long) ** 2 + (v / short) ** 2 < 1) & (owner[window] == owner[pixel])
         region &= (inside[window] > 2) & (labels[window] == 0)
         if region.sum() < 80:
             continue
         labels[window][region] = labels.max() + 1
-        depth = ndimage.distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]  # from the outer membrane
+        # Membranes and cristae, by the distance from the outer membrane
+        depth = ndimage.distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
         tilt, pitch = rng.uniform(-0.6, 0.6), rng.uniform(4.5, 9.0)
         cristae = np.sin(2 * np.pi * (u * np.cos(tilt) + v * np.sin(tilt)) / pitch + 0.8 * bend[1][window]) > 0.35
         paint = look.mitochondrion_depth * rng.uniform(0.7, 1.2) * np.ones_like(depth)
@@ -235,7 +251,7 @@ def _add_mitochondria(rng: Generator, grey: Field, owner: NDArray[np.int16], ins
 
 
 def _expose(rng: Generator, grey: Field, look: Look) -> NDArray[np.uint8]:
-    """What the microscope and its detector make of the tissue: 8-bit grey."""
+    """Add blur, noise, illumination and contrast of the microscope, and return 8-bit grey values."""
     shape = grey.shape
     grey = ndimage.gaussian_filter(grey, look.blur)
     noise = ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), look.grain)

@@ -1,4 +1,4 @@
-"""Tables and JSON that stages have written, read by other stages."""
+"""Read tables and JSON that stages wrote."""
 
 import json
 from pathlib import Path
@@ -10,10 +10,14 @@ from pipeline_lib.errors import intact
 
 
 def read_table(path: str | Path, **options: Any) -> pd.DataFrame:
-    """A Parquet or CSV table that a stage has written.
+    """Read a Parquet or CSV table that a stage wrote.
+
+    Args:
+        path: The file.
+        options: Options of the reader of pandas.
 
     Raises:
-        DataError: it is missing or damaged.
+        DataError: The file is missing or damaged.
     """
     with intact(path):
         table: pd.DataFrame = (pd.read_parquet if Path(path).suffix == ".parquet" else pd.read_csv)(path, **options)
@@ -21,10 +25,10 @@ def read_table(path: str | Path, **options: Any) -> pd.DataFrame:
 
 
 def read_json(path: str | Path) -> Any:
-    """What a stage has written as JSON.
+    """Read a JSON file that a stage wrote.
 
     Raises:
-        DataError: it is missing or damaged.
+        DataError: The file is missing or damaged.
     """
     with intact(path):
         return json.loads(Path(path).read_text(encoding="utf-8"))

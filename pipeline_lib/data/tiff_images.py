@@ -1,4 +1,4 @@
-"""The slices of a TIFF file."""
+"""Open the slices of a TIFF file."""
 
 import weakref
 from contextlib import ExitStack
@@ -29,68 +29,73 @@ SIGNATURES = {"PNG": b"\x89PNG", "JPEG": b"\xff\xd8\xff", "BMP": b"BM"}  # first
 
 
 def open_tiff(path: Path, use: Use, channel: int | None) -> da.Array:
-    """Open the slices of a TIFF file, ZYX; only its structure is read, or all pixels if they are saved as RGB.
+    """Open the slices of a TIFF file, ZYX.
+
+    Only the structure of the file is read. If the pixels are saved as RGB, all of them are read.
 
     Args:
         path: The file.
-        use: What the numbers mean.
+        use: Whether the numbers are grey values or labels.
         channel: Which channel to take, counted from 0, if the file names an axis of channels.
 
     Raises:
-        DataError: The file is truncated, has several images, or holds something else than grey slices.
+        DataError: The file is truncated, has several images, or does not hold grey slices.
     """
     _check_signature(path)
     with ExitStack() as stack:
         tiff = stack.enter_context(TiffFile(path))
         if not _chain_ends(tiff):
-            raise DataError(f"{path}: truncated: {len(tiff.pages)} pages can be read, and more are announced")
+            raise DataError(
+                f"{path}: truncated: {len(tiff.pages)} pages can be read, but the file announces more. Copy the file "
+                "again"
+            )
         series = _only_series(tiff)
         _check_page(path, series.keyframe, use)
         store = series.aszarr(level=0)
         pixels: Any = zarr.open_array(store, mode="r")
-        if (sample := series.axes.find("S")) >= 0:  # as few files hold grey as RGB, all pixels are compared at once
+        if (sample := series.axes.find("S")) >= 0:  # grey saved as RGB is rare, so all pixels are compared at once
             check_equal_colours(path, pixels[:], sample)
         slices = slices_by_axes(str(path), pixels, series.axes, channel)
         greys = _palette_of(path, series.keyframe, use)
-        # The file closes with the last array that reads from it. Closed here, the store would open it again and leave
-        # it open: tests/data/test_raw.py
+        # Close the file when the last array that reads from it is gone. If it were closed here, the store would open
+        # it again and leave it open: tests/data/test_raw.py
         weakref.finalize(store, stack.pop_all().close)
-    return lazy(str(path), slices if greys is None else _Resolved(slices, greys))
+    return lazy(str(path), slices if greys is None else _PaletteGreys(slices, greys))
 
 
 def _check_signature(path: Path) -> None:
-    """Name a picture that was given the suffix of TIFF."""
+    """Refuse a PNG, JPEG or BMP file with the suffix of TIFF."""
     with path.open("rb") as file:
         start = file.read(8)
     for kind, signature in SIGNATURES.items():
         if start.startswith(signature):
             raise DataError(
-                f"{path}: this is a {kind} file with the suffix of TIFF; give it the suffix .{kind.lower()}"
+                f"{path}: expected TIFF, found a {kind} file with the suffix of TIFF. Rename it to .{kind.lower()}"
             )
 
 
 def _check_page(path: Path, page: Any, use: Use) -> None:
-    """Refuse a page of TIFF that programs show in different ways, or labels that JPEG has changed.
+    """Refuse a TIFF page that programs show in different ways, or labels that JPEG has changed.
 
-    Zero is black, as everywhere else; libraries differ on whether they turn an image that says otherwise.
+    Zero must be black. If the file says that zero is white, some libraries invert it and others do not.
     """
     if page.photometric == PHOTOMETRIC.MINISWHITE:
-        raise DataError(f"{path}: zero is white in it (WhiteIsZero); save it with zero as black (BlackIsZero)")
+        raise DataError(f"{path}: in this file, zero is white (WhiteIsZero). Save it with zero as black (BlackIsZero)")
     check_lossless(path, getattr(page.compression, "name", ""), use)
     tag = page.tags.get(ORIENTATION)
     check_upright(path, tag.value if tag else UPRIGHT)
 
 
 def _palette_of(path: Path, page: Any, use: Use) -> NDArray[np.uint8] | None:
-    """Return the greys that the numbers of a page of TIFF stand for; None if they are greys themselves."""
+    """Return the grey value (N,) of each entry of a TIFF palette; None if the numbers are grey values or labels."""
     if page.photometric != PHOTOMETRIC.PALETTE or page.colormap is None:
         return None
     return palette_greys(path, np.asarray(page.colormap).T, use)
 
 
 @dataclass(frozen=True)
-class _Resolved:
-    """An array whose numbers stand for greys of a palette."""
+class _PaletteGreys:
+    """An array whose numbers are entries of a palette of greys. It yields the greys."""
 
     array: Any
     greys: NDArray[np.uint8]
@@ -112,7 +117,7 @@ class _Resolved:
 
 
 def _chain_ends(tiff: TiffFile) -> bool:
-    """Whether the last page says that it is the last; tifffile reads a cut file as one of fewer pages."""
+    """Return whether the last page says that it is the last. tifffile reads a truncated file as a shorter one."""
     position = tiff.pages.next_page_offset
     if position is None:
         return False
@@ -121,16 +126,16 @@ def _chain_ends(tiff: TiffFile) -> bool:
 
 
 def _only_series(tiff: TiffFile) -> TiffPageSeries:
-    """The file's series; pages that were written one by one, each a series of its own, are joined."""
+    """Return the series of a file. Pages that were written one by one, as a series each, are joined."""
     if len(tiff.series) == 1:
         return tiff.series[0]
     pages = list(tiff.pages)
     kinds = {(page.shape, page.dtype) for page in pages}
     if len(kinds) != 1 or tiff.is_ome:
-        found = ", ".join(f"{each.name or number} {each.shape}" for number, each in enumerate(tiff.series))
+        images = ", ".join(f"{each.name or number} {each.shape}" for number, each in enumerate(tiff.series))
         raise DataError(
-            f"{tiff.filename}: pages of one shape and dtype are expected, found {len(tiff.series)} images ({found}). "
-            "Save the one to be segmented as a file"
+            f"{tiff.filename}: expected pages with one shape and dtype, found {len(tiff.series)} images ({images}). "
+            "Save the image to segment as a file of its own"
         )
     ((shape, dtype),) = kinds
     return TiffPageSeries(pages, shape=(len(pages), *shape), dtype=dtype, axes=f"I{pages[0].axes}")

@@ -1,4 +1,4 @@
-"""A data set's volumes, checked before anything is computed from them."""
+"""Check the volumes of a data set before anything is computed from them."""
 
 import re
 from pathlib import Path
@@ -17,11 +17,24 @@ from pipeline_lib.runtime.hashing import file_digest, joined
 from pipeline_lib.settings.base import GreyRange
 from pipeline_lib.settings.datasets import Volume
 
-LIKE_AN_IMAGE = 0.5  # of neighbouring pixels that differ: in labels at outlines alone, in an image nearly everywhere
+LIKE_AN_IMAGE = 0.5  # share of neighbouring pixels that differ: few in labels, nearly all in an image
 
 
 def check_volume(folder: Path, volume: Volume, grey_range: GreyRange | None) -> dict[str, Any]:
-    """Open the stacks of a volume, compare them, and return the entry of the volume in the manifest."""
+    """Check a volume, and return its entry for the manifest.
+
+    Args:
+        folder: Folder of the data set.
+        volume: The volume.
+        grey_range: Grey values that become black and white; None if the images are 8-bit.
+
+    Returns:
+        Paths and sizes of the slices, their splits, and digests of all files, as values that JSON can hold.
+
+    Raises:
+        DataError: A file is missing, damaged or of the wrong type, or images and labels do not belong together.
+    """
+    # Images and labels, without reading them
     images_path, labels_path = str(folder / volume.images), str(folder / volume.labels)
     images, labels = open_slices(images_path), open_label_slices(labels_path)
     for part, path in (("images", images_path), ("labels", labels_path)):
@@ -29,21 +42,26 @@ def check_volume(folder: Path, volume: Volume, grey_range: GreyRange | None) -> 
             check_whole(path)
     if images[0].dtype != np.uint8 and grey_range is None:
         raise DataError(
-            f"{images_path}: {images[0].dtype} images need a `grey_range: [black, white]`; only uint8 do not"
+            f"{images_path}: expected 8-bit images, found {images[0].dtype}. Set `grey_range: [black, white]` in the "
+            "data set"
         )
     if volume.slices not in (None, len(images)):
         raise DataError(
             f"{images_path}: expected {volume.slices} slices, as the key `slices` of the volume says, found "
-            f"{len(images)}. Give the stack that the splits were chosen for, or choose `split` and `every` for this one"
+            f"{len(images)}. Use the stack that the splits were chosen for, or choose `split` and `every` for this one"
         )
     if labels[0].dtype.kind not in "biu":
-        raise DataError(f"{labels_path}: labels are expected to be whole numbers, found {labels[0].dtype}")
+        raise DataError(
+            f"{labels_path}: expected labels with whole numbers, found {labels[0].dtype}. Save them as integers"
+        )
+    # Images and labels, slice by slice
     names = slice_names(images_path, len(images))
     check_sizes(images_path, labels_path, [each.shape for each in images], [each.shape for each in labels])
     if volume.pairing == "number":
         check_pairs(images_path, labels_path)
     slices = split_slices(images_path, names, volume.split, volume.every)
-    images[-1].compute()  # headers often lie at the front: the last slice is what a truncated file lacks
+    # A truncated file often has its headers, but not its last slice
+    images[-1].compute()
     check_labels(labels_path, labels[-1].compute())
     return {
         "images": images_path,
@@ -55,10 +73,10 @@ def check_volume(folder: Path, volume: Volume, grey_range: GreyRange | None) -> 
 
 
 def read_volumes(manifest: str | Path) -> list[dict[str, Any]]:
-    """Read the volumes of the manifest that the stage raw wrote, with paths from here.
+    """Read the volumes of the manifest that the stage `raw` wrote. Their paths become relative to the working folder.
 
     Raises:
-        DataError: a file that is behind one of them was changed or lost since.
+        DataError: A file of a volume was changed or lost since the manifest was written.
     """
     with intact(manifest):
         volumes: list[dict[str, Any]] = read_json(manifest)["volumes"]
@@ -67,36 +85,41 @@ def read_volumes(manifest: str | Path) -> list[dict[str, Any]]:
         for part in ("images", "labels"):
             volume[part] = str(Path(manifest).parent / volume[part])
             files, recorded = files_of(volume[part]), volume["files"][part]
-            lost = sorted(set(recorded["names"]) - {file.name for file in files if file.exists()})
-            if lost:
+            missing = sorted(set(recorded["names"]) - {file.name for file in files if file.exists()})
+            if missing:
                 raise DataError(
-                    f"{volume[part]}: {lost[0]} is missing since {manifest} was written; put it back, or bring "
+                    f"{volume[part]}: {missing[0]} is missing since {manifest} was written. Put it back. Get "
                     "downloaded and generated files again with `snakemake --forcerun raw`"
                 )
             newer = len(files) != recorded["count"] or any(file.stat().st_mtime_ns > written for file in files)
             if newer and _files(volume[part])["digest"] != recorded["digest"]:
                 raise DataError(
-                    f"{volume[part]}: changed since {manifest} was written for it; "
-                    "check the new files with `snakemake --forcerun raw`"
+                    f"{volume[part]}: changed since {manifest} was written for it. "
+                    "Check the new files with `snakemake --forcerun raw`"
                 )
     return volumes
 
 
 def check_labels(path: str, labels: NDArray[np.integer[Any]]) -> None:
-    """Refuse a slice (YX) whose neighbours differ as those of an image do; objects are areas of one number."""
+    """Refuse labels (YX) in which most neighbouring pixels differ, as they do in an image.
+
+    In labels, an object is an area with one number.
+    """
     differing = np.mean(labels[:, 1:] != labels[:, :-1]) if labels.shape[1] > 1 else 0.0
     if differing > LIKE_AN_IMAGE:
         raise DataError(
-            f"{path}: numbers of objects are expected, but in its last slice {differing:.0%} of neighbouring pixels "
-            "differ, as grey values do; is it the image?"
+            f"{path}: expected numbers of objects, but in its last slice {differing:.0%} of neighbouring pixels "
+            "differ, as in an image. Perhaps the paths of images and labels are exchanged"
         )
 
 
 def check_pairs(images: str, labels: str) -> None:
-    """Compare the numbers in the names of two folders' files, which are paired in their order.
+    """Check that the files of two folders, which are paired in their order, have the same last numbers in their names.
+
+    Names without numbers are not compared.
 
     Raises:
-        DataError: naming the first pair whose last numbers differ. Names without numbers are paired as they are.
+        DataError: The numbers of a pair differ. The message names the first such pair.
     """
     folders = [Path(path) for path in (images, labels)]
     if not all(folder.is_dir() and not is_zarr(folder) for folder in folders):
@@ -105,15 +128,15 @@ def check_pairs(images: str, labels: str) -> None:
         numbers = [re.findall(r"\d+", file.stem)[-1:] for file in (image, label)]
         if all(numbers) and int(numbers[0][0]) != int(numbers[1][0]):
             raise DataError(
-                f"{labels}: a slice of labels for each of {images} is expected, but {label.name} would be that of "
-                f"{image.name}. If they belong together all the same, set `pairing: position` in the volume"
+                f"{labels}: expected labels for each slice of {images}, but {label.name} would belong to {image.name}. "
+                "Complete the folder. If the two belong together, set `pairing: position` in the volume"
             )
 
 
 def _files(path: str) -> dict[str, Any]:
-    """Return number and names of the files behind a stack, and digests of their bytes.
+    """Return the number, the names and a digest of the files of a stack.
 
-    `digests` are those of a folder's slices in their order, by which a slice is known under another path.
+    If the stack is a folder, `digests` has the digest of each slice. They show whether a slice is also elsewhere.
     """
     files, folder = files_of(path), Path(path)
     digests = {file: file_digest(file) for file in files}
@@ -127,27 +150,33 @@ def _files(path: str) -> dict[str, Any]:
 
 
 def slice_names(path: str, count: int) -> list[str]:
-    """Return the names of a folder's slices; of another format, an empty name for each of `count` slices."""
+    """Return the names of the slices in a folder. In other formats, each of `count` slices has an empty name."""
     folder = Path(path)
     return [file.name for file in slice_files(folder)] if folder.is_dir() and not is_zarr(folder) else [""] * count
 
 
 def check_sizes(images: str, labels: str, sizes: list[tuple[int, ...]], label_sizes: list[tuple[int, ...]]) -> None:
-    """Compare the numbers of slices and the size of each slice of images and labels.
+    """Check that images and labels have the same number of slices, and that their slices have the same sizes.
+
+    Args:
+        images: Path of the images, for messages.
+        labels: Path of the labels.
+        sizes: (height, width) of each slice of the images.
+        label_sizes: (height, width) of each slice of the labels.
 
     Raises:
-        DataError: naming the first slice whose labels are of another size.
+        DataError: They differ. The message names the first slice with another size.
     """
     if len(sizes) != len(label_sizes) or (sizes != label_sizes and len(set(sizes)) == len(set(label_sizes)) == 1):
         raise DataError(
-            f"{labels}: labels of the shape of {images} are expected, {_sizes(sizes)}; found {_sizes(label_sizes)}"
+            f"{labels}: expected {_sizes(sizes)}, as in {images}; found {_sizes(label_sizes)}. Check the two paths"
         )
     names = zip(slice_names(images, len(sizes)), slice_names(labels, len(sizes)), strict=True)
     for size, label_size, (image, label) in zip(sizes, label_sizes, names, strict=True):
         if size != label_size:
             raise DataError(
-                f"{labels}: {label} has {_size(label_size)} pixels, but {image} of {images} has {_size(size)}; "
-                "labels are paired with images in the order of their names"
+                f"{labels}: expected {_size(size)} pixels in {label}, as {image} of {images} has; found "
+                f"{_size(label_size)}. Labels are paired with images in the order of their names. Complete the folder"
             )
 
 
@@ -162,37 +191,39 @@ def _size(size: tuple[int, ...]) -> str:
 
 
 def check_splits(volumes: list[dict[str, Any]]) -> None:
-    """Compare the slices of all volumes.
+    """Check that no slice of the volumes is in two splits.
 
     Raises:
-        DataError: a slice is in two splits, through two volumes of one file or as a copy of another file.
+        DataError: Two volumes have a slice of the same file in two splits, or a slice and its copy.
     """
     splits: dict[tuple[str, int], str] = {}
     for volume in volumes:
         for index, split in volume["slices"]:
             other = splits.setdefault((volume["images"], index), split)
             if other != split:
-                raise DataError(f"{volume['images']}: slice {index} is both in {other} and in {split}")
+                raise DataError(
+                    f"{volume['images']}: slice {index} is both in {other} and in {split}. Take it out of one"
+                )
     _check_copies(volumes)
 
 
 def _is_blank(images: str, index: int) -> bool:
-    """Whether a slice is of one grey, as those at the ends of a stack may be."""
+    """Return whether all pixels of a slice are equal, as in the first or last slices of some stacks."""
     pixels = open_slices(images)[index].compute()
     return bool((pixels == pixels[0, 0]).all())
 
 
 def _check_copies(volumes: list[dict[str, Any]]) -> None:
-    """Refuse a slice that is in two splits under two paths, as a copy or a link; blank slices can be."""
+    """Refuse a slice that is in two splits under two paths, as a copy or a link. Blank slices are allowed."""
     places: dict[tuple[str, str, int], tuple[str, str]] = {}
     for volume in volumes:
         files, match = volume["files"]["images"], HDF5.fullmatch(volume["images"])
-        array = (match["dataset"] or "").strip("/") if match else ""  # a file may hold several
+        array = (match["dataset"] or "").strip("/") if match else ""  # a file can hold several arrays
         for index, split in volume["slices"]:
             same = (files["digests"][index], "", 0) if files["digests"] else (files["digest"], array, index)
             place, other = places.setdefault(same, (f"slice {index} of {volume['images']}", split))
             if split != other and not _is_blank(volume["images"], index):
                 raise DataError(
                     f"{volume['images']}: slice {index}, which is in {split}, has the bytes of {place}, "
-                    f"which is in {other}"
+                    f"which is in {other}. Take one of them out"
                 )

@@ -1,7 +1,7 @@
-"""Windows: the parts of an image that the encoder sees, laid so that no given box is cut and few are needed.
+"""Place the windows that the encoder sees around the boxes of an image.
 
-A grid of tiles cuts what lies across its lines, and encodes tiles for a single box. Here boxes come first: each lies
-whole in one window, with a margin unless the image ends there, and boxes that are neighbours share one.
+A grid of tiles would cut objects at its lines, and would need a tile even for a single box. Here each box lies whole in
+one window, with a margin unless the image ends there, and neighbouring boxes share a window.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,21 +16,21 @@ from pipeline_lib.data.boxes import XYXY, Boxes, grown
 from pipeline_lib.data.images import ImageFile
 from pipeline_lib.data.prompts import PlacedWindow
 
-SMALLEST = 16  # pixels of a window's side: less is nothing to see an object by
-STEP = 2**0.5  # between two sizes of windows: few sizes, so that boxes share windows
+SMALLEST = 16  # pixels: shortest side of a window; a smaller one would not show the surroundings of an object
+STEP = 2**0.5  # ratio of two sizes of windows; with few sizes, boxes share windows
 
 
 @dataclass(frozen=True)
 class WindowConfig:
-    """How large windows are."""
+    """The size of windows."""
 
-    side: int  # pixels of the image; larger where a box with its margin is, and of any size with `object_share`
-    object_share: float | None  # of a window's side that a box's longer side takes at most; None: any
-    margin: float  # of a box's sides, that the window shows around it at least
+    side: int  # pixels of the image; a window is larger if a box with its margin does not fit
+    object_share: float | None  # largest share of a window's side that the longer side of a box takes; None: no limit
+    margin: float  # smallest margin around a box, in sides of the box
 
 
 class Window(NamedTuple):
-    """A square part of a slice, pixels; it may reach beyond a slice that is smaller."""
+    """A square part of a slice, pixels. It reaches beyond the slice if the slice is smaller."""
 
     y: int
     x: int
@@ -38,25 +38,31 @@ class Window(NamedTuple):
 
 
 def lay_windows(boxes: Boxes, shape: tuple[int, int], config: WindowConfig) -> tuple[list[Window], NDArray[np.int64]]:
-    """Windows of a slice, by size and then in reading order, and the number (N,) of that which each box lies in.
+    """Place windows around the boxes of a slice.
 
     Args:
-        boxes: (N, 4), XYXY pixels of the slice, each with an area and a part within the slice.
-        shape: (height, width) of the slice.
-        config: the windows' size.
+        boxes: (N, 4), XYXY pixels of the slice. Each has an area, and a part of it lies within the slice.
+        shape: (height, width) of the slice, pixels.
+        config: Size of the windows.
+
+    Returns:
+        The windows, sorted by size and then in reading order, and the number (N,) of the window of each box.
     """
+    # Areas of whole pixels that windows must hold: the boxes with their margins
     height, width = shape
     ends = [width, height, width, height]
     boxes = np.clip(boxes, 0, ends)
-    shown = np.clip(grown(boxes, 1 + 2 * config.margin), 0, ends)
-    areas = np.concatenate([np.floor(shown[:, :2]), np.ceil(shown[:, 2:])], axis=1).astype(np.int64)
+    with_margins = np.clip(grown(boxes, 1 + 2 * config.margin), 0, ends)
+    areas = np.concatenate([np.floor(with_margins[:, :2]), np.ceil(with_margins[:, 2:])], axis=1).astype(np.int64)
+    # Boxes that need windows of the same size share them
     sides, owners = sides_of(boxes, areas, config), np.zeros(len(boxes), np.int64)
     windows: list[Window] = []
     for side in np.unique(sides):
         of_side = np.flatnonzero(sides == side)
         for members in _covers(areas[of_side], int(side)):
             owners[of_side[members]] = len(windows)
-            windows.append(_centred(areas[of_side[members]], int(side), shape))
+            windows.append(_window_around(areas[of_side[members]], int(side), shape))
+    # Sort the windows, and number them anew
     order = sorted(range(len(windows)), key=lambda number: (windows[number].side, windows[number]))
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
@@ -64,48 +70,57 @@ def lay_windows(boxes: Boxes, shape: tuple[int, int], config: WindowConfig) -> t
 
 
 def sides_of(boxes: Boxes, areas: NDArray[np.int64], config: WindowConfig) -> NDArray[np.int64]:
-    """The side of each box's window (N,), pixels: the configured one times a power of `STEP`.
+    """Return the side (N,) of the window of each box, pixels: the configured side times a power of `STEP`.
 
-    It holds the box's area of pixels XYXY, which has the margin, and shows the box as small as it is to be.
+    Args:
+        boxes: (N, 4), XYXY pixels.
+        areas: (N, 4), XYXY, the whole pixels of each box with its margin. They must fit into the window.
+        config: Size of the windows, and the largest share of a window that a box takes.
     """
-    wanted = np.maximum(1, (areas[:, 2:] - areas[:, :2]).max(axis=1)).astype(float)
-    steps = np.ceil(np.log(wanted / config.side) / np.log(STEP) - 1e-9)
-    least = np.zeros(len(boxes))
+    longest = np.maximum(1, (areas[:, 2:] - areas[:, :2]).max(axis=1)).astype(float)
+    to_fit = np.ceil(np.log(longest / config.side) / np.log(STEP) - 1e-9)
+    to_share = np.zeros(len(boxes))
     if config.object_share is not None:
-        longest = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) / config.object_share
-        least = np.ceil(np.log(longest / config.side) / np.log(STEP) - 1e-9)
-    return np.asarray(np.ceil(config.side * STEP ** np.maximum(steps, least)).clip(min=SMALLEST), np.int64)
+        sides = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) / config.object_share
+        to_share = np.ceil(np.log(sides / config.side) / np.log(STEP) - 1e-9)
+    return np.asarray(np.ceil(config.side * STEP ** np.maximum(to_fit, to_share)).clip(min=SMALLEST), np.int64)
 
 
 def _covers(areas: NDArray[np.int64], side: int) -> Iterator[NDArray[np.int64]]:
-    """Groups of areas that fit into a window each, by a greedy search from above: the numbers of their members.
+    """Yield the numbers of the areas that share a window, window by window.
 
-    A window begins where the highest area that is left does, and of the places from left to right that hold this one it
-    takes the place that holds most others.
+    The search is greedy, from top to bottom. A window begins at the top of the highest area that is left. Among the
+    horizontal positions that hold this area, it gets the one that holds most other areas.
+
+    Args:
+        areas: (N, 4), XYXY, pixels. Each fits into a window.
+        side: Side of the windows, pixels.
     """
     order = np.argsort(areas[:, 1], kind="stable")
     x0, y0, x1, y1 = areas[order].T
-    left = np.ones(len(order), bool)
+    remaining = np.ones(len(order), bool)
     for first in range(len(order)):
-        if not left[first]:
+        if not remaining[first]:
             continue
+        # Areas that can share a window with the first one
         last = np.searchsorted(y0, y0[first] + side)
-        near = first + np.flatnonzero(
-            left[first:last]
+        candidates = first + np.flatnonzero(
+            remaining[first:last]
             & (y1[first:last] <= y0[first] + side)
             & (x0[first:last] > x1[first] - side)
             & (x1[first:last] < x0[first] + side)
         )
-        near = np.union1d(near, [first])
-        starts = np.unique(x0[near][x0[near] <= x0[first]])
-        held = (x0[near] >= starts[:, None]) & (x1[near] <= starts[:, None] + side)
-        members = near[held[held.sum(axis=1).argmax()]]
-        left[members] = False
+        candidates = np.union1d(candidates, [first])
+        # The left edge of the window is that of an area. Take the edge that holds most areas
+        starts = np.unique(x0[candidates][x0[candidates] <= x0[first]])
+        fits = (x0[candidates] >= starts[:, None]) & (x1[candidates] <= starts[:, None] + side)
+        members = candidates[fits[fits.sum(axis=1).argmax()]]
+        remaining[members] = False
         yield order[members]
 
 
-def _centred(areas: NDArray[np.int64], side: int, shape: tuple[int, int]) -> Window:
-    """The window around some areas, moved into the slice as far as it fits."""
+def _window_around(areas: NDArray[np.int64], side: int, shape: tuple[int, int]) -> Window:
+    """Return the window centred on some areas, moved into the slice (height, width) as far as it fits."""
     low, high = areas[:, :2].min(axis=0), areas[:, 2:].max(axis=0)
     x, y = ((low + high - side) // 2).tolist()
     height, width = shape
@@ -115,18 +130,18 @@ def _centred(areas: NDArray[np.int64], side: int, shape: tuple[int, int]) -> Win
 def with_windows(
     boxes: pd.DataFrame, images: Sequence[ImageFile], config: WindowConfig
 ) -> tuple[pd.DataFrame, tuple[PlacedWindow, ...]]:
-    """Windows for a set of images.
+    """Place windows around the boxes of a set of images.
 
     Args:
-        boxes: XYXY pixels of `image` and `slice`; those with a `reason` to be skipped are given no window.
-        images: of the set.
-        config: the windows' size.
+        boxes: Boxes XYXY, in pixels of their `image` and `slice`. Those with a `reason` are skipped and get no window.
+        images: The images of the set.
+        config: Size of the windows.
 
     Returns:
-        The boxes with the column `window`, a number or -1, and the windows, by image and slice.
+        The boxes with the column `window`, a number or -1; and the windows, sorted by image and slice.
     """
     owners = pd.Series(-1, boxes.index)
-    laid: list[PlacedWindow] = []
+    all_windows: list[PlacedWindow] = []
     good = boxes[boxes["reason"] == ""]
     by_slice = {key: rows for key, rows in good.groupby(["image", "slice"])}
     for image in images:
@@ -135,6 +150,6 @@ def with_windows(
                 continue
             rows = by_slice[image.name, z]
             windows, numbers = lay_windows(rows[XYXY].to_numpy(np.float32), image.shape[1:], config)
-            owners[rows.index] = len(laid) + numbers
-            laid += [PlacedWindow(image.name, z, *window) for window in windows]
-    return boxes.assign(window=owners), tuple(laid)
+            owners[rows.index] = len(all_windows) + numbers
+            all_windows += [PlacedWindow(image.name, z, *window) for window in windows]
+    return boxes.assign(window=owners), tuple(all_windows)

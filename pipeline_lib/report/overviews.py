@@ -58,7 +58,7 @@ def overviews(instances: Instances, table: pd.DataFrame, labels: Path) -> Iterat
     """
     shown = _chosen(table[table["area"].notna()])
     side = int(np.clip((PIXELS / max(1, len(shown))) ** 0.5, SMALLEST, LARGEST))
-    for image in instances.given.images:
+    for image in instances.prompts.images:
         for z in range(image.shape[0]):
             if (image.name, z) in shown:
                 pixels = Image.fromarray(picture(labels / image.name, z, side))

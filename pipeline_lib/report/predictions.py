@@ -56,7 +56,7 @@ def predictions_page(
     )
     with_card = {each.name for each in (*shown, *browsed)}
     without_card = [number for number in sorted(drawn) if f"object-{number}" not in with_card]
-    given, summary = masks.instances.given, objects_summary(table)
+    given, summary = masks.instances.prompts, objects_summary(table)
     return render(
         "predictions.html.j2",
         name=name,
@@ -97,7 +97,7 @@ def _spread(calm: pd.DataFrame) -> pd.Series:
 
 def _examples(masks: MaskSet, iterations: pd.DataFrame, shown: pd.Series, drawn: set[int]) -> Iterator[Example]:
     """Objects by number, each with its flags and all its predictions; their pixels are read one after the other."""
-    given = masks.instances.given
+    given = masks.instances.prompts
     own = iterations[iterations["box"].isin(shown.index)].groupby("box")
     histories = {int(str(number)): rows for number, rows in own}
     for number, flags in zip(shown.index.astype(int), shown, strict=True):

@@ -1,4 +1,4 @@
-"""The backbone, and how it computes and stores embeddings."""
+"""Settings of the backbone, and of the embeddings that it computes."""
 
 from typing import Literal
 
@@ -14,14 +14,14 @@ class BackboneChoice(Settings):
     name: BackboneName
     """Name of the network. `micro` and `litemedsam` come with the installation, the others are downloaded."""
     checkpoint: str | None
-    """File of your own weights for the same network. Null takes the shipped or released weights."""
+    """File with your own weights for the same network. Null uses the shipped or released weights."""
 
 
 class EmbedConfig(Settings):
     """How embeddings are computed and stored."""
 
     precision: PrecisionChoice
-    """Precision of the encoder's matrix products. `auto` takes bfloat16 if the processor or GPU has units for it, and
+    """Precision of the encoder's matrix products. `auto` uses bfloat16 if the processor or GPU has units for it, and
     float32 otherwise."""
     dtype: StoredType
     """Type of the stored embeddings. `float16` halves their size on disk."""

@@ -1,4 +1,4 @@
-"""What all settings have in common, and the types that several groups use."""
+"""Define the base class of all settings, and the types that several groups use."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
 class Settings(BaseModel):
     """A group of keys.
 
-    A value cannot be changed after it was read, and an unknown key is an error. Numbers must have their type: neither
-    1.0 nor true is an integer, and NaN and infinity are no numbers.
+    Values cannot be changed after they were read. An unknown key is an error. Numbers must have their type: 1.0 and
+    true are not integers, and NaN and infinity are not numbers.
     """
 
     model_config = ConfigDict(
@@ -25,7 +25,7 @@ class Settings(BaseModel):
 
 @dataclass(frozen=True)
 class Words:
-    """Annotation that says in words which values a type takes, where the type alone does not."""
+    """Annotation that describes the values of a type in words, if the type does not say enough."""
 
     text: str
 
@@ -42,7 +42,7 @@ def _ascending(values: Sequence[float]) -> Sequence[float]:
     return values
 
 
-List = Strict(False)  # YAML and JSON have lists, the settings hold tuples
+List = Strict(False)  # YAML and JSON have lists, but the settings hold tuples
 Different = AfterValidator(_different)
 Ascending = AfterValidator(_ascending)
 

@@ -1,4 +1,4 @@
-"""How boxes are made loose."""
+"""Settings of loose boxes."""
 
 from typing import Annotated, Any, Literal
 
@@ -15,24 +15,24 @@ class Deviation(Settings):
 
     kind: Kind
     """`scale` scales both sides about the centre by 1 + s or 1 − s (our reading of the paper). `edges` moves each edge
-    on its own, by s / 2 of the side it bounds. `translate` shifts the box by s of its width and s of its height, each
-    to either side."""
+    independently, by s / 2 of the width or height. `translate` shifts the box by s of its width to the left or right,
+    and by s of its height up or down."""
     direction: Direction
-    """Whether boxes grow or shrink. With `both` (our reading of the paper) one of the two is drawn for each object. A
-    translation needs `both`."""
+    """Whether boxes grow or shrink. With `both` (our reading of the paper), one of the two is drawn for each object.
+    `translate` needs `both`."""
 
 
 class Mix(Settings):
-    """How loose the boxes of a training are, by levels of deviation."""
+    """How loose the boxes in training are, by levels of deviation."""
 
     levels: Levels
     """Levels of deviation, per cent."""
     shares: Annotated[tuple[Share, ...], List, Field(min_length=1)]
-    """Share of each level among the training boxes. The shares sum to 1."""
+    """Share of each level among the training boxes. The sum of the shares is 1."""
     kinds: Annotated[tuple[Kind, ...], List, Field(min_length=1), Different] | None = None
-    """Kinds of deviation, of which one is drawn for each box. Null takes `deviation.kind`."""
+    """Kinds of deviation. One is drawn for each box. Null uses `deviation.kind`."""
     limits: dict[Kind, Annotated[int, Field(ge=0, le=99)]] = Field(default_factory=dict)
-    """Largest level of a kind, per cent. A box of this kind with a higher level gets this one."""
+    """Largest level of a kind, per cent. A box of this kind with a higher level gets this level instead."""
 
     @model_validator(mode="after")
     def _check(self) -> "Mix":
@@ -44,7 +44,7 @@ class Mix(Settings):
 
 
 class MeasuredMix(Settings):
-    """How loose the boxes of a training are, as measured boxes are."""
+    """How loose the boxes in training are, as measured boxes."""
 
     deviations: str
     """File `deviations.csv` of `loosebox deviation`. Each training box deviates like a random row of the file, with all

@@ -1,4 +1,4 @@
-"""All sections of a configuration."""
+"""Settings of a whole configuration, with all its sections."""
 
 from typing import Annotated, Any
 
@@ -24,20 +24,20 @@ SetName = Annotated[str, Field(pattern="^[A-Za-z0-9_-]+$"), Words("a name of let
 
 
 class BorrowedModel(Settings):
-    """A row of the tables with the weights of another model."""
+    """A row of the tables that uses the weights of another model."""
 
     title: Title
     """Title of its row."""
     weights_of: str
-    """Model whose weights it has. That model must be trained itself, or be the file of a model."""
+    """Model whose weights it uses. That model must be one that is trained, or one with a `file`."""
     deviation: Overlay = Field(default_factory=dict)
     """Keys of `deviation` that differ for this model."""
     refine: Overlay = Field(default_factory=dict)
-    """Keys of `refine` that differ for this model. `precision` is one for all models."""
+    """Keys of `refine` that differ for this model. All models share `precision`."""
 
 
 class GivenModel(Settings):
-    """A row of the tables with the weights of a file. Nothing is trained for it."""
+    """A row of the tables that uses the weights of a file. It is not trained."""
 
     title: Title
     """Title of its row."""
@@ -46,7 +46,7 @@ class GivenModel(Settings):
     deviation: Overlay = Field(default_factory=dict)
     """Keys of `deviation` that differ for this model."""
     refine: Overlay = Field(default_factory=dict)
-    """Keys of `refine` that differ for this model. `precision` is one for all models."""
+    """Keys of `refine` that differ for this model. All models share `precision`."""
 
 
 class Model(Settings):
@@ -55,12 +55,12 @@ class Model(Settings):
     title: Title
     """Title of its row."""
     trains: Annotated[tuple[Part, ...], List, Field(min_length=1), Different]
-    """Parts of the network that are trained. The tables tick P if corner embeddings or a token are among them."""
+    """Parts of the network that are trained. The tables tick P if they include corner embeddings or a token."""
     mix: str
     """Mix of training boxes, by its name in `train.mixes`."""
     trained_on: Annotated[dict[Name, Positive], Field(min_length=1)] | None = None
-    """Data sets that the model is trained on together, by name, each with its share of the tiles of an epoch. The model
-    is tested on every data set of the experiment. Null trains a model of its own on each data set of the experiment."""
+    """Data sets that one model is trained on together, by name, each with its share of the tiles of an epoch. The model
+    is tested on every data set of the experiment. Null trains one model on each data set of the experiment."""
     starts_from: Text | None = None
     """File of a model whose weights the training starts from; `shipped` is the model that comes with LooseBox. Null
     starts from the backbone's own decoder."""
@@ -71,10 +71,10 @@ class Model(Settings):
     deviation: Overlay = Field(default_factory=dict)
     """Keys of `deviation` that differ for this model."""
     train: Overlay = Field(default_factory=dict)
-    """Keys of `train` that differ for this model. `mixes`, `precision` and the two `validation_` keys are one for all
-    models."""
+    """Keys of `train` that differ for this model. All models share `mixes`, `precision` and the two
+    `validation_` keys."""
     refine: Overlay = Field(default_factory=dict)
-    """Keys of `refine` that differ for this model. `precision` is one for all models."""
+    """Keys of `refine` that differ for this model. All models share `precision`."""
 
 
 def _row(value: Any) -> str:
@@ -94,11 +94,11 @@ class Config(Settings):
     """A configuration."""
 
     results: Results
-    """Folder of everything that the experiment makes."""
+    """Folder of all results of the experiment."""
     data: Text
-    """Folder of your own files. The `source.folder` of a data set is sought there."""
+    """Folder of your own files. A relative `source.folder` of a data set is a path in it."""
     experiment: Experiment
-    """What is run, of what the sections below describe."""
+    """What is run: data sets, models, seeds and levels."""
     datasets: Annotated[dict[Name, Dataset], Field(min_length=1)]
     """Data sets, by name."""
     backbone: BackboneChoice
@@ -112,7 +112,7 @@ class Config(Settings):
     adapter: Adapter
     """The image adapter of models that train one."""
     models: Annotated[dict[Name, Row], Field(min_length=1)]
-    """Models, by name. With `like: NAME`, a model takes the keys of another one for those that it does not set."""
+    """Models, by name. With `like: NAME`, a model copies the keys that it does not set from another model."""
     train: TrainSection
     """How models are trained."""
     refine: RefineConfig
@@ -124,7 +124,7 @@ class Config(Settings):
     export: Annotated[tuple[ExportForm, ...], List, Field(min_length=1), Different]
     """Forms of an exported model. `onnx` and `transformers` need an extra."""
     miou: Average
-    """What counts alike in an mIoU: each object (our reading of the paper), each `tile` with the mean of its objects,
-    or the `foreground` of each tile, which is all of its objects together."""
+    """What an mIoU averages: the IoU of each `object` (our reading of the paper), the mean IoU of the objects of each
+    `tile`, or the IoU of the `foreground` of each tile, which is the union of its objects."""
     claims: Claims
-    """Numbers for the words of the paper's claims."""
+    """Numbers that the paper's claims leave open."""

@@ -1,4 +1,4 @@
-"""Data sets: where slices come from, what their labels mean, and how they are split and tiled."""
+"""Settings of data sets: the source of slices, the meaning of labels, splits and tiles."""
 
 from collections.abc import Iterable
 from itertools import pairwise
@@ -36,7 +36,7 @@ SplitPart = SliceRange | Patterns | Rest
 
 
 def is_range(part: "SplitPart") -> TypeIs[tuple[int, int]]:
-    """Say whether the slices of a split are a range, and neither patterns nor `rest`."""
+    """Return whether the slices of a split are a range, and not patterns or `rest`."""
     return isinstance(part[0], int)
 
 
@@ -65,7 +65,7 @@ class PathSource(Settings):
     kind: Literal["path"]
     """Kind of the source."""
     folder: str
-    """Folder of the files. A relative path is sought in the folder `data`."""
+    """Folder of the files. A relative path is a path in the folder `data`."""
 
 
 class RemoteFile(Settings):
@@ -102,7 +102,7 @@ SOURCES = (SyntheticSource, PathSource, DownloadSource)
 
 
 def _without_keys_of_other_kinds(source: Any) -> Any:
-    """An overlay that changes the kind of a source leaves the keys of the former kind."""
+    """Remove keys of other kinds of sources, which remain if an overlay changes the kind."""
     if not isinstance(source, dict):
         return source
     keys = {each.model_fields["kind"].annotation.__args__[0]: set(each.model_fields) for each in SOURCES}  # type: ignore[union-attr]
@@ -160,20 +160,20 @@ class Volume(Settings):
     """A stack of slices with its labels."""
 
     images: str
-    """Path of the slices within the source's folder: a folder, a TIFF or HDF5 file (`file.h5:dataset`) or a Zarr
+    """Path of the slices in the folder of the source: a folder, a TIFF or HDF5 file (`file.h5:dataset`) or a Zarr
     array."""
     labels: str
     """Path of the labels, in the same formats."""
     split: Split
     """Which slices belong to which split."""
     every: Count = 1
-    """Distance of the slices that are taken: 5 takes every fifth slice of each range."""
+    """Distance of the slices that are used: 5 uses every fifth slice of each range."""
     slices: Count | None = None
-    """Number of slices that the stack must have. Another number is an error: the ranges of the splits were not chosen
-    for that stack. Null takes any number."""
+    """Number of slices that the stack must have. A stack with another number is refused, because the ranges of the
+    splits were not chosen for it. Null accepts any number."""
     pairing: Literal["number", "position"] = "number"
-    """How the files of two folders are paired. They are paired in the order of their names. With `number`, the last
-    numbers in the names of each pair must agree."""
+    """How the files of two folders are paired: always in the order of their names. With `number`, the last numbers in
+    the names of each pair must also agree."""
     missing_chunks: Annotated[tuple[Literal["images", "labels"], ...], List, Different] = ()
     """Zarr arrays whose writer left out blank chunks. An incomplete array is refused if it is not named here."""
 
@@ -182,23 +182,23 @@ class InstanceLabels(Settings):
     """Labels that number the objects."""
 
     kind: Literal["instances"]
-    """Each value but 0 is the number of an object. 0 is background."""
+    """Each value except 0 is the number of an object. 0 is background."""
 
 
 class BinaryLabels(Settings):
     """Labels with one value for all objects."""
 
     kind: Literal["binary"]
-    """One value marks all objects. Connected pixels of it are one object."""
+    """One value marks all objects. Each connected component is an object."""
     foreground: int
     """Value of the objects."""
 
 
 class MembraneLabels(Settings):
-    """Labels of what parts the objects."""
+    """Labels of the membranes that separate objects."""
 
     kind: Literal["membrane"]
-    """One value marks the membranes. Objects are what membranes enclose."""
+    """One value marks the membranes. Each connected component of all other pixels is an object."""
     membrane: int
     """Value of the membranes."""
 
@@ -208,23 +208,23 @@ Volumes = Annotated[tuple[Volume, ...], List, Field(min_length=1)]
 
 
 class Crops(Settings):
-    """Random crops of labelled images, in place of the slices of the splits that they are drawn from.
+    """Random crops of labelled images. They replace whole slices in training and validation.
 
-    A crop is one tile. Its magnification is random too: a data set of few large images, or of objects of one size, then
-    trains a model for several sizes.
+    A crop is one tile with a random magnification. So a model learns objects of several sizes from a data set with few
+    large images, or with objects of one size.
     """
 
     train: Whole
-    """Number of crops of slices of the training split."""
+    """Number of crops from slices of the training split."""
     validation: Whole
-    """Number of crops of slices of the validation split."""
+    """Number of crops from slices of the validation split."""
     object_side: Annotated[
         tuple[Positive, Positive], List, Ascending, Words("[smallest, largest], two numbers above 0, ascending")
     ]
     """Range of the typical side of an object after magnification, pixels. A side is drawn for each crop,
     log-uniformly."""
     augment: bool
-    """Whether training crops are turned, mirrored and stretched, and get another sharpness, contrast, brightness and
+    """Whether training crops are turned, mirrored and stretched, and get random sharpness, contrast, brightness and
     noise. One in five is inverted."""
     seed: Whole
     """Seed of the draws."""
@@ -240,11 +240,11 @@ class Dataset(Settings):
     source: ReadSource
     """Where the files come from."""
     volumes: Volumes
-    """Stacks of slices, and the split of each."""
+    """Stacks of slices, with their labels and splits."""
     labels: Labels
     """What the values of the labels mean."""
     minimum_area: Count
-    """Smallest object, pixels. Smaller connected components are no objects."""
+    """Smallest area of an object, pixels. Smaller connected components are ignored."""
     magnification: Positive = 1.0
     """Factor by which slices and labels are resized before they are cut into tiles."""
     pixel_size: PixelSize
@@ -252,14 +252,14 @@ class Dataset(Settings):
     grey_range: GreyRange | None
     """Grey values that become black and white. Null is for 8-bit images."""
     crops: Crops | None = None
-    """Random crops to train and validate on, in place of whole slices. Null takes the slices. Needs `tile`."""
+    """Random crops that replace whole slices in training and validation. Null uses the slices. Crops need `tile`."""
     tile: Annotated[int, Field(ge=16)] | None
-    """Side of the tiles that the encoder sees, pixels. Tiles do not overlap. Null takes whole slices."""
+    """Side of the tiles that the encoder sees, pixels. Tiles do not overlap. Null uses whole slices."""
     folds: Annotated[int, Field(ge=3, le=1000)] | None = None
-    """Number of folds for cross-validation: the slices of the splits are cut into so many blocks, and each block is
-    tested once, by models that were trained on the others. Null makes no folds."""
+    """Number of folds for cross-validation. The slices of the splits are divided into this number of blocks, and each
+    block is tested once, with models that were trained on the others. Null is for no folds."""
 
 
 def splits_of(volumes: Iterable[Volume]) -> set[str]:
-    """Return the names of the splits that volumes have slices of."""
+    """Return the names of the splits for which some volumes have slices."""
     return {name for volume in volumes for name in volume.split.parts()}

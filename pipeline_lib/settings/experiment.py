@@ -1,4 +1,4 @@
-"""What is run, and what the tables show of it."""
+"""Settings of the experiment, and of the tables about it."""
 
 from typing import Annotated, Literal
 
@@ -12,53 +12,53 @@ Average = Literal["object", "tile", "foreground"]
 
 
 class TestedObjects(Settings):
-    """The objects that masks are made and scored for."""
+    """The objects for which masks are predicted and scored."""
 
     split: Literal["validation", "test"]
-    """Split whose objects are tested. Choose settings with `validation`, then look at `test` once: a change of `split`
-    keeps the trained models."""
+    """Split whose objects are tested. Choose settings with `validation`, and use `test` once at the end. If you change
+    `split`, models are not trained again."""
     objects: Annotated[int, Field(ge=1)] | None
-    """Largest number of objects of each data set, evenly spaced. Null takes all objects."""
+    """Largest number of objects of each data set, evenly spaced. Null uses all objects."""
 
 
 class Experiment(TestedObjects):
-    """What is run, of what the other sections describe."""
+    """What is run: data sets, models, seeds and levels. The other sections describe them."""
 
     datasets: Names
-    """Data sets, by their names in `datasets`. The tables have one section for each, in this order."""
+    """Names of data sets in `datasets`. The tables have a section for each, in this order."""
     models: Names
-    """Models, by their names in `models`. The tables have a row for each, in this order. The claims are about the
-    models `sam`, `sam_p` and `proposed`."""
+    """Names of models in `models`. The tables have a row for each, in this order. The claims are about the models
+    `sam`, `sam_p` and `proposed`."""
     seeds: Seeds
-    """Seeds. Each seed repeats the training and the random boxes. The tables show the mean over seeds."""
+    """Seeds. The training and the random boxes are repeated with each seed. The tables show the mean over seeds."""
     levels: Levels
-    """Levels of deviation, in per cent, at which masks are predicted."""
+    """Levels of deviation at which masks are predicted, per cent."""
 
 
 class Claims(Settings):
-    """Numbers for the words of the paper's claims."""
+    """Numbers that the paper's claims leave open."""
 
     max_loss: Amount
-    """Claim C3: the mIoU that iteration (K) may lose at deviations of 0 to 20 %."""
+    """Claim C3: largest mIoU that iteration (K) can lose at deviations of 0 to 20 %."""
     min_gain_ratio: Positive
-    """Claim C2: how many times the gain of prompt tuning (P) iteration (K) must gain."""
+    """Claim C2: smallest ratio of the gain of iteration (K) to the gain of prompt tuning (P)."""
     max_time_ratio: Extent
-    """Claim C5: how many times as long a tile may take with iteration as without."""
+    """Claim C5: largest ratio of the time for a tile with iteration to the time without."""
 
 
 class TableDataset(Settings):
-    """A data set of the tables."""
+    """A data set in the tables."""
 
     title: str
     """Title of its section."""
     published: Published | None
     """The paper's table of the same data, or null."""
     parts: Names
-    """Names of its folds, or its own name if it has no folds."""
+    """Names of its folds, or its own name if it has none."""
 
 
 class TableModel(Settings):
-    """A model of the tables."""
+    """A model in the tables."""
 
     title: str
     """Title of its row."""
@@ -70,7 +70,7 @@ class TablesConfig(TestedObjects):
     """What the tables and the report show, in their order."""
 
     datasets: dict[str, TableDataset]
-    """Data sets by name. A data set in folds stands before its folds."""
+    """Data sets by name. A data set with folds comes before its folds."""
     models: dict[str, TableModel]
     """Models by name."""
     levels: Levels
@@ -80,4 +80,4 @@ class TablesConfig(TestedObjects):
     miou: Average
     """How the mIoU is averaged."""
     claims: Claims
-    """Numbers for the words of the claims."""
+    """Numbers that the paper's claims leave open."""

@@ -1,4 +1,4 @@
-"""Forms of an exported model."""
+"""Settings of exported models."""
 
 from typing import Literal
 

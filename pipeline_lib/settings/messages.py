@@ -1,4 +1,4 @@
-"""Parsing of plain values, with messages that name the key, its value and what was expected."""
+"""Parse plain values. Error messages name the key, its value and what was expected."""
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -19,12 +19,12 @@ def parsed(kind: type[S], value: object, path: str = "") -> S:
     """Return settings from plain values.
 
     Args:
-        kind: class of the settings.
-        value: what YAML or JSON gave, or settings.
-        path: dotted path of the settings, for the message.
+        kind: Class of the settings.
+        value: Value from YAML or JSON, or settings.
+        path: Dotted path of the settings, for messages.
 
     Raises:
-        DataError: naming every key that is missing, unknown or has a wrong value.
+        DataError: A key is missing, unknown or has a wrong value. The message names all such keys.
     """
     if problems := list(problems_of(kind, value, path)):
         raise DataError("config: " + "; ".join(problems))
@@ -32,10 +32,10 @@ def parsed(kind: type[S], value: object, path: str = "") -> S:
 
 
 def arguments_of(function: Callable[..., object], plain: Mapping[str, object]) -> dict[str, Any]:
-    """Return the arguments of a function, parsed from plain values to the types of its parameters.
+    """Return the arguments of a function, after parsing plain values to the types of its parameters.
 
     Raises:
-        DataError: naming the arguments that do not fit.
+        DataError: An argument does not fit. The message names all such arguments.
     """
     hints = get_type_hints(function, include_extras=True)
     problems = [
@@ -53,10 +53,10 @@ def problems_of(kind: Any, value: object, path: str = "", keys: Container[str] |
     """Yield a sentence for each value that does not fit a type, once for each key.
 
     Args:
-        kind: type that is expected.
-        value: what YAML or JSON gave.
-        path: dotted path of the value, before the keys within it.
-        keys: keys of the value whose problems are wanted; None wants all.
+        kind: Expected type.
+        value: Value from YAML or JSON.
+        path: Dotted path of the value. The keys within it follow the path.
+        keys: Keys of the value to check. None checks all.
     """
     try:
         TypeAdapter(kind).validate_python(value)
@@ -67,7 +67,7 @@ def problems_of(kind: Any, value: object, path: str = "", keys: Container[str] |
             _problem(kind, value, details, path)
             for details in errors
             if keys is None or (details["loc"] and details["loc"][0] in keys)
-            # a list is also too short if an entry of it is wrong
+            # If an entry of a list is wrong, pydantic also says that the list is too short
             if not any(other[: len(details["loc"])] == details["loc"] != other for other in places)
         )
 
@@ -76,14 +76,14 @@ def _problem(kind: Any, value: object, details: Any, path: str) -> str:
     keys, hint, annotations, holder = _place(kind, details["loc"])
     where = ".".join([*([path] if path else []), *map(str, keys)]) or "it"
     if hint is None:
-        return f"{where} is no key; {_suggestion(where, str(keys[-1]), list(holder.model_fields))}"
+        return f"{where} is an unknown key; {_suggestion(where, str(keys[-1]), list(holder.model_fields))}"
     if details["type"] in ("union_tag_not_found", "union_tag_invalid"):
         tags = [tag for member in members(hint) for tag in tags_of(member)]
         kind_of = details["ctx"].get("tag")
         return f"{where}.kind is {'missing' if kind_of is None else repr(kind_of)}, expected {choice(tags)}"
     expected = f"expected {in_words(hint, annotations)}"
     if details["loc"][-1:] == ("[key]",):
-        return f"{where} is no name to use here, {expected}"
+        return f"{where} is not a valid name, {expected}"
     try:
         content = SHORT.repr(_at(value, keys))
     except LookupError:
@@ -105,18 +105,18 @@ def _at(value: Any, keys: Sequence[Any]) -> Any:
 
 
 def _place(kind: Any, location: Sequence[Any]) -> tuple[list[Any], Any, Sequence[Any], Any]:
-    """Follow pydantic's location of an error.
+    """Find the place of an error in the plain value, from its location in pydantic.
 
     Returns:
-        The keys in the plain value, the type and annotations that are expected there, and the class that holds the
-        last key. Of a union whose members pydantic cannot tell apart it is the place of the union.
+        The keys to the place, the type and the annotations that are expected there, and the class with the last key. If
+        pydantic cannot choose a member of a union, it is the place of the union.
     """
     keys: list[Any] = []
     hint, holder = kind, None
     annotations: Sequence[Any] = ()
     for item in location:
         parts = members(hint)
-        if len(parts) > 1:  # pydantic names the member that it has tried
+        if len(parts) > 1:  # the item is the tag of the member that pydantic tried
             parts = [each for each in parts if item in tags_of(each)]
             if not parts:
                 break

@@ -1,11 +1,11 @@
-"""The shape of a model, and which of its parts are trained."""
+"""Settings of a model: its shape, and the parts that are trained."""
 
 from typing import Annotated, Literal
 
 from pipeline_lib.settings.base import Count, List, Settings
 
 Part = Literal["mask_decoder", "corner_embeddings", "deviation_token", "image_adapter"]
-PROMPT_PARTS = ("corner_embeddings", "deviation_token")  # parts that make prompts: the column P of the tables
+PROMPT_PARTS = ("corner_embeddings", "deviation_token")  # parts that encode prompts: the column P of the tables
 
 
 class Token(Settings):

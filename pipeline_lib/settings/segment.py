@@ -1,4 +1,4 @@
-"""How a user's own images and boxes are segmented."""
+"""Settings of the segmentation of a user's images with the user's boxes."""
 
 from typing import Annotated, Any, Literal
 
@@ -23,7 +23,7 @@ BoxFormatName = Literal[
 OnBadBox = Literal["stop", "skip"]
 OutlineForm = Literal["geojson", "rois", "yolo"]
 Text = Annotated[str, Field(min_length=1), Words("text")]
-Overlay = dict[str, Any]  # some keys of another section, which is checked with them laid over it
+Overlay = dict[str, Any]  # some keys of another section; `config/overlays.py` checks them
 Percent = Annotated[float, Field(ge=0, le=100)]
 
 
@@ -53,7 +53,7 @@ Grey = Annotated[Annotated[FixedGrey, Tag("range")] | Annotated[MeasuredGrey, Ta
 
 
 class Flags(Settings):
-    """Thresholds of the flags that ask a person to look at an object."""
+    """Thresholds of the flags for objects that a person should look at."""
 
     moved: Share
     """Flag an object if the IoU of the prompted box and the box around its mask is at most this."""
@@ -62,85 +62,91 @@ class Flags(Settings):
 
 
 class TrackFlags(Settings):
-    """Thresholds of the flags that ask a person to look at an object of a volume."""
+    """Thresholds of the flags for objects of a volume that a person should look at."""
 
     predicted_iou: Share
     """Flag an object if the mean predicted IoU of its masks is below this."""
     abrupt: Share
     """Flag an object if it ends within the volume, and its last mask there has at least this share of the pixels of its
-    largest one."""
+    largest mask."""
     growth: Amount
-    """Flag an object if its largest mask has more than so many times the pixels of its mask in the slice of a box."""
+    """Flag an object if its largest mask has more than this multiple of the pixels of its mask in the slice of a
+    box."""
     agreement: Share
-    """Flag an object if the two masks where tracks from two boxes meet overlap by an IoU below this."""
+    """Flag an object if tracks from two of its boxes meet in a slice, and the IoU of their masks there is below
+    this."""
     shared: Share
-    """Flag an object if more than this share of its voxels belongs to another object as well."""
+    """Flag an object if more than this share of its voxels also belongs to another object."""
 
 
 class TrackConfig(Settings):
     """How an object is followed from slice to slice of a volume, and when it ends."""
 
     max_iterations: Whole
-    """Largest number of repeated predictions in a slice without a box. In the slice of a box it is that of `refine`."""
+    """Largest number of repeated predictions in a slice without a box. `refine.max_iterations` is for slices with a
+    box."""
     overlap: Share
-    """An object ends before the first slice whose mask overlaps the last one by an IoU below this."""
+    """An object ends before the first slice in which the IoU of its mask with the mask before is below this."""
     confidence: Share
-    """An object ends before the first slice whose mask has a predicted IoU below this share of the mean of its masks so
-    far, from the slice of the box."""
+    """An object ends before the first slice in which the predicted IoU of its mask is below this share of the mean over
+    its masks so far, from the slice of the box."""
     likeness: Share
-    """An object ends before the first slice in which the greys inside its mask are less like the mean of those inside
-    its masks so far: 1 less the Kolmogorov-Smirnov distance of the two distributions is below this."""
+    """An object ends before the first slice in which the grey values inside its mask are too unlike those inside its
+    masks so far: 1 minus the Kolmogorov-Smirnov distance of the two distributions is below this."""
     shards: Count
-    """Number of jobs that the objects of a volume are divided into."""
+    """Number of jobs into which the objects of a volume are divided."""
     flags: TrackFlags
     """Thresholds of the flags."""
 
 
 class PromptsConfig(Settings):
-    """How images and boxes are read, and how windows are laid around boxes."""
+    """How images and boxes are read, and how windows are placed around boxes."""
 
     format: BoxFormatName | None
-    """Format of the boxes. Null tells it from the files' suffixes."""
+    """Format of the boxes. Null decides by the suffix and the content of each file."""
     on_bad_box: OnBadBox
-    """What happens if a box cannot be used: `stop` is an error, `skip` leaves the box out and says so in the table."""
+    """What happens if a box is bad: `stop` raises an error, `skip` leaves the box out and gives the reason in the
+    table."""
     grey: Grey | None
     """Grey values that become black and white. Null is for 8-bit images."""
     channel: Whole | None
-    """Channel that is segmented, counted from 0, of images with several. Null is for images with one."""
+    """Channel to segment, counted from 0, if images have several channels. Null is for images with one."""
     stack: bool
     """Whether the images of a folder are the slices of one volume, in the order of their names."""
     missing_chunks: Annotated[tuple[Literal["images"], ...], List, Different]
-    """`[images]` takes Zarr images whose writer left out blank chunks. They are refused otherwise."""
+    """`[images]` accepts Zarr images whose writer left out blank chunks. Otherwise they are refused."""
     window: Annotated[int, Field(ge=16)] | None
-    """Side of the square window that the encoder sees, pixels. Null takes the tile side that the model was trained on;
-    without a model, the input size of the network."""
+    """Side of the square window that the encoder sees, pixels. Null uses the side of the tiles that the model was
+    trained on; without a model, the input size of the network."""
     object_share: Annotated[float, Field(gt=0, le=1)] | None
-    """Largest share of its window's side that an object's box takes. Windows have several sizes then. Null keeps one
-    size."""
+    """Largest share of the side of a window that the box of an object takes. Windows then have several sizes. With
+    null, all windows have the same size, unless a box does not fit."""
     margin: Amount
-    """Smallest margin that a window shows around a box, in sides of the box."""
+    """Smallest margin around a box in its window, as a multiple of the sides of the box."""
 
 
 class SegmentConfig(PromptsConfig):
     """How a user's own images and boxes are segmented."""
 
     pixel_size: PixelSize | None
-    """Size of a pixel, nm: for the label images, and for measurements in nanometres. Null leaves both out."""
+    """Size of a pixel, nm. It is written to the label images, and used for measurements in nanometres. Null leaves out
+    both."""
     shards: Count
-    """Number of jobs that a set is divided into."""
+    """Number of jobs into which a set is divided."""
     batch: Count
     """Number of windows in a call of the encoder."""
     precision: PrecisionChoice
     """Precision of the matrix products of encoder and decoder, as in `embed`."""
     refine: Overlay
-    """Keys of `refine` that differ here. By default an iteration counts if it is clearly better than the first mask."""
+    """Keys of `refine` that differ here. By default, an iteration is the output only if it is clearly better than the
+    first mask."""
     flags: Flags
     """Thresholds of the flags."""
     track: TrackConfig
     """How objects are followed through the slices of a volume."""
 
     def prompts(self) -> PromptsConfig:
-        """Return the keys for images, boxes and windows alone."""
+        """Return only the keys for images, boxes and windows."""
         return PromptsConfig.model_validate(self.model_dump(include=set(PromptsConfig.model_fields)))
 
 
@@ -159,11 +165,11 @@ class PredictSet(Settings):
     """Images to segment, and the boxes of their objects."""
 
     images: Text
-    """Path of the images: a folder, or one stack. A relative path is sought in the folder `data`."""
+    """Path of the images: a folder, or one stack. A relative path is a path in the folder `data`."""
     boxes: Text | Annotated[tuple[Text, ...], List, Field(min_length=1)]
     """Path of the boxes, or a list of paths: files or folders."""
     model: TrainedModel | str | None = "shipped"
-    """A model of this experiment, or the file of a model; `shipped` is the model that comes with LooseBox. Null is the
-    backbone as it is."""
+    """A model of this experiment, or the file of a model. `shipped` is the model that comes with LooseBox. Null uses
+    the backbone without further training."""
     segment: Overlay = Field(default_factory=dict)
     """Keys of `segment` that differ for this set."""

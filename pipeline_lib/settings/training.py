@@ -1,4 +1,4 @@
-"""How a model is trained."""
+"""Settings of the training of a model."""
 
 from typing import Annotated, Literal
 
@@ -18,8 +18,8 @@ class TrainConfig(Settings):
     epochs: Whole
     """Number of epochs. 0 keeps the backbone as it is."""
     tiles_per_epoch: Count | None
-    """Largest number of training tiles in an epoch, drawn anew for each epoch. With `trained_on`, an epoch has exactly
-    this number, and tiles of small data sets come again. Null takes as many as there are."""
+    """Largest number of training tiles in an epoch. They are drawn anew for each epoch. With `trained_on`, an epoch has
+    exactly this number, and repeats tiles of small data sets. Null uses all tiles once."""
     tiles_per_step: Count
     """Number of tiles in a step. With more than one, a step mixes the objects of several tiles."""
     objects_per_tile: Count
@@ -33,19 +33,20 @@ class TrainConfig(Settings):
     grad_clip: Positive
     """Norm to which larger gradients are scaled down."""
     unrolled_iterations: Whole
-    """Number of iterations after the first prediction that have a loss too. Our own models use 1: the box around the
+    """Number of iterations after the first prediction that also have a loss. Our own models use 1: the box around the
     first mask is the second prompt."""
     mask_extent: Extent | None
-    """Size, in multiples of the prompted box, of the box beyond which masks are background while they are trained, as
-    in `refine.mask_extent`. Our own models use 2.0. Null sets no limit."""
+    """In training, masks end at a box with this multiple of the sides of the prompt, as in `refine.mask_extent`. Our
+    own models use 2.0. Null sets no limit."""
     precision: PrecisionChoice
     """Precision of the decoder's matrix products, as in `embed`."""
     validation_levels: Levels
-    """Levels of deviation, per cent, of the validation. The epoch with the best mean IoU over them is kept."""
+    """Levels of deviation at which models are validated, per cent. The epoch with the best mean IoU over them is
+    kept."""
     training_objects: Count | None
-    """Largest number of objects of the training split, evenly spaced, that a model is trained on. Null takes all."""
+    """Largest number of training objects, evenly spaced. Null uses all."""
     validation_objects: Count
-    """Largest number of objects of the validation split, evenly spaced, that pick the best epoch."""
+    """Largest number of validation objects, evenly spaced. They decide which epoch is the best."""
 
 
 class TrainSection(TrainConfig):
@@ -56,10 +57,10 @@ class TrainSection(TrainConfig):
 
 
 class TrainingConfig(Settings):
-    """All that decides a training but its data set and its seed."""
+    """Everything that decides a training, except its data set and its seed."""
 
     model: ModelConfig
-    """Shape of the model, and what of it is trained."""
+    """Shape of the model, and which of its parts are trained."""
     mix: AnyMix
     """How loose the training boxes are."""
     deviation: Deviation

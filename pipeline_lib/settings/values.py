@@ -1,4 +1,4 @@
-"""Which values a setting takes, in words: for messages and for the documentation."""
+"""Describe the values of a setting in words, for messages and for the documentation."""
 
 from collections.abc import Iterable, Sequence
 from types import NoneType, UnionType
@@ -14,7 +14,7 @@ SEQUENCES = (tuple, list, Sequence)
 
 
 def unwrapped(hint: Any) -> tuple[Any, list[Any]]:
-    """Return a type without `Annotated`, and the annotations."""
+    """Return a type without `Annotated`, and its annotations."""
     if get_origin(hint) is not Annotated:
         return hint, []
     inner, *annotations = get_args(hint)
@@ -27,7 +27,7 @@ def _flat(annotations: Iterable[Any]) -> list[Any]:
 
 
 def members(hint: Any) -> list[Any]:
-    """Return the members of a union but None, with their annotations; of another type the type itself."""
+    """Return the members of a union, except None, with their annotations. Another type is its only member."""
     bare, _ = unwrapped(hint)
     if get_origin(bare) not in (Union, UnionType):
         return [] if bare is NoneType else [hint]
@@ -35,7 +35,7 @@ def members(hint: Any) -> list[Any]:
 
 
 def tags_of(member: Any) -> list[str]:
-    """Return the tags by which pydantic names a member of a union: its kind, or its `Tag`."""
+    """Return the tags that pydantic uses for a member of a union: its kind, or its `Tag`."""
     bare, annotations = unwrapped(member)
     tags = [each.tag for each in annotations if isinstance(each, Tag)]
     if _has_kind(bare) and len(kinds := get_args(bare.model_fields["kind"].annotation)) == 1:
@@ -44,7 +44,7 @@ def tags_of(member: Any) -> list[str]:
 
 
 def in_words(hint: Any, annotations: Sequence[Any] = ()) -> str:
-    """Return the values that a type takes, such as "null or an integer of at least 1"."""
+    """Return a description of the values of a type, such as "null or an integer of at least 1"."""
     bare, inner = unwrapped(hint)
     annotations = [*inner, *_flat(annotations)]
     for each in annotations:

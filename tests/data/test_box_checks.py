@@ -1,4 +1,4 @@
-"""Bad boxes: found before the model runs, told with their place, and never made into masks."""
+"""Bad boxes are found before the model runs, named with their place, and never become masks."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ SHAPES = {"a.png": (2, 100, 200)}
 GOOD = (10, 10, 30, 40)
 
 
-def given(*boxes: Any, image: str = "a.png", z: int = 0) -> pd.DataFrame:
+def box_table(*boxes: Any, image: str = "a.png", z: int = 0) -> pd.DataFrame:
     rows = [{"image": image, "slice": z, **dict(zip(("x0", "y0", "x1", "y1"), box, strict=True))} for box in boxes]
     places = [f"boxes.csv:{line}" for line in range(2, 2 + len(boxes))]
     return pd.DataFrame(rows).assign(where=places, label="", score=np.nan, skip="")
@@ -30,30 +30,41 @@ def given(*boxes: Any, image: str = "a.png", z: int = 0) -> pd.DataFrame:
         ((200, 10, 230, 40), "lies outside the image"),
         ((10, 100, 30, 140), "lies outside the image"),
         ((-30, 10, 0, 40), "lies outside the image"),
-        (GOOD, "the same as another box"),
+        (GOOD, "is the same as another box"),
     ],
 )
 def test_a_bad_box_stops_or_is_skipped(box: tuple[float, ...], reason: str) -> None:
-    table = given(GOOD, box, (50, 50, 60, 60))
+    table = box_table(GOOD, box, (50, 50, 60, 60))
     with pytest.raises(DataError, match=rf"1 bad boxes: boxes\.csv:3 {reason}\. Correct them, .*--on-bad-box skip"):
         checked_boxes(table, SHAPES, "stop")
     assert checked_boxes(table, SHAPES, "skip")["reason"].tolist() == ["", reason, ""]
 
 
 def test_images_and_slices_that_are_not_there() -> None:
-    table = pd.concat([given(GOOD), given(GOOD, image="b.png"), given(GOOD, z=2), given(GOOD, z=-1), given(GOOD, z=1)])
+    table = pd.concat(
+        [
+            box_table(GOOD),
+            box_table(GOOD, image="b.png"),
+            box_table(GOOD, z=2),
+            box_table(GOOD, z=-1),
+            box_table(GOOD, z=1),
+        ]
+    )
     reasons = checked_boxes(table, SHAPES, "skip")["reason"].tolist()
-    no_slice = "of a slice that is not there"
-    assert reasons == ["", "of an image that is not there", no_slice, no_slice, ""]
+    no_slice = "belongs to a slice that is not there"
+    assert reasons == ["", "belongs to an image that is not there", no_slice, no_slice, ""]
 
 
 def test_a_box_that_is_partly_in_the_image_is_good() -> None:
-    assert checked_boxes(given((-5, -5, 30, 40), (190, 90, 220, 101)), SHAPES, "stop")["reason"].tolist() == ["", ""]
+    assert checked_boxes(box_table((-5, -5, 30, 40), (190, 90, 220, 101)), SHAPES, "stop")["reason"].tolist() == [
+        "",
+        "",
+    ]
 
 
 def test_shares_are_told_by_a_single_box() -> None:
-    with pytest.raises(DataError, match="as shares of the image do"):
-        checked_boxes(given((0.1, 0.1, 0.4, 0.6)), SHAPES, "skip")
+    with pytest.raises(DataError, match="they seem to be shares of the image"):
+        checked_boxes(box_table((0.1, 0.1, 0.4, 0.6)), SHAPES, "skip")
 
 
 @pytest.mark.parametrize(
@@ -67,10 +78,10 @@ def test_shares_are_told_by_a_single_box() -> None:
 )
 def test_a_file_of_small_boxes_is_of_another_unit(boxes: list[tuple[float, ...]], says: str) -> None:
     if not says:
-        assert (checked_boxes(given(*boxes), SHAPES, "stop")["reason"] == "").all()
+        assert (checked_boxes(box_table(*boxes), SHAPES, "stop")["reason"] == "").all()
         return
     with pytest.raises(DataError, match=f"boxes.csv: {says}.*micrometres"):
-        checked_boxes(given(*boxes), SHAPES, "skip")
+        checked_boxes(box_table(*boxes), SHAPES, "skip")
 
 
 THREE = (GOOD, (50, 50, 60, 60), (70, 50, 80, 60))
@@ -78,15 +89,15 @@ THREE = (GOOD, (50, 50, 60, 60), (70, 50, 80, 60))
 
 @pytest.mark.parametrize("score", [95, -0.1, 1.01, 1.00001])
 def test_many_scores_beyond_1_are_something_else(score: float) -> None:
-    with pytest.raises(DataError, match=rf"boxes\.csv: scores lie from 0 to 1, found {score}"):
-        checked_boxes(given(*THREE).assign(score=score), SHAPES, "skip")
+    with pytest.raises(DataError, match=rf"boxes\.csv: expected scores from 0 to 1, found {score}"):
+        checked_boxes(box_table(*THREE).assign(score=score), SHAPES, "skip")
     for rounded in 1.0, 1.0000001:
-        checked_boxes(given(*THREE).assign(score=rounded), SHAPES, "stop")
+        checked_boxes(box_table(*THREE).assign(score=rounded), SHAPES, "stop")
 
 
 def test_a_single_score_beyond_1_is_of_a_bad_box() -> None:
-    table = given(*THREE).assign(score=[0.9, 1.2, 0.8])
-    reason = "has a score that does not lie from 0 to 1"
+    table = box_table(*THREE).assign(score=[0.9, 1.2, 0.8])
+    reason = "has a score that is not from 0 to 1"
     with pytest.raises(DataError, match=rf"1 bad boxes: boxes\.csv:3 {reason}"):
         checked_boxes(table, SHAPES, "stop")
     assert checked_boxes(table, SHAPES, "skip")["reason"].tolist() == ["", reason, ""]
@@ -104,34 +115,34 @@ def test_a_single_score_beyond_1_is_of_a_bad_box() -> None:
 def test_a_box_is_there_twice_if_all_that_is_said_of_it_is_equal(
     column: str, values: list[object], prompts: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    table = checked_boxes(given(GOOD, GOOD).assign(**{column: values}), SHAPES, "skip")
+    table = checked_boxes(box_table(GOOD, GOOD).assign(**{column: values}), SHAPES, "skip")
     assert (table["reason"] == "").sum() == prompts
     says = "1 boxes have the corners of another box, but another class or score, such as boxes.csv:3; each is a prompt"
     assert (says in caplog.text) == (prompts == 2)
 
 
 def test_what_the_file_itself_calls_no_prompt_is_skipped_with_its_reason() -> None:
-    table = given(GOOD, GOOD, (np.nan, np.nan, np.nan, np.nan)).assign(skip=["a crowd", "", "a point"])
+    table = box_table(GOOD, GOOD, (np.nan, np.nan, np.nan, np.nan)).assign(skip=["a crowd", "", "a point"])
     assert checked_boxes(table, SHAPES, "stop")["reason"].tolist() == ["a crowd", "", "a point"]
 
 
 def test_an_image_that_is_not_there_is_named_beside_those_that_are() -> None:
     with pytest.raises(DataError, match=r"not there \('b\.png'\)\. The images are a\.png\. Correct"):
-        checked_boxes(given(GOOD, image="b.png"), SHAPES, "stop")
+        checked_boxes(box_table(GOOD, image="b.png"), SHAPES, "stop")
 
 
 def test_a_long_list_is_cut() -> None:
     with pytest.raises(DataError, match="and 4 more"):
-        checked_boxes(given(GOOD, *[(10, 10, 10, 40)] * 9), SHAPES, "stop")
+        checked_boxes(box_table(GOOD, *[(10, 10, 10, 40)] * 9), SHAPES, "stop")
 
 
 @pytest.mark.parametrize("on_bad_box", ["stop", "skip"])
 @pytest.mark.parametrize(
     ("boxes", "says"),
     [
-        ([(150, 60, 20, 30), (100, 70, 30, 20), (20, 20, 40, 40)] * 2, "are these x, y, width and height"),
+        ([(150, 60, 20, 30), (100, 70, 30, 20), (20, 20, 40, 40)] * 2, "seem to be x, y, width and height"),
         ([(150, 60, 320, 150), (120, 70, 290, 160), (90, 80, 250, 170)], "leave their image by more than half"),
-        ([(0.1, 0.1, 0.2, 0.3), (0.4, 0.5, 0.6, 0.7), (0.5, 0.5, 0.9, 1)], "as shares of the image do"),
+        ([(0.1, 0.1, 0.2, 0.3), (0.4, 0.5, 0.6, 0.7), (0.5, 0.5, 0.9, 1)], "they seem to be shares of the image"),
     ],
     ids=["XYWH", "another scale", "shares"],
 )
@@ -139,10 +150,10 @@ def test_a_misread_file_is_an_error_even_where_bad_boxes_are_skipped(
     boxes: list[tuple[float, ...]], says: str, on_bad_box: Any
 ) -> None:
     with pytest.raises(DataError, match=says):
-        checked_boxes(given(*boxes), SHAPES, on_bad_box)
+        checked_boxes(box_table(*boxes), SHAPES, on_bad_box)
 
 
 def test_few_slips_do_not_make_a_file_misread() -> None:
     slips = [(30, 10, 10, 40), (30, 10, 12, 40)]
-    table = checked_boxes(given(*slips, *[(index, 0, index + 5, 9) for index in range(6)]), SHAPES, "skip")
+    table = checked_boxes(box_table(*slips, *[(index, 0, index + 5, 9) for index in range(6)]), SHAPES, "skip")
     assert (table["reason"] != "").sum() == 2

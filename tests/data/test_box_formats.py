@@ -1,4 +1,4 @@
-"""Files of boxes: what the numbers of each tool mean, how formats are recognised, and what the errors say."""
+"""Files of boxes: what the numbers of each tool mean, how formats are recognised, and what errors say."""
 
 import json
 from collections.abc import Sequence
@@ -31,14 +31,14 @@ RECOGNISED = [  # files that LooseBox cannot read: name, content and title of th
 
 
 def formats_that_match(path: Path) -> list[str]:
-    """The titles of all formats of a file's suffix that match it."""
+    """Return the titles of the formats that match a file, among those with its suffix."""
     file = BoxFile(path)
     return [each.title for each in FORMATS if path.suffix in each.suffixes and each.matches(file)]
 
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A file or folder of each tool with `BOXES`, by format."""
+    """Write a file or folder of each tool with `BOXES`, and return the paths by format."""
     folder = tmp_path_factory.mktemp("samples")
     return {form: write_sample(folder / form, "a.png", (60, 90), BOXES) for form, write_sample in WRITERS.items()}
 
@@ -73,7 +73,9 @@ def test_a_format_can_be_chosen_for_any_suffix_but_not_for_other_content(tmp_pat
     path = write(tmp_path / "a.boxes", '[{"image_id": "a", "bbox": [1, 2, 3, 4]}]')
     assert read(path, form="coco") == [[1, 2, 4, 6]]
     labelme = write(tmp_path / "a.json", json.dumps(LABELME))
-    with pytest.raises(DataError, match=r"not of the format coco.*found.*keys version, flags.*Leave out --format coco"):
+    with pytest.raises(
+        DataError, match=r"does not have the format coco.*found.*keys version, flags.*Leave out --format coco"
+    ):
         read(labelme, form="coco")
 
 
@@ -134,7 +136,7 @@ def test_a_file_without_a_name_for_its_image_is_of_the_only_one(tmp_path: Path) 
 
 def test_a_name_that_two_images_have_is_an_error(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "boxes.csv", ["image", "x0", "y0", "x1", "y1"], [("a", 1, 2, 3, 4)])
-    with pytest.raises(DataError, match=r"boxes\.csv.*'a' may be any of the images a\.png, a\.tif"):
+    with pytest.raises(DataError, match=r"boxes\.csv.*'a' fits several images: a\.png, a\.tif"):
         read(path, images=Images({"a.png": (1, 9, 9), "a.tif": (1, 9, 9)}))
 
 
@@ -168,7 +170,7 @@ def test_a_folder_is_read_in_the_order_of_its_names(tmp_path: Path) -> None:
 def test_a_box_of_a_stack_needs_a_slice(tmp_path: Path, name: str, text: str) -> None:
     path = write(tmp_path / name, text)
     with pytest.raises(
-        DataError, match=rf"{name}:\d: expected the number of a slice, because b\.tif has 3; found none"
+        DataError, match=rf"{name}:\d: expected the number of a slice, because b\.tif has 3 slices; found none"
     ):
         read_box_files([path], Images({"b.tif": (3, 9, 9)}), None)
 
@@ -184,7 +186,9 @@ def test_a_file_of_a_slice_stands_for_the_slice(tmp_path: Path) -> None:
     assert table["slice"].tolist() == [1, 0]
     assert table[XYXY].to_numpy().tolist() == [[5, 2.5, 15, 7.5], [1, 2, 3, 4]]
     twice = write(tmp_path / "b.csv", "image,slice,x0,y0,x1,y1\nz7.png,1,1,2,3,4\n")
-    with pytest.raises(DataError, match=r"b\.csv:2: expected one name of the slice, found its file z7\.png and the"):
+    with pytest.raises(
+        DataError, match=r"b\.csv:2: expected the file or the number of a slice, found both, z7\.png and"
+    ):
         read_box_files([twice], images, None)
 
 
@@ -208,7 +212,7 @@ def test_a_file_of_a_slice_stands_for_the_slice(tmp_path: Path) -> None:
             "image,a,b,c,d\n",
             r"found the columns image, a, b, c, d in line 1\. Export .*image,x0,y0,x1,y1\. Formats: CSV",
         ),
-        ("a.csv", "x0,y0,x1,y1,slice\n1,2,3,4,first\n", r"a\.csv:2: expected a slice's number, found 'first'"),
+        ("a.csv", "x0,y0,x1,y1,slice\n1,2,3,4,first\n", r"a\.csv:2: expected the number of a slice, found 'first'"),
         ("a.zip", "no archive", "found a file that begins with the bytes b'no a'"),
         ("a.zip", "PK, but no archive", "cannot be read as boxes"),
         ("a.roi", "no region", "Formats: Fiji regions"),

@@ -1,4 +1,4 @@
-"""Tables that programs and people may write in many ways: read as they were meant, or refused, never guessed."""
+"""Tables in many forms are read as they were meant, or refused, and never guessed."""
 
 from collections.abc import Sequence
 
@@ -29,7 +29,7 @@ HEADERS = {
 
 @st.composite
 def boxes(draw: st.DrawFn) -> Box:
-    """A box in the image, with whole numbers or halves."""
+    """Draw a box in the image, with whole numbers or halves."""
     halves = draw(st.booleans())
     x0, y0 = draw(st.integers(0, WIDTH - 6)), draw(st.integers(0, HEIGHT - 6))
     x1, y1 = draw(st.integers(x0 + 4, WIDTH - 1)), draw(st.integers(y0 + 4, HEIGHT - 1))
@@ -48,7 +48,7 @@ def numbers(box: Box, meaning: str, unit: float) -> Sequence[float]:
 
 @st.composite
 def tables(draw: st.DrawFn) -> tuple[list[Box], float, bytes]:
-    """True boxes, the size of a pixel in the unit of the table, and the table."""
+    """Draw true boxes, the size of a pixel in the unit of the table, and the table."""
     truth = draw(st.lists(boxes(), min_size=1, max_size=6, unique=True))
     meaning = draw(st.sampled_from(sorted(HEADERS)))
     header = draw(st.sampled_from(HEADERS[meaning]))
@@ -94,7 +94,7 @@ PATHS = st.builds("".join, st.tuples(PLACES, st.sampled_from(["x", "y"]), st.sam
     with_suffix=st.booleans(),
 )
 def test_a_path_means_its_image_or_is_refused(names: list[str], dropped: int, before: str, with_suffix: bool) -> None:
-    """The true image is the first; the text lacks some of its folders, or has others before them."""
+    """The first image is the true one. The text lacks some of its folders, or has others in front."""
     truth = names[0]
     text = "/".join(truth.split("/")[dropped:]) or truth
     text = (before if text == truth else "") + (text if with_suffix else text.rsplit(".", 1)[0])
@@ -112,7 +112,7 @@ def test_a_path_means_its_image_or_is_refused(names: list[str], dropped: int, be
 def test_numbers_of_another_unit_are_refused(
     tmp_path_factory: pytest.TempPathFactory, truth: list[Box], shares: bool
 ) -> None:
-    """Micrometres at 4 nm, or shares of the image."""
+    """The unit is micrometres, at 4 nm for a pixel, or shares of the image."""
     path = tmp_path_factory.getbasetemp() / "a.csv"
     scale = (1 / WIDTH, 1 / HEIGHT) if shares else (0.004, 0.004)
     lines = [",".join(f"{value * scale[index % 2]:.6f}" for index, value in enumerate(box)) for box in truth]

@@ -1,4 +1,4 @@
-"""Boxes of objects, hand-counted; and the laws that make them loose, hand-computed."""
+"""Exact boxes are compared with boxes counted by hand, and loose boxes with ones computed by hand."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +30,7 @@ LOW, HIGH = [[0.49] * 4], [[0.5] * 4]  # draws that mean − and +
 
 
 def table_of(count: int) -> pd.DataFrame:
-    """Objects 1 to `count` of image 0, each with the box of BOX."""
+    """Return a table of the objects 1 to `count` of image 0, each with the box BOX."""
     x0, y0, x1, y1 = BOX[0]
     return pd.DataFrame({"tile": 0, "object": range(1, count + 1), "x0": x0, "y0": y0, "x1": x1, "y1": y1})
 
@@ -158,13 +158,13 @@ def test_draws_are_uniform_and_independent_in_all_four_columns() -> None:
 
 
 def test_draws_are_the_same_for_every_model() -> None:
-    """Nothing but seed, data set, image, object and level enters, and no state is left between two calls."""
+    """Draws depend only on seed, data set, image, object and level, and not on earlier calls."""
     first = object_uniform(7, "isbi2012", table_of(5), 30)
     np.testing.assert_array_equal(first, object_uniform(7, "isbi2012", table_of(5), 30))
 
 
 def test_draws_are_the_same_in_every_release() -> None:
-    """Results would silently change otherwise."""
+    """Otherwise results would change silently."""
     draws = object_uniform(7, "isbi2012", table_of(1), 30)
     np.testing.assert_allclose(draws, [[0.041023, 0.165421, 0.835516, 0.529775]], atol=1e-6)
 

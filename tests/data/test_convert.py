@@ -1,4 +1,4 @@
-"""Stores against what went in; components against hand-counted cases; limits of memory and disk against real ones."""
+"""Stores hold what went in. Components are counted by hand. Memory and disk have real limits."""
 
 import json
 import re
@@ -40,7 +40,7 @@ DATASET = {
 
 
 def write_manifest(folder: Path, *volumes: tuple[ArrayLike, ArrayLike, dict[str, Sequence[int]]]) -> str:
-    """Volumes (images, labels, split) as Zarr arrays, and the manifest that `raw` would write of them."""
+    """Write volumes (images, labels, split) as Zarr arrays, and the manifest that `raw` would write."""
     entries = []
     for number, (images, labels, split) in enumerate(volumes):
         paths = {name: str(folder / f"{name}{number}.zarr") for name in ("images", "labels")}
@@ -85,7 +85,7 @@ def test_of_each_range_every_so_many_th_slice_is_taken() -> None:
 
 
 def write_micrographs(folder: Path, *sizes: tuple[int, int]) -> str:
-    """Files of these sizes, each with an object, and the manifest that `raw` writes of them."""
+    """Write images of these sizes, each with an object, and run `raw` on them."""
     rng = np.random.default_rng(0)
     for part in ("images", "labels"):
         (folder / part).mkdir()
@@ -158,7 +158,7 @@ def test_magnified_labels_lie_on_their_magnified_image() -> None:
 @pytest.mark.parametrize(
     ("split", "message"),
     [
-        ({"test": ["n*"]}, r"no file matches 'n\*' of split test; it has m0\.png, m1\.png"),
+        ({"test": ["n*"]}, r"no file matches 'n\*' of split test\. The files are m0\.png, m1\.png"),
         ({"test": ["m0", "m1"], "train": ["m1"]}, r"slice 1 \(m1\.png\) is both in train and in test"),
         ({"test": ["m*"], "train": "rest"}, "train is `rest`, but the other splits name all 2 files"),
     ],
@@ -169,7 +169,7 @@ def test_a_split_by_names_says_what_is_wrong(split: dict[str, Any], message: str
 
 
 def test_a_stack_in_one_file_has_no_names(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="test names files, but this is one file; expected a range of slices"):
+    with pytest.raises(DataError, match="expected a range of slices, because this is one file, but test names files"):
         split_slices("stack.tif", ["", ""], Split.model_validate({"test": ["m0"]}))
 
 
@@ -335,7 +335,7 @@ def nan_manifest(tmp_path: Path) -> str:
 
 
 def test_a_pixel_that_is_not_a_number_is_an_error_that_names_file_and_slice(nan_manifest: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"images0\.zarr: .* slice 4 holds NaN"):
+    with pytest.raises(DataError, match=r"images0\.zarr: .* slice 4 has NaN"):
         run_stage(
             convert, manifest=nan_manifest, store=str(tmp_path / "out/a.zarr"), **(DATASET | {"grey_range": [0, 1]})
         )
@@ -362,13 +362,13 @@ print(open("/proc/self/status").read())
 
 
 def run_convert(manifest: str, store: Path, **limits: Any) -> subprocess.CompletedProcess[str]:
-    """Convert in a process of its own, which ends by printing its status."""
+    """Convert in a process of its own, which prints its status at the end."""
     command = [sys.executable, "-c", RUN, manifest, str(store), json.dumps(DATASET | {"tile": 512})]
     return subprocess.run(command, capture_output=True, text=True, **limits)
 
 
 def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
-    """The system refuses to let a file grow beyond 64 KiB: metadata and objects fit, a chunk of images does not."""
+    """The system refuses files larger than 64 KiB. Metadata and objects fit, but a chunk of images does not."""
     noise = np.random.default_rng(0).integers(0, 256, (8, 1024, 1024), np.uint8)
     manifest = write_manifest(tmp_path, (noise, np.ones_like(noise), {"test": [0, 8]}))
     limit = resource.RLIMIT_FSIZE, (65536, 65536)
@@ -380,9 +380,9 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak memory is read from Linux' /proc")
 def test_memory_is_bounded_by_the_slice_and_not_by_the_stack(tmp_path: Path) -> None:
-    """10 and 80 slices of 1 MiB with labels of 1 MiB; held at once, the latter and their objects would take 0.5 GiB.
+    """Convert 10 and 80 slices of 1 MiB with labels of 1 MiB. All 80 with their objects would take 0.5 GiB.
 
-    The peak is VmHWM: `ru_maxrss` of a child starts from what its parent had in memory.
+    The peak is VmHWM, because `ru_maxrss` of a child starts from the memory of its parent.
     """
     labels = np.kron(np.arange(64, dtype=np.uint8).reshape(1, 8, 8), np.ones((128, 128), np.uint8))
     peaks = {}

@@ -1,4 +1,4 @@
-"""Random crops: as many as asked for, each with its own labels, the same each time."""
+"""Random crops have the right number and labels, and are the same each time."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ SIDE = 20  # of an object in the image, pixels
 
 
 def grid(split: str, index: int, height: int = 300, width: int = 260) -> LabelledImage:
-    """Squares of `SIDE` pixels, bright on a dark ground."""
+    """Return an image of bright squares of `SIDE` pixels on a dark ground."""
     objects = np.zeros((height, width), np.uint32)
     for number, (y, x) in enumerate(((y, x) for y in range(5, 270, 30) for x in range(5, 230, 30)), start=1):
         objects[y : y + SIDE, x : x + SIDE] = number
@@ -83,9 +83,9 @@ def test_turning_and_tones_keep_the_shape_of_an_image() -> None:
 def test_too_few_objects_are_an_error() -> None:
     lone = grid("train", 0)
     lone.objects[lone.objects > 2] = 0
-    with pytest.raises(DataError, match="only 0 of 12 crops with at least 3 objects were found"):
+    with pytest.raises(DataError, match="expected 12 crops with at least 3 objects, found only 0"):
         list(draw_crops("lone", [lone], CROPS, 128, 16))
-    with pytest.raises(DataError, match="expected an image with objects for each split"):
+    with pytest.raises(DataError, match="expected an image with objects in each split"):
         list(draw_crops("none", [grid("train", 0)], CROPS, 128, 16))
 
 

@@ -1,4 +1,4 @@
-"""Files are fetched from a real server on this machine, one that can be told to misbehave."""
+"""Files are downloaded from a real server on this machine, which can misbehave on request."""
 
 import hashlib
 import io
@@ -26,7 +26,7 @@ def server(monkeypatch):
 
 @pytest.fixture
 def nobody(server):
-    """An address where nobody listens."""
+    """Return an address where no server listens."""
     with FileServer({}) as gone:
         return f"{gone.url}/file"
 
@@ -148,7 +148,7 @@ def test_without_network_the_error_says_what_to_put_where(nobody, tmp_path):
 
 def test_a_wrong_file_put_there_by_hand_is_kept_and_named(nobody, tmp_path):
     (tmp_path / "a.bin").write_bytes(b"something else")
-    with pytest.raises(DownloadError, match=r"a\.bin: the file that is there has another checksum"):
+    with pytest.raises(DownloadError, match=r"a\.bin: expected the checksum .*, but the file has another one"):
         fetch(nobody, tmp_path / "a.bin", SHA256)
     assert (tmp_path / "a.bin").read_bytes() == b"something else"
 
@@ -163,7 +163,7 @@ def test_an_archive_is_unpacked_into_the_folder_of_its_name(tmp_path):
 
 def test_something_else_than_an_archive_is_an_error(tmp_path):
     (tmp_path / "vnc.zip").write_bytes(CONTENT)
-    with pytest.raises(DataError, match=r"vnc\.zip: a \.zip archive"):
+    with pytest.raises(DataError, match=r"vnc\.zip: expected a \.zip archive"):
         unpack(tmp_path / "vnc.zip")
 
 
@@ -189,14 +189,14 @@ def test_a_server_that_hardly_sends_is_not_waited_for(server, tmp_path, monkeypa
 
 def test_a_server_without_end_does_not_fill_the_disk(server, tmp_path, monkeypatch):
     monkeypatch.setattr(download, "ROOM", shutil.disk_usage(tmp_path).free - 10_000_000)
-    with pytest.raises(OSError, match=r"bytes have come, and there is no end of it.*a\.bin\.part"):
+    with pytest.raises(OSError, match=r"bytes have come, and the server sends more.*a\.bin\.part"):
         fetch(f"{server.url}/endless", tmp_path / "a.bin", SHA256)
     assert (tmp_path / "a.bin.part").stat().st_size < 100_000_000
 
 
 def test_more_than_the_disk_holds_is_not_begun(server, tmp_path, monkeypatch):
     monkeypatch.setattr(download, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
-    with pytest.raises(OSError, match=r"bytes are announced, 1 are free.*a\.bin\.part"):
+    with pytest.raises(OSError, match=r"the server announces .* bytes, but only 1 are free.*a\.bin\.part"):
         fetch(f"{server.url}/file", tmp_path / "a.bin", SHA256)
 
 
@@ -209,7 +209,7 @@ def test_an_archive_that_unpacks_to_more_than_the_disk_holds_is_refused(tmp_path
     (tmp_path / "bomb.zip").write_bytes(content)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(download, "disk_usage", lambda _: shutil._ntuple_diskusage(2**32, 0, 2**31))
-        with pytest.raises(DataError, match=r"bomb\.zip: 4095 MB unpacked are announced, but only 2048 MB are free"):
+        with pytest.raises(DataError, match=r"bomb\.zip: expected 4095 MB of free space to unpack it, found 2048 MB"):
             unpack(tmp_path / "bomb.zip")
     assert [entry.name for entry in tmp_path.iterdir()] == ["bomb.zip"]
 

@@ -1,4 +1,4 @@
-"""Outlines that people drew, as label images, compared with masks that are counted by hand or by the other library."""
+"""Label images of outlines agree with masks that are counted by hand, or made by another library."""
 
 import json
 from pathlib import Path
@@ -62,9 +62,13 @@ def test_fijis_regions_become_the_pixels_that_fiji_fills(tmp_path: Path) -> None
     [
         ({"bbox": [1, 1, 2, 2]}, {}, "annotation 0: expected a `segmentation`"),
         ({"segmentation": SQUARE}, {"height": 24}, "says that a.png has 16 × 24 pixels .* but it has 16 × 12"),
-        ({"segmentation": SQUARE}, {"file_name": "c.png"}, "is of the image 'c.png', but the images are a.png, b.png"),
-        ({"segmentation": SQUARE, "image_id": 7}, {}, "image_id 7 is none of the file's images"),
-        ({"segmentation": {"size": [2, 2], "counts": "11"}}, {}, r"run lengths of \(2, 2\) pixels|cannot read"),
+        (
+            {"segmentation": SQUARE},
+            {"file_name": "c.png"},
+            r"expected one of the images \(a\.png, b\.png.*\), found 'c\.png'",
+        ),
+        ({"segmentation": SQUARE, "image_id": 7}, {}, "expected an image_id that `images` lists, found 7"),
+        ({"segmentation": {"size": [2, 2], "counts": "11"}}, {}, r"run lengths for .* found \(2, 2\)|cannot be read"),
         ({"segmentation": SQUARE, "iscrowd": 1}, {}, "expected outlines of objects, found none"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The settings, the help of the command, the rules and the documents name the formats that the tables list."""
+"""Settings, help of the command, rules and documents name the formats that the tables list."""
 
 import inspect
 import re
@@ -49,19 +49,19 @@ NO_MASKS = {"objects.csv", "summary.csv", "predict.html"}  # outputs that are no
 
 
 def section(title: str) -> str:
-    """The text of a section of the pages."""
+    """Return the text of a section of the pages."""
     return PAGES.split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
 def rows(text: str) -> list[list[str]]:
-    """The cells of all rows of the tables in a text, without their headings."""
+    """Return the cells of all rows of the tables in a text, without headings."""
     tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
     lines = [line for table in tables for line in table.splitlines()[2:]]
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
 
 
 def suffixes(cell: str) -> tuple[str, ...]:
-    """The suffixes that a cell names."""
+    """Return the suffixes that a cell names."""
     return tuple(re.findall(r"`(\.\w+)`", cell))
 
 

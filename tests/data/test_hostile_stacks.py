@@ -1,4 +1,4 @@
-"""Stacks of which a part is missing or means something else than it seems: each is refused by name."""
+"""Stacks with missing parts or misleading content are refused, and the error names the file."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ COMPANION = """<?xml version="1.0" encoding="UTF-8"?>
 
 
 def ome_tiff(folder: Path) -> str:
-    """One file of two."""
+    """Write one file of an OME-TIFF that has two."""
     tifffile.imwrite(folder / "first.ome.tif", STACK[0], description=COMPANION, metadata=None)
     return str(folder / "first.ome.tif")
 
@@ -116,17 +116,17 @@ def four_in_colour(folder: Path) -> str:
     ("write", "message"),
     [
         (ome_tiff, r"first\.ome\.tif: .*second\.ome\.tif"),
-        (virtual, r"whole\.h5:raw: its pixels lie in other files"),
-        (external, r"head\.h5:raw: its pixels lie in other files"),
-        (linked, r"link\.h5:raw: its pixels lie in other files"),
-        (white_is_zero, r"white\.tif: zero is white"),
-        (white_is_zero_slices, r"slices/\d\.tif: zero is white"),
-        (palette, r"palette\.png: its numbers stand for colours of a palette"),
-        (fifo, r"pipe\.tif: a file or folder is expected"),
-        (device, r"zero\.tif: a file or folder is expected"),
-        (complex_numbers, r"complex\.h5:raw: real numbers are expected, found complex64"),
-        (words, r"words\.h5:raw: real numbers are expected"),
-        (records, r"records\.h5:raw: real numbers are expected"),
+        (virtual, r"whole\.h5:raw: expected the pixels in this file, but they lie in other files"),
+        (external, r"head\.h5:raw: expected the pixels in this file, but they lie in other files"),
+        (linked, r"link\.h5:raw: expected the pixels in this file, but they lie in other files"),
+        (white_is_zero, r"white\.tif: in this file, zero is white"),
+        (white_is_zero_slices, r"slices/\d\.tif: in this file, zero is white"),
+        (palette, r"palette\.png: expected grey values, but its numbers stand for colours of a palette"),
+        (fifo, r"pipe\.tif: expected a file or folder"),
+        (device, r"zero\.tif: expected a file or folder"),
+        (complex_numbers, r"complex\.h5:raw: expected integers or real numbers, found complex64"),
+        (words, r"words\.h5:raw: expected integers or real numbers"),
+        (records, r"records\.h5:raw: expected integers or real numbers"),
         (four_in_colour, r"four\.tif: .*with photometric='minisblack'"),
     ],
 )
@@ -195,12 +195,14 @@ def test_an_image_is_not_taken_for_labels(tmp_path: Path) -> None:
     volumes = Volumes(tmp_path)
     shutil.rmtree(tmp_path / "labels")
     shutil.copytree(tmp_path / "images", tmp_path / "labels")
-    with pytest.raises(DataError, match=r"labels: numbers of objects are expected.*is it the image\?"):
+    with pytest.raises(
+        DataError, match=r"labels: expected numbers of objects.*paths of images and labels are exchanged"
+    ):
         volumes.check()
 
 
 def split_of(*parts: tuple[str, str, list[int]], folder: Path) -> list[dict]:
-    """Volumes of image stacks, each with its slices in one split."""
+    """Return volumes of image stacks. The slices of a stack are in one split."""
     volumes = [{"images": images, "labels": images, "split": {split: bounds}} for images, split, bounds in parts]
     (folder / "l").mkdir(exist_ok=True)
     checked = []

@@ -1,4 +1,4 @@
-"""Sets of images of any and of different sizes: all are found, and read in part."""
+"""Sets of images of different sizes: all images are found, and parts of them are read."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -72,7 +72,8 @@ def test_a_folder_is_a_set_of_images_of_different_sizes(tmp_path: Path) -> None:
 def test_bytes_of_mrc_that_may_be_unsigned_are_named(tmp_path: Path) -> None:
     mrcfile.new(tmp_path / "a.mrc", np.zeros((2, 8, 8), np.int8)).close()
     with pytest.raises(
-        DataError, match=r"a\.mrc: the image has int8 pixels\. If its bytes are unsigned, save it as TIFF"
+        DataError,
+        match=r"a\.mrc: expected an 8-bit image, found int8 pixels\. If its bytes are unsigned, save it as TIFF",
     ):
         open_images(str(tmp_path / "a.mrc"), None)
 
@@ -81,7 +82,9 @@ def test_grey_ranges_and_percentiles(tmp_path: Path) -> None:
     pixels = np.linspace(1000, 3000, 40 * 50).reshape(40, 50).astype(np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", pixels)
     path = str(tmp_path / "a.tif")
-    with pytest.raises(DataError, match=r"a\.tif: the image has uint16 pixels\. Give --range.*segment\.grey"):
+    with pytest.raises(
+        DataError, match=r"a\.tif: expected an 8-bit image, found uint16 pixels\. .* --range.*segment\.grey"
+    ):
         open_images(path, None)
     (given,) = open_images(path, FixedGrey(range=(1000, 3000)))
     (measured,) = open_images(path, MeasuredGrey(percentiles=(0, 100)))
@@ -93,7 +96,7 @@ def test_grey_ranges_and_percentiles(tmp_path: Path) -> None:
 def test_percentiles_of_what_is_not_a_number_or_all_alike_are_errors(tmp_path: Path) -> None:
     for name, pixels, says in (
         ("nan.tif", np.full((9, 9), np.nan, np.float32), "found NaN or infinity"),
-        ("flat.tif", np.ones((9, 9), np.float32), "expected different greys .* found 1.0 for both"),
+        ("flat.tif", np.ones((9, 9), np.float32), "expected different grey values .* found 1.0 for both"),
     ):
         tifffile.imwrite(tmp_path / name, pixels)
         with pytest.raises(DataError, match=rf"{name}.*{says}"):
@@ -101,7 +104,7 @@ def test_percentiles_of_what_is_not_a_number_or_all_alike_are_errors(tmp_path: P
 
 
 def test_nothing_to_open(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no image"):
+    with pytest.raises(DataError, match="there is no image in this folder"):
         open_images(str(tmp_path), None)
     with pytest.raises(DataError, match="there is no such file"):
         open_images(str(tmp_path / "none.tif"), None)
@@ -143,7 +146,7 @@ def test_an_image_that_has_changed_is_noticed(tmp_path: Path) -> None:
 
 def test_percentiles_of_one_grey_are_an_error(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.full_like(STACK[0], 7))
-    with pytest.raises(DataError, match=r"expected different greys .* found 7\.0 for both"):
+    with pytest.raises(DataError, match=r"expected different grey values .* found 7\.0 for both"):
         open_images(str(tmp_path / "a.tif"), MeasuredGrey(percentiles=(0, 100)))
 
 
@@ -153,7 +156,7 @@ def test_colour_is_refused_at_once_and_alpha_is_left_out(tmp_path: Path) -> None
     assert image.shape == (1, 40, 50)
     np.testing.assert_array_equal(Pixels().part(image, 0, slice(0, 40), slice(0, 50)), STACK[0])
     iio.imwrite(tmp_path / "colour.png", np.moveaxis(STACK, 0, -1))
-    with pytest.raises(DataError, match=r"colour\.png: grey slices are expected"):
+    with pytest.raises(DataError, match=r"colour\.png: expected grey slices"):
         open_images(str(tmp_path), None)
 
 

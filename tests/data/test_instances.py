@@ -1,4 +1,4 @@
-"""Masks as label images and as COCO's annotations."""
+"""Masks become label images and annotations of COCO."""
 
 import json
 from pathlib import Path
@@ -65,9 +65,9 @@ def test_the_higher_predicted_iou_has_the_pixel(instances: Instances) -> None:
     expected = np.zeros(SHAPE, np.uint32)
     for number in (2, 1, 3):
         expected[truth(number)] = number
-    found = instances.numbers("a", 0, slice(0, 30), slice(0, 40))
-    np.testing.assert_array_equal(found, expected)
-    assert (found[10:12, 15:18] == 1).all()
+    block = instances.numbers("a", 0, slice(0, 30), slice(0, 40))
+    np.testing.assert_array_equal(block, expected)
+    assert (block[10:12, 15:18] == 1).all()
 
 
 def test_blocks_fit_together(instances: Instances) -> None:

@@ -1,4 +1,4 @@
-"""Outputs of masks, opened by the libraries that other programs use."""
+"""Outputs of masks are opened with the libraries that other programs use."""
 
 import json
 import shutil
@@ -149,8 +149,8 @@ def test_imagej_itself_reads_the_masks(masks: MaskSet, tmp_path: Path) -> None:
 
 def test_fijis_regions_end_where_16_bits_do(masks: MaskSet, tmp_path: Path) -> None:
     far = masks.instances.masks[1]._replace(x1=LARGEST + 1)
-    wide = MaskSet(Instances(masks.instances.given, {1: far}), masks.pixels, None)
-    with pytest.raises(DataError, match=r"a\.tif: object 1 lies beyond pixel 60535"):
+    wide = MaskSet(Instances(masks.instances.prompts, {1: far}), masks.pixels, None)
+    with pytest.raises(DataError, match=r"a\.tif: .*first 60535 pixels.* object 1 lies beyond"):
         write_rois(wide, tmp_path / "out")
 
 
@@ -205,9 +205,9 @@ def test_yolos_labels_are_as_ultralytics_documents_them(masks: MaskSet, tmp_path
 
 
 def test_a_slice_of_a_stack_and_an_image_of_its_name_have_files_of_their_own(masks: MaskSet, tmp_path: Path) -> None:
-    given = masks.instances.given
+    given = masks.instances.prompts
     images = (*given.images, ImageFile("stack_0001.png", "stack_0001.png", (1, HEIGHT, WIDTH), None, ""))
-    instances = replace(masks.instances, given=replace(given, images=images))
+    instances = replace(masks.instances, prompts=replace(given, images=images))
     write_yolo(replace(masks, instances=instances), tmp_path / "out")
     files = {file.name: len(file.read_text().splitlines()) for file in (tmp_path / "out/labels").iterdir()}
     assert files["stack_0001.tif.txt"] == 1

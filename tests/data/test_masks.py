@@ -1,4 +1,4 @@
-"""Masks small enough to count by hand: # is inside."""
+"""Masks are small enough to count by hand: # is inside."""
 
 import numpy as np
 import pytest

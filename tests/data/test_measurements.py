@@ -1,4 +1,4 @@
-"""Measurements of masks whose size and shape are known."""
+"""Masks of known size and shape have the right measurements."""
 
 import math
 
@@ -23,24 +23,24 @@ def grey_of(mask, value=7):
 
 def test_a_disk_has_the_size_of_a_disk():
     mask = drawn((99, 99), disk((49, 49), 40.5))
-    found = measurements(mask, grey_of(mask), (50, 4, 4))
-    assert list(found) == columns((50, 4, 4))
-    assert found["area"] == mask.sum() == pytest.approx(math.pi * 40.5**2, rel=0.01)
-    assert found["perimeter"] == pytest.approx(2 * math.pi * 40.5, rel=0.01)
+    values = measurements(mask, grey_of(mask), (50, 4, 4))
+    assert list(values) == columns((50, 4, 4))
+    assert values["area"] == mask.sum() == pytest.approx(math.pi * 40.5**2, rel=0.01)
+    assert values["perimeter"] == pytest.approx(2 * math.pi * 40.5, rel=0.01)
     for name in "equivalent_diameter", "major_axis", "minor_axis":
-        assert found[name] == pytest.approx(81, rel=0.01)
-    assert found["circularity"] == pytest.approx(1, abs=0.02)
-    assert found["area_nm2"] == 16 * found["area"]
+        assert values[name] == pytest.approx(81, rel=0.01)
+    assert values["circularity"] == pytest.approx(1, abs=0.02)
+    assert values["area_nm2"] == 16 * values["area"]
     for name in "perimeter", "equivalent_diameter", "major_axis", "minor_axis":
-        assert found[f"{name}_nm"] == pytest.approx(4 * found[name])
+        assert values[f"{name}_nm"] == pytest.approx(4 * values[name])
 
 
 def test_pixels_that_are_not_square_stretch_axes_and_have_no_perimeter():
     mask = drawn((99, 99), disk((49, 49), 40))
-    found = measurements(mask, grey_of(mask), (50, 8, 4))
-    assert found["major_axis_nm"] == pytest.approx(2 * found["minor_axis_nm"], rel=0.01)
-    assert found["area_nm2"] == 32 * found["area"]
-    assert math.isnan(found["perimeter_nm"])
+    values = measurements(mask, grey_of(mask), (50, 8, 4))
+    assert values["major_axis_nm"] == pytest.approx(2 * values["minor_axis_nm"], rel=0.01)
+    assert values["area_nm2"] == 32 * values["area"]
+    assert math.isnan(values["perimeter_nm"])
 
 
 @pytest.mark.parametrize(
@@ -51,24 +51,24 @@ def test_pixels_that_are_not_square_stretch_axes_and_have_no_perimeter():
 def test_the_orientation_counts_from_the_right_against_the_clock(end, degrees):
     start = (2 * 40 - end[0], 2 * 40 - end[1])
     mask = drawn((81, 81), line(*start, *end))
-    found = measurements(mask, grey_of(mask), None)["orientation_deg"]
-    assert min(abs(found - degrees), 180 - abs(found - degrees)) < 1.5
+    angle = measurements(mask, grey_of(mask), None)["orientation_deg"]
+    assert min(abs(angle - degrees), 180 - abs(angle - degrees)) < 1.5
 
 
 def test_an_ellipse_has_its_axes():
     mask = drawn((99, 199), ellipse(49, 99, 30, 80))
-    found = measurements(mask, grey_of(mask), None)
-    assert found["major_axis"] == pytest.approx(160, rel=0.01)
-    assert found["minor_axis"] == pytest.approx(60, rel=0.01)
-    assert set(found) == set(columns(None))
+    values = measurements(mask, grey_of(mask), None)
+    assert values["major_axis"] == pytest.approx(160, rel=0.01)
+    assert values["minor_axis"] == pytest.approx(60, rel=0.01)
+    assert set(values) == set(columns(None))
 
 
 def test_holes_count_as_edge_and_not_as_area():
     solid = drawn((99, 99), disk((49, 49), 40))
     ring = solid & ~drawn((99, 99), disk((49, 49), 20))
-    whole, found = (measurements(mask, grey_of(mask), None) for mask in (solid, ring))
-    assert found["area"] == ring.sum() < whole["area"]
-    assert found["perimeter"] == pytest.approx(1.5 * whole["perimeter"], rel=0.02)
+    whole, values = (measurements(mask, grey_of(mask), None) for mask in (solid, ring))
+    assert values["area"] == ring.sum() < whole["area"]
+    assert values["perimeter"] == pytest.approx(1.5 * whole["perimeter"], rel=0.02)
 
 
 def test_the_border_of_the_image_counts_as_edge():
@@ -79,21 +79,21 @@ def test_the_border_of_the_image_counts_as_edge():
 
 def test_grey_is_that_of_the_object_alone():
     mask = drawn((1, 4), (0, [0, 1]))
-    found = measurements(mask, np.array([[10, 20, 200, 200]], np.uint8), None)
-    assert (found["grey_mean_8bit"], found["grey_std_8bit"]) == (15, 5)
+    values = measurements(mask, np.array([[10, 20, 200, 200]], np.uint8), None)
+    assert (values["grey_mean_8bit"], values["grey_std_8bit"]) == (15, 5)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5), (2, 2)])
 def test_a_few_pixels_can_be_measured(shape):
     mask = np.ones(shape, bool)
-    found = measurements(mask, grey_of(mask), (50, 4, 4))
-    assert np.isfinite(list(found.values())).all()
+    values = measurements(mask, grey_of(mask), (50, 4, 4))
+    assert np.isfinite(list(values.values())).all()
 
 
 def test_an_empty_mask_has_no_area_and_nothing_else():
-    found = measurements(np.zeros((3, 3), bool), np.zeros((3, 3), np.uint8), (50, 4, 4))
-    assert {name for name, value in found.items() if value == 0} == {"area", "area_nm2"}
-    assert all(math.isnan(value) for name, value in found.items() if not name.startswith("area"))
+    values = measurements(np.zeros((3, 3), bool), np.zeros((3, 3), np.uint8), (50, 4, 4))
+    assert {name for name, value in values.items() if value == 0} == {"area", "area_nm2"}
+    assert all(math.isnan(value) for name, value in values.items() if not name.startswith("area"))
 
 
 def test_the_summary_counts_by_image_and_class():
@@ -107,11 +107,11 @@ def test_the_summary_counts_by_image_and_class():
             "orientation_deg": [1.0, 179.0, np.nan, np.nan, 4.0],
         }
     )
-    found = objects_summary(table).set_index(["image", "label"])
-    assert found.index.tolist() == [("a", ""), ("a", "cell"), ("b", "cell")]
-    assert found.loc[("a", "cell"), ["boxes", "objects", "flagged", "skipped"]].tolist() == [3, 2, 2, 0]
-    assert found.loc[("a", ""), ["boxes", "objects", "flagged", "skipped"]].tolist() == [1, 0, 0, 1]
-    assert found.loc[("a", "cell"), ["area_sum", "area_mean", "perimeter_mean"]].tolist() == [30, 15, 2]
-    assert found.loc[("a", "cell"), "area_std"] == pytest.approx(50**0.5)
-    assert np.isnan(found.loc[("b", "cell"), "area_std"])
-    assert not [name for name in found if name.startswith("orientation")]
+    values = objects_summary(table).set_index(["image", "label"])
+    assert values.index.tolist() == [("a", ""), ("a", "cell"), ("b", "cell")]
+    assert values.loc[("a", "cell"), ["boxes", "objects", "flagged", "skipped"]].tolist() == [3, 2, 2, 0]
+    assert values.loc[("a", ""), ["boxes", "objects", "flagged", "skipped"]].tolist() == [1, 0, 0, 1]
+    assert values.loc[("a", "cell"), ["area_sum", "area_mean", "perimeter_mean"]].tolist() == [30, 15, 2]
+    assert values.loc[("a", "cell"), "area_std"] == pytest.approx(50**0.5)
+    assert np.isnan(values.loc[("b", "cell"), "area_std"])
+    assert not [name for name in values if name.startswith("orientation")]

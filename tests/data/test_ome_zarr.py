@@ -1,4 +1,4 @@
-"""Label images with a pyramid, opened by the readers that people have."""
+"""Label images with a pyramid are opened with the readers that people use."""
 
 from pathlib import Path
 from xml.etree import ElementTree
@@ -33,7 +33,7 @@ print(json.dumps([
 
 @pytest.fixture
 def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A set of one image, in small blocks and with a deep pyramid."""
+    """Write a set of one image, in small blocks and with a deep pyramid."""
     monkeypatch.setattr(ome_zarr, "CHUNK", 32)
     monkeypatch.setattr(ome_zarr, "SMALLEST", 30)
     write_collection(tmp_path / "labels.zarr", {"a.tif": SHAPE})

@@ -1,4 +1,4 @@
-"""Outlines of masks: they enclose exactly the mask, in polygons that other programs accept."""
+"""Outlines enclose exactly the mask, in polygons that other programs accept."""
 
 import numpy as np
 import pytest
@@ -63,5 +63,5 @@ def test_outlines_are_valid_and_enclose_the_pixels_of_the_mask(mask):
 def test_one_ring_keeps_holes_and_parts(mask):
     rings = [ring for part in polygons(mask) for ring in (part.exterior, *part.holes)]
     if rings:
-        found = coco.decode(coco.frPyObjects([one_ring(rings).ravel().tolist()], *mask.shape))[:, :, 0]
-        np.testing.assert_array_equal(found.astype(bool), mask)
+        filled = coco.decode(coco.frPyObjects([one_ring(rings).ravel().tolist()], *mask.shape))[:, :, 0]
+        np.testing.assert_array_equal(filled.astype(bool), mask)

@@ -1,4 +1,4 @@
-"""The rules for pixels are those of one gate, whatever the format of the image: colour, palettes, turns, axes."""
+"""All formats of images follow the same rules for colour, palettes, orientation and axes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -75,10 +75,14 @@ def test_grey_in_a_colour_file_is_what_a_screen_shows(tmp_path: Path, kind: str)
 @pytest.mark.parametrize(
     ("name", "write", "says"),
     [
-        ("a.tif", lambda path: tifffile.imwrite(path, RGB // [1, 1, 2], photometric="rgb"), "not colour"),
-        ("a.bmp", lambda path: Image.fromarray((RGB // [1, 1, 2]).astype(np.uint8)).save(path), "not colour"),
+        ("a.tif", lambda path: tifffile.imwrite(path, RGB // [1, 1, 2], photometric="rgb"), "found colour or channels"),
+        (
+            "a.bmp",
+            lambda path: Image.fromarray((RGB // [1, 1, 2]).astype(np.uint8)).save(path),
+            "found colour or channels",
+        ),
         ("a.jpg", lambda path: Image.fromarray(RGB).convert("CMYK").save(path), "mode is CMYK"),
-        ("a.png", lambda path: iio.imwrite(path, RGB.astype(np.uint16)), "16 bits are read from grey PNG"),
+        ("a.png", lambda path: iio.imwrite(path, RGB.astype(np.uint16)), "expected a grey PNG file, .* 16 bits"),
         ("a.tif", lambda path: tifffile.imwrite(path, GREY, extratags=[(274, "H", 1, 6)]), "Orientation is 6"),
         ("a.png", lambda path: GIF_COLOURS.save(path), "colours of a palette"),
     ],
@@ -170,13 +174,13 @@ def test_a_channel_is_chosen_by_the_axes_that_the_file_names(tmp_path: Path, kin
         open_images(str(tmp_path / name), None)
     (image,) = open_images(str(tmp_path / name), None, channel=1)
     np.testing.assert_array_equal(Pixels().part(image, 0, slice(0, 20), slice(0, 30)), GREY)
-    with pytest.raises(DataError, match="no channel 2; it has 2 channels"):
+    with pytest.raises(DataError, match="expected channel 2, counted from 0, but it has 2 channels"):
         open_stack(str(tmp_path / name), channel=2)
 
 
 def test_an_image_without_channels_has_no_second_one(tmp_path: Path) -> None:
     iio.imwrite(tmp_path / "a.png", GREY)
-    with pytest.raises(DataError, match=r"a\.png: there is no channel 1; it has one channel"):
+    with pytest.raises(DataError, match=r"a\.png: expected channel 1, counted from 0, but it has one channel"):
         open_images(str(tmp_path), None, channel=1)
 
 
@@ -188,7 +192,7 @@ def test_slices_are_one_axis(tmp_path: Path, axes: str, slices: int | None) -> N
     if slices:
         assert open_stack(str(tmp_path / "a.tif")).shape == (slices, 20, 30)
         return
-    with pytest.raises(DataError, match=r"one axis of slices is expected, found T \(3\) and Z \(5\)"):
+    with pytest.raises(DataError, match=r"expected one axis of slices, found T \(3\) and Z \(5\)"):
         open_stack(str(tmp_path / "a.tif"))
 
 
@@ -251,7 +255,7 @@ def test_a_damaged_mrc_file_is_named(tmp_path: Path, size: int) -> None:
 def test_files_of_a_folder_that_are_not_read_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in "a.dm4", "b.dm4", "c.jp2":
         (tmp_path / name).write_bytes(b"something")
-    with pytest.raises(DataError, match=r"holds no image; .* found 2 \.dm4, 1 \.jp2"):
+    with pytest.raises(DataError, match=r"there is no image in this folder; .* found 2 \.dm4, 1 \.jp2"):
         open_images(str(tmp_path), None)
     iio.imwrite(tmp_path / "a.png", GREY)
     assert len(open_images(str(tmp_path), None)) == 1
@@ -261,7 +265,9 @@ def test_files_of_a_folder_that_are_not_read_are_named(tmp_path: Path, caplog: p
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP"])
 def test_a_picture_with_the_suffix_of_tiff_is_named(tmp_path: Path, kind: str) -> None:
     Image.fromarray(GREY).save(tmp_path / "a.TIF", format=kind)
-    with pytest.raises(DataError, match=rf"a\.TIF: this is a {kind} file .* give it the suffix \.{kind.lower()}"):
+    with pytest.raises(
+        DataError, match=rf"a\.TIF: expected TIFF, found a {kind} file .* Rename it to \.{kind.lower()}"
+    ):
         open_stack(str(tmp_path))
 
 
@@ -302,7 +308,7 @@ def test_jpeg_labels_are_refused(tmp_path: Path, name: str, write: Callable[[Pat
     iio.imwrite(tmp_path / "images/0.png", disc)
     write(tmp_path / "labels" / name, disc)
     volume = Volume(images="images", labels="labels", split={"train": "rest"})  # type: ignore[arg-type]
-    with pytest.raises(DataError, match=rf"labels/{name}: labels are expected in a format without loss, and JPEG"):
+    with pytest.raises(DataError, match=rf"labels/{name}: expected labels in a format without loss, found JPEG"):
         check_volume(tmp_path, volume, None)
 
 
@@ -313,6 +319,6 @@ def test_binary_labels_with_many_values_are_refused(tmp_path: Path) -> None:
     iio.imwrite(tmp_path / "smooth.png", np.clip((12 - disc) * 60, 0, 255).astype(np.uint8))
     check_value("sharp.png", open_labels(str(tmp_path / "sharp.png")), rule)
     with pytest.raises(
-        DataError, match=r"smooth\.png: binary labels have one value .* found \d\d values from 0 to 255"
+        DataError, match=r"smooth\.png: expected binary labels, with one value .* found \d\d values from 0 to 255"
     ):
         check_value("smooth.png", open_labels(str(tmp_path / "smooth.png")), rule)

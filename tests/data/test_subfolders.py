@@ -1,4 +1,4 @@
-"""Images and boxes in folders that mirror each other: names with folders, in every format and output."""
+"""Images and boxes lie in folders with the same subfolders, in every format and output."""
 
 import json
 from collections.abc import Callable
@@ -68,9 +68,11 @@ def test_a_path_names_one_image(text: str, name: str) -> None:
 
 
 def test_a_name_of_images_in_several_folders_is_refused_and_a_wrong_folder_is_none() -> None:
-    with pytest.raises(DataError, match=r"'x' may be any of the images a/x\.png, b/x\.png; name it with its folder"):
+    with pytest.raises(
+        DataError, match=r"'x' fits several images: a/x\.png, b/x\.png\. Name the image with its folder"
+    ):
         NESTED.find("x")
-    with pytest.raises(DataError, match=r"'c/x\.png' may be any of the images a/x\.png, b/x\.png, x\.png"):
+    with pytest.raises(DataError, match=r"'c/x\.png' fits several images: a/x\.png, b/x\.png, x\.png"):
         IMAGES.find("c/x.png")
     assert NESTED.find("c/x.png") == "c/x.png"  # which the checks then refuse
     assert Images({"set/a/x.png": SHAPE, "b/x.png": SHAPE}).find("a/x.png") == "set/a/x.png"
@@ -131,13 +133,17 @@ def test_voc_names_the_folder_of_its_image(tmp_path: Path) -> None:
 def test_voc_must_not_name_an_image_of_another_folder(tmp_path: Path) -> None:
     path = WRITERS["voc"](tmp_path / "a", "x.png", SHAPE[1:], [BOXES["a/x.png"]])
     path.write_text(path.read_text().replace("<filename>", "<folder>b</folder><filename>"))
-    with pytest.raises(DataError, match=r"lies where the boxes of a/x\.png are expected, but names b/x\.png"):
+    with pytest.raises(
+        DataError, match=r"expected boxes of a/x\.png, by the folder of the file, but the file names b/x\.png"
+    ):
         read_box_files([tmp_path], NESTED, None)
 
 
 def test_a_file_and_its_folder_must_not_mean_two_images(tmp_path: Path) -> None:
     write_rows(tmp_path / "a/boxes.csv", ["image", *XYXY], [("b/x.png", 1, 2, 30, 40)])
-    with pytest.raises(DataError, match=r"'b/x\.png' is the image b/x\.png, but the file lies in the folder a, of wh"):
+    with pytest.raises(
+        DataError, match=r"'b/x\.png' is the image b/x\.png, but the file of boxes lies in the folder a, wh"
+    ):
         read_box_files([tmp_path], NESTED, None)
     assert read_box_files([tmp_path / "a"], NESTED, None)["image"].tolist() == ["b/x.png"]
 
@@ -207,15 +213,15 @@ def test_labels_in_folders_are_of_the_images_in_folders_of_the_same_names(tmp_pa
     stacks = labelled_stacks(images, [labels], None, drawn)
     assert {stack.name: set(stack.values) for stack in stacks} == {"a/x.png": {1}, "b/x.png": {2}}
     for outer, inner in ((tmp_path, labels), (images, tmp_path)):
-        with pytest.raises(DataError, match="the labels are expected apart from the images"):
+        with pytest.raises(DataError, match="expected labels outside the folder of the images"):
             labelled_stacks(str(outer), [str(inner)], None, drawn)
     write(tmp_path / "labels/x.json", json.dumps({}))
-    with pytest.raises(DataError, match=r"expected outlines or label images, found x\.json and a/x\.png"):
+    with pytest.raises(DataError, match=r"expected outlines or label images, found both, x\.json and a/x\.png"):
         labelled_stacks(images, [labels], None, drawn)
 
 
 def test_files_in_linked_folders_are_read_and_watched(tmp_path: Path) -> None:
-    """Folders that link to each other, or to one that they lie in, are entered once."""
+    """Folders that link to each other, or to a folder that contains them, are read once."""
     for folder in ("elsewhere", "other", "images"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "1.png").write_bytes(b"")

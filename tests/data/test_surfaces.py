@@ -1,4 +1,4 @@
-"""The surface of objects, from masks slice by slice."""
+"""The surface of objects is measured slice by slice."""
 
 import numpy as np
 import pandas as pd
@@ -18,10 +18,10 @@ PIXEL_SIZE = (50.0, 10.0, 10.0)  # nm
 
 
 def tracks_of(labels: NDArray[np.int64]) -> Tracks:
-    """Tracks whose masks are those of a label image (ZYX)."""
-    told = {"direction": 0, "window_y": 0, "window_x": 0, "window_side": SIDE, "predicted_iou": 1.0, "ended": None}
+    """Return tracks with the masks of a label image (ZYX)."""
+    common = {"direction": 0, "window_y": 0, "window_x": 0, "window_side": SIDE, "predicted_iou": 1.0, "ended": None}
     rows = [
-        told | {"object": number, "start": z, "slice": z, "mask": to_rle(labels[z] == number)}
+        common | {"object": number, "start": z, "slice": z, "mask": to_rle(labels[z] == number)}
         for z in range(len(labels))
         for number in np.unique(labels[z][labels[z] > 0]).tolist()
     ]
@@ -38,13 +38,13 @@ def test_a_ball_comes_out_larger_by_the_steps_of_its_pixels(depth: float, excess
 
 
 def test_slice_by_slice_it_is_the_mesh_of_the_whole() -> None:
-    """Two objects: one reaches the end of the volume, one has a slice without a mask."""
+    """One object reaches the end of the volume, and one has a slice without a mask."""
     labels = np.zeros((6, SIDE, SIDE), int)
     labels[3:, 5:15, 8:20] = 1
     labels[4, 12:18, 18:24] = 1
     labels[[0, 1, 3], 20:30, 25:34] = 2
-    found = surface_areas(tracks_of(labels), PIXEL_SIZE)
-    for number, area in found.items():
+    areas = surface_areas(tracks_of(labels), PIXEL_SIZE)
+    for number, area in areas.items():
         corners, faces, *_ = marching_cubes(np.pad(labels == number, 1).astype(float), 0.5, spacing=PIXEL_SIZE)
         assert area == pytest.approx(mesh_surface_area(corners, faces) / 1e6, rel=1e-5)
-    assert sorted(found.index) == [1, 2]
+    assert sorted(areas.index) == [1, 2]

@@ -1,4 +1,4 @@
-"""Windows: every box lies whole in one, with its margin, and few are laid."""
+"""Each box lies whole in one window, with its margin, and there are few windows."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ PLAIN = WindowConfig(side=64, object_share=None, margin=0.25)
 
 
 def drawn(count: int, shape: tuple[int, int], longest: int, seed: int = 0) -> NDArray[np.float32]:
-    """Boxes within a slice."""
+    """Draw boxes within a slice."""
     rng = np.random.default_rng(seed)
     sides = rng.uniform(2, longest, (count, 2))
     corners = rng.random((count, 2)) * (np.array(shape[::-1]) - sides)
@@ -18,7 +18,7 @@ def drawn(count: int, shape: tuple[int, int], longest: int, seed: int = 0) -> ND
 
 
 def assert_whole(boxes: NDArray[np.float32], windows: list[Window], owners: NDArray[np.int64], margin: float) -> None:
-    """Each box, grown by its margin, is in its window or at the slice's end, which `shape` is not asked for here."""
+    """Check that each box lies in its window, with its margin on the left and at the top."""
     for box, owner in zip(boxes, owners, strict=True):
         window, grow = windows[owner], margin * (box[2:] - box[:2])
         low, high = np.array([window.x, window.y]), np.array([window.x, window.y]) + window.side
@@ -85,7 +85,7 @@ def test_what_a_box_has_beyond_the_image_makes_no_larger_window() -> None:
 
 @pytest.mark.parametrize(("count", "longest"), [(400, 12), (40, 12)])
 def test_few_windows_are_laid(count: int, longest: int) -> None:
-    """On a dense slice no more than the tiles of a grid, which cuts; on a sparse one fewer than boxes."""
+    """A dense slice has no more windows than a grid has tiles. A sparse one has fewer windows than boxes."""
     shape = (512, 512)
     boxes = drawn(count, shape, longest)
     windows, _ = lay_windows(boxes, shape, PLAIN)

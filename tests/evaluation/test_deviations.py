@@ -134,7 +134,7 @@ def test_what_cannot_be_compared_is_an_error(written: Callable[..., str]) -> Non
 
 
 def test_boxes_of_other_images_are_named(written: Callable[..., str]) -> None:
-    assert "of an image that is not there" in written("scale", suffix="_other.png", fails=True)
+    assert "belongs to an image that is not there" in written("scale", suffix="_other.png", fails=True)
 
 
 def test_labels_without_objects_of_the_size_are_named(written: Callable[..., str]) -> None:

@@ -163,7 +163,10 @@ def test_boxes_that_share_a_name_are_of_one_object() -> None:
     assert object_numbers(given(("a", 1), ("", 1), ("b", 1), ("a", 2), ("", 1))).tolist() == [1, 2, 3, 1, 4]
     others = given(("a", 1), ("a", 2)).assign(where=["a.csv:1", "b.csv:1"])
     assert object_numbers(others).tolist() == [1, 2]  # numbers of a file mean nothing in another one
-    with pytest.raises(DataError, match=r"a\.csv:1 and a\.csv:3: two boxes on slice 1 have the name 'a'"):
+    with pytest.raises(
+        DataError,
+        match=r"a\.csv:1 and a\.csv:3: expected one box for an object on slice 1, found two with the name 'a'",
+    ):
         object_numbers(given(("a", 1), ("b", 1), ("a", 1)))
 
 

@@ -89,7 +89,7 @@ def test_rows_that_share_weights_are_planned_with_one_training(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"refine": {"taus": 0.1}}, "refine.taus is no key; did you mean refine.tau?"),
+        ({"refine": {"taus": 0.1}}, "refine.taus is an unknown key; did you mean refine.tau?"),
         ({"results": "{x}"}, "results is '{x}', expected the path of a folder"),
     ],
 )

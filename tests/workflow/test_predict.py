@@ -52,8 +52,8 @@ REASONS = {
     "no number": "a coordinate is not a number",
     "right of the image": "lies outside the image",
     "above the image": "lies outside the image",
-    "no such image": "of an image that is not there",
-    "no such slice": "of a slice that is not there",
+    "no such image": "belongs to an image that is not there",
+    "no such slice": "belongs to a slice that is not there",
 }
 
 
@@ -98,7 +98,7 @@ def test_loose_boxes_become_masks_and_traps_do_not(example: Path, predicted: Pat
     skipped = table["flags"].fillna("").str.startswith("skipped")
     traps = table[table["name"].isin(TRAPS)]
     assert dict(zip(traps["name"], traps["flags"].str.removeprefix("skipped: "), strict=True)) == REASONS
-    assert table[skipped & ~table["name"].isin(TRAPS)]["flags"].tolist() == ["skipped: the same as another box"]
+    assert table[skipped & ~table["name"].isin(TRAPS)]["flags"].tolist() == ["skipped: is the same as another box"]
     masks = masks_of(predicted)
     assert not set(masks) & set(table.index[skipped])
     ious = []
@@ -210,7 +210,7 @@ def test_bad_boxes_stop_the_command_before_any_network_runs(example: Path, tmp_p
     )
     assert done.exit_code == 1
     assert "13 bad boxes:" in done.output
-    assert "boxes.csv:59 the same as another box" in done.output
+    assert "boxes.csv:59 is the same as another box" in done.output
     assert not list((tmp_path / "out").rglob("*.parquet*"))
 
 
@@ -253,7 +253,9 @@ def test_a_notebooks_odd_calls() -> None:
     assert (masks.any(), told["flags"].tolist()) == (False, ["skipped: a coordinate is not a number"])
     with pytest.raises(DataError, match=r"expected an array \(N, 4\), found one of shape \(2, 5\)"):
         segmenter(image, np.zeros((2, 5)))
-    with pytest.raises(DataError, match=r"config: segment\.on_bad_bx is no key; did you mean segment\.on_bad_box"):
+    with pytest.raises(
+        DataError, match=r"config: segment\.on_bad_bx is an unknown key; did you mean segment\.on_bad_box"
+    ):
         load_segmenter(backbone="micro", on_bad_bx="skip")
 
 
@@ -313,8 +315,8 @@ def test_an_image_that_lacks_a_chunk_is_refused_unless_blank_ones_may_be_left_ou
 def test_the_commands_settings_are_checked(example: Path, tmp_path: Path) -> None:
     for text, says in (
         ("", None),
-        ("segment: {marign: 3}", "config: segment.marign is no key"),
-        ("train: {epochs: 3}", "config: train is no key; expected the sections segment and refine"),
+        ("segment: {marign: 3}", "config: segment.marign is an unknown key"),
+        ("train: {epochs: 3}", "config: train is an unknown key; expected the sections segment and refine"),
         ("segment: 3", "config: segment is 3, expected a section with the keys"),
         ("segment: {", "own.yaml: expected YAML"),
         ("segment: {margin: 2026-13-45}", "own.yaml: expected YAML: month must be in 1..12"),
@@ -393,7 +395,7 @@ def test_a_trained_model_segments_and_only_on_its_backbone(example: Path, finish
     assert "No model was trained" not in page
     with pytest.raises(WeightsError, match=r"trained on the backbone micro, but mobile_sam is set"):
         check_fits(model, Backbone("mobile_sam", "x", "0", 1, 1024, ""))
-    with pytest.raises(WeightsError, match=r"trained on a checkpoint of digest"):
+    with pytest.raises(WeightsError, match=r"trained on a checkpoint with the digest"):
         check_fits(model, Backbone("micro", "x", "another", 1, 256, ""))
 
 

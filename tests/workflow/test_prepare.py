@@ -216,7 +216,7 @@ def test_a_finished_set_is_skipped(server: FileServer, tmp_path: Path, caplog: p
 def test_a_set_of_another_commit_is_made_again(server: FileServer, tmp_path: Path) -> None:
     prepare("ampis_powder_sem", server, tmp_path)
     source = replace(script.SOURCES["ampis_powder_sem"], commit="0" * 40)
-    with pytest.raises(DownloadError, match=f"archive/{'0' * 40}.zip cannot be fetched"):
+    with pytest.raises(DownloadError, match=f"archive/{'0' * 40}.zip cannot be downloaded"):
         script.prepare(
             "ampis_powder_sem", source, contents("ampis_powder_sem"), tmp_path, tmp_path / "archives", server.url
         )

@@ -192,9 +192,12 @@ def test_killed_after_each_slice_it_makes_the_same(
 @pytest.mark.parametrize(
     ("columns", "says"),
     [
-        ({"slice": [0, 0], "name": ["a", "a"]}, "two boxes on slice 0 have the name 'a'"),
-        ({}, "boxes.csv:2: expected the number of a slice, because stack.tif has 6; found none"),
-        ({"slice": [0, DEPTH]}, "of a slice that is not there"),
+        (
+            {"slice": [0, 0], "name": ["a", "a"]},
+            "expected one box for an object on slice 0, found two with the name 'a'",
+        ),
+        ({}, "boxes.csv:2: expected the number of a slice, because stack.tif has 6 slices; found none"),
+        ({"slice": [0, DEPTH]}, "belongs to a slice that is not there"),
     ],
 )
 def test_boxes_that_can_mean_several_things_are_refused(

@@ -202,9 +202,11 @@ def test_what_cannot_be_trained_on_is_an_error(labelled: Path, tmp_path: Path) -
     assert "expected a model that `loosebox train` or the stage train wrote" in refused(
         images, labels, "--out", out, "--from", f"{images}/s0.png"
     )
-    assert "the labels are expected apart from the images" in refused(images, images, *micro)
+    assert "expected labels outside the folder of the images" in refused(images, images, *micro)
     assert "there is no such file" in refused(images, f"{tmp_path}/none.json", *micro)
-    assert "binary labels have one value besides 0" in refused(images, labels, *micro, "--labels-are", "binary")
+    assert "expected binary labels, with one value besides 0" in refused(
+        images, labels, *micro, "--labels-are", "binary"
+    )
     assert "expected one folder or stack of label images" in refused(images, labels, f"{labels}/s0.tif", *micro)
     assert "--out lies in" in refused(images, labels, "--out", images)
     assert "train has none; are its labels and minimum_area right?" in refused(

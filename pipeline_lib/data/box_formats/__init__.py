@@ -1,1 +1,1 @@
-"""Readers of box files: one module for each format, and the table that lists them (`table.py`)."""
+"""Read files of boxes: one module for each format. `table.py` lists them."""

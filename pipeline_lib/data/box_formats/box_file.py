@@ -1,4 +1,4 @@
-"""A box file that is parsed once, however many formats look at it."""
+"""Parse a box file once, although several formats look at it."""
 
 import codecs
 import csv
@@ -13,9 +13,8 @@ from xml.etree import ElementTree
 
 from pipeline_lib.errors import DataError
 
-LISTED = 12  # keys or columns that an outline names
-SHOWN = 60  # characters of a text that an outline shows
-
+LISTED = 12  # number of keys or columns that an outline names
+SHOWN = 60  # number of characters that an outline shows of a text
 
 DELIMITERS = ";\t,"
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
@@ -28,16 +27,16 @@ class CsvTable(NamedTuple):
     """The columns and rows of a table whose fields are separated by commas, semicolons or tabs."""
 
     columns: tuple[str, ...]
-    """Names in the header, in lower case and without spaces around them."""
+    """Names in the header, in lower case, without spaces around them."""
     rows: list[tuple[int, dict[str, str | None]]]
-    """The line number of each row, and its texts by column; None if the row is too short. Empty rows are left out."""
+    """Line number and texts by column of each row. A text is None if the row is too short. Empty rows are left out."""
 
 
 @dataclass(frozen=True)
 class BoxFile:
-    """A file whose content is parsed when a format first asks for it.
+    """A file of boxes. Its content is parsed when a format first needs it.
 
-    Each property raises DataError, which names the file, if the file is not of that syntax.
+    Each property raises DataError, which names the file, if the file does not have that syntax.
     """
 
     path: Path
@@ -52,12 +51,12 @@ class BoxFile:
 
     @property
     def json_keys(self) -> set[str]:
-        """The keys of a JSON object; empty if the file holds no object."""
+        """The keys of the JSON object in the file; empty if the file holds something else."""
         return set(self.json) if isinstance(self.json, dict) else set()
 
     @property
     def entry_keys(self) -> set[str]:
-        """The keys of the first entry of a JSON list; empty if the file holds no list, or one without objects."""
+        """The keys of the first entry of the JSON list in the file; empty if the file holds no list of objects."""
         first = self.json[0] if isinstance(self.json, list) and self.json else None
         return set(first) if isinstance(first, dict) else set()
 
@@ -66,14 +65,14 @@ class BoxFile:
         """The root element of an XML file."""
         try:
             return ElementTree.parse(self.path).getroot()
-        except (ElementTree.ParseError, ValueError, LookupError) as error:  # LookupError: of an unknown encoding
+        except (ElementTree.ParseError, ValueError, LookupError) as error:  # LookupError: an unknown encoding
             raise self._unreadable("XML", error) from error
 
     @cached_property
     def text(self) -> str:
-        """The text of a file: UTF-8, UTF-16 if it begins with its mark, else Windows-1252.
+        """The text of the file: UTF-8, or UTF-16 if it begins with a byte-order mark, or else Windows-1252.
 
-        A wrong guess cannot do harm: it changes names, and an image of a wrong name is not found.
+        A wrong guess does no harm: it changes names, and an image with a wrong name is not found.
         """
         content = self.path.read_bytes()
         encoding = next((name for mark, name in MARKS if content.startswith(mark)), "utf-8")
@@ -94,10 +93,10 @@ class BoxFile:
 
     @cached_property
     def table(self) -> CsvTable:
-        """The table of a CSV file with a header; comments before the header are left out.
+        """The table of a CSV file with a header. Comments before the header are left out.
 
         Raises:
-            DataError: As each property, or commas in numbers can be decimal commas or separate thousands.
+            DataError: The file is not a table, or commas in numbers can be decimal commas or separate thousands.
         """
         lines = self.text.splitlines(keepends=True)
         skipped = next((number for number, line in enumerate(lines) if not _is_comment(line)), 0)
@@ -114,26 +113,26 @@ class BoxFile:
         rows = [(line, dict(zip(names, [*row, *[None] * len(names)], strict=False))) for line, row in cells if any(row)]
         return CsvTable(tuple(names), rows)
 
-    def _with_points(self, cells: list[tuple[int, list[str]]]) -> list[tuple[int, list[str]]]:
-        """Write decimal commas as points."""
-        every = [(line, cell) for line, row in cells for cell in row]
-        commas = [(line, cell) for line, cell in every if DECIMAL_COMMA.fullmatch(cell)]
-        pointed = any(DECIMAL_POINT.fullmatch(cell) for _, cell in every)
-        if commas and (pointed or all(THOUSANDS.fullmatch(cell) for _, cell in commas)):
+    def _with_points(self, rows: list[tuple[int, list[str]]]) -> list[tuple[int, list[str]]]:
+        """Replace decimal commas by points."""
+        cells = [(line, cell) for line, row in rows for cell in row]
+        commas = [(line, cell) for line, cell in cells if DECIMAL_COMMA.fullmatch(cell)]
+        has_points = any(DECIMAL_POINT.fullmatch(cell) for _, cell in cells)
+        if commas and (has_points or all(THOUSANDS.fullmatch(cell) for _, cell in commas)):
             raise DataError(
                 f"{self.path}:{commas[0][0]}: the comma in {commas[0][1]} can be a decimal comma or separate "
                 "thousands; save the numbers with decimal points and without separators"
             )
         return [
             (line, [cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell for cell in row])
-            for line, row in cells
+            for line, row in rows
         ]
 
     def check_columns(self, names: Iterable[str]) -> None:
-        """Refuse a table that has one of some columns twice.
+        """Refuse a table that has one of the columns `names` twice.
 
         Raises:
-            DataError: The message names the column.
+            DataError: A column is there twice. The message names it.
         """
         for name in names:
             if self.table.columns.count(name) > 1:
@@ -170,7 +169,9 @@ class BoxFile:
         return f"a file that begins with the bytes {self.start!r}"
 
     def _unreadable(self, syntax: str, error: Exception) -> DataError:
-        return DataError(f"{self.path}: cannot be read as {syntax} ({error}). Is it damaged or cut? Export it again")
+        return DataError(
+            f"{self.path}: cannot be read as {syntax} ({error}). It may be damaged or cut. Export it again"
+        )
 
 
 def _is_comment(line: str) -> bool:
@@ -178,14 +179,14 @@ def _is_comment(line: str) -> bool:
 
 
 def first_text(row: Mapping[str, str | None], columns: Iterable[str]) -> str:
-    """Return a row's text in the first of several columns that the table has; empty if it has none of them."""
+    """Return the text of a row in the first of `columns` that the table has; empty if it has none."""
     return next((row[column] or "" for column in columns if column in row), "")
 
 
 def _listing(names: Iterable[str]) -> str:
-    every = [_short(name) for name in names]
-    more = f" and {len(every) - LISTED} more" if len(every) > LISTED else ""
-    return (", ".join(every[:LISTED]) or "(none)") + more
+    texts = [_short(name) for name in names]
+    more = f" and {len(texts) - LISTED} more" if len(texts) > LISTED else ""
+    return (", ".join(texts[:LISTED]) or "(none)") + more
 
 
 def _short(text: str) -> str:

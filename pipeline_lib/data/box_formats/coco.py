@@ -1,4 +1,4 @@
-"""COCO: data sets of images and annotations, and the lists of results that detectors write.
+"""Read COCO: data sets of images and annotations, and the lists of results that detectors write.
 
 `bbox` is XYWH in pixels (https://cocodataset.org/#format-data).
 """
@@ -23,26 +23,29 @@ def _is_dataset(file: BoxFile) -> bool:
 
 
 def _read_dataset(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
-    """Read a data set. An `image_id` that `images` does not list is kept, so that the checks report it.
+    """Yield the box of each annotation. An unknown `image_id` is kept as a name, so that the checks report it.
 
     Raises:
-        DataError: as `image_entries`; or two categories share an id.
+        DataError: As in `image_entries`, or two categories share an id.
     """
     entries, labels = image_entries(file, images), dict[Any, str]()
     for category in file.json.get("categories", []):
         name = labels.setdefault(category["id"], category["name"])
         if name != category["name"]:
-            raise DataError(f"{file.path}: the categories {name} and {category['name']} have the id {category['id']}")
+            raise DataError(
+                f"{file.path}: the categories {name} and {category['name']} have the same id, {category['id']}. "
+                "Export the file again with an id for each category"
+            )
     for index, annotation in enumerate(file.json["annotations"]):
         entry = entries.get(annotation["image_id"], {"file_name": str(annotation["image_id"])})
         yield _record(annotation, entry, images, labels, f"{file.path}: entry {index}")
 
 
 def image_entries(file: BoxFile, images: Images) -> dict[Any, Mapping[str, Any]]:
-    """Return the entries of a data set's `images` by id, compared with the images that are there.
+    """Return the entries of a data set's `images` by id, after comparing them with the images of the set.
 
     Raises:
-        DataError: two entries share an id, or are of the same image (and slice); or a size is not that of the image.
+        DataError: Two entries share an id, or belong to the same slice. Or a size differs from that of the image.
     """
     entries: dict[Any, Mapping[str, Any]] = {}
     places = Entries()
@@ -50,7 +53,9 @@ def image_entries(file: BoxFile, images: Images) -> dict[Any, Mapping[str, Any]]
         where, called = f"{file.path}: image {index}", str(entry["file_name"])
         if entry["id"] in entries:
             other = entries[entry["id"]]["file_name"]
-            raise DataError(f"{where}: {called} has the id {entry['id']}, which {other} has, too; give each its own")
+            raise DataError(
+                f"{where}: {called} has the id {entry['id']}, and so has {other}. Give each image another id"
+            )
         entries[entry["id"]] = entry
         image = images.find(called)
         places.add(image, called, where, int(entry.get("slice", 0)))
@@ -63,15 +68,15 @@ def _is_results(file: BoxFile) -> bool:
 
 
 def has_ids_alone(file: BoxFile) -> bool:
-    """Return whether a list of results names an image by its number in the data set alone."""
+    """Return whether a list of results has an image for which it gives only the number in the data set."""
     return any(not isinstance(entry.get("file_name", entry["image_id"]), str) for entry in file.json)
 
 
 def _read_results(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
-    """Read a list of results. `file_name` names the image, or `image_id`: a name, or an id of the data set.
+    """Yield the box of each result. Its image is `file_name`, or `image_id`, which is a name or an id of the data set.
 
     Raises:
-        DataError: an `image_id` is a number, and no data set that is given with the list has it.
+        DataError: An `image_id` is a number that no data set in the same call has.
     """
     for index, entry in enumerate(file.json):
         where, key = f"{file.path}: entry {index}", entry["image_id"]
@@ -83,10 +88,10 @@ def _read_results(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
 
 def _unknown_id(key: Any, images: Images) -> str:
     if images.by_id:
-        return f"the data set that is given with the list has no image with the id {key}; give the one it was made with"
+        return f"the data set beside the list has no image with the id {key}. Name the data set that the detector used"
     return (
-        f"image_id is {key}, the number of an image in the detector's data set, not a name. Give the data set's JSON "
-        "file together with the list, or write the names of the images as file_name"
+        f"image_id is {key}, the number of an image in the detector's data set, not a name. Name the JSON file of the "
+        "data set together with the list, or write the names of the images as file_name"
     )
 
 
@@ -113,9 +118,21 @@ def _record(
 
 
 def _box(annotation: Mapping[str, Any], shape: tuple[int, int, int] | None, where: str) -> dict[str, Any]:
-    """Return the box of an annotation: its `bbox`, or the bounds of its polygons or run lengths."""
+    """Return the box of an annotation: its `bbox`, or the bounding box of its polygons or run lengths.
+
+    Args:
+        annotation: An entry of `annotations`, or a result.
+        shape: Shape of the image (ZYX, pixels); None if there is no such image.
+        where: The file and the entry, for messages.
+
+    Raises:
+        DataError: `bbox` has another mode, or the run lengths have another size than the image.
+    """
     if annotation.get("bbox_mode", XYWH_MODE) != XYWH_MODE:
-        raise DataError(f"{where}: bbox_mode is {annotation['bbox_mode']}; expected 1, which is x, y, width and height")
+        raise DataError(
+            f"{where}: bbox_mode is {annotation['bbox_mode']}; expected 1 (x, y, width and height). Export the boxes "
+            "in this mode"
+        )
     segmentation, box = annotation.get("segmentation"), annotation.get("bbox") or []
     has_area = len(box) == 4 and number(box[2]) > 0 and number(box[3]) > 0  # some programs write zeros
     if has_area or not segmentation:
@@ -126,7 +143,8 @@ def _box(annotation: Mapping[str, Any], shape: tuple[int, int, int] | None, wher
     height, width = segmentation["size"]
     if shape is not None and (height, width) != shape[1:]:
         raise DataError(
-            f"{where}: its run lengths are of {width} × {height} pixels, the image has {shape[2]} × {shape[1]}"
+            f"{where}: the run lengths are of {width} × {height} pixels, but the image has {shape[2]} × {shape[1]}. "
+            "Export them for this image"
         )
     runs = (
         coco_mask.frPyObjects(segmentation, height, width) if isinstance(segmentation["counts"], list) else segmentation

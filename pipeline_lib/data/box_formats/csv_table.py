@@ -1,4 +1,4 @@
-"""Tables with a header: the names of the columns say how boxes are described, in pixels."""
+"""Read tables with a header. The names of their columns say how boxes are described, in pixels."""
 
 import re
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ XYWH = [BoxColumns(names, xywh) for names in [*CORNER_COLUMNS, *EITHER_COLUMNS]]
 CENTRED = [BoxColumns(names, centred) for names in CENTRE_COLUMNS]
 SLICE = ("slice", "z")
 CLASS, SCORE, NAME = ("class", "label", "category"), ("score", "confidence"), ("track", "name", "id")
-YOLOV5 = {"xmin", "ymin", "xmax", "ymax", "confidence", "class", "name"}  # class is a number there, and name its name
+YOLOV5 = {"xmin", "ymin", "xmax", "ymax", "confidence", "class", "name"}  # `name` is the name of the class `class`
 SIZE = ("width", "height")
 
 
@@ -45,17 +45,19 @@ def _matches(file: BoxFile) -> bool:
 
 
 def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
-    """Read a box from each row.
+    """Yield the box of each row.
 
     Raises:
-        DataError: a slice is not a whole number, several images have the name of one, columns have two readings, or a
-            size is not that of the image.
+        DataError: A slice is not a whole number, a name fits several images, columns have two meanings, or a size
+            differs from that of the image.
     """
+    # Columns of the boxes
     xyxy = only_columns(file, XYXY)
     columns = xyxy or only_columns(file, [*XYWH, *CENTRED])
-    assert columns is not None  # which `_matches` has seen
+    assert columns is not None  # `_matches` has checked it
     file.check_columns([*IMAGE, *SLICE, *CLASS, *SCORE, *NAME])
     check_image_column(file, IMAGE)
+    # Image of each row
     called = [first_text(row, IMAGE) for _, row in file.table.rows]
     names = [images.find(text) if text else images.of_file(file.path) for text in called]
     if columns.names in EITHER_COLUMNS:
@@ -63,10 +65,11 @@ def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
         columns = corner_or_centre(file, columns, rows, images)
     if xyxy and set(SIZE) <= set(file.table.columns):
         _check_sizes(file, xyxy, names, images)
-    yolov5 = set(file.table.columns) >= YOLOV5
+    # Slice of each row
     places = [f"{file.path}:{line}" for line, _ in file.table.rows]
     texts = [first_text(row, SLICE) for _, row in file.table.rows]
     numbers = slices(list(zip(names, texts, places, strict=True)), images)
+    yolov5 = set(file.table.columns) >= YOLOV5
     for index, (_, row) in enumerate(file.table.rows):
         name = "" if yolov5 else first_text(row, NAME)
         yield BoxRecord(
@@ -83,7 +86,10 @@ def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
 
 
 def _check_sizes(file: BoxFile, columns: BoxColumns, names: list[str], images: Images) -> None:
-    """Compare the columns width and height beside corners, of the image or of the box, with what they are of."""
+    """Compare columns `width` and `height`, beside those of the corners, with the sizes of the images.
+
+    They can also be the sizes of the boxes. Then there is nothing to compare.
+    """
 
     def of_box(row: Row) -> bool:
         box = columns.box(row)
@@ -108,7 +114,8 @@ CSV = BoxFormat(
 )
 
 
-HEADERLESS = re.compile(r"[^,]*(,-?\d+(\.\d+)?){4},[^,]+,\d+,\d+")  # of make-sense: label, x, y, w, h, image, its size
+# A line of make-sense: class, x, y, width and height of the box, name of the image, its width and height
+HEADERLESS = re.compile(r"[^,]*(,-?\d+(\.\d+)?){4},[^,]+,\d+,\d+")
 
 
 def _matches_headerless(file: BoxFile) -> bool:

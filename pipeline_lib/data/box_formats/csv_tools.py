@@ -1,4 +1,7 @@
-"""Tables of measuring programs. Each is recognised by columns that no other program writes, and has its own rules."""
+"""Read tables of programs that measure objects.
+
+Each table is recognised by columns that no other program writes, and has its own rules.
+"""
 
 from collections.abc import Iterator
 from functools import partial
@@ -17,13 +20,13 @@ BOUNDS = BoxColumns(("bx", "by", "width", "height"), xywh)
 CORNER = BoxColumns(("left", "top", "width", "height"), xywh)
 ROI_LIST = BoxColumns(("x", "y", "width", "height"), xywh)
 ROI_COLUMNS = {"name", "type", "x", "y", "width", "height", "points", "lwidth"}  # of the ROI manager's list
-NO_AREA = {"point", "straight line", "line", "polyline", "freeline", "angle"}  # types of regions, in lower case
+NO_AREA = {"point", "straight line", "line", "polyline", "freeline", "angle"}  # types of regions without an area
 
 
 def _fiji_columns(file: BoxFile) -> BoxColumns | None:
-    """Return the columns of boxes in a table of ImageJ; None if it is of another program.
+    """Return the columns of boxes in a table of ImageJ; None if another program wrote the table.
 
-    ImageJ's first column is called " ", or the table has a name that ImageJ alone gives: BX.
+    Only ImageJ calls a column BX, or the first column " ".
     """
     columns = set(file.table.columns)
     if columns >= ROI_COLUMNS:
@@ -39,19 +42,19 @@ def _is_fiji(file: BoxFile) -> bool:
 
 
 def _read_fiji(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
-    """Read the bounding rectangle of each row; slices are counted from 1.
+    """Yield the bounding rectangle of each row. ImageJ counts slices from 1.
 
     Raises:
-        DataError: a coordinate is no whole number, as in tables of images with a scale; or the image is a stack and the
+        DataError: A coordinate is not a whole number, because the image has a scale. Or the image is a stack, and the
             table does not name slices.
     """
     columns = _fiji_columns(file)
-    assert columns is not None  # which `_is_fiji` has seen
+    assert columns is not None  # `_is_fiji` has checked it
     file.check_columns([*columns.names, "label", "slice", "frame", "z", "t", "pos"])
-    named = [_fiji_image(first_text(row, ("label",)), images) for _, row in file.table.rows]
-    if not any(images.shape_of(name) or Path(name).suffix.lower() in IMAGE_SUFFIXES for name in named):
-        named = [images.of_file(file.path)] * len(named)  # labels are names of regions
-    for image, (line, row) in zip(named, file.table.rows, strict=True):
+    names = [_fiji_image(first_text(row, ("label",)), images) for _, row in file.table.rows]
+    if not any(images.shape_of(name) or Path(name).suffix.lower() in IMAGE_SUFFIXES for name in names):
+        names = [images.of_file(file.path)] * len(names)  # the labels are names of regions, not of images
+    for image, (line, row) in zip(names, file.table.rows, strict=True):
         where = f"{file.path}:{line}"
         _check_pixels(row, columns, where)
         image = image or images.of_file(file.path)
@@ -69,7 +72,7 @@ def _read_fiji(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
 
 
 def _fiji_image(label: str, images: Images) -> str:
-    """Return the image of a label such as a.tif:0003-0100, empty for no label."""
+    """Return the image of a label such as a.tif:0003-0100; empty if there is no label."""
     called = label.split(":")[0]
     return images.find(called) if called else ""
 
@@ -79,18 +82,19 @@ def _check_pixels(row: Row, columns: BoxColumns, where: str) -> None:
         value = number(row[name])
         if value == value and not value.is_integer():
             raise DataError(
-                f"{where}: {name.upper()} is {row[name]}, but bounds in pixels are whole numbers: the image has a "
-                "scale, and the table is in its unit. In Fiji, remove the scale (Analyze > Set Scale) and measure again"
+                f"{where}: expected a whole number of pixels, but {name.upper()} is {row[name]}. The image has a "
+                "scale, and the table is in its unit. In Fiji, remove the scale (Analyze > Set Scale) and measure "
+                "again"
             )
 
 
 def _fiji_slice(row: Row, image: str, images: Images, where: str) -> int:
-    """Return the slice of a row. Numbers below 1 name none."""
-    # Pos of the ROI manager's list is the slice of a plain stack; Z and T are those of others
+    """Return the slice of a row, counted from 0. Numbers below 1 name no slice."""
+    # In the list of the ROI manager, Pos is the slice of a plain stack, and Z and T are those of a hyperstack
     numbers = _positive(row, ("slice", "z", "frame", "t"), where) or _positive(row, ("pos",), where)
     if not numbers and images.shapes.get(image, (1,))[0] > 1:
         raise DataError(
-            f"{where}: {image} is a stack, and the table names no slices. In Fiji, check Stack position in Analyze > "
+            f"{where}: {image} is a stack, and the table names no slices. In Fiji, tick Stack position in Analyze > "
             "Set Measurements; for a list of the ROI manager, associate its regions with slices (More > Options)"
         )
     return max(numbers, default=1) - 1
@@ -108,7 +112,15 @@ def _has(names: set[str], file: BoxFile) -> bool:
 def _read_rows(
     file: BoxFile, images: Images, columns: BoxColumns, image: tuple[str, ...], name: tuple[str, ...]
 ) -> Iterator[BoxRecord]:
-    """Read a box from each row; `image` and `name` are columns for the image and the number of the object."""
+    """Yield the box of each row.
+
+    Args:
+        file: The table.
+        images: The images of the set.
+        columns: Columns of the box.
+        image: Columns that can name the image.
+        name: Columns that can number the object.
+    """
     file.check_columns([*columns.names, *image, *name])
     check_image_column(file, image)
     for line, row in file.table.rows:
@@ -127,12 +139,12 @@ def _yxyx(y0: float, x0: float, y1: float, x1: float) -> dict[str, Any]:
 
 
 def _from_half(x: float, y: float, width: float, height: float) -> dict[str, Any]:
-    """Return a box of MATLAB, in which the first pixel reaches from 0.5 to 1.5."""
+    """Return a box of MATLAB, where the first pixel extends from 0.5 to 1.5."""
     return xywh(x - 0.5, y - 0.5, width, height)
 
 
 def _regionprops_columns(file: BoxFile) -> BoxColumns | None:
-    """Return the columns of the two-dimensional boxes of `regionprops_table`, with any of the usual separators."""
+    """Return the columns of the boxes of `regionprops_table`, with either usual separator; None if there are none."""
     for mark in "-_":
         names = [f"bbox{mark}{number}" for number in range(6)]
         if set(names[:4]) <= set(file.table.columns):
@@ -142,9 +154,9 @@ def _regionprops_columns(file: BoxFile) -> BoxColumns | None:
 
 def _read_regionprops(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
     columns = _regionprops_columns(file)
-    assert columns is not None  # which `matches` has seen
+    assert columns is not None  # `matches` has checked it
     if any(name.startswith("bbox") and name.endswith("5") for name in file.table.columns):
-        raise DataError(f"{file.path}: its boxes have three dimensions; measure each slice alone")
+        raise DataError(f"{file.path}: expected boxes with two dimensions, found three. Measure each slice alone")
     return _read_rows(file, images, columns, IMAGE, ("label",))
 
 
@@ -160,8 +172,8 @@ def _read_cellprofiler(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
     numbers = {first_text(row, ("imagenumber",)) for _, row in file.table.rows}
     if not files and len(numbers) > 1:
         raise DataError(
-            f"{file.path}: ImageNumber has {len(numbers)} values, and no column says which images they are. In "
-            "ExportToSpreadsheet, add the image's file name to the object data file"
+            f"{file.path}: ImageNumber has {len(numbers)} values, but no column names the images. In "
+            "ExportToSpreadsheet, add the file name of the image to the object data file"
         )
     return _read_rows(file, images, CELLPROFILER_BOX, files[:1], ("objectnumber",))
 

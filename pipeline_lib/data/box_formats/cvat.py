@@ -1,4 +1,4 @@
-"""CVAT's own XML, "CVAT for images 1.1" and "CVAT for video 1.1".
+"""Read CVAT's XML: "CVAT for images 1.1" and "CVAT for video 1.1".
 
 https://docs.cvat.ai/docs/dataset_management/formats/format-cvat
 """
@@ -22,7 +22,7 @@ from pipeline_lib.data.box_formats.record import (
 from pipeline_lib.data.box_formats.rows import xywh
 from pipeline_lib.errors import DataError
 
-WITHOUT_BOX = {"tag", "attribute"}  # elements that describe the whole image
+WITHOUT_BOX = {"tag", "attribute"}  # elements that describe a whole image
 
 
 def _is_video(file: BoxFile) -> bool:
@@ -30,10 +30,10 @@ def _is_video(file: BoxFile) -> bool:
 
 
 def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
-    """Read the bounds of each shape; points and lines are skipped.
+    """Yield the bounding box of each shape. Points and lines are skipped.
 
     Raises:
-        DataError: a size is not that of the image, or two entries are of one image.
+        DataError: A size differs from that of its image, or two entries belong to one image.
     """
     entries = Entries()
     for number_of_image, entry in enumerate(file.xml.iter("image")):
@@ -54,10 +54,10 @@ def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
 
 
 def _read_video(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
-    """Read the bounds of each shape of each track. A frame is a slice of the only stack, counted from 0.
+    """Yield the bounding box of each shape of each track. A frame is a slice of the only stack, counted from 0.
 
     Raises:
-        DataError: there is not one stack with a slice for each frame, or the size is not that of its slices.
+        DataError: There is not one stack with a slice for each frame, or the size differs from that of its slices.
     """
     image = images.of_file(file.path)
     _check_frames(file, image, images)
@@ -86,25 +86,25 @@ def _check_frames(file: BoxFile, image: str, images: Images) -> None:
     first, kept, frames = (file.xml.findtext(f"meta/*/{key}") for key in ("start_frame", "frame_filter", "size"))
     if shape is None:
         raise DataError(
-            f"{file.path}: the frames of a video are the slices of one stack, and there is none of this name. Give the "
-            "stack alone, or export CVAT for images 1.1 from CVAT"
+            f"{file.path}: the frames of a video must be the slices of one stack, but there is no stack with this "
+            "name. Give only the stack as images, or export CVAT for images 1.1 from CVAT"
         )
     if number(first or 0) != 0 or kept:
         raise DataError(
-            f"{file.path}: the task begins at frame {first} and keeps the frames {kept or 'after it'}, so frames are "
-            "not slices; export CVAT for images 1.1 from CVAT"
+            f"{file.path}: the task begins at frame {first} and keeps the frames {kept or 'after it'}, so its frames "
+            "are not the slices of a stack. Export CVAT for images 1.1 from CVAT"
         )
     if number(frames) != shape[0]:
         raise DataError(
             f"{file.path}: expected as many frames as {image} has slices, {shape[0]}; found {frames}. Give the stack "
-            "of all frames"
+            "with all frames as images"
         )
     width, height = (file.xml.findtext(f"meta//original_size/{side}") for side in ("width", "height"))
     images.check_size(image, width, height, str(file.path))
 
 
 def _box(shape: Element) -> dict[str, Any] | None:
-    """Return the bounds of a shape; None of points and lines."""
+    """Return the bounding box of a shape; None for points and lines."""
 
     def numbers(*names: str) -> list[float]:
         return [number(shape.get(name)) for name in names]

@@ -1,4 +1,4 @@
-"""Regions of Fiji and ImageJ: a `.roi` file, or the `.zip` of a ROI manager, with the name of the image."""
+"""Read regions of Fiji and ImageJ: a `.roi` file, or the `.zip` of a ROI manager, with the name of the image."""
 
 from collections.abc import Iterator
 
@@ -25,9 +25,9 @@ def _matches(file: BoxFile) -> bool:
 
 
 def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
-    """Read the bounds of each region; points and lines are skipped.
+    """Yield the bounding box of each region. Points and lines are skipped.
 
-    The position in the stack, counted from 1 in Fiji, is the slice. Frames of a time series are slices, too.
+    The slice is the position in the stack, which Fiji counts from 1. Frames of a time series are slices too.
     """
     image, content = images.of_file(file.path), roifile.roiread(file.path)
     for index, roi in enumerate(content if isinstance(content, list) else [content]):
@@ -46,7 +46,7 @@ def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
 
 
 def _slice(roi: roifile.ImagejRoi) -> int | None:
-    """Return the slice of a region, from 0; None if it belongs to no slice."""
+    """Return the slice of a region, counted from 0; None if the region has no position."""
     position = max(roi.z_position, roi.t_position, roi.position)
     return position - 1 if position > 0 else None
 

@@ -10,16 +10,20 @@ from pipeline_lib.data.box_formats.images_by_name import IMAGE_SUFFIXES, shorten
 from pipeline_lib.data.image_files import files_below
 from pipeline_lib.errors import DataError
 
-Folder = tuple[str, ...]  # names of the folders between the one that was given and a file
-BESIDE = IMAGE_SUFFIXES | {".yaml", ".names"}  # suffixes of other files that are expected beside files of boxes
+Folder = tuple[str, ...]  # names of the folders from the folder that the user names down to a file
+BESIDE = IMAGE_SUFFIXES | {".yaml", ".names"}  # suffixes of files that are often beside files of boxes: no warning
 INSTEAD = "Export the boxes as COCO, or as CSV with the columns image,x0,y0,x1,y1"
 log = logging.getLogger(__name__)
 
 
 def box_files(path: Path, suffixes: set[str]) -> Iterator[tuple[Path, Folder]]:
-    """Yield a file, or the files with some suffixes in a folder and in its folders, each with the folders it lies in.
+    """Yield the files of boxes at a path, each with the folders below `path` that it lies in.
 
-    What a folder holds beside files of boxes and images is logged.
+    Other files than those of boxes and images are logged.
+
+    Args:
+        path: A file, or a folder that is searched with its subfolders.
+        suffixes: Suffixes of files of boxes, in lower case, with the dot. A single file can have any suffix.
 
     Raises:
         DataError: There is no such file or folder, or the folder has no file of boxes.
@@ -29,9 +33,9 @@ def box_files(path: Path, suffixes: set[str]) -> Iterator[tuple[Path, Folder]]:
     if not path.is_dir():
         yield path, ()
         return
-    every = [file for file in files_below(path) if file.name != CLASSES]
-    files = [file for file in every if file.suffix.lower() in suffixes]
-    others = [file for file in every if file.suffix.lower() not in suffixes | BESIDE]
+    content = [file for file in files_below(path) if file.name != CLASSES]
+    files = [file for file in content if file.suffix.lower() in suffixes]
+    others = [file for file in content if file.suffix.lower() not in suffixes | BESIDE]
     if others:
         kinds = Counter(file.suffix.lower() or file.name for file in others)
         log.warning(

@@ -1,4 +1,4 @@
-"""GeoJSON of QuPath: the box around each annotation, in a file with the name of the image."""
+"""Read GeoJSON of QuPath: a file with the name of its image, and a feature for each annotation."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -13,16 +13,16 @@ AREAS = {"Polygon", "MultiPolygon"}  # geometries that enclose an area
 
 def _matches(file: BoxFile) -> bool:
     if file.json == []:
-        return file.path.suffix.lower() == ".geojson"  # an empty list of COCO results is .json
+        return file.path.suffix.lower() == ".geojson"  # an empty .json file is a list of COCO results
     kind = file.json.get("type") if isinstance(file.json, dict) else None
     features = {"geometry", "features"} & (file.entry_keys | file.json_keys)
     return kind in ("Feature", "FeatureCollection") or bool(features)
 
 
 def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
-    """Read the bounding box of each feature: of a collection, a list, or one feature alone.
+    """Yield the bounding box of each feature. The file holds a collection, a list, or one feature.
 
-    QuPath writes `plane` for slices and time points, but not for the first. A file without any `plane` names no slices.
+    QuPath writes `plane` for all slices and time points but the first. A file without any `plane` names no slices.
     """
     content, image = file.json, images.of_file(file.path)
     features = content if isinstance(content, list) else content.get("features", [content])
@@ -42,7 +42,7 @@ def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
 
 
 def _slice(plane: Mapping[str, Any]) -> int:
-    """Return the slice of a plane: its z, or its t if the images are a series in time; the other one is 0."""
+    """Return the slice of a plane: its z, or its t in a time series. The other one is 0."""
     return max(int(plane.get("z", 0)), int(plane.get("t", 0)))
 
 

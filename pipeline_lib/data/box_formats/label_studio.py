@@ -1,4 +1,4 @@
-"""Exports of Label Studio in its own JSON, JSON-MIN and CSV. A row of CSV is an entry of JSON-MIN.
+"""Read exports of Label Studio: JSON, JSON-MIN and CSV. A row of CSV has the keys of an entry of JSON-MIN.
 
 Coordinates are per cent of the sides of the image (https://labelstud.io/guide/task_format).
 """
@@ -16,10 +16,10 @@ from pipeline_lib.data.box_formats.images_by_name import IMAGE_SUFFIXES, Entries
 from pipeline_lib.data.box_formats.record import NO_BOX, BoxRecord, bounds, number, turned, turned_ellipse
 from pipeline_lib.errors import DataError
 
-TASK_KEYS = {"annotations", "predictions", "completions"}  # beside `data` in an entry of JSON
-FLAT_KEYS = {"annotation_id", "annotator"}  # of an entry of JSON-MIN, and columns of CSV
-UPLOADS = re.compile(r"^.*data/upload/(\d+/)?(?=[^/]*$)")  # Label Studio's own folders of uploaded files
-UPLOADED = re.compile(r"(^|/)[0-9a-f]{8}-(?=[^/]*$)")  # what it writes before the name of an uploaded file
+TASK_KEYS = {"annotations", "predictions", "completions"}  # keys beside `data` in an entry of JSON
+FLAT_KEYS = {"annotation_id", "annotator"}  # keys of an entry of JSON-MIN, and columns of CSV
+UPLOADS = re.compile(r"^.*data/upload/(\d+/)?(?=[^/]*$)")  # Label Studio's folders for uploaded files
+UPLOADED = re.compile(r"(^|/)[0-9a-f]{8}-(?=[^/]*$)")  # the prefix that it adds to the name of an uploaded file
 WITHOUT_BOX = {"choices", "textarea", "rating", "number", "taxonomy", "datetime"}  # types of results for whole images
 
 
@@ -38,7 +38,7 @@ def _read_table(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
 
 
 def _task(row: Mapping[str, str | None]) -> dict[str, Any]:
-    """Return a row of CSV as an entry of JSON-MIN: a cell with a list in JSON is one."""
+    """Return a row of CSV as an entry of JSON-MIN. Cells that hold a JSON list are parsed."""
     return {name: _list_or_text(cell) for name, cell in row.items()}
 
 
@@ -46,21 +46,25 @@ def _list_or_text(cell: str | None) -> Any:
     try:
         return json.loads(cell) if cell and cell.startswith("[") else cell
     except ValueError:
-        return cell  # a note of a person
+        return cell  # a text that a person wrote
 
 
 def _records(tasks: Iterable[tuple[str, Mapping[str, Any]]], images: Images) -> Iterator[BoxRecord]:
-    """Read the bounds of each region of each task, given where it stands.
+    """Yield the bounding box of each region.
+
+    Args:
+        tasks: The place of each task, for messages, and its entry.
+        images: The images of the set.
 
     Raises:
-        DataError: a task has annotations of several people, names no image or that of another task; or a size is not
-            that of the image.
+        DataError: A task has annotations of several people, no image, or the image of another task. Or a size differs
+            from that of the image.
     """
     entries = Entries()
     for where, task in tasks:
         results = _results(task, where)
         called = _image_of(task.get("data", task), where)
-        image = _found(called, images)
+        image = _find_image(called, images)
         entries.add(image, called, where)
         for index_of_result, result in enumerate(_regions(results)):
             place = f"{where}, region {index_of_result}"
@@ -69,7 +73,7 @@ def _records(tasks: Iterable[tuple[str, Mapping[str, Any]]], images: Images) -> 
 
 
 def _results(task: Mapping[str, Any], where: str) -> Sequence[Mapping[str, Any]]:
-    """Return the regions that people drew; without any, those that a model predicted."""
+    """Return the regions that people drew; if there are none, those that a model predicted."""
     if "data" not in task:  # JSON-MIN has a list of regions for each tag
         lists = [value for value in task.values() if isinstance(value, list)]
         return [entry for each in lists for entry in each if isinstance(entry, dict)]
@@ -78,16 +82,19 @@ def _results(task: Mapping[str, Any], where: str) -> Sequence[Mapping[str, Any]]
     ]
     sources = sources or task.get("predictions") or []
     if len(sources) > 1:
-        raise DataError(f"{where}: expected one annotation, found {len(sources)}; keep one of them")
+        raise DataError(f"{where}: expected one annotation of the task, found {len(sources)}; keep one of them")
     results: Sequence[Mapping[str, Any]] = sources[0]["result"] if sources else []
     return results
 
 
 def _regions(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return a result for each region: with separate tags for shapes and classes, a region has two of one id."""
+    """Return a result for each region.
+
+    If shapes and classes have separate tags, a region has two results with one id. They are joined.
+    """
     regions: dict[Any, dict[str, Any]] = {}
     for index, result in enumerate(results):
-        if result.get("type") in WITHOUT_BOX or "from_id" in result:  # which joins two regions
+        if result.get("type") in WITHOUT_BOX or "from_id" in result:  # a relation of two regions
             continue
         region = regions.setdefault(result.get("id", index), dict(result))
         if "value" in result:
@@ -96,28 +103,29 @@ def _regions(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _image_of(data: Mapping[str, Any], where: str) -> str:
-    """Return the text by which a task names its image."""
+    """Return the name that a task has for its image."""
     texts = {key: value for key, value in data.items() if isinstance(value, str)}
-    named = [text for text in texts.values() if Path(text.split("?")[0]).suffix.lower() in IMAGE_SUFFIXES]
+    names = [text for text in texts.values() if Path(text.split("?")[0]).suffix.lower() in IMAGE_SUFFIXES]
     if "image" in texts:
-        named = [texts["image"]]
-    if len(named) != 1:
-        raise DataError(f"{where}: expected one image in `data`, found {len(named)}; call it `image`")
-    return named[0].split("?d=")[-1]  # of local storage: /data/local-files/?d=folder/a.png
+        names = [texts["image"]]
+    if len(names) != 1:
+        raise DataError(f"{where}: expected one image in `data`, found {len(names)}; call its key `image`")
+    return names[0].split("?d=")[-1]  # local storage has addresses such as /data/local-files/?d=folder/a.png
 
 
-def _found(called: str, images: Images) -> str:
-    """Return the image of a text: as it is, or without what Label Studio adds to names and addresses."""
+def _find_image(called: str, images: Images) -> str:
+    """Return the image with a name, or with the name without the parts that Label Studio adds."""
     for text in called, unquote(called):  # addresses write a space as %20
         stored = UPLOADS.sub("", text)
         names = [images.find(each) for each in (text, stored, UPLOADED.sub(r"\1", stored))]
-        if found := [name for name in names if images.shape_of(name)]:
-            return found[0]
+        for name in names:
+            if images.shape_of(name):
+                return name
     return called
 
 
 def _record(result: Mapping[str, Any], image: str, called: str, images: Images, where: str) -> BoxRecord:
-    value = result.get("value", result)  # JSON-MIN has the value itself
+    value = result.get("value", result)  # in JSON-MIN, the result is the value
     height, width = (images.shape_of(image) or (1, 1, 1))[1:]
     box = _box(value, width / 100, height / 100)
     labels = [label for key, each in value.items() if key.endswith("labels") and each for label in each]
@@ -134,7 +142,13 @@ def _record(result: Mapping[str, Any], image: str, called: str, images: Images, 
 
 
 def _box(value: Mapping[str, Any], x_unit: float, y_unit: float) -> dict[str, Any] | None:
-    """Return the bounds of a region, with the units in pixels; None if it is a point, or a mask."""
+    """Return the bounding box of a region in pixels; None if it is a point or a mask.
+
+    Args:
+        value: Shape of the region.
+        x_unit: Unit of horizontal coordinates, pixels.
+        y_unit: Unit of vertical coordinates, pixels.
+    """
     degrees = number(value.get("rotation", 0))
     if "points" in value:
         return bounds([(number(x) * x_unit, number(y) * y_unit) for x, y in value["points"]])

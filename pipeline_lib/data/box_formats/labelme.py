@@ -1,4 +1,7 @@
-"""LabelMe: a JSON file for each image, with shapes whose points are in pixels (https://github.com/wkentaro/labelme)."""
+"""Read LabelMe: a JSON file for each image, whose shapes have points in pixels.
+
+https://github.com/wkentaro/labelme
+"""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -17,16 +20,16 @@ def _matches(file: BoxFile) -> bool:
 
 
 def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
-    """Read the bounds of each shape; points and lines are skipped.
+    """Yield the bounding box of each shape. Points and lines are skipped.
 
     Raises:
-        DataError: the size of the image is another one.
+        DataError: The image has another size.
     """
     called = str(file.json.get("imagePath") or "")
     image = images.find(called) if called else images.of_file(file.path)
     images.check_size(image, file.json.get("imageWidth"), file.json.get("imageHeight"), str(file.path))
     for index, shape in enumerate(file.json["shapes"]):
-        kind = shape.get("shape_type") or "polygon"  # the first versions had polygons alone
+        kind = shape.get("shape_type") or "polygon"  # the first versions only had polygons
         yield BoxRecord(
             image=image,
             **_box(kind, shape),

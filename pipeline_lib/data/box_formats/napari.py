@@ -1,6 +1,6 @@
-"""The CSV file that napari saves for a layer of shapes: a row for each vertex.
+"""Read the CSV file that napari saves for a layer of shapes, with a row for each vertex.
 
-In napari, a pixel reaches from half before its number to half after it.
+In napari, a pixel extends from half a pixel before its index to half a pixel after it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,10 +20,10 @@ def _matches(file: BoxFile) -> bool:
 
 
 def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
-    """Read the bounding box of each shape; the last axis before y and x is the slice.
+    """Yield the bounding box of each shape. The last axis before y and x is the slice.
 
     Raises:
-        DataError: the slice of a shape is not a number.
+        DataError: The slice of a shape is not a number.
     """
     image, (columns, rows) = images.of_file(file.path), file.table
     axes = sorted((name for name in columns if name.startswith("axis-")), key=lambda name: int(name[5:]))

@@ -1,4 +1,4 @@
-"""Formats of tools that LooseBox recognises by their keys and cannot read."""
+"""Recognise formats that LooseBox cannot read, to say in the error what to export instead."""
 
 from pipeline_lib.data.box_formats.box_file import BoxFile
 from pipeline_lib.data.box_formats.box_format import BoxFormat

@@ -1,4 +1,4 @@
-"""The record of a box that every reader yields."""
+"""Define the record that every reader yields for a box."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -26,21 +26,21 @@ class BoxRecord:
     x1: float
     y1: float
     where: str
-    """The file, a colon, and the line or the number of the entry, for error messages."""
+    """The file, a colon, and the line or entry, for error messages."""
     slice: int | None = None
-    """Slice of the image, counted from 0. None: the file names no slice."""
+    """Slice of the image, counted from 0. None if the file names no slice."""
     name: str = ""
     """Name or number of the object in the file."""
     track: str = ""
-    """Name that the boxes of an object share on all slices; empty if the file counts objects in each image anew."""
+    """Name that the boxes of one object share on all slices. It is empty if names hold in one image only."""
     label: str = ""
     """Class of the object."""
     score: float = np.nan
     """Confidence of a detector; NaN if the file has none."""
     called: str = ""
-    """The text by which the file names the image, perhaps with folders; empty if the file's own name is that of it."""
+    """Name of the image in the file, which can have folders. It is empty if the name of the file names the image."""
     skip: str = ""
-    """Why the file itself says that this is no prompt, such as a point; empty for a box."""
+    """Why the entry is not a prompt according to the file, such as a point. It is empty for a box."""
 
 
 def corners(x0: float, y0: float, x1: float, y1: float) -> dict[str, Any]:
@@ -49,7 +49,10 @@ def corners(x0: float, y0: float, x1: float, y1: float) -> dict[str, Any]:
 
 
 def bounds(points: Iterable[Sequence[float]]) -> dict[str, Any]:
-    """Return the box around points (x, y) as keyword arguments of `BoxRecord`; without points it is NaN."""
+    """Return the bounding box of points (x, y) as keyword arguments of `BoxRecord`.
+
+    The coordinates are NaN if there are no points.
+    """
     x, y = np.array([[number(x), number(y)] for x, y, *_ in points], float).reshape(-1, 2).T
     if not len(x):
         return corners(np.nan, np.nan, np.nan, np.nan)
@@ -59,7 +62,7 @@ def bounds(points: Iterable[Sequence[float]]) -> dict[str, Any]:
 def turned(
     x0: float, y0: float, x1: float, y1: float, degrees: float, pivot: tuple[float, float] | None = None
 ) -> dict[str, Any]:
-    """Return the box around a rectangle that is turned clockwise about a pivot, by default about its centre."""
+    """Return the bounding box of a rectangle that is turned clockwise about a pivot, by default its centre."""
     if degrees == 0:
         return corners(x0, y0, x1, y1)
     x, y = pivot or ((x0 + x1) / 2, (y0 + y1) / 2)
@@ -69,17 +72,17 @@ def turned(
 
 
 def turned_ellipse(x: float, y: float, rx: float, ry: float, degrees: float) -> dict[str, Any]:
-    """Return the box around an ellipse with the radii `rx` and `ry` that is turned about its centre (x, y)."""
+    """Return the bounding box of an ellipse with centre (x, y) and radii `rx` and `ry`, turned about its centre."""
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     half_width, half_height = math.hypot(rx * cos, ry * sin), math.hypot(rx * sin, ry * cos)
     return corners(x - half_width, y - half_height, x + half_width, y + half_height)
 
 
-NO_BOX = corners(np.nan, np.nan, np.nan, np.nan)  # of what has no box
+NO_BOX = corners(np.nan, np.nan, np.nan, np.nan)  # of an entry that is skipped
 
 
 def number(value: Any) -> float:
-    """Convert a value of a file to a number; return NaN, which the checks report, if it is not one."""
+    """Convert a value of a file to a number. Other values become NaN, which the checks report."""
     try:
         return float(value)
     except (TypeError, ValueError):
@@ -90,9 +93,11 @@ def slice_number(value: str | float, where: str) -> int:
     """Convert a value of a file to the number of a slice.
 
     Raises:
-        DataError: it is not a whole number.
+        DataError: The value is not a whole number.
     """
     z = number(value)
     if not z.is_integer():
-        raise DataError(f"{where}: expected a slice's number, found {value!r}; write a whole number, counted from 0")
+        raise DataError(
+            f"{where}: expected the number of a slice, found {value!r}; write a whole number, counted from 0"
+        )
     return int(z)

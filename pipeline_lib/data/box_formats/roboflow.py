@@ -1,4 +1,4 @@
-"""What Roboflow's inference answers for an image: x and y are the centre of a box, in pixels."""
+"""Read the answer of Roboflow's inference for an image. x and y are the centre of a box, in pixels."""
 
 from collections.abc import Iterator
 
@@ -10,10 +10,10 @@ from pipeline_lib.data.box_formats.rows import centred
 
 
 def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
-    """Read each prediction.
+    """Yield the box of each prediction.
 
     Raises:
-        DataError: the size of the image is another one.
+        DataError: The image has another size.
     """
     image, size = images.of_file(file.path), file.json["image"]
     images.check_size(image, size["width"], size["height"], str(file.path))

@@ -1,4 +1,4 @@
-"""The table of all formats of box files, and the function that reads files of any of them."""
+"""List all formats of box files, and read files of any format."""
 
 import logging
 from collections import Counter
@@ -57,25 +57,25 @@ FORMATS: tuple[BoxFormat, ...] = (
     VOTT,
 )
 READABLE = tuple(each for each in FORMATS if each.read is not None)
-NAMES = tuple(dict.fromkeys(each.name for each in READABLE))  # values of `segment.format`, in the order of the table
+NAMES = tuple(dict.fromkeys(each.name for each in READABLE))  # values of `segment.format`, in the order of `FORMATS`
 log = logging.getLogger(__name__)
 
 
 def names_help() -> str:
-    """Return the names of the formats with their titles, for the help of the command."""
+    """Return the names of the formats with their titles, for the help of `loosebox`."""
     titles = {name: ", ".join(each.title for each in READABLE if each.name == name) for name in NAMES}
     return "; ".join(f"{name} ({title})" for name, title in titles.items())
 
 
 def read_box_files(paths: Iterable[Path], images: Images, name: str | None) -> pd.DataFrame:
-    """Read the boxes of files, in the order of the files.
+    """Read boxes from files, in the order of the files.
 
-    Files that state something about their images are compared with them. `data/box_checks.py` says which boxes are
-    bad. What was read from which file is logged.
+    If a file states the size of its images, the size is compared with the images. The number of boxes in each file is
+    logged. `data/box_checks.py` checks the boxes afterwards.
 
     Args:
-        paths: Files, or folders. Of a folder and its folders, every file with the suffix of a format is read, in the
-            order of names. The images of a file in the folder `a` lie in a folder `a`, if images lie in folders.
+        paths: Files or folders. A folder is searched with its subfolders, in the order of names, for files with the
+            suffix of a format. If images lie in folders, a file in the subfolder `a` belongs to images in a folder `a`.
         images: The images that the boxes belong to.
         name: One of `NAMES`. None decides by the suffix and the content of each file.
 
@@ -83,18 +83,20 @@ def read_box_files(paths: Iterable[Path], images: Images, name: str | None) -> p
         A table with a row for each box, whose columns are the fields of `BoxRecord`: XYXY, half-open, in pixels.
 
     Raises:
-        DataError: A file is missing, damaged or of an unknown format, contradicts its images, or there is no box. The
-            message names the file.
+        DataError: A file is missing or damaged, has an unknown format, or contradicts its images. Or there is no box.
+            The message names the file.
     """
+    # Find the files, and the folder of images for each
     paths = list(paths)
     suffixes = _suffixes(READABLE if name is None else _of_name(name))
     files = {file: folder for path in paths for file, folder in box_files(path, suffixes)}
-    listed, images = _join_data_sets(files, images, name)
-    images = replace(images, one_file=len(listed) == 1)
-    within = {folder: replace(images, folder=folder) for folder in set(listed.values())}
-    boxes = {file: list(_read(file, within[folder], name)) for file, folder in listed.items()}
+    prompt_files, images = _join_data_sets(files, images, name)
+    images = replace(images, one_file=len(prompt_files) == 1)
+    images_by_folder = {folder: replace(images, folder=folder) for folder in set(prompt_files.values())}
+    # Read them, and check that they agree about their images
+    boxes = {file: list(_read(file, images_by_folder[folder], name)) for file, folder in prompt_files.items()}
     _log(boxes)
-    _check_places(boxes, listed)
+    _check_places(boxes, prompt_files)
     records = [record for each in boxes.values() for record in each]
     if not records:
         raise DataError(f"{', '.join(map(str, paths))}: expected at least one box, found none; draw or detect boxes")
@@ -105,11 +107,23 @@ def read_box_files(paths: Iterable[Path], images: Images, name: str | None) -> p
 def _join_data_sets(
     files: Mapping[Path, Folder], images: Images, name: str | None
 ) -> tuple[Mapping[Path, Folder], Images]:
-    """Take the ids of images from COCO data sets that are given together with lists of results.
+    """Take the ids of images from COCO data sets that are read together with lists of results.
 
-    The annotations of such a data set are the truth that a detector was trained on or is compared with: they are no
-    prompts.
+    The annotations of such a data set are not read as prompts. They are the truth that the detector was trained on, or
+    is compared with.
+
+    Args:
+        files: Files of boxes, with their folders.
+        images: The images of the set.
+        name: As in `read_box_files`.
+
+    Returns:
+        The files without these data sets, and the images with `by_id`.
+
+    Raises:
+        DataError: An id stands for two images.
     """
+    # Do some results have only ids, and are there data sets that explain them?
     data_sets, ids_alone = [], False
     for path in files if len(files) > 1 else []:
         if path.suffix.lower() == ".json":
@@ -120,20 +134,24 @@ def _join_data_sets(
                 ids_alone = ids_alone or (kind is RESULTS and has_ids_alone(file))
     if not (data_sets and ids_alone):
         return files, images
+    # Collect the names of the images by id
     ids: dict[int, str] = {}
     for path in data_sets:
         with _errors_that_name(path):
             for key, entry in image_entries(BoxFile(path), replace(images, folder=files[path])).items():
                 called = str(entry["file_name"])
                 if ids.setdefault(key, called) != called:
-                    raise DataError(f"{path}: the id {key} is {called} here, and {ids[key]} in another data set")
-        log.info("%s: names the images of the results; its own annotations are no prompts", path)
+                    raise DataError(
+                        f"{path}: the id {key} is {called} here, but {ids[key]} in another data set. Name only the "
+                        "data set that the detector used"
+                    )
+        log.info("%s: names the images of the results; its annotations are not prompts", path)
     log.info("image_id: %s", shortened([f"{key} is {called}" for key, called in ids.items()]))
     return {file: folder for file, folder in files.items() if file not in data_sets}, replace(images, by_id=ids)
 
 
 def _log(boxes: Mapping[Path, Sequence[BoxRecord]]) -> None:
-    """Say how many boxes of which images came from each file, and name files without boxes."""
+    """Log how many boxes of which images each file has, and which files have no boxes."""
     for file, records in list(boxes.items())[:LISTED]:
         counts = Counter(record.image for record in records)
         log.info("%s: %s", file, shortened([f"{count} boxes of {image}" for image, count in counts.items()]))
@@ -145,10 +163,10 @@ def _log(boxes: Mapping[Path, Sequence[BoxRecord]]) -> None:
 
 
 def _check_places(boxes: Mapping[Path, Sequence[BoxRecord]], folders: Mapping[Path, Folder]) -> None:
-    """Refuse boxes of one image in files of different folders, such as new/1.txt and old/1.txt.
+    """Refuse boxes for one image in files of different folders, such as new/1.txt and old/1.txt.
 
     Raises:
-        DataError: The message names both files.
+        DataError: There are such files. The message names both.
     """
     files: dict[str, Path] = {}
     for file, records in boxes.items():
@@ -156,15 +174,18 @@ def _check_places(boxes: Mapping[Path, Sequence[BoxRecord]], folders: Mapping[Pa
             other = files.setdefault(image, file)
             if folders[other] != folders[file]:
                 raise DataError(
-                    f"{file}: has boxes of {image}, and so has {other} in another folder. Give the files or folders "
-                    "that are meant, one by one, or put the images into folders of the same names"
+                    f"{file}: has boxes of {image}, and so has {other} in another folder. Name the files or folders to "
+                    "use, or put the images into folders with the same names"
                 )
 
 
 def _check_folders(records: Iterable[BoxRecord]) -> None:
-    """Refuse boxes of one image that the files name in different folders, such as train/1.png and val/1.png.
+    """Refuse boxes for one image that the files name with different folders, such as train/1.png and val/1.png.
 
-    A path can be longer in one place than in another: images/1.png and /data/images/1.png are the same.
+    One path can have more folders in front: images/1.png and /data/images/1.png are the same image.
+
+    Raises:
+        DataError: There are such boxes. The message names both.
     """
     folders: dict[str, tuple[tuple[str, ...], BoxRecord]] = {}
     for record in records:
@@ -175,8 +196,8 @@ def _check_folders(records: Iterable[BoxRecord]) -> None:
         shared = min(len(longest), len(parts))
         if longest[-shared:] != parts[-shared:]:
             raise DataError(
-                f"{record.where}: is of {record.called!r}, but {first.where} is of {first.called!r}, and both would be "
-                f"the image {record.image}. Give the images and the boxes of each folder alone"
+                f"{record.where}: belongs to {record.called!r}, but {first.where} belongs to {first.called!r}, and "
+                f"both would be the image {record.image}. Segment the images and boxes of each folder alone"
             )
         if len(parts) > len(longest):
             folders[record.image] = parts, record
@@ -186,12 +207,12 @@ def _on_slice(box: BoxRecord, images: Images) -> BoxRecord:
     """Return a box with the number of its slice.
 
     Raises:
-        DataError: the image has several slices, and the file names none of them, or one twice.
+        DataError: The image has several slices, and the file names no slice, or names it in two ways.
     """
     if box.image in images.slices and box.slice:
         raise DataError(
-            f"{box.where}: expected one name of the slice, found its file {box.image} and the number {box.slice}; "
-            "leave out one"
+            f"{box.where}: expected the file or the number of a slice, found both, {box.image} and {box.slice}; leave "
+            "out one of them"
         )
     if box.image in images.slices:
         return replace(box, image=next(iter(images.shapes)), slice=images.slices[box.image])
@@ -200,7 +221,7 @@ def _on_slice(box: BoxRecord, images: Images) -> BoxRecord:
     count = images.shapes.get(box.image, (1, 1, 1))[0]
     if count > 1 and not box.skip:
         raise DataError(
-            f"{box.where}: expected the number of a slice, because {box.image} has {count}; found none. Add it "
+            f"{box.where}: expected the number of a slice, because {box.image} has {count} slices; found none. Add it "
             "(in a CSV file as the column `slice`, counted from 0)"
         )
     return replace(box, slice=0)
@@ -222,7 +243,7 @@ def format_of(file: BoxFile, name: str | None = None) -> BoxFormat:
 
     Args:
         file: A file of boxes.
-        name: One of `NAMES`: only formats of this name are tried. None tries those of the file's suffix.
+        name: One of `NAMES`, to try only formats with this name. None tries those with the suffix of the file.
 
     Raises:
         DataError: No format matches. The message says what was expected and what the file holds.
@@ -233,7 +254,7 @@ def format_of(file: BoxFile, name: str | None = None) -> BoxFormat:
         suffixes = _listing(_suffixes(READABLE))
         raise DataError(
             f"{file.path}: no format of boxes has the suffix {suffix!r}; expected one of {suffixes}. "
-            "Choose the format with --format (segment.format), or export the boxes in another one"
+            "Choose a format with --format (segment.format), or export the boxes in another one"
         )
     match = next((each for each in candidates if each.matches(file)), None)
     if match is None:
@@ -242,10 +263,10 @@ def format_of(file: BoxFile, name: str | None = None) -> BoxFormat:
 
 
 def _no_match(file: BoxFile, candidates: list[BoxFormat], name: str | None) -> str:
-    """Say what was expected of a file that matches no format, what it holds, and what to do."""
+    """Return the message for a file that matches no format."""
     expected = "; or ".join(f"{each.title} ({each.content})" for each in candidates if each.read)
-    problem = f"the content is not of the format {name}" if name else "the content is of no known format"
-    action = f"Leave out --format {name} (segment.format) if the file is of another format. " if name else ""
+    problem = f"the content does not have the format {name}" if name else "the content has no known format"
+    action = f"Leave out --format {name} (segment.format) if the file has another format. " if name else ""
     return f"{file.path}: {problem}: found {candidates[0].outline(file)}. {action}{INSTEAD}. Formats: {expected}"
 
 
@@ -263,16 +284,16 @@ def _listing(suffixes: Iterable[str]) -> str:
 
 @contextmanager
 def _errors_that_name(path: Path) -> Iterator[None]:
-    """Turn what parsers raise on damaged files into a DataError that names the file."""
+    """Convert exceptions of parsers, which read damaged files, to a DataError that names the file."""
     try:
         yield
     except DataError as error:
         raise DataError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from error
     except KeyError as error:
         raise DataError(
-            f"{path}: expected the key {error} in each entry; one lacks it. Export the file again"
+            f"{path}: expected the key {error} in each entry, but one entry lacks it. Export the file again"
         ) from error
-    except Exception as error:  # each parser has its own
+    except Exception as error:  # each parser has exceptions of its own
         raise DataError(
-            f"{path}: cannot be read as boxes ({error}). Is it damaged or of another format? Export it again"
+            f"{path}: cannot be read as boxes ({error}). It may be damaged or have another format. Export it again"
         ) from error

@@ -1,4 +1,4 @@
-"""Files of the VGG Image Annotator (VIA) 1 and 2, JSON and CSV, and projects of VIA 3.
+"""Read files of the VGG Image Annotator (VIA): JSON and CSV of VIA 1 and 2, and projects of VIA 3.
 
 https://www.robots.ox.ac.uk/~vgg/software/via
 """
@@ -16,15 +16,16 @@ from pipeline_lib.data.box_formats.rows import xywh
 from pipeline_lib.errors import DataError
 
 PROJECT_3 = {"project", "config", "view", "metadata"}  # keys of a project of VIA 3
-COORDINATES_3 = {  # of shapes of VIA 3 by number: the names of shape and coordinates in VIA 2
+COORDINATES_3 = {  # shapes of VIA 3 by number: the name of the shape and of its coordinates in VIA 2
     2: ("rect", ("x", "y", "width", "height")),
     3: ("circle", ("cx", "cy", "r")),
     4: ("ellipse", ("cx", "cy", "rx", "ry")),
 }
-POLYGONS_3 = {7, 8}  # polygons, and rectangles by a point on each edge
+POLYGONS_3 = {7, 8}  # polygons, and rectangles with a point on each edge
 OTHERS_3 = {1: "point", 5: "line", 6: "polyline", 9: "extreme circle"}
-IMAGE_3, WITH_PATH_3 = 2, (2, 3)  # type of a file that is an image; kinds of places for which `src` is a path
-IMAGE_KEYS = {"filename", "size", "regions"}  # of each image
+IMAGE_3 = 2  # value of `type` if a file is an image
+WITH_PATH_3 = (2, 3)  # values of `loc` for which `src` is the path of the file
+IMAGE_KEYS = {"filename", "size", "regions"}  # keys of an image
 SHAPE = "region_shape_attributes"
 
 
@@ -41,10 +42,10 @@ def _images(file: BoxFile) -> Mapping[str, Any]:
 
 
 def _read_json(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
-    """Read the bounds of each region; points and lines are skipped.
+    """Yield the bounding box of each region. Points and lines are skipped.
 
     Raises:
-        DataError: two entries are of one image.
+        DataError: Two entries belong to one image.
     """
     entries = Entries()
     for number_of_image, entry in enumerate(_images(file).values()):
@@ -62,7 +63,7 @@ def _is_csv(file: BoxFile) -> bool:
 
 
 def _read_csv(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
-    """Read a region from each row; the row of an image without regions has an empty one."""
+    """Yield the bounding box of each row. The row of an image without regions has no shape."""
     for line, row in file.table.rows:
         shape = json.loads(first_text(row, (SHAPE,)) or "{}")
         called = first_text(row, ("#filename", "filename"))
@@ -72,17 +73,17 @@ def _read_csv(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
 
 
 def _read_project(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
-    """Read the bounds of each region of a project of VIA 3; points and lines are skipped.
+    """Yield the bounding box of each region of a project of VIA 3. Points and lines are skipped.
 
     Raises:
-        DataError: a view shows several files or a video, or two views are of one image.
+        DataError: A view shows several files or a video, or two views show one image.
     """
     project, entries = file.json, Entries()
     for view, key in enumerate(project["view"]):
         called = _image_of_view(project, key, f"{file.path}: view {view}")
         entries.add(images.find(called), called, f"{file.path}: view {view}")
     for index, region in enumerate(project["metadata"].values()):
-        if not region["xy"]:  # says something about the whole image
+        if not region["xy"]:  # an attribute of the whole image
             continue
         where = f"{file.path}: region {index}"
         called = _image_of_view(project, region["vid"], where)
@@ -97,7 +98,11 @@ def _image_of_view(project: Mapping[str, Any], view: str, where: str) -> str:
 
 
 def _shape_of(numbers: Sequence[float]) -> dict[str, Any]:
-    """Return the shape of a region of VIA 3, the number of its kind and then coordinates, as VIA 2 writes it."""
+    """Return the shape of a region of VIA 3 as VIA 2 writes it.
+
+    Args:
+        numbers: Number of the kind of shape, then coordinates in pixels.
+    """
     kind, values = int(numbers[0]), numbers[1:]
     if kind in POLYGONS_3:
         return {"name": "polygon", "all_points_x": values[::2], "all_points_y": values[1::2]}
@@ -108,9 +113,11 @@ def _shape_of(numbers: Sequence[float]) -> dict[str, Any]:
 
 
 def _attributes(project: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the attributes of a region by name, with the text of each option in place of its number."""
-    known = {key: each for key, each in project["attribute"].items() if key in values}
-    return {each["aname"]: (each.get("options") or {}).get(values[key], values[key]) for key, each in known.items()}
+    """Return the attributes of a region by name. The text of an option replaces its number."""
+    attributes = {key: each for key, each in project["attribute"].items() if key in values}
+    return {
+        each["aname"]: (each.get("options") or {}).get(values[key], values[key]) for key, each in attributes.items()
+    }
 
 
 def _record(
@@ -128,7 +135,7 @@ def _record(
 
 
 def _box(shape: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the bounds of a region; None of a point or a line."""
+    """Return the bounding box of a region; None for a point or a line."""
     values = {key: number(value) for key, value in shape.items() if not isinstance(value, list)}
     match shape["name"]:
         case "rect":
@@ -146,10 +153,12 @@ def _box(shape: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _label(attributes: Mapping[str, Any]) -> str:
-    """Return the class of a region: its only attribute with a text, or the one that is called so."""
+    """Return the class of a region: the attribute that is called so, or the only attribute with a text."""
     texts = {key: value for key, value in attributes.items() if isinstance(value, str) and value}
-    named = [texts[key] for key in ("class", "label", "type", "name") if key in texts]
-    return next(iter([*named, *(texts.values() if len(texts) == 1 else [])]), "")
+    for key in ("class", "label", "type", "name"):
+        if key in texts:
+            return texts[key]
+    return next(iter(texts.values())) if len(texts) == 1 else ""
 
 
 VIA = BoxFormat(

@@ -1,7 +1,7 @@
-"""Pascal VOC: an XML file for each image, and the polygons of LabelMe's web tool in the same form.
+"""Read Pascal VOC, an XML file for each image, and the polygons that LabelMe's web tool writes in the same form.
 
-Corners are pixels that belong to the box, counted from 1, as in detectron2's `pascal_voc.py`. Some programs write
-corners that are counted from 0, between pixels: such a file is known by a corner at 0 or by fractions.
+Corners are the first and last pixels of the box, counted from 1, as in detectron2's `pascal_voc.py`. Some programs
+write corners between pixels, counted from 0. Such a file has a corner below 1, or corners with fractions.
 """
 
 import logging
@@ -25,10 +25,10 @@ def _matches(file: BoxFile) -> bool:
 
 
 def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
-    """Read the box of each object, or the bounds of its polygon.
+    """Yield the box of each object, or the bounding box of its polygon.
 
     Raises:
-        DataError: the size of the image is another one.
+        DataError: The image has another size, or the file lies in the folder of another image.
     """
     folder, name = (file.xml.findtext(key, "").strip() for key in ("folder", "filename"))
     called = f"{folder}/{name}" if folder and name else name
@@ -48,22 +48,34 @@ def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
 
 
 def _image(file: BoxFile, called: str, name: str, images: Images) -> str:
-    """Return the image of a file by its place, or else by its name and folder, which is often of another machine."""
+    """Return the image of a file.
+
+    The place of the file comes first, because `folder` in the file often belongs to another machine.
+
+    Args:
+        file: The file of boxes.
+        called: Folder and name of the image in the file.
+        name: Name of the image in the file.
+        images: The images of the set.
+    """
     if not name:
         return images.of_file(file.path)
-    placed = images.find(name) if images.folder else ""
-    if images.shape_of(placed) is None:
+    by_place = images.find(name) if images.folder else ""
+    if images.shape_of(by_place) is None:
         return images.find(called)
-    if called not in (name, placed) and called in images.shapes:
-        raise DataError(f"{file.path}: lies where the boxes of {placed} are expected, but names {called}")
-    return placed
+    if called not in (name, by_place) and called in images.shapes:
+        raise DataError(
+            f"{file.path}: expected boxes of {by_place}, by the folder of the file, but the file names {called}. Move "
+            "it to the folder of that image, or correct `folder` in it"
+        )
+    return by_place
 
 
 def _first_pixel(file: BoxFile) -> int:
-    """Return the number of the first pixel in the corners of the file: 1, or 0 if the corners show it."""
+    """Return whether the corners of a file count pixels from 1 or from 0."""
     values = [number(entry.findtext(f"bndbox/{edge}")) for entry in file.xml.iter("object") for edge in EDGES]
     if any(value < 1 or value % 1 for value in values if value == value):
-        log.info("%s: corners are counted from 0, as some lie at 0 or have fractions", file.path)
+        log.info("%s: corners are counted from 0, because some are below 1 or have fractions", file.path)
         return 0
     return 1
 
@@ -71,7 +83,7 @@ def _first_pixel(file: BoxFile) -> int:
 def _box(entry: Element, first: int) -> dict[str, Any]:
     if (points := entry.findall("polygon/pt")) and entry.find("bndbox") is None:
         return bounds([(number(point.findtext("x")), number(point.findtext("y"))) for point in points])
-    if (tilted := entry.find("robndbox")) is not None:  # of roLabelImg: a centre, a size and an angle in radians
+    if (tilted := entry.find("robndbox")) is not None:  # roLabelImg writes centre, size and angle in radians
         x, y, w, h, angle = (number(tilted.findtext(key)) for key in ("cx", "cy", "w", "h", "angle"))
         return turned(x - w / 2, y - h / 2, x + w / 2, y + h / 2, math.degrees(angle))
     x0, y0, x1, y1 = (number(entry.findtext(f"bndbox/{edge}")) for edge in EDGES)

@@ -1,1 +1,1 @@
-"""Writers of masks: one module for each output, and the table that lists them (`table.py`)."""
+"""Write masks: one module for each output. `table.py` lists them."""

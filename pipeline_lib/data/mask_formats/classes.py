@@ -1,4 +1,4 @@
-"""The classes of objects, by the labels of their boxes."""
+"""Name the classes of objects after the labels of their boxes."""
 
 from pipeline_lib.data.prompts import Prompts
 

@@ -1,7 +1,6 @@
-"""COCO's data set with a whole mask for each object (https://cocodataset.org/#format-data).
+"""Write a COCO data set with the mask of each object (https://cocodataset.org/#format-data).
 
-COCO takes run lengths or polygons for an annotation, not both. There is a file for each, since many programs read only
-polygons.
+An annotation of COCO has run lengths or polygons, not both. Many programs read only polygons, so there are two files.
 """
 
 import json
@@ -18,13 +17,13 @@ from pipeline_lib.data.mask_formats.mask_format import MaskFormat, MaskSet
 from pipeline_lib.data.masks import Mask
 from pipeline_lib.data.outlines import one_ring
 
-LARGEST = 2**32  # pixels of a slice: beyond, the run lengths of pycocotools overflow
+LARGEST = 2**32  # pixels of a slice: here the run lengths of pycocotools overflow
 
-Segmentation = Callable[[Instances, int], Any]  # from an object's number to what COCO calls so
+Segmentation = Callable[[Instances, int], Any]  # from the number of an object to the `segmentation` of COCO
 
 
 def write_coco(masks: MaskSet, path: Path) -> None:
-    """Write the masks as one JSON file (`coco_file`)."""
+    """Write the masks as one JSON file with run lengths (`coco_file`)."""
     path.write_text(json.dumps(coco_file(masks.instances)) + "\n", encoding="utf-8")
 
 
@@ -36,23 +35,23 @@ def write_coco_polygons(masks: MaskSet, path: Path) -> None:
 def run_lengths_of(instances: Instances, number: int) -> dict[str, Any]:
     """Return the compressed run lengths of an object in its slice."""
     mask = instances.masks[number]
-    image, *_ = instances.given.place(mask.window)
+    image, *_ = instances.prompts.place(mask.window)
     return run_lengths(instances.crop(number), mask.y0, mask.x0, image.shape[1:])
 
 
 def polygons_of(instances: Instances, number: int) -> list[list[int]]:
-    """Return a polygon x, y, x, y, … for each part of an object; lines of no width join holes to their polygon."""
+    """Return a polygon x, y, x, y, … for each part of an object. Lines without width join holes to their polygon."""
     return [one_ring([part.exterior, *part.holes]).ravel().tolist() for part in instances.polygons(number)]
 
 
 def coco_file(instances: Instances, segmentation: Segmentation = run_lengths_of) -> dict[str, Any]:
-    """Return the content of COCO's file: images (each slice of a stack is one), categories and annotations.
+    """Return the content of a COCO file: images, categories and annotations. Each slice of a stack is an image.
 
     An annotation has the score of its box, or the predicted IoU if the box has none. `pycocotools.COCO` reads the
     file, and its `loadRes` reads the list of annotations. Slices of 2³² pixels or more are left out, because the run
     lengths of pycocotools overflow there.
     """
-    prompts = instances.given
+    prompts = instances.prompts
     slices = [(image, z) for image in prompts.images for z in range(image.shape[0])]
     ids = {(image.name, z): number for number, (image, z) in enumerate(slices, start=1)}
     labels = class_names(prompts)
@@ -75,7 +74,7 @@ def coco_file(instances: Instances, segmentation: Segmentation = run_lengths_of)
 def _annotations(
     instances: Instances, ids: dict[tuple[str, int], int], labels: list[str], segmentation: Segmentation
 ) -> Iterator[dict[str, Any]]:
-    prompts = instances.given
+    prompts = instances.prompts
     for number, mask in instances.masks.items():
         image, z, *_ = prompts.place(mask.window)
         _, height, width = image.shape
@@ -105,11 +104,11 @@ def run_lengths(mask: Mask, y: int, x: int, shape: tuple[int, int]) -> dict[str,
     """
     height, width = shape
     columns, rows = np.nonzero(mask.T)  # column by column, as COCO counts
-    at = (columns + x) * height + rows + y
-    starts = at[np.diff(at, prepend=-2) > 1]
-    ends = at[np.diff(at, append=height * width + 1) > 1] + 1
+    positions = (columns + x) * height + rows + y
+    starts = positions[np.diff(positions, prepend=-2) > 1]
+    ends = positions[np.diff(positions, append=height * width + 1) > 1] + 1
     edges = np.stack([starts, ends], axis=1).ravel()
-    last = [height * width] if edges[-1] < height * width else []  # only the first run of COCO's can have length 0
+    last = [height * width] if edges[-1] < height * width else []  # in COCO, only the first run can have length 0
     counts = np.diff(edges, prepend=0, append=last)
     compressed = coco.frPyObjects({"counts": counts.tolist(), "size": [height, width]}, height, width)
     return {"size": [height, width], "counts": compressed["counts"].decode("ascii")}

@@ -1,4 +1,4 @@
-"""Files that an output has for each image."""
+"""Name the files that an output has for each image."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,9 +6,10 @@ from pathlib import Path
 
 
 def image_files(folder: Path, names: Sequence[str], suffix: str) -> dict[str, Path]:
-    """Return the path of a file for each image by the image's name, and make the folders that the files lie in.
+    """Return a path for each image by its name, and make the folders of the files.
 
-    A file has the name of its image with another suffix. If names differ in their suffixes alone, they keep these.
+    A file has the name of its image with another suffix. If the names of two images differ only in their suffixes, the
+    files keep these suffixes too.
     """
     stems = {name: str(Path(name).with_suffix("")) for name in names}
     counts = Counter(stems.values())

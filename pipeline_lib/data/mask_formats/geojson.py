@@ -1,4 +1,4 @@
-"""GeoJSON with QuPath's properties: an annotation for each object, a file for each image (RFC 7946)."""
+"""Write GeoJSON (RFC 7946) with QuPath's properties: a file for each image, with an annotation for each object."""
 
 import json
 from pathlib import Path
@@ -12,14 +12,14 @@ from pipeline_lib.data.outlines import Ring
 def write_geojson(masks: MaskSet, path: Path) -> None:
     """Write the objects of each image as a collection of features, in pixels of the image.
 
-    An annotation has the number of its object as name, its class, and the predicted IoU as a measurement. In a stack,
-    `plane` is the slice, counted from 0 as QuPath does.
+    The name of an annotation is the number of its object. It has the class of the object, and the predicted IoU as a
+    measurement. In a stack, `plane` is the slice, counted from 0 as in QuPath.
 
     Args:
         masks: The masks.
         path: A folder that does not exist yet.
     """
-    images = masks.instances.given.images
+    images = masks.instances.prompts.images
     files = image_files(path, [image.name for image in images], ".geojson")
     for image in images:
         slices = range(image.shape[0])
@@ -34,7 +34,7 @@ def write_geojson(masks: MaskSet, path: Path) -> None:
 
 def _feature(masks: MaskSet, number: int, z: int | None) -> dict[str, Any]:
     instances = masks.instances
-    label = str(instances.given.boxes.at[number, "label"])
+    label = str(instances.prompts.boxes.at[number, "label"])
     parts = [[_closed(ring) for ring in (part.exterior, *part.holes)] for part in instances.polygons(number)]
     whole = {"type": "Polygon", "coordinates": parts[0]}
     return {
@@ -53,7 +53,7 @@ def _feature(masks: MaskSet, number: int, z: int | None) -> dict[str, Any]:
 
 
 def _closed(ring: Ring) -> list[list[int]]:
-    """Return the corners of a ring, with the first one again at the end."""
+    """Return the corners of a ring, with the first one repeated at the end."""
     corners: list[list[int]] = ring.tolist()
     return [*corners, corners[0]]
 

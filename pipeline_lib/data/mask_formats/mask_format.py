@@ -1,4 +1,4 @@
-"""What LooseBox knows about an output of masks."""
+"""Describe an output of masks."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,25 +17,25 @@ Part = Callable[[ImageFile, int, slice, slice], NDArray[np.uint8]]  # from image
 
 @dataclass(frozen=True)
 class MaskSet:
-    """The masks of a set of images, with what a writer can need beside them."""
+    """The masks of a set of images, with everything else that a writer can need."""
 
     instances: Instances
     """The masks, their boxes, and the images that they lie in."""
     pixels: Part
-    """Reads a part of an image, as the network saw it."""
+    """Return a part of an image (uint8, YX), as the network saw it."""
     pixel_size: Sequence[float] | None
     """Size of a pixel in nanometres, ZYX; None if it is not known."""
 
 
 @dataclass(frozen=True)
 class MaskFormat(Generic[Source]):
-    """An output: what it is called, and how to write it from a source.
+    """An output: its names, and how to write it from a source.
 
     The source is a `MaskSet`, or the path of the OME-Zarr that was written from one.
     """
 
     name: str
-    """Keyword argument of the stage that writes it, and output of the stage's rule."""
+    """Name of the keyword argument of the stage that writes it, and of the output of the stage's rule."""
     file: str
     """Name of the file or folder in the folder of results."""
     program: str

@@ -1,4 +1,7 @@
-"""Label images as OME-Zarr 0.5 with a resolution pyramid, written block by block (https://ngff.openmicroscopy.org/0.5/)."""
+"""Write label images as OME-Zarr 0.5 with a resolution pyramid, block by block.
+
+Specification: https://ngff.openmicroscopy.org/0.5/
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -17,8 +20,8 @@ from pipeline_lib.data.images import Shape
 from pipeline_lib.data.mask_formats.mask_format import MaskFormat, MaskSet
 from pipeline_lib.data.ome_zarr import AXES, VERSION, multiscale
 
-CHUNK = 1024  # pixels: side of a chunk, and of the part that is in memory at a time
-SMALLEST = 512  # pixels: a level whose longer side is at most this is the last one
+CHUNK = 1024  # pixels: side of a chunk, and of the block that is in memory at a time
+SMALLEST = 512  # pixels: the last level is the first whose longer side is at most this
 OBJECTS = "objects"  # name of the label image
 
 Block = Callable[[int, slice, slice], NDArray[Any]]  # from slice, rows and columns to pixels YX
@@ -26,8 +29,8 @@ Halve = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 def write_label_images(masks: MaskSet, path: Path) -> None:
-    """Write a collection of all images of the set, each with its label image."""
-    images = masks.instances.given.images
+    """Write a collection with all images of the set and their label images."""
+    images = masks.instances.prompts.images
     write_collection(path, {image.name: image.shape for image in images})
     for image in images:
         numbers = partial(masks.instances.numbers, image.name)
@@ -35,13 +38,13 @@ def write_label_images(masks: MaskSet, path: Path) -> None:
 
 
 def write_collection(path: Path, shapes: Mapping[str, Shape]) -> None:
-    """Write the group that lists all images, so that readers of bioformats2raw's layout find them.
+    """Write the group that lists all images, in the layout of bioformats2raw.
 
-    The list is there twice: as `series`, by the specification, and as OME-XML, where napari's reader looks.
+    It has the list twice: as `series`, by the specification, and as OME-XML, which napari's reader uses.
 
     Args:
         path: A folder that does not exist yet.
-        shapes: Shapes, ZYX, by the names of the images, which `write_image` writes afterwards.
+        shapes: Shape of each image (ZYX, pixels) by its name. `write_image` writes the images afterwards.
     """
     root = zarr.create_group(path, zarr_format=3, attributes={"ome": {"version": VERSION, "bioformats2raw.layout": 3}})
     root.create_group("OME", attributes={"ome": {"version": VERSION, "series": list(shapes)}})
@@ -53,10 +56,10 @@ def write_collection(path: Path, shapes: Mapping[str, Shape]) -> None:
 
 
 def _ome_xml(shapes: Mapping[str, Shape]) -> ElementTree.Element:
-    """Return the images as OME-XML.
+    """Return the list of images as OME-XML.
 
-    napari's reader takes what follows `Image:` in an ID for the path of the image. OME's schema forbids spaces there,
-    which the names of some images have.
+    napari's reader uses the part of an ID after `Image:` as the path of the image. OME's schema forbids spaces there,
+    but some images have spaces in their names.
     """
     root = ElementTree.Element("OME", xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06")
     for number, (name, shape) in enumerate(shapes.items()):
@@ -71,14 +74,14 @@ def _ome_xml(shapes: Mapping[str, Shape]) -> ElementTree.Element:
 
 
 def write_image(path: Path, shape: Shape, image: Block, objects: Block, pixel_size: Sequence[float] | None) -> None:
-    """Write an image (uint8) and the label image `objects` (uint32) in its folder `labels`, each with its pyramid.
+    """Write an image (uint8) and its label image (uint32), each with a pyramid. The label image lies in `labels`.
 
     Args:
         path: A folder that does not exist yet.
         shape: Shape of both, ZYX.
         image: Returns the pixels of a block.
         objects: Returns the numbers of the objects in a block; 0 is background.
-        pixel_size: ZYX, in nanometres, or None.
+        pixel_size: ZYX, nanometres; None if it is not known.
     """
     levels = level_count(shape)
     scene = zarr.create_group(path, zarr_format=3, attributes={"ome": multiscale(path.name, pixel_size, levels)})
@@ -93,7 +96,8 @@ def picture(path: Path, z: int, side: int) -> NDArray[np.uint8]:
     """Return a slice of an image that `write_image` wrote, YX, with at most `side` pixels along its longer side."""
     scene: Any = zarr.open_group(path, mode="r")
     arrays = [scene[dataset["path"]] for dataset in scene.attrs["ome"]["multiscales"][0]["datasets"]]
-    array = [arrays[0], *(each for each in arrays if max(each.shape[1:]) >= side)][-1]  # no larger than it needs to be
+    # The smallest level that is large enough, or else the first
+    array = [arrays[0], *(each for each in arrays if max(each.shape[1:]) >= side)][-1]
     _, height, width = arrays[0].shape
     scale = min(1.0, side / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -106,7 +110,7 @@ def level_count(shape: Shape) -> int:
 
 
 def blocks(shape: tuple[int, ...]) -> Iterator[tuple[int, slice, slice]]:
-    """Yield slice, rows and columns of each chunk of an image, in reading order."""
+    """Yield the slice, rows and columns of each chunk of an image, in reading order."""
     slices, height, width = shape
     for z, y, x in product(range(slices), range(0, height, CHUNK), range(0, width, CHUNK)):
         yield z, slice(y, min(y + CHUNK, height)), slice(x, min(x + CHUNK, width))
@@ -121,11 +125,11 @@ def _write_levels(
         )
         for z, y, x in tqdm(list(blocks(shape)), f"{group.basename} {level}", mininterval=10):
             array[z, y, x] = block(z, y, x)
-        block, shape = _halved(array, halve), (shape[0], *(max(1, side // 2) for side in shape[1:]))
+        block, shape = _halve_blocks(array, halve), (shape[0], *(max(1, side // 2) for side in shape[1:]))
 
 
-def _halved(array: zarr.Array[Any], halve: Halve) -> Block:
-    """Return the blocks of an array at half its resolution; an odd last row or column is left out."""
+def _halve_blocks(array: zarr.Array[Any], halve: Halve) -> Block:
+    """Return a function for the blocks of an array at half its resolution. An odd last row or column is left out."""
 
     def block(z: int, y: slice, x: slice) -> NDArray[Any]:
         return halve(np.asarray(array[z, 2 * y.start : 2 * y.stop, 2 * x.start : 2 * x.stop]))
@@ -134,7 +138,7 @@ def _halved(array: zarr.Array[Any], halve: Halve) -> Block:
 
 
 def _mean(pixels: NDArray[Any]) -> NDArray[Any]:
-    """Average each square of four pixels, or each pair if the image has a single row or column."""
+    """Average each square of four pixels, or each pair of pixels if the image has a single row or column."""
     height, width = (max(1, side // 2) for side in pixels.shape)
     parts = pixels.reshape(height, -1, width, pixels.shape[1] // width)
     return np.asarray(parts.mean(axis=(1, 3)).round(), pixels.dtype)

@@ -1,4 +1,4 @@
-"""Regions for the ROI manager of Fiji and ImageJ: a region for each object, an archive for each image."""
+"""Write regions for the ROI manager of Fiji and ImageJ: an archive for each image, with a region for each object."""
 
 import re
 from pathlib import Path
@@ -13,22 +13,22 @@ from pipeline_lib.data.mask_formats.mask_format import MaskFormat, MaskSet
 from pipeline_lib.data.outlines import Polygon, Ring
 from pipeline_lib.errors import DataError
 
-LARGEST = 60_535  # pixels: a region cannot lie beyond
-MOVE, LINE, CLOSE = 0, 1, 4  # steps of java.awt.geom.PathIterator
+LARGEST = 60_535  # pixels: largest coordinate of a region
+MOVE, LINE, CLOSE = 0, 1, 4  # kinds of steps in java.awt.geom.PathIterator
 
 
 def write_rois(masks: MaskSet, path: Path) -> None:
-    """Write the objects of each image that has some. A region's name is the number and the label of its object.
+    """Write the regions of each image with objects. A region has the number and the label of its object as name.
 
     Args:
         masks: The masks.
         path: A folder that does not exist yet.
 
     Raises:
-        DataError: An object lies where Fiji's regions cannot.
+        DataError: An object has coordinates that are too large for a region of Fiji.
     """
     instances = masks.instances
-    images = instances.given.images
+    images = instances.prompts.images
     files = image_files(path, [image.name for image in images], ".zip")
     for image in images:
         slices = range(image.shape[0])
@@ -43,11 +43,11 @@ def write_rois(masks: MaskSet, path: Path) -> None:
 
 def _region(instances: Instances, image: str, number: int, position: int) -> roifile.ImagejRoi:
     """Return the region of an object; its position is the slice, counted from 1, or 0 if there is only one."""
-    mask, label = instances.masks[number], str(instances.given.boxes.at[number, "label"])
+    mask, label = instances.masks[number], str(instances.prompts.boxes.at[number, "label"])
     if max(mask.x1, mask.y1) > LARGEST:
         raise DataError(
-            f"{image}: object {number} lies beyond pixel {LARGEST}, the last one that a region of Fiji can reach; "
-            "use --geojson"
+            f"{image}: expected objects within the first {LARGEST} pixels, because regions of Fiji end there, but "
+            f"object {number} lies beyond. Use --geojson"
         )
     region = region_of(instances.polygons(number))
     region.position = position
@@ -56,7 +56,7 @@ def _region(instances: Instances, image: str, number: int, position: int) -> roi
 
 
 def region_of(parts: list[Polygon]) -> roifile.ImagejRoi:
-    """Return a region along the edges of pixels, as Fiji's wand makes it; with holes or parts it is a composite."""
+    """Return a region along the edges of pixels, as Fiji's wand makes it. With holes or parts it is a composite."""
     rings = [ring for part in parts for ring in (part.exterior, *part.holes)]
     corners = np.concatenate(rings)
     if len(rings) == 1:
@@ -73,7 +73,7 @@ def region_of(parts: list[Polygon]) -> roifile.ImagejRoi:
 
 
 def _path(ring: Ring) -> NDArray[np.int64]:
-    """Return a ring as steps of a path in Java: kind, x and y of each, and one that closes it."""
+    """Return a ring as steps of a path in Java: kind, x and y of each step, and a step that closes the ring."""
     kinds = [MOVE] + [LINE] * (len(ring) - 1)
     return np.append(np.column_stack([kinds, ring]).ravel(), CLOSE)
 
