@@ -33,7 +33,7 @@ include: "workflow/rules/predict.smk"
 rule all:
     default_target: True
     input:
-        # Snakemake looks for a deleted file only among its targets, so every stage's results are named (docs/freshness.md).
+        # Snakemake notices a missing file only among its targets, so the results of all stages are targets (docs/freshness.md).
         *every_result(),
         rules.tables.output,
         rules.report.output,

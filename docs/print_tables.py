@@ -44,11 +44,12 @@ PROMPT_TUNED = {"sam_p", "proposed", "careful", "tuned_proposed", "loose", "robu
 KINDS = {"scale": "scaled", "edges": "off edge by edge", "translate": "shifted"}
 PUBLISHED = {"epfl": "epfl", "isbi2012": "isbi2012", "vnc": "em"}  # what the paper has in the place of each data set
 ON_FIRST_PAGE = {SAM, PK, *(Row(model, False) for model in ("tuned", "adapted", "loose"))}
+STARTS = {"released": "LiteMedSAM as released", "shipped": "the shipped model"}
 FINE_TUNED = "SAM fine-tuned on its labels, as in the paper"
 
 SUBJECT = (  # columns that say what a figure is of
     *("dataset", "model", "training", "prediction", "masks", "claim"),
-    *("kind", "level", "tile", "iterated", "over_model", "over_iterated"),
+    *("kind", "level", "tile", "labelled_objects", "iterated", "over_model", "over_iterated"),
 )
 
 Line = dict[Any, Any]  # of a CSV file
@@ -262,6 +263,18 @@ def unseen_title(model: str) -> str:
     return FINE_TUNED if model == SAM.model else title(model)
 
 
+def labels() -> str:
+    """Return the mIoU of first masks by data set, start and number of labelled objects."""
+    return layout(
+        ("data set", "starts from", "objects"),
+        (
+            ((DATASETS[line["dataset"]], STARTS[line["model"]], str(line["labelled_objects"])), line["level"], text)
+            for line in read("labels")
+            for text in [with_interval(line, "miou")]
+        ),
+    )
+
+
 def box_kinds(dataset: str) -> str:
     """Return the mIoU by kind and level of deviation, with the mean IoU of deviated and exact boxes if it is known."""
 
@@ -309,6 +322,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "unseen": unseen,
     "unseen-kinds": unseen_kinds,
     "unseen-differences": unseen_differences,
+    "labels": labels,
     "short": short,
     "verdicts": partial(verdicts, "claims"),
     **{dataset: partial(main_table, dataset) for dataset in REAL},

@@ -115,6 +115,10 @@ MESSAGES: list[tuple[dict[str, Any], str]] = [
     ({"experiment": {"levels": [0, 150]}}, "experiment.levels.1 is 150, expected an integer from 0 to 99"),
     ({"experiment": {"datasets": ["nowhere"]}}, "experiment.datasets names 'nowhere', but datasets has only"),
     ({"train": {"mixes": {"paper": {"shares": [0.6, 0.2, 0.1]}}}}, "expected shares that sum to 1, found 0.9"),
+    (
+        {"train": {"mixes": {"measured": {"deviations": "nowhere.csv"}}}, "models": {"sam": {"mix": "measured"}}},
+        "train.mixes.measured.deviations is 'nowhere.csv', but there is no such file; write it with `loosebox dev",
+    ),
     ({"models": {"sam": {"mix": "none"}}}, "models.sam.mix is 'none', but train.mixes has only"),
     ({"models": {"sam": {"token": {"count": 2}}}}, "models.sam.token is set, but the model does not train"),
     ({"models": {"sam": {"adapter": {"width": 8}}}}, "models.sam.adapter is set, but the model does not train"),

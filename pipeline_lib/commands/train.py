@@ -30,6 +30,7 @@ from pipeline_lib.data.labelled_images import (
     take_part,
     volumes_of,
 )
+from pipeline_lib.data.measured_deviations import read_moves
 from pipeline_lib.data.model_header import SHIPPED, ModelHeader, model_path
 from pipeline_lib.data.tables import read_table
 from pipeline_lib.errors import DataError
@@ -40,6 +41,7 @@ from pipeline_lib.runtime.atomic import atomic
 from pipeline_lib.runtime.hashing import file_digest
 from pipeline_lib.settings.backbone import BackboneChoice
 from pipeline_lib.settings.base import GreyRange
+from pipeline_lib.settings.boxes import MeasuredMix
 from pipeline_lib.settings.datasets import BinaryLabels, Labels, PathSource
 from pipeline_lib.settings.experiment import TestedObjects
 from pipeline_lib.settings.fine_tuning import FineTuneConfig
@@ -115,6 +117,12 @@ class Start:
     help="Side of the tiles that images are cut into, pixels. Tiles must be larger than the objects.",
 )
 @minimum_area_option
+@click.option(
+    "--deviations",
+    type=click.Path(exists=True, dir_okay=False),
+    help="File deviations.csv of `loosebox deviation`. Training boxes deviate like the boxes in it. Default: by 0 to "
+    "40 %.",
+)
 @click.option("--range", "grey_range", type=(float, float), help="Black and white of images that are not 8-bit.")
 @labels_are_option
 @click.option(
@@ -130,6 +138,7 @@ def train_command(
     grey_range: tuple[float, float] | None,
     labels_are: LabelsAre | None,
     checkpoint: Path | None,
+    deviations: str | None,
     **settings: Any,
 ) -> None:
     """Fine-tune a model on IMAGES with LABELS.
@@ -144,6 +153,8 @@ def train_command(
     check_out(out, images, *labels)
     if grey_range and grey_range[0] >= grey_range[1]:
         raise click.UsageError(f"--range: expected black below white, found {grey_range[0]:g} and {grey_range[1]:g}")
+    if deviations:
+        settings["mix"] = {"deviations": deviations}
     try:
         config = parsed(FineTuneConfig, settings, "train")
         fine_tune(images, labels, out, start_of(start, checkpoint, config), config, grey_range, labels_are)
@@ -206,6 +217,9 @@ def fine_tune(
 
     # Tiles, the exact boxes of their objects, and what the encoder makes of them.
     inputs: list[str | Path] = [backbone, manifest, *([start.model] if start.model else [])]
+    if isinstance(config.mix, MeasuredMix):
+        read_moves(config.mix.deviations)
+        inputs.append(config.mix.deviations)
     line = Steps(steps, *map(file_digest, inputs))
     tiling: dict[str, Any] = {"labels": rule, "minimum_area": config.minimum_area, "pixel_size": (1.0, 1.0, 1.0)}
     tiling |= {"grey_range": grey_range, "tile": config.tile}
@@ -309,7 +323,10 @@ def shown_settings(
 ) -> dict[str, str | int | float]:
     """Return the settings that the page shows."""
     train, mix = training.train, training.mix
-    levels = ", ".join(f"{share:.0%} at {level} %" for level, share in zip(mix.levels, mix.shares, strict=True))
+    if isinstance(mix, MeasuredMix):
+        looseness = f"as in {mix.deviations}"
+    else:
+        looseness = ", ".join(f"{share:.0%} at {level} %" for level, share in zip(mix.levels, mix.shares, strict=True))
     return {
         "share held out": f"{config.held_out:g}",
         "training objects": "all" if config.objects is None else f"at most {config.objects}",
@@ -317,7 +334,7 @@ def shown_settings(
         "tile": f"{config.tile} pixels",
         "black and white": "8-bit images as they are" if grey_range is None else "{:g} and {:g}".format(*grey_range),
         "trained parts": ", ".join(training.model.trains),
-        "deviation of training boxes": levels,
+        "deviation of training boxes": looseness,
         "epochs": train.epochs,
         "step": f"{train.tiles_per_step} tiles with up to {train.objects_per_tile} objects each",
         "learning rate": f"{train.learning_rate:g}",

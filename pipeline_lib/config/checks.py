@@ -1,11 +1,12 @@
 """Check that the sections of a configuration agree with each other."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from pipeline_lib.config.rows import deviation_of, trained_row
 from pipeline_lib.data.model_header import ModelHeader, model_path
 from pipeline_lib.data.paths import JOINT
-from pipeline_lib.settings.boxes import Deviation
+from pipeline_lib.settings.boxes import Deviation, MeasuredMix, Mix
 from pipeline_lib.settings.config import BorrowedModel, Config, GivenModel, Model
 from pipeline_lib.settings.datasets import Dataset, splits_of
 from pipeline_lib.settings.segment import TrainedModel
@@ -83,6 +84,14 @@ def _broken_models(config: Config) -> Iterator[str]:
 
 
 def _broken_deviations(config: Config) -> Iterator[str]:
+    rows = [trained_row(config, name) for name in config.experiment.models]
+    for name in dict.fromkeys(row.mix for row in rows if row):
+        measured = config.train.mixes.get(name)
+        if isinstance(measured, MeasuredMix) and not Path(measured.deviations).exists():
+            yield (
+                f"train.mixes.{name}.deviations is {measured.deviations!r}, but there is no such file; write it with "
+                "`loosebox deviation`"
+            )
     if _is_broken(config.deviation):
         yield f"deviation.direction {config.deviation.direction!r} {MEANINGLESS}"
     for name, row in config.models.items():
@@ -90,7 +99,7 @@ def _broken_deviations(config: Config) -> Iterator[str]:
         if _is_broken(deviation):
             yield f"models.{name}.deviation.direction {deviation.direction!r} {MEANINGLESS}"
         mix = config.train.mixes.get(row.mix) if isinstance(row, Model) else None
-        if mix and deviation.direction != "both" and "translate" in (mix.kinds or ()):
+        if isinstance(mix, Mix) and deviation.direction != "both" and "translate" in (mix.kinds or ()):
             direction = deviation.direction
             yield f"models.{name}.mix draws the kind 'translate', but its direction is {direction!r}; expected 'both'"
 

@@ -105,9 +105,14 @@ def deviate(boxes: ArrayLike, levels: ArrayLike, uniform: ArrayLike, deviation: 
             moves = signs * OUTWARD / 2
         case "translate":
             moves = signs[:, [0, 1, 0, 1]]
+    return moved(exact, np.asarray(levels)[..., None] / 100 * moves)
+
+
+def moved(boxes: ArrayLike, moves: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Move the edges of boxes (N, 4), XYXY, by shares (N, 4) of the sides that they bound, to the right or down."""
+    exact = np.asarray(boxes, np.float64)
     sides = (exact[:, 2:] - exact[:, :2])[:, [0, 1, 0, 1]]
-    share = np.asarray(levels)[..., None] / 100
-    return np.asarray(exact + share * moves * sides, np.float32)
+    return np.asarray(exact + moves * sides, np.float32)
 
 
 def grown(boxes: NDArray[np.floating], factor: float) -> NDArray[np.floating]:

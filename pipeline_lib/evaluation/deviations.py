@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from pipeline_lib.data.boxes import OUTWARD, XYXY, box_iou
+from pipeline_lib.data.measured_deviations import EDGES
 from pipeline_lib.evaluation.statistics import Estimate, estimate, sums_by_group
 
 LEAST = 0.1  # box IoU of a box with its object; boxes shifted by 60 % of both sides still have it
 SAME = 0.5  # box IoU from which a further box shows an object that has one already
-EDGES = ("left", "top", "right", "bottom")
 PLACE = ["image", "slice"]
 LEVELS = (10, 20, 30, 40)  # per cent
 

@@ -9,7 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from pipeline_lib.evaluation.deviations import EDGES, LEVELS, Deviations, figures
+from pipeline_lib.data.measured_deviations import EDGES
+from pipeline_lib.evaluation.deviations import LEVELS, Deviations, figures
 from pipeline_lib.report.charts import COLOURS, INK, drawing
 from pipeline_lib.report.page import render
 

@@ -1,8 +1,8 @@
 """Settings of loose boxes."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from pipeline_lib.settings.base import Different, Levels, List, Settings, Share
 
@@ -23,7 +23,7 @@ class Deviation(Settings):
 
 
 class Mix(Settings):
-    """How loose the boxes in training are."""
+    """How loose the boxes in training are, by levels of deviation."""
 
     levels: Levels
     """Levels of deviation, per cent."""
@@ -41,3 +41,22 @@ class Mix(Settings):
         if abs(sum(self.shares) - 1) > 1e-6:
             raise ValueError(f"expected shares that sum to 1, found {sum(self.shares):g}")
         return self
+
+
+class MeasuredMix(Settings):
+    """How loose the boxes in training are, as measured boxes."""
+
+    deviations: str
+    """File `deviations.csv` of `loosebox deviation`. Each training box deviates like a random row of the file, with all
+    four edges together."""
+
+
+def _kind_of_mix(value: Any) -> str:
+    measured = isinstance(value, MeasuredMix) or (isinstance(value, dict) and "deviations" in value)
+    return "measured" if measured else "levels"
+
+
+AnyMix = Annotated[
+    Annotated[Mix, Tag("levels")] | Annotated[MeasuredMix, Tag("measured")],
+    Discriminator(_kind_of_mix),
+]

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from pipeline_lib.settings.base import Count, Extent, Levels, List, Positive, Settings, Whole
-from pipeline_lib.settings.boxes import Mix
+from pipeline_lib.settings.boxes import AnyMix, Mix
 from pipeline_lib.settings.model import Part
 
 
@@ -38,7 +38,7 @@ class FineTuneConfig(Settings):
     trains: Annotated[tuple[Part, ...], List] = ("mask_decoder", "deviation_token", "image_adapter")
     """Parts that are trained if training starts from a backbone. If it starts from a model, the parts are those of the
     model."""
-    mix: Mix = Mix(
+    mix: AnyMix = Mix(
         levels=(0, 10, 20, 30, 40),
         shares=(0.2, 0.1, 0.15, 0.2, 0.35),
         kinds=("scale", "edges", "translate"),

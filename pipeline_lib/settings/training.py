@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pipeline_lib.settings.base import Amount, Count, Extent, Levels, Positive, PrecisionChoice, Settings, Whole
-from pipeline_lib.settings.boxes import Deviation, Mix
+from pipeline_lib.settings.boxes import AnyMix, Deviation
 from pipeline_lib.settings.model import ModelConfig
 
 
@@ -52,7 +52,7 @@ class TrainConfig(Settings):
 class TrainSection(TrainConfig):
     """How models are trained."""
 
-    mixes: Annotated[dict[str, Mix], Field(min_length=1)]
+    mixes: Annotated[dict[str, AnyMix], Field(min_length=1)]
     """Mixes of training boxes, by name."""
 
 
@@ -61,7 +61,7 @@ class TrainingConfig(Settings):
 
     model: ModelConfig
     """Shape of the model, and which of its parts are trained."""
-    mix: Mix
+    mix: AnyMix
     """How loose the training boxes are."""
     deviation: Deviation
     """What a deviation does to a training box."""

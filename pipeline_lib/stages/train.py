@@ -20,6 +20,7 @@ from pipeline_lib.runtime.atomic import atomic
 from pipeline_lib.runtime.device import choose_precision, device
 from pipeline_lib.runtime.hashing import file_digest, files_digest, key_of
 from pipeline_lib.runtime.malloc import keep_freed_memory
+from pipeline_lib.settings.boxes import MeasuredMix
 from pipeline_lib.settings.training import TrainingConfig
 from pipeline_lib.training.sampling import LabelledTiles, TrainingSet
 from pipeline_lib.training.trainer import Trainer, fit
@@ -90,6 +91,8 @@ def train(
     network = load_untrained(weights, training.model, start).to(device())
     record = {"dataset": dataset, "seed": seed, "precision": precision, "checkpoint": backbone.digest}
     record |= {"tile": list(frame.tile_shape), "start": file_digest(start) if start else None, **training.plain()}
+    if isinstance(training.mix, MeasuredMix):
+        record["deviations"] = file_digest(training.mix.deviations)
     record["images"] = images_of(sets, start)
     key = key_of(record, files_digest(boxes), [each.source.embeddings.key for each in sets], code)
     trainer = Trainer(network, training, seed, precision, Path(f"{model}.checkpoint"), key)

@@ -10,12 +10,14 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline_lib.data.boxes import XYXY, by_tile, clip, deviate
+from pipeline_lib.data.boxes import XYXY, by_tile, clip, deviate, moved
 from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.masks import Mask
+from pipeline_lib.data.measured_deviations import read_moves
 from pipeline_lib.model.embeddings import Embeddings
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.runtime.device import device
+from pipeline_lib.settings.boxes import MeasuredMix
 from pipeline_lib.settings.training import TrainConfig, TrainingConfig
 
 # What a seed is for. NumPy takes [s, e] and [s, e, 0] for the same: the first of several data sets draws as one alone.
@@ -96,6 +98,9 @@ class Batch:
 def draw_boxes(rng: Generator, exact: NDArray[np.float32], config: TrainingConfig) -> NDArray[np.float32]:
     """Boxes (N, 4) of the training's looseness, not yet cut at the tile's border."""
     mix, deviation = config.mix, config.deviation
+    if isinstance(mix, MeasuredMix):
+        moves = read_moves(mix.deviations)
+        return moved(exact, moves[rng.integers(len(moves), size=len(exact))])
     shares = np.divide(mix.shares, np.sum(mix.shares))
     levels, uniform = rng.choice(mix.levels, len(exact), p=shares), rng.random((len(exact), 4))
     deviations = [deviation.model_copy(update={"kind": kind}) for kind in mix.kinds or (deviation.kind,)]

@@ -11,7 +11,8 @@ from click.testing import CliRunner
 
 from pipeline_lib.cli import main
 from pipeline_lib.data.boxes import XYXY, box_iou, deviate
-from pipeline_lib.evaluation.deviations import EDGES, deviations, figures, level_of
+from pipeline_lib.data.measured_deviations import EDGES
+from pipeline_lib.evaluation.deviations import deviations, figures, level_of
 from pipeline_lib.report.deviations import ADVICE, advice
 from pipeline_lib.settings.boxes import Deviation, Kind
 

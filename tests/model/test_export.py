@@ -199,9 +199,9 @@ def test_the_card_says_what_the_model_is(exported: Callable[..., Exported]) -> N
     head = text.split("---")[1]
     assert "library_name: loosebox" in head
     for said in (
-        "trained to bear loose boxes on cells",
+        "trained for loose boxes on cells",
         "`micro`, checkpoint of blake2b-128",
-        "epoch 1 was kept, mean IoU 0.750 over the levels 0, 40 %",
+        "epoch 1 was kept. Its mean IoU on the validation split is 0.750, over the levels 0, 40 %",
         "point of label -1",
         "unrolled iterations: 1, masks that end at 2 times their box",
         "Licence",

@@ -3,9 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
+import pytest
 from helpers.training import PLAIN, SETTINGS, alone, draw_of, training_of
 
 from pipeline_lib.data.boxes import by_tile
+from pipeline_lib.data.measured_deviations import read_moves
+from pipeline_lib.errors import DataError
 from pipeline_lib.training.sampling import TrainingSet, draw_batch, draw_boxes, draw_epoch
 
 
@@ -43,6 +47,31 @@ def test_training_boxes_of_a_mix_with_kinds_are_of_each_alike_often():
     np.testing.assert_allclose(shifted.mean(), 1 / 3, atol=0.01)
     # edges that moved alike are half of a kind, and so is what was scaled
     np.testing.assert_allclose((x1 - x0 == 120).mean(), 1 / 3 / 2 + 1 / 3 / 4, atol=0.01)
+
+
+def test_training_boxes_of_a_measured_mix_deviate_like_a_row_of_the_file(tmp_path):
+    rows = pd.DataFrame({"left": [0.1, 0.0], "top": [0.0, -0.2], "right": [-0.3, 0.0], "bottom": [0.5, 0.0]})
+    rows.to_csv(tmp_path / "deviations.csv", index=False)
+    exact = np.tile(np.array([[100, 100, 200, 300]], np.float32), (10_000, 1))
+    config = training_of(mix={"deviations": str(tmp_path / "deviations.csv")})
+    boxes, counts = np.unique(draw_boxes(np.random.default_rng(0), exact, config), axis=0, return_counts=True)
+    np.testing.assert_allclose(boxes, [[90, 100, 170, 400], [100, 140, 200, 300]], rtol=1e-6)
+    np.testing.assert_allclose(counts / len(exact), 0.5, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("left,top,right\n0,0,0\n", "expected the columns left, top, right, bottom .* found no bottom"),
+        ("left,top,right,bottom\n", "expected a row for each measured box, found none"),
+        ("left,top,right,bottom\n0,0,0,0\n-0.6,0,-0.4,0\n", "csv:3: expected deviations of a box with an area"),
+        ("left,top,right,bottom\n0,0,,0\n", "csv:2: expected deviations of a box with an area, found 0, 0, nan, 0"),
+    ],
+)
+def test_a_file_that_holds_no_deviations_is_refused(content, message, tmp_path):
+    (tmp_path / "deviations.csv").write_text(content)
+    with pytest.raises(DataError, match=message):
+        read_moves(str(tmp_path / "deviations.csv"))
 
 
 def test_a_batch_is_a_choice_of_its_image_s_objects_that_changes_with_the_epoch(source, table):

@@ -1,5 +1,6 @@
 """The documents' links and paths lead somewhere, and the first page stays short."""
 
+import ast
 import re
 import runpy
 from collections import Counter
@@ -82,6 +83,27 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 def test_every_file_that_is_named_exists(page: Path) -> None:
     named = set(NAMED.findall((ROOT / page).read_text(encoding="utf-8")))
     assert sorted(name for name in named if not (ROOT / name).exists()) == []
+
+
+def messages() -> str:
+    """All text of the library's code, with `…` for each value that a message fills in."""
+    texts = []
+    for file in ROOT.glob("pipeline_lib/**/*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                texts.append(
+                    "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+                )
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(node.value)
+    return "\n".join(texts)
+
+
+def test_every_message_on_the_page_of_errors_is_in_the_code() -> None:
+    page, code = (ROOT / "docs/errors.md").read_text(encoding="utf-8"), messages()
+    quoted = re.findall(r"^\| `([^`]+)`", page, re.MULTILINE)
+    assert len(quoted) > 30
+    assert [message for message in quoted if any(part.strip() not in code for part in message.split("…"))] == []
 
 
 def test_every_page_is_in_the_index() -> None:

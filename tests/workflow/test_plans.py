@@ -48,6 +48,14 @@ def test_the_embedded_default_fans_out_per_data_set_model_and_level(tmp_path: Pa
     assert {rule: jobs[rule] for rule in ("train", "refine", "score")} == {"train": 9, "refine": 45, "score": 45}
 
 
+def test_a_training_on_measured_boxes_depends_on_their_file(tmp_path: Path) -> None:
+    file = tmp_path / "deviations.csv"
+    file.write_text("left,top,right,bottom\n0,0,0,0\n")
+    changes = {"train": {"mixes": {"measured": {"deviations": str(file)}}}, "models": {"sam": {"mix": "measured"}}}
+    shown = snakemake(tmp_path, merged(SMALL, changes), "-n")
+    assert str(file) in files_of(shown.stdout, "input")
+
+
 ABLATIONS = {
     "tau": (1, 5),
     "iterations": (1, 6),

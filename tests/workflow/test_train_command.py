@@ -23,6 +23,7 @@ from pipeline_lib.cli import main
 from pipeline_lib.commands.train import fine_tune, start_of
 from pipeline_lib.data.model_header import ModelHeader
 from pipeline_lib.data.synthetic import Look, generate_slice
+from pipeline_lib.runtime.hashing import file_digest
 from pipeline_lib.settings.fine_tuning import FineTuneConfig
 
 SIZES = [(96, 128), (128, 100), (112, 112)]  # of the images, pixels
@@ -116,10 +117,16 @@ def test_a_finished_command_does_nothing_again(labelled: Path, trained: Path, mo
     assert bytes_of(trained) == before
 
 
-def test_training_continues_from_a_model(labelled: Path, trained: Path, tmp_path: Path) -> None:
+def test_training_continues_from_a_model_with_boxes_as_measured(labelled: Path, trained: Path, tmp_path: Path) -> None:
     model = trained / "model.safetensors"
-    run(*arguments(labelled, tmp_path, "--from", str(model), "--epochs", "1", "--tile", "128"))
-    assert ModelHeader.read(tmp_path / "model.safetensors").training["starts_from"] == str(model)
+    deviations = tmp_path / "deviations.csv"
+    deviations.write_text("left,top,right,bottom\n0.1,0.1,0.1,0.1\n-0.2,0,0.1,0\n")
+    options = ("--from", str(model), "--epochs", "1", "--tile", "128", "--deviations", str(deviations))
+    run(*arguments(labelled, tmp_path, *options))
+    training = ModelHeader.read(tmp_path / "model.safetensors").training
+    assert (training["starts_from"], training["mix"]) == (str(model), {"deviations": str(deviations)})
+    assert training["deviations"] == file_digest(deviations)
+    assert f"as in {deviations}" in (tmp_path / "train.html").read_text()
     first, second = (pd.read_csv(out / "results.csv") for out in (trained, tmp_path))
     assert second["before"].tolist() == first["after"].tolist()
 

@@ -7,7 +7,7 @@ ASKED = ("slurm_partition", "slurm_account", "qos", "constraint", "gpu", "gpu_mo
 
 
 def sbatch(job, executor):
-    """The command with which the executor will submit a job or a group, without its script."""
+    """Return the command with which the executor will submit a job or a group, without its script."""
     from snakemake_executor_plugin_slurm.submit_string import get_submit_command
     from snakemake_executor_plugin_slurm.utils import set_gres_string
     from snakemake_executor_plugin_slurm.validation import validate_slurm_extra
@@ -26,7 +26,7 @@ def sbatch(job, executor):
 
 
 def requests(executor):
-    """What the jobs and groups of this run ask of SLURM, once for each rule and set of resources."""
+    """Return the requests of the jobs and groups of this run, one for each rule and set of resources."""
     distinct = {}
     for job in workflow.dag.needrun_jobs():
         if not job.is_local:
@@ -41,10 +41,10 @@ def requests(executor):
 
 
 def hold_status_command():
-    """Let the plugin (2.8) ask for the cluster's MinJobAge once, not before each look at its jobs.
+    """Let the plugin (2.8) read the cluster's MinJobAge once, not before each look at its jobs.
 
-    It takes no answer for a reason to use sacct: while SLURM's controller is down it would turn to a database that may
-    not exist, and forget its jobs for ever: tests/slurm, lose_the_controller.
+    If it gets no answer, it uses sacct. So while SLURM's controller is down, it would ask a database that may not exist,
+    and then forget its jobs for ever (tests/slurm, lose_the_controller).
     """
     import snakemake_executor_plugin_slurm as plugin
 
@@ -54,7 +54,7 @@ def hold_status_command():
 
 
 def start_on_slurm():
-    """Refuse at once what would go wrong later; remember this run for `slurm/recover.py`."""
+    """Refuse a run that would fail later, and record this run for `slurm/recover.py`."""
     slurm.refuse_absence()
     executor = workflow.scheduler._executor
     slurm.refuse_company(Path())

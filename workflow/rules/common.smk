@@ -25,11 +25,12 @@ from pipeline_lib.data.paths import JOINT
 from pipeline_lib.runtime.code_digest import code_digest
 from pipeline_lib.runtime.hashing import key_of
 from pipeline_lib.settings.backbone import BackboneName
+from pipeline_lib.settings.boxes import MeasuredMix
 from pipeline_lib.settings.segment import OutlineForm, TrainedModel
 
 DATASETS = within_data(CONFIG)
 SETS = image_sets(CONFIG)
-# Params are plain values: Snakemake compares them with those of the last run.
+# Params must be plain values, because Snakemake compares them with those of the last run.
 TESTED = tested_objects(CONFIG).plain()
 TABLES = tables_config(WRITTEN).plain()
 WEIGHTS = f"<results>/weights/{CONFIG.backbone.name}.json"
@@ -48,14 +49,14 @@ wildcard_constraints:
 def code_of(stage):
     """Return a digest of the code that a stage runs, so that an edit of this code runs the stage again.
 
-    Snakemake asks for it only for jobs that it plans: in a job on SLURM, that one.
+    Snakemake calls the function only for jobs that it plans. In a job on SLURM, this is one job.
     """
     digest = cache(partial(code_digest, f"pipeline_lib.stages.{stage}"))
     return lambda wildcards: digest()
 
 
 def of_dataset(key):
-    """Return a key of a data set: a stage has only those that it uses, so that a change of another one redoes nothing."""
+    """Return a key of a data set. A rule lists only the keys that its stage uses, so other changes do not run it again."""
     return lambda wildcards: DATASETS[wildcards.dataset].plain()[key]
 
 
@@ -75,24 +76,30 @@ def every_training(pattern):
 
 
 def every_weights_file():
-    """Return the files of weights that the rows of the tables have: of trainings, or of models that were given."""
+    """Return the weights of all rows of the tables: files of trainings, or files that the configuration names."""
     files = (weights_file(CONFIG, *cell[:-1]) for cell in product(*cell_axes(CONFIG).values()))
     return list(dict.fromkeys(files))
 
 
 def of_training_sets(pattern):
-    """Return a function for the files of a stage for each data set that a training is on."""
+    """Return a function that gives the files of a stage for each data set of a training."""
     return lambda wildcards: expand(pattern, dataset=training_sets(CONFIG, wildcards.dataset, wildcards.model))
 
 
 def start_of(wildcards):
-    """Return the file of the model that a training starts from: none if it starts from the backbone."""
+    """Return the file of the model that a training starts from, or nothing if it starts from the backbone."""
     file = trained_row(CONFIG, wildcards.model).starts_from
     return {"start": str(model_path(file))} if file else {}
 
 
+def deviations_of(wildcards):
+    """Return the file of measured deviations that a training draws from: none if it draws levels."""
+    mix = training_of(CONFIG, wildcards.model).mix
+    return [mix.deviations] if isinstance(mix, MeasuredMix) else []
+
+
 def every_result():
-    """Return the results of all stages that the tables rest on."""
+    """Return the results of all stages before the tables."""
     names = used_datasets(CONFIG)
     return [
         WEIGHTS,
@@ -113,29 +120,29 @@ def shown_cells(pattern):
 
 
 def growing(amount):
-    """A resource of which a job gets more each time it is tried again.
+    """Return a resource that grows with each attempt of a job.
 
-    Of memory, rules ask for some times what was measured (`max_rss` in `results/benchmarks/STAGE/`, MB, on `micro` and
-    slices of 512 × 512 pixels, beside each), as slices may be larger. Where a network is used that is what vit_h needs
-    while its weights are loaded, with room for CUDA: `python -m benchmarks.memory`.
+    Rules request several times the memory that was measured, because slices may be larger. The measured value stands
+    beside each request: `max_rss` in `results/benchmarks/STAGE/`, MB, with `micro` and slices of 512 × 512 pixels. Rules
+    with a network request what vit_h needs while its weights are loaded, and room for CUDA (`python -m benchmarks.memory`).
     """
     return lambda wildcards, attempt: amount * attempt
 
 
 def memory_of_convert(wildcards, attempt):
-    """Return the memory of `convert`, MB: measured 120; all images are in memory if random crops are drawn from them."""
+    """Return the memory of `convert` in MB (measured: 120). Random crops are drawn from all images in memory."""
     return (8000 if DATASETS[wildcards.dataset].crops else 1000) * attempt
 
 
 def stamps_of_files(wildcards):
-    """Return a key of the sizes and times of a user's files: Snakemake notices only files newer than the results."""
+    """Return a key of the sizes and times of a user's files. Snakemake itself notices only files newer than the results."""
     files = map(Path, users_files(DATASETS[wildcards.dataset]))
     known = [(file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()]
     return key_of(known)
 
 
 def of_set(key):
-    """Return a key of the section `segment` as it holds for a set."""
+    """Return the value of a key of the section `segment` for a set."""
     return lambda wildcards: SETS[wildcards.set].segment.plain()[key]
 
 
@@ -145,12 +152,12 @@ def shards_of_segment(wildcards):
 
 
 def checkpoint_of(wildcards):
-    """Return the file of a backbone's weights that the configuration names: none if it names none."""
+    """Return the file of a backbone's weights that the configuration names, or nothing if it names none."""
     return backbone_of(CONFIG, wildcards.backbone).checkpoint or []
 
 
 def model_of(wildcards):
-    """Return the backbone of a set and the file of the model that segments it: none if that is the backbone as it is."""
+    """Return the backbone of a set, and the file of its model unless that is the backbone as released."""
     model, backbone = SETS[wildcards.set].model, SETS[wildcards.set].backbone
     files = {"weights": f"<results>/weights/{backbone}.json"}
     if isinstance(model, TrainedModel):

@@ -7,7 +7,7 @@ rule raw:
         "<logs>/raw/{dataset}.log",
     benchmark:
         "<benchmarks>/raw/{dataset}.tsv"
-    priority: 1  # bad data is found before any job that needs a GPU
+    priority: 1  # finds bad data before any job that needs a GPU
     localrule: True  # compute nodes may have no network
     conda:
         "../../envs/pipeline.yaml"
@@ -30,7 +30,7 @@ rule convert:
         "<logs>/convert/{dataset}.log",
     benchmark:
         "<benchmarks>/convert/{dataset}.tsv"
-    priority: 1  # bad data is found before any job that needs a GPU
+    priority: 1  # finds bad data before any job that needs a GPU
     conda:
         "../../envs/pipeline.yaml"
     resources:
@@ -59,7 +59,7 @@ rule boxes:
         "<logs>/boxes/{dataset}.log",
     benchmark:
         "<benchmarks>/boxes/{dataset}.tsv"
-    priority: 1  # bad data is found before any job that needs a GPU
+    priority: 1  # finds bad data before any job that needs a GPU
     conda:
         "../../envs/pipeline.yaml"
     resources:

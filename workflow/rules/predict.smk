@@ -8,7 +8,7 @@ rule prompts:
         "<logs>/prompts/{set}.log",
     benchmark:
         "<benchmarks>/prompts/{set}.tsv"
-    priority: 1  # bad boxes are found before any job that needs a GPU
+    priority: 1  # finds bad boxes before any job that needs a GPU
     conda:
         "../../envs/pipeline.yaml"
     resources:

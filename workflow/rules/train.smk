@@ -1,13 +1,13 @@
 rule weights:
     input:
-        checkpoint_of,  # unnamed: the stage finds it by itself
+        checkpoint_of,  # unnamed, because the stage does not take it as an argument
     output:
         manifest="<results>/weights/{backbone}.json",
     log:
         "<logs>/weights/{backbone}.log",
     benchmark:
         "<benchmarks>/weights/{backbone}.tsv"
-    priority: 1  # a wrong checkpoint is found before any job that needs a GPU
+    priority: 1  # finds a wrong checkpoint before any job that needs a GPU
     localrule: True  # compute nodes may have no network
     conda:
         "../../envs/pipeline.yaml"
@@ -49,6 +49,7 @@ rule embed:
 
 rule train:
     input:
+        deviations_of,  # unnamed: the stage finds it by itself
         unpack(start_of),
         stores=of_training_sets(rules.convert.output.store),
         boxes=of_training_sets(rules.boxes.output.boxes),

@@ -1,0 +1,40 @@
+"""The table `deviations.csv` of `loosebox deviation`: how measured boxes deviate from the exact ones."""
+
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline_lib.data.boxes import OUTWARD
+from pipeline_lib.data.tables import read_table
+from pipeline_lib.errors import DataError
+
+EDGES = ("left", "top", "right", "bottom")  # columns: how far the edge lies outside, in shares of the object's side
+
+
+@cache
+def read_moves(path: str) -> NDArray[np.float64]:
+    """Return how far the edges of each measured box lie from the exact ones, to the right or down.
+
+    Returns:
+        (N, 4) shares of the object's sides, in the order of XYXY.
+
+    Raises:
+        DataError: the file has no rows, lacks a column of `EDGES` or has values that are no deviations of a box.
+    """
+    table = read_table(path)
+    if missing := [edge for edge in EDGES if edge not in table.columns]:
+        raise DataError(
+            f"{path}: expected the columns {', '.join(EDGES)} of deviations.csv, found no {', '.join(missing)}; "
+            "write the file with `loosebox deviation`"
+        )
+    outward = table[list(EDGES)].to_numpy(float)
+    if not len(outward):
+        raise DataError(f"{path}: expected a row for each measured box, found none; measure more boxes")
+    broken = ~((1 + outward[:, :2] + outward[:, 2:]) > 0).all(axis=1)
+    if broken.any():
+        raise DataError(
+            f"{path}:{2 + int(np.argmax(broken))}: expected deviations of a box with an area, found "
+            f"{', '.join(f'{value:g}' for value in outward[broken][0])}; write the file with `loosebox deviation`"
+        )
+    return np.asarray(outward * OUTWARD)
