@@ -61,8 +61,8 @@ def _shape(where: str, name: str, images: Images) -> tuple[int, int]:
     if name not in images.shapes:
         listed = ", ".join(sorted(images.shapes)[:3])
         raise DataError(
-            f"{where}: expected one of the images ({listed}, …), found {name!r}. Name the file or the image in it "
-            "like the image"
+            f"{where}: expected one of the images ({listed}, …), found {name!r}. Give the outlines the name of their "
+            "image"
         )
     _, height, width = images.shapes[name]
     return height, width

@@ -172,7 +172,7 @@ class Pixels:
             if self._stack[1].shape != image.shape:
                 raise DataError(
                     f"{image.path}: expected the shape {image.shape}, found {self._stack[1].shape}. The file has "
-                    "changed; start again with another output folder"
+                    "changed since the run began. Run the command again"
                 )
         # Synchronous, because outside the main thread dask starts a thread pool that it does not stop
         pixels: NDArray[Any] = self._stack[1][z, y, x].compute(scheduler="synchronous")

@@ -1,4 +1,4 @@
-"""The table `deviations.csv` of `loosebox deviation`: how measured boxes deviate from the exact ones."""
+"""Read how measured boxes deviate from exact ones, from the table `deviations.csv` of `loosebox deviation`."""
 
 from functools import cache
 
@@ -9,18 +9,19 @@ from pipeline_lib.data.boxes import OUTWARD
 from pipeline_lib.data.tables import read_table
 from pipeline_lib.errors import DataError
 
-EDGES = ("left", "top", "right", "bottom")  # columns: how far the edge lies outside, in shares of the object's side
+# Columns: how far each edge lies outside, as a share of the side of the object
+EDGES = ("left", "top", "right", "bottom")
 
 
 @cache
 def read_moves(path: str) -> NDArray[np.float64]:
-    """Return how far the edges of each measured box lie from the exact ones, to the right or down.
+    """Return how far each edge of the measured boxes lies right of, or below, the exact edge.
 
     Returns:
-        (N, 4) shares of the object's sides, in the order of XYXY.
+        (N, 4), XYXY, in shares of the sides of the object.
 
     Raises:
-        DataError: the file has no rows, lacks a column of `EDGES` or has values that are no deviations of a box.
+        DataError: The file has no rows, lacks a column of `EDGES`, or has a row that would not be a box.
     """
     table = read_table(path)
     if missing := [edge for edge in EDGES if edge not in table.columns]:

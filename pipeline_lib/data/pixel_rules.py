@@ -147,7 +147,7 @@ def check_lossless(path: str | Path, compression: str, use: Use) -> None:
     if use == "labels" and compression.upper() in ("JPEG", "OJPEG", "MPO"):
         raise DataError(
             f"{path}: expected labels in a format without loss, found JPEG, which changes numbers at the outlines of "
-            "objects. Save the original labels as PNG or TIFF. To convert the JPEG file does not help"
+            "objects. Save the original labels as PNG or TIFF. Converting the JPEG file does not help"
         )
 
 

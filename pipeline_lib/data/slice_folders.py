@@ -119,8 +119,8 @@ def _check_picture(file: Path, picture: Image.Image, use: Use) -> None:
         raise DataError(f"{file}: expected one image, found {frames}. Save each image as a file")
     if picture.format == "PNG" and picture.mode != "I;16" and _png_depth(file) == 16:
         raise DataError(
-            f"{file}: expected a grey PNG file, because the others are not read with 16 bits. Save it as grey, or as "
-            "TIFF"
+            f"{file}: expected a grey PNG file, because LooseBox does not read 16 bits from colour PNG files. Save it "
+            "as grey, or as TIFF"
         )
 
 

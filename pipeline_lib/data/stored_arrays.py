@@ -34,7 +34,7 @@ def reading(path: str | Path) -> Iterator[None]:
     try:
         yield
         if warnings.messages:  # tifffile would read what is missing as zeros
-            raise DataError(f"{path}: {'; '.join(warnings.messages)}")
+            raise DataError(f"{path}: {'; '.join(warnings.messages)}. Copy the image again, with all its files")
     except DataError:
         raise
     except Exception as error:  # each library and codec has exceptions of its own; Pillow raises SyntaxError

@@ -1,176 +1,20 @@
-"""What box files say about their images, and what their numbers mean: compared, decided by evidence, or refused."""
+"""The shapes and numbers of each tool have their meaning in it: regions, classes, frames and slices."""
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import roifile
-from helpers.box_writers import WRITERS, write, write_rows
+from helpers.box_readers import BOX, LABELME, boxes, coco, read, skipped
+from helpers.box_writers import WRITERS, write
 from pycocotools import mask as coco_mask
 
-from pipeline_lib.data.box_checks import checked_boxes
 from pipeline_lib.data.box_formats.images_by_name import Images
-from pipeline_lib.data.box_formats.table import read_box_files
 from pipeline_lib.data.boxes import XYXY
 from pipeline_lib.errors import DataError
-
-SHAPES = {"a.png": (1, 60, 90), "b.png": (1, 60, 90), "stack.tif": (3, 60, 90)}
-IMAGES = Images(SHAPES)
-ONE = Images({"a.png": (1, 60, 90)})
-BOX = [3.0, 5.0, 20.0, 60.0]
-
-
-def read(*paths: Path, images: Images = IMAGES) -> pd.DataFrame:
-    return read_box_files(paths, images, None)
-
-
-def boxes(path: Path, images: Images = IMAGES) -> list[list[float]]:
-    numbers: list[list[float]] = read(path, images=images)[XYXY].to_numpy().tolist()
-    return numbers
-
-
-def coco(folder: Path, images: Sequence[Mapping[str, Any]], annotation: Mapping[str, Any] | None = None) -> Path:
-    note = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [3, 5, 17, 55], **(annotation or {})}
-    content = {"images": images, "categories": [{"id": 1, "name": "cell"}], "annotations": [note]}
-    return write(folder / "boxes.json", json.dumps(content))
-
-
-@pytest.mark.parametrize(
-    ("names", "ids", "says"),
-    [
-        (("a.png", "a.png"), (1, 2), "image 1: 'a.png' is the image a.png, and so is 'a.png' of .* image 0"),
-        (("train/a.png", "val/a.png"), (1, 2), "image 1: 'val/a.png' is the image a.png, and so is 'train/a.png'"),
-        (("a.png", "b.png"), (1, 1), "image 1: b.png has the id 1, and so has a.png"),
-    ],
-)
-def test_two_entries_for_one_image_are_refused(
-    tmp_path: Path, names: tuple[str, str], ids: tuple[int, int], says: str
-) -> None:
-    path = coco(tmp_path, [{"id": key, "file_name": name} for key, name in zip(ids, names, strict=True)])
-    with pytest.raises(DataError, match=rf"boxes\.json: {says}"):
-        read(path)
-
-
-TWICE: dict[str, tuple[str, str]] = {
-    "Label Studio": (
-        "a.json",
-        json.dumps(
-            [{"data": {"image": f"/data/upload/{n}-a.png"}, "annotations": []} for n in ("0a1b2c3d", "1a1b2c3d")]
-        ),
-    ),
-    "VIA": (
-        "a.json",
-        json.dumps({f"a.png{n}": {"filename": "a.png", "size": n, "regions": []} for n in (1, 2)}),
-    ),
-    "CVAT": ("a.xml", '<annotations><image id="0" name="train/a.png"/><image id="1" name="val/a.png"/></annotations>'),
-}
-
-
-@pytest.mark.parametrize("tool", TWICE)
-def test_two_entries_for_one_image_are_refused_from_each_tool(tmp_path: Path, tool: str) -> None:
-    name, text = TWICE[tool]
-    with pytest.raises(
-        DataError, match=rf"{name}: (task|image) 1: .* is the image a\.png, and so is .* 0\. In the file they are two"
-    ):
-        read(write(tmp_path / name, text))
-
-
-def test_slices_of_one_image_are_not_two_images(tmp_path: Path) -> None:
-    entries = [{"id": 1 + z, "file_name": "stack.tif", "slice": z} for z in range(3)]
-    assert read(coco(tmp_path, entries, {"image_id": 3}))["slice"].tolist() == [2]
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "refused"),
-    [
-        ("train/a.png", "val/a.png", True),
-        ("train\\a.png", "D:\\set\\val\\a.png", True),
-        ("images/a.png", "/data/images/a.png", False),
-        ("a.png", "val/a.png", False),
-    ],
-)
-def test_two_folders_of_one_image_are_refused(tmp_path: Path, first: str, second: str, refused: bool) -> None:
-    path = write_rows(tmp_path / "a.csv", ["image", "x0", "y0", "x1", "y1"], [(first, *BOX), (second, 1, 2, 30, 40)])
-    if not refused:
-        assert read(path)["image"].tolist() == ["a.png", "a.png"]
-        return
-    with pytest.raises(DataError, match=r"a\.csv:3: belongs to .*a\.csv:2 belongs to .*both would be the image a\.png"):
-        read(path)
-
-
-LABELME = {"flags": {}, "imagePath": "a.png", "imageHeight": 60, "imageWidth": 45, "shapes": []}
-REGION = {"type": "rectanglelabels", "original_width": 45, "original_height": 60, "value": {}}
-SIZES: dict[str, tuple[str, str]] = {
-    "COCO": (
-        "a.json",
-        json.dumps({"images": [{"id": 1, "file_name": "a.png", "width": 45, "height": 60}], "annotations": []}),
-    ),
-    "VOC": (
-        "a.xml",
-        "<annotation><filename>a.png</filename><size><width>45</width><height>60</height></size></annotation>",
-    ),
-    "LabelMe on the web": (
-        "a.xml",
-        "<annotation><filename>a.png</filename><imagesize><nrows>60</nrows><ncols>45</ncols></imagesize></annotation>",
-    ),
-    "LabelMe": ("a.json", json.dumps(LABELME)),
-    "Label Studio": ("a.json", json.dumps([{"data": {"image": "a.png"}, "annotations": [{"result": [REGION]}]}])),
-    "CVAT": ("a.xml", '<annotations><image id="0" name="a.png" width="45" height="60"/></annotations>'),
-    "Roboflow": ("a.json", json.dumps({"image": {"width": 45, "height": 60}, "predictions": []})),
-    "TensorFlow": ("a.csv", "filename,width,height,class,xmin,ymin,xmax,ymax\na.png,45,60,cell,3,5,20,40\n"),
-    "make-sense": ("a.csv", "cell,3,5,17,35,a.png,45,60\n"),
-}
-
-
-@pytest.mark.parametrize("tool", SIZES)
-def test_a_size_that_is_not_that_of_the_image_is_refused(tmp_path: Path, tool: str) -> None:
-    name, text = SIZES[tool]
-    says = rf"{name}.*: the file says that a\.png has 45 × 60 pixels \(width × height\), but it has 90 × 60"
-    with pytest.raises(DataError, match=says):
-        read(write(tmp_path / name, text))
-
-
-@pytest.mark.parametrize("size", [{}, {"width": 0, "height": 0}, {"width": None, "height": None}])
-def test_a_size_that_is_not_stated_is_not_compared(tmp_path: Path, size: Mapping[str, Any]) -> None:
-    assert boxes(coco(tmp_path, [{"id": 1, "file_name": "a.png", **size}])) == [BOX]
-
-
-RESULT = {"image_id": 1, "category_id": 1, "bbox": [3, 5, 17, 55], "score": 0.9}
-DATA_SET = [{"id": 1, "file_name": "b.png"}, {"id": 2, "file_name": "a.png"}]
-
-
-def test_ids_of_results_are_those_of_the_data_set_that_is_given_with_them(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    results = write(tmp_path / "results.bbox.json", json.dumps([RESULT, {**RESULT, "image_id": 2}]))
-    truth = coco(tmp_path, DATA_SET, {"bbox": [1, 1, 5, 5]})
-    with caplog.at_level(logging.INFO):
-        table = read(results, truth)
-    assert table["image"].tolist() == ["b.png", "a.png"]
-    assert set(table["where"].str.partition(":")[0]) == {str(results)}  # the truth is no prompt
-    assert "image_id: 1 is b.png, 2 is a.png" in caplog.text
-    assert read(tmp_path)["image"].tolist() == ["b.png", "a.png"]
-
-
-def test_ids_of_results_without_a_data_set_are_refused(tmp_path: Path) -> None:
-    for called in "1.png", "000001.png", "a.png":
-        path = write(tmp_path / "results.json", json.dumps([RESULT]))
-        with pytest.raises(DataError, match=r"results\.json: entry 0: image_id is 1, .* Name the JSON file"):
-            read(path, images=Images({called: (1, 60, 90)}))
-    named = write(tmp_path / "named.json", json.dumps([{**RESULT, "file_name": "b.png"}]))
-    assert read(named)["image"].tolist() == ["b.png"]
-
-
-def test_ids_that_the_data_set_does_not_have_are_refused(tmp_path: Path) -> None:
-    results = write(tmp_path / "results.json", json.dumps([{**RESULT, "image_id": 7}]))
-    with pytest.raises(DataError, match=r"entry 0: the data set beside the list has no image with the id 7"):
-        read(results, coco(tmp_path, DATA_SET))
-
 
 POLYGON = [3, 5, 20, 5, 20, 60]
 WHOLE = np.zeros((60, 90), np.uint8, order="F")
@@ -198,10 +42,6 @@ def test_run_lengths_of_another_size_are_refused(tmp_path: Path) -> None:
     path = coco(tmp_path, [{"id": 1, "file_name": "a.png"}], {"bbox": [], "segmentation": runs})
     with pytest.raises(DataError, match="entry 0: the run lengths are of 80 × 60 pixels"):
         read(path)
-
-
-def skipped(table: pd.DataFrame) -> list[str]:
-    return checked_boxes(table, SHAPES, "stop")["reason"].tolist()
 
 
 def test_what_is_no_object_is_skipped_with_its_reason(tmp_path: Path) -> None:
@@ -309,156 +149,6 @@ def test_corners_of_voc_are_counted_as_the_file_shows(
     )
     path = write(tmp_path / "a.xml", f"<annotation><filename>a.png</filename>{objects}</annotation>")
     assert boxes(path)[0] == expected
-
-
-def table(folder: Path, header: str, *rows: str) -> Path:
-    return write(folder / "a.csv", "\n".join([header, *rows]) + "\n")
-
-
-EDGE = ["85,30,10,20", "30,50,10,20", "86,40,8,20"]  # boxes that leave their image unless x and y are their centres
-INSIDE = ["30,20,10,20", "40,30,10,20", "50,35,10,20"]
-
-
-@pytest.mark.parametrize(
-    ("rows", "first", "level"),
-    [
-        (["0,5,10,20", "1,20,10,20", "0,2,10,20"], [0, 5, 10, 25], "INFO"),
-        (EDGE, [80, 20, 90, 40], "INFO"),
-        (INSIDE, [30, 20, 40, 40], "WARNING"),
-        ([*INSIDE, "81,20,10,20"], [30, 20, 40, 40], "WARNING"),
-        (INSIDE[:1], [30, 20, 40, 40], "WARNING"),
-        (EDGE[:1] + INSIDE * 3, [85, 30, 95, 50], "WARNING"),
-    ],
-    ids=["at the left: a corner", "at the right: a centre", "both", "a pixel beyond", "one box", "one at the right"],
-)
-def test_x_and_y_are_the_corner_unless_many_boxes_leave_their_image(
-    tmp_path: Path, rows: list[str], first: list[float], level: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.INFO):
-        assert boxes(table(tmp_path, "x,y,width,height", *rows), ONE)[0] == first
-    (said,) = [record for record in caplog.records if "x and y are" in record.message]
-    assert said.levelname == level
-    assert level == "INFO" or "x_center,y_center,width,height" in said.message
-
-
-def test_x_and_y_that_are_neither_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"a\.csv: 3 boxes leave .* corner, and 1 boxes if they are their centre"):
-        read(table(tmp_path, "x,y,w,h", *EDGE, "0,20,10,20"))
-    assert boxes(table(tmp_path, "x_center,y_center,width,height", "30,20,10,20")) == [[25, 10, 35, 30]]
-
-
-def test_two_sets_of_columns_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="expected one set of columns for boxes, found x0,y0,x1,y1 and xmin,ymin"):
-        read(table(tmp_path, "x0,y0,x1,y1,xmin,ymin,xmax,ymax", "1,2,3,4,5,6,7,8"))
-    with pytest.raises(DataError, match="the column 'x0' is there twice"):
-        read(table(tmp_path, "x0,y0,x1,y1,x0", "1,2,3,4,5"))
-
-
-@pytest.mark.parametrize(
-    ("numbers", "expected"), [((1, 3), [0, 2]), ((0, 2), [0, 2]), ((1, 2), [1, 2])], ids=["from 1", "from 0", "both"]
-)
-def test_slices_are_counted_from_0_or_as_the_file_shows(
-    tmp_path: Path, numbers: tuple[int, int], expected: list[int]
-) -> None:
-    rows = [f"stack,{z},3,5,20,{60 - z}" for z in numbers]
-    assert read(table(tmp_path, "image,slice,x0,y0,x1,y1", *rows))["slice"].tolist() == expected
-
-
-def test_fijis_results_have_their_own_rules(tmp_path: Path) -> None:
-    path = table(tmp_path, " ,Area,X,Y,BX,BY,Width,Height", "1,9,11.5,32.5,3,5,17,55")
-    assert boxes(path) == [BOX]
-    path = table(tmp_path, " ,Label,BX,BY,Width,Height,Slice", "1,stack.tif:0002,3,5,17,55,2")
-    assert read(path)[["image", "slice"]].to_numpy().tolist() == [["stack.tif", 1]]
-    path = table(tmp_path, " ,Label,Left,Top,Width,Height,Slice", "1,stack.tif:0002,3,5,17,55,2")
-    assert read(path)[["image", "slice"]].to_numpy().tolist() == [["stack.tif", 1]]
-    path = table(tmp_path, "Label,BX,BY,Width,Height", "stack.tif:0002,3,5,17,55")
-    with pytest.raises(DataError, match=r"a\.csv:2: stack\.tif is a stack, and the table names no slices"):
-        read(path)
-    path = table(tmp_path, " ,BX,BY,Width,Height", "1,0.31,0.52,1.71,5.5")
-    with pytest.raises(DataError, match=r"a\.csv:2: .* BX is 0\.31\. .* remove the scale"):
-        read(path)
-    header = " ,Name,Type,Group,X,Y,Width,Height,Points,Color,Fill,LWidth,Pos,C,Z,T"
-    rows = ["1,c,Rectangle,0,3,5,17,55,4,none,none,0,0,0,0,0", "2,p,Point,0,3,5,0,0,1,none,none,0,0,0,0,0"]
-    listed = read(table(tmp_path, header, *rows))
-    assert listed[XYXY].to_numpy().tolist()[0] == BOX
-    assert [bool(reason) for reason in skipped(listed)] == [False, True]
-
-
-def test_the_list_of_the_roi_manager_names_slices(tmp_path: Path) -> None:
-    header = "Index,Name,Type,X,Y,Width,Height,Points,LWidth,Pos,C,Z,T"
-    rows = ["0,c,Rectangle,3,5,17,55,4,0,2,0,0,0", "1,c,Rectangle,3,5,17,55,4,0,1,1,3,1"]
-    images = Images({"a.tif": (3, 60, 90)})
-    assert read(table(tmp_path, header, *rows), images=images)["slice"].tolist() == [1, 2]
-    with pytest.raises(DataError, match=r"a\.csv:2: a\.tif is a stack, and the table names no slices"):
-        read(table(tmp_path, header, "0,c,Rectangle,3,5,17,55,4,0,0,0,0,0"), images=images)
-
-
-@pytest.mark.parametrize(
-    ("labels", "images"),
-    [
-        (["a.png", "c.tif"], ["a.png", "c.tif"]),
-        (["c.tif", "d.tif:0002"], ["c.tif", "d.tif"]),
-        (["a", "cell"], ["a.png", "cell"]),
-        (["0005-0012", "cell"], ["a.png", "a.png"]),
-        (["a.png", ""], ["a.png", "a.png"]),
-    ],
-)
-def test_labels_of_fiji_that_name_images_are_kept(tmp_path: Path, labels: list[str], images: list[str]) -> None:
-    path = table(tmp_path, " ,Label,BX,BY,Width,Height", *(f"1,{label},3,5,17,55" for label in labels))
-    assert read(path, images=ONE)["image"].tolist() == images  # the checks refuse those that are not there
-
-
-@pytest.mark.parametrize("column", ["image_name", "file_name", "image_id", "image_path", "path", "filepath"])
-def test_columns_that_name_images(tmp_path: Path, column: str) -> None:
-    path = table(tmp_path, f"{column},x0,y0,x1,y1", "set/other.png,3,5,20,60", "a.png,3,5,20,60")
-    assert read(path, images=ONE)["image"].tolist() == ["set/other.png", "a.png"]
-
-
-@pytest.mark.parametrize("header", ["micrograph,x0,y0,x1,y1", "micrograph,bbox-1,bbox-0,bbox-3,bbox-2"])
-def test_names_of_images_in_another_column_are_not_lost(tmp_path: Path, header: str) -> None:
-    with pytest.raises(DataError, match=r"a\.csv: the column 'micrograph' names images; call it `image`"):
-        read(table(tmp_path, header, "other.tif,3,5,20,60"), images=ONE)
-    assert boxes(table(tmp_path, header, "day 1,3,5,20,60"), ONE) == [BOX]
-
-
-def test_cellprofiler_must_name_its_images(tmp_path: Path) -> None:
-    edges = ",".join(f"AreaShape_BoundingBox{edge}" for edge in ("Minimum_X", "Minimum_Y", "Maximum_X", "Maximum_Y"))
-    with pytest.raises(DataError, match=r"a\.csv: ImageNumber has 2 values, but no column names the images"):
-        read(table(tmp_path, f"ImageNumber,ObjectNumber,{edges}", "1,1,3,5,20,60", "2,1,3,5,20,60"))
-    path = table(
-        tmp_path, f"FileName_EM,ImageNumber,ObjectNumber,{edges}", "a.png,1,1,3,5,20,60", "b.png,2,1,3,5,20,60"
-    )
-    assert read(path)["image"].tolist() == ["a.png", "b.png"]
-
-
-DIALECTS = {
-    "semicolons, decimal commas": ("image;x0;y0;x1;y1\nü.png;3,5;5,0;20,0;60,0\n", "utf-8"),
-    "semicolons, decimal points": ("image;x0;y0;x1;y1\nü.png;3.5;5;20;60\n", "utf-8"),
-    "tabs, UTF-16": ("image\tx0\ty0\tx1\ty1\nü.png\t3.5\t5\t20\t60\n", "utf-16"),
-    "tabs, decimal commas": ("image\tx0\ty0\tx1\ty1\nü.png\t3,5\t5\t20\t60\n", "utf-8-sig"),
-    "Windows-1252": ("image,x0,y0,x1,y1\r\nü.png,3.5,5,20,60\r\n", "cp1252"),
-    "a comment, spaces and an empty row": (
-        "# v3, of today\nimage, x0, y0, x1, y1\nü.png, 3.5, 5, 20, 60\n,,,,\n",
-        "utf-8",
-    ),
-}
-
-
-@pytest.mark.parametrize("dialect", DIALECTS)
-def test_tables_of_other_countries_and_systems(tmp_path: Path, dialect: str) -> None:
-    text, encoding = DIALECTS[dialect]
-    (tmp_path / "a.csv").write_bytes(text.encode(encoding))
-    table = read(tmp_path / "a.csv", images=Images({"ü.png": (1, 60, 90), "b.png": (1, 60, 90)}))
-    assert table["image"].tolist() == ["ü.png"]
-    assert table[XYXY].to_numpy().tolist() == [[3.5, 5, 20, 60]]
-
-
-@pytest.mark.parametrize(
-    "rows", [("3,500;5,000;20,000;60,000",), ("3,5;5.5;20;60",)], ids=["thousands or decimals", "both"]
-)
-def test_commas_that_can_mean_two_things_are_refused(tmp_path: Path, rows: tuple[str]) -> None:
-    with pytest.raises(DataError, match=r"a\.csv:2: the comma in 3,5\S* can be a decimal comma or separate thousands"):
-        read(table(tmp_path, "x0;y0;x1;y1", *rows))
 
 
 @pytest.mark.parametrize(
@@ -590,18 +280,6 @@ def test_damaged_names_of_classes_are_named(tmp_path: Path) -> None:
     write(tmp_path / "data.yaml", "names: 3\n")
     with pytest.raises(DataError, match=r"data\.yaml: expected the key `names`, a list of classes"):
         read(write(tmp_path / "a.txt", "1 0.5 0.5 0.1 0.1\n"))
-
-
-def test_every_file_contributes_or_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    write(tmp_path / "a.txt", "1 0.5 0.5 0.1 0.1\n")
-    write(tmp_path / "b.txt", "")
-    write(tmp_path / "notes.docx", "something")
-    with caplog.at_level(logging.INFO):
-        assert len(read(tmp_path)) == 1
-    assert "No boxes in 1 of 2 files" in caplog.text
-    assert "b.txt" in caplog.text
-    assert "reads no boxes of 1 .docx there" in caplog.text
-    assert f"{tmp_path / 'a.txt'}: 1 boxes of a.png" in caplog.text
 
 
 @pytest.mark.parametrize(
