@@ -276,7 +276,7 @@ def test_published_figures_stand_in_brackets(tmp_path: Path) -> None:
     [
         ("object", "mIoU: mean over the test objects of the IoU"),
         ("tile", "mIoU: mean over the test tiles of their objects' mean of the IoU"),
-        ("foreground", "mIoU: mean over the test tiles, all objects of one taken together, of the IoU"),
+        ("foreground", "mIoU: mean over the test tiles, with all objects of a tile taken together, of the IoU"),
     ],
 )
 def test_the_legend_says_how_an_miou_is_averaged(tmp_path: Path, miou: str, words: str) -> None:
