@@ -1,1 +1,1 @@
-"""What is fast, by how much, and where: each module writes its section of README.md."""
+"""Measure time and memory: each module prints the tables of one section of README.md."""
