@@ -1,8 +1,8 @@
-"""Photograph the top of a page that LooseBox wrote, for the documents.
+"""Write a screenshot of the top of a page, for the documents.
 
 python docs/draw_pages.py results/collect/example/predict.html docs/predict-page.png
 
-It needs Chromium and the extra `test`. Few colours keep the picture small.
+The script needs Chromium and the extra `test`. It reduces the number of colours to keep the picture small.
 """
 
 import io
@@ -17,7 +17,7 @@ WIDTH, HEIGHT = 1100, 860  # pixels of the part that is shown
 COLOURS = 64
 
 
-def photograph(page: Path, picture: Path) -> None:
+def screenshot(page: Path, picture: Path) -> None:
     """Write the top of an HTML page as PNG."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
@@ -29,4 +29,4 @@ def photograph(page: Path, picture: Path) -> None:
 
 
 if __name__ == "__main__":
-    photograph(Path(sys.argv[1]), Path(sys.argv[2]))
+    screenshot(Path(sys.argv[1]), Path(sys.argv[2]))
