@@ -29,7 +29,7 @@ from pipeline_lib.settings.segment import OutlineForm, TrainedModel
 
 DATASETS = within_data(CONFIG)
 SETS = image_sets(CONFIG)
-# Params are plain values: Snakemake compares them with those of the last run.
+# Params must be plain values, because Snakemake compares them with those of the last run.
 TESTED = tested_objects(CONFIG).plain()
 TABLES = tables_config(WRITTEN).plain()
 WEIGHTS = f"<results>/weights/{CONFIG.backbone.name}.json"
@@ -46,16 +46,16 @@ wildcard_constraints:
 
 
 def code_of(stage):
-    """Return a digest of the code that a stage runs, so that an edit of this code runs the stage again.
+    """Return a function for the digest of a stage's code, so that an edit of this code runs the stage again.
 
-    Snakemake asks for it only for jobs that it plans: in a job on SLURM, that one.
+    Snakemake calls it only for jobs that it plans, which is a single one inside a job on SLURM.
     """
     digest = cache(partial(code_digest, f"pipeline_lib.stages.{stage}"))
     return lambda wildcards: digest()
 
 
 def of_dataset(key):
-    """Return a key of a data set: a stage has only those that it uses, so that a change of another one redoes nothing."""
+    """Return a function for a key of a data set. A stage runs again only if one of the keys that it uses changes."""
     return lambda wildcards: DATASETS[wildcards.dataset].plain()[key]
 
 
@@ -75,24 +75,24 @@ def every_training(pattern):
 
 
 def every_weights_file():
-    """Return the files of weights that the rows of the tables have: of trainings, or of models that were given."""
+    """Return the files of the weights of all rows of the tables: of trainings, or of models that a row names."""
     files = (weights_file(CONFIG, *cell[:-1]) for cell in product(*cell_axes(CONFIG).values()))
     return list(dict.fromkeys(files))
 
 
 def of_training_sets(pattern):
-    """Return a function for the files of a stage for each data set that a training is on."""
+    """Return a function for the files of a stage for each data set of a training."""
     return lambda wildcards: expand(pattern, dataset=training_sets(CONFIG, wildcards.dataset, wildcards.model))
 
 
 def start_of(wildcards):
-    """Return the file of the model that a training starts from: none if it starts from the backbone."""
+    """Return the file of the model that a training starts from, if it does not start from the backbone."""
     file = trained_row(CONFIG, wildcards.model).starts_from
     return {"start": str(model_path(file))} if file else {}
 
 
 def every_result():
-    """Return the results of all stages that the tables rest on."""
+    """Return the results of all stages that the tables depend on."""
     names = used_datasets(CONFIG)
     return [
         WEIGHTS,
@@ -113,29 +113,32 @@ def shown_cells(pattern):
 
 
 def growing(amount):
-    """A resource of which a job gets more each time it is tried again.
+    """Return a function for a resource that grows each time a job is tried again.
 
-    Of memory, rules ask for some times what was measured (`max_rss` in `results/benchmarks/STAGE/`, MB, on `micro` and
-    slices of 512 × 512 pixels, beside each), as slices may be larger. Where a network is used that is what vit_h needs
-    while its weights are loaded, with room for CUDA: `python -m benchmarks.memory`.
+    Comments of the rules state the measured memory (`max_rss` in `results/benchmarks/STAGE/`, MB), with `micro` and
+    slices of 512 × 512 pixels. Rules request several times as much, because slices can be larger. Rules that use a
+    network request what vit_h needs while its weights are loaded, and memory for CUDA (`python -m benchmarks.memory`).
     """
     return lambda wildcards, attempt: amount * attempt
 
 
 def memory_of_convert(wildcards, attempt):
-    """Return the memory of `convert`, MB: measured 120; all images are in memory if random crops are drawn from them."""
+    """Return the memory of `convert`, MB. Measured: 120. If random crops are drawn, all images are in memory."""
     return (8000 if DATASETS[wildcards.dataset].crops else 1000) * attempt
 
 
 def stamps_of_files(wildcards):
-    """Return a key of the sizes and times of a user's files: Snakemake notices only files newer than the results."""
+    """Return a digest of the sizes and times of a user's files.
+
+    Snakemake alone notices only files that are newer than the results.
+    """
     files = map(Path, users_files(DATASETS[wildcards.dataset]))
-    known = [(file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()]
-    return key_of(known)
+    stamps = [(file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()]
+    return key_of(stamps)
 
 
 def of_set(key):
-    """Return a key of the section `segment` as it holds for a set."""
+    """Return a function for a key of the section `segment` of a set."""
     return lambda wildcards: SETS[wildcards.set].segment.plain()[key]
 
 
@@ -145,12 +148,12 @@ def shards_of_segment(wildcards):
 
 
 def checkpoint_of(wildcards):
-    """Return the file of a backbone's weights that the configuration names: none if it names none."""
+    """Return the file of a backbone's weights, if the configuration names one."""
     return backbone_of(CONFIG, wildcards.backbone).checkpoint or []
 
 
 def model_of(wildcards):
-    """Return the backbone of a set and the file of the model that segments it: none if that is the backbone as it is."""
+    """Return the manifest of a set's backbone, and the file of its model, if it does not use the backbone as it is."""
     model, backbone = SETS[wildcards.set].model, SETS[wildcards.set].backbone
     files = {"weights": f"<results>/weights/{backbone}.json"}
     if isinstance(model, TrainedModel):

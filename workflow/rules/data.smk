@@ -8,7 +8,7 @@ rule raw:
     benchmark:
         "<benchmarks>/raw/{dataset}.tsv"
     priority: 1  # bad data is found before any job that needs a GPU
-    localrule: True  # compute nodes may have no network
+    localrule: True  # because compute nodes may have no network
     conda:
         "../../envs/pipeline.yaml"
     params:

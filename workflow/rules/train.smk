@@ -1,6 +1,6 @@
 rule weights:
     input:
-        checkpoint_of,  # unnamed: the stage finds it by itself
+        checkpoint_of,  # without a name, because it is not an argument of the stage
     output:
         manifest="<results>/weights/{backbone}.json",
     log:
@@ -8,7 +8,7 @@ rule weights:
     benchmark:
         "<benchmarks>/weights/{backbone}.tsv"
     priority: 1  # a wrong checkpoint is found before any job that needs a GPU
-    localrule: True  # compute nodes may have no network
+    localrule: True  # because compute nodes may have no network
     conda:
         "../../envs/pipeline.yaml"
     params:
