@@ -169,7 +169,7 @@ def load_segmenter(
 
     Args:
         model: file of a model. By default, the model that comes with LooseBox.
-        backbone: name of a backbone to use without a trained model. Ignored if there is a `model`.
+        backbone: name of a backbone to use without a trained model. With a `model`, it must be the model's backbone.
         checkpoint: file of the backbone's weights. By default, the shipped or released weights.
         settings: keys of the section `segment` (docs/keys.md) that replace the defaults.
 

@@ -28,7 +28,7 @@ from pipeline_lib.runtime.atomic import atomic
 @click.argument("labels")
 @out_option
 @format_option
-@click.option("--on-bad-box", type=click.Choice(["stop", "skip"]), default="stop", show_default=True, help=ON_BAD_BOX)
+@click.option("--on-bad-box", type=click.Choice(["stop", "skip"]), default="stop", help=ON_BAD_BOX)
 @click.option("--minimum-score", type=float, help="Leave out boxes with a lower score. Default: use all boxes.")
 @labels_are_option
 @minimum_area_option

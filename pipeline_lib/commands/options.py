@@ -88,7 +88,7 @@ OPTIONS = (  # of `predict` and `track`
     click.option(
         "--backbone",
         type=click.Choice(list(BACKBONES)),
-        help="Use this backbone without fine-tuning. Has no effect together with --model.",
+        help="Use this backbone without fine-tuning. With --model, it must be the backbone of the model.",
     ),
     click.option("--checkpoint", type=FILE, help="File of the backbone's weights. Default: the released weights."),
     format_option,

@@ -90,7 +90,8 @@ class Start:
     "start",
     default=SHIPPED,
     show_default=True,
-    help=f"What training starts from: {SHIPPED}, the file of a model, or a backbone ({', '.join(BACKBONES)}).",
+    help=f"What training starts from: {SHIPPED} (the model that comes with LooseBox), the file of a model, or a "
+    f"backbone ({', '.join(BACKBONES)}).",
 )
 @click.option(
     "--held-out",
@@ -112,7 +113,7 @@ class Start:
     type=click.IntRange(0, 2**32 - 1),
     default=DEFAULTS.seed,
     show_default=True,
-    help="Seed of the random numbers. The same seed gives the same model.",
+    help="Seed of all random numbers.",
 )
 @click.option(
     "--tile",
