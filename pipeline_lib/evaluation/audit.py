@@ -101,8 +101,8 @@ def unseen_images(store: Store, split: str, cells: list[Cell], models: RowModels
 
     On the test split, images that picked the best epoch must not be tested either.
     """
-    slices = dict(zip(store.images, store.slices, strict=True))
-    tested = {digest: origin for digest, origin in slices.items() if digest and origin.split == split}
+    slices = zip(store.images, store.slices, strict=True)
+    tested = {digest: origin for digest, origin in slices if digest and origin.split == split}
     files = dict.fromkeys(map(models.file, cells))
     for path in files:
         recorded = ModelHeader.read(path).training.get("images")
