@@ -127,8 +127,8 @@ class LoadedSegmenter:
             raise DataError("boxes: expected at least one box, found none; draw or detect boxes")
         is_bad = ~(table["slice"] % 1 == 0).to_numpy()
         if is_bad.any():
-            where, value = table["where"][is_bad].iloc[0], boxes["slice"][is_bad].iloc[0]
-            raise DataError(f"{where} names no slice: expected a whole number, counted from 0; found {value}")
+            box, value = table["where"][is_bad].iloc[0], boxes["slice"][is_bad].iloc[0]
+            raise DataError(f"{box} names no slice: expected a whole number, counted from 0; found {value}")
         table["slice"] = table["slice"].astype(int)
         table["name"] = table["track"] = table["name"].fillna("").astype(str)
         table = checked_boxes(table, {NAME: file.shape}, self.settings.on_bad_box)

@@ -364,12 +364,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     archives = options.archives or options.out / ".archives"
     for name in options.sets or SOURCES:
         try:
-            written = prepare(name, SOURCES[name], contents[name], options.out, archives)
+            is_new = prepare(name, SOURCES[name], contents[name], options.out, archives)
         except DataError as error:
             raise SystemExit(f"Error: {name}: {error}") from error
         record = json.loads((options.out / name / "SOURCE.json").read_text(encoding="utf-8"))
         counts = f"{record['images']} images, {record['objects']} objects"
-        print(f"{options.out / name}: {'written' if written else 'already there'} ({counts})")
+        print(f"{options.out / name}: {'written' if is_new else 'already there'} ({counts})")
 
 
 if __name__ == "__main__":

@@ -137,19 +137,19 @@ def one_precision(cells: list[tuple[Cell, str]], models: RowModels) -> Iterator[
     With `precision: auto`, it depends on the machine. The training of models that the experiment does not train is not
     compared.
     """
-    known: dict[str, tuple[str, str]] = {}  # precision of each stage, and the first file with it
+    firsts: dict[str, tuple[str, str]] = {}  # precision of each stage, and the first file with it
     for cell, path in cells:
         precisions = dict(read_record(path)["precision"])
         if models.rows[cell.model].training is not None:
             precisions["train"] = ModelHeader.read(models.file(cell)).training["precision"]
         for stage, precision in precisions.items():
-            other, first = known.setdefault(stage, (precision, path))
+            other, first = firsts.setdefault(stage, (precision, path))
             if other != precision:
                 raise AuditError(
                     f"{ONE_PRECISION}: found {stage} {other} in {first}, and {stage} {precision} in {path}; "
                     "set `precision` to one of them"
                 )
-    yield ONE_PRECISION, ", ".join(f"{stage} {precision}" for stage, (precision, _) in known.items())
+    yield ONE_PRECISION, ", ".join(f"{stage} {precision}" for stage, (precision, _) in firsts.items())
 
 
 def own_prompts(

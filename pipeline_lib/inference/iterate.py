@@ -119,13 +119,13 @@ def rows_of(
     keys: pd.DataFrame, histories: Sequence[Sequence[Prediction]], config: RefineConfig
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of the table of predictions: the two columns of `keys`, and `COLUMNS` of `data/predictions.py`."""
-    place, name = keys.columns
-    for where, number, history in zip(keys[place], keys[name], histories, strict=True):
+    tile_name, box_name = keys.columns
+    for tile, box, history in zip(keys[tile_name], keys[box_name], histories, strict=True):
         output = output_of(history, config)
         for index, each in enumerate(history):
             yield {
-                place: where,
-                name: number,
+                tile_name: tile,
+                box_name: box,
                 "iteration": index,
                 **dict(zip(XYXY, each.box, strict=True)),
                 "change_rate": each.change_rate,

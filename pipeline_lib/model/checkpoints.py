@@ -52,10 +52,10 @@ def _unwrapped(content: object, path: str | Path) -> dict[str, Tensor]:
     entries = content.items() if isinstance(content, dict) else []
     weights = {str(key): value for key, value in entries if _are_tensors(value) and value}
     if len(weights) != 1:
-        listed = ", ".join(map(repr, weights)) or "none"
+        names = ", ".join(map(repr, weights)) or "none"
         keys = f", among the keys {', '.join(repr(str(key)) for key, _ in entries)}" if entries else ""
         raise WeightsError(
-            f"{path}: expected a dictionary of tensors by name, or one that holds one such dictionary; found {listed}"
+            f"{path}: expected a dictionary of tensors by name, or one that holds one such dictionary; found {names}"
             f"{keys}. Save the weights alone: `torch.save(checkpoint[KEY], FILE)`"
         )
     return next(iter(weights.values()))

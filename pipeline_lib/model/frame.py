@@ -89,7 +89,7 @@ class Frame:
         height, width = self.tile_shape
         masks = np.zeros((len(boxes), height, width), bool)
         sides = zip(self.input_shape, self.tile_shape, strict=True)
-        rows, columns = (_weights(shown, full, self.image_size, logits.shape[-1]) for shown, full in sides)
+        rows, columns = (_weights(*pair, self.image_size, logits.shape[-1]) for pair in sides)
         corners = np.ceil(np.reshape(boxes, (-1, 2, 2)) - 0.5).clip(0, (width, height)).astype(int)
         for mask, low, ((x0, y0), (x1, y1)) in zip(masks, logits, corners, strict=True):
             if x0 < x1 and y0 < y1:
@@ -104,17 +104,17 @@ def _resize(logits: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 @cache
-def _weights(shown: int, full: int, image_size: int, grid: int) -> Tensor:
-    """Return the weight of each low-resolution pixel in each pixel of `Frame.mask`, along one side: (full, grid).
+def _weights(input_side: int, tile_side: int, image_size: int, grid: int) -> Tensor:
+    """Return the weight of each low-resolution pixel in each pixel of `Frame.mask`, along one side: (tile_side, grid).
 
     Args:
-        shown: side of a full tile in the network's input, pixels.
-        full: side of a full tile, pixels.
+        input_side: side of a full tile in the network's input, pixels.
+        tile_side: side of a full tile, pixels.
         image_size: side of the network's input, pixels.
         grid: side of the low-resolution logits, pixels.
     """
-    enlarged = F.interpolate(torch.eye(grid)[None], image_size, mode="linear", align_corners=False)[:, :, :shown]
-    return F.interpolate(enlarged, full, mode="linear", align_corners=False)[0].T
+    enlarged = F.interpolate(torch.eye(grid)[None], image_size, mode="linear", align_corners=False)[:, :, :input_side]
+    return F.interpolate(enlarged, tile_side, mode="linear", align_corners=False)[0].T
 
 
 def _nonzero(weights: Tensor) -> tuple[Tensor, slice]:

@@ -22,7 +22,7 @@ def card(name: str, header: ModelHeader, backbone: Backbone, forms: list[str], c
         forms: forms in which it was exported.
         curve: curve of its training; None: the card has no validation score.
     """
-    kept = None if curve is None else curve[curve["kept"]].iloc[0].to_dict()
+    best = None if curve is None else curve[curve["kept"]].iloc[0].to_dict()
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -32,6 +32,6 @@ def card(name: str, header: ModelHeader, backbone: Backbone, forms: list[str], c
         training=header.training,
         backbone=backbone,
         forms=forms,
-        kept=kept,
+        kept=best,
         version=versions().get("loosebox", "unknown"),
     )

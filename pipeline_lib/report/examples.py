@@ -172,15 +172,15 @@ def crop_window(masks: Mask, boxes: NDArray[np.float64]) -> tuple[slice, slice]:
     return slice(int(y0), int(y1)), slice(int(x0), int(x1))
 
 
-def strip(shown: Example) -> Image.Image:
+def strip(sample: Example) -> Image.Image:
     """Return the predictions side by side as one picture, enlarged by a whole number."""
-    scale = max(1, round(STRIP_HEIGHT / shown.crop.shape[0]))
-    height, width = (scale * side for side in shown.crop.shape)
+    scale = max(1, round(STRIP_HEIGHT / sample.crop.shape[0]))
+    height, width = (scale * side for side in sample.crop.shape)
     step = max(width, LABEL_WIDTH) + GAP
-    picture = Image.new("RGB", (step * len(shown.panels) + GAP, height + LABEL_HEIGHT), "white")
-    for index, panel in enumerate(shown.panels):
+    picture = Image.new("RGB", (step * len(sample.panels) + GAP, height + LABEL_HEIGHT), "white")
+    for index, panel in enumerate(sample.panels):
         tint = np.where(panel.mask[..., None], OPACITY / 255, 0)
-        pixels = shown.crop[..., None] * (1 - tint) + np.array(panel.colour) * tint
+        pixels = sample.crop[..., None] * (1 - tint) + np.array(panel.colour) * tint
         left = GAP + index * step + (step - GAP - width) // 2
         enlarged = Image.fromarray(pixels.round().astype(np.uint8)).resize((width, height), Image.Resampling.NEAREST)
         pen = ImageDraw.Draw(enlarged)

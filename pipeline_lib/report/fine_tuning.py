@@ -76,7 +76,7 @@ def fine_tuning_page(tuning: FineTuning, weights: str) -> str:
         weights: manifest of the backbone.
     """
     trained, held_out = (tuning.images[tuning.images["split"] == split] for split in ("train", "validation"))
-    kept = tuning.curve[tuning.curve["kept"]].iloc[0]
+    best = tuning.curve[tuning.curve["kept"]].iloc[0]
     return render(
         TEMPLATE,
         tuning=tuning,
@@ -89,7 +89,7 @@ def fine_tuning_page(tuning: FineTuning, weights: str) -> str:
         few=FEW_SLICES,
         images=tuning.images.to_dict("records"),
         epochs=int(tuning.curve["epoch"].max()),
-        kept=int(kept["epoch"]),
+        kept=int(best["epoch"]),
         charts=charts(tuning),
         backbone=Backbone.read(weights),
         versions=versions(),

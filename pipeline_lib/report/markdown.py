@@ -71,8 +71,8 @@ def size_words(tables: pd.DataFrame, experiment: TablesConfig) -> str:
     dataset, objects, tiles, slices = tables.iloc[0][["dataset", "objects", "tiles", "slices"]]
     few = ", so few that intervals are an indication" if slices < FEW_SLICES else ""
     most = (experiment.objects or 0) * len(experiment.datasets[dataset].parts)
-    drawn = " evenly spaced" if objects == most else ""
-    return f"{objects}{drawn} {experiment.split} objects in {tiles} tiles of {slices} slices{few}"
+    spacing = " evenly spaced" if objects == most else ""
+    return f"{objects}{spacing} {experiment.split} objects in {tiles} tiles of {slices} slices{few}"
 
 
 def table_rows(dataset: str, experiment: TablesConfig, tables: pd.DataFrame) -> Iterator[dict[str, Any]]:

@@ -56,13 +56,13 @@ def overviews(instances: Instances, table: pd.DataFrame, labels: Path) -> Iterat
         table: Table of `objects_table`.
         labels: OME-Zarr of the set. The pictures are made from its pyramids.
     """
-    shown = _choose_slices(table[table["area"].notna()])
-    side = int(np.clip((PIXELS / max(1, len(shown))) ** 0.5, SMALLEST, LARGEST))
+    rows_by_slice = _choose_slices(table[table["area"].notna()])
+    side = int(np.clip((PIXELS / max(1, len(rows_by_slice))) ** 0.5, SMALLEST, LARGEST))
     for image in instances.given.images:
         for z in range(image.shape[0]):
-            if (image.name, z) in shown:
+            if (image.name, z) in rows_by_slice:
                 pixels = Image.fromarray(picture(labels / image.name, z, side))
-                yield _overview(image, z, shown[image.name, z], pixels, instances)
+                yield _overview(image, z, rows_by_slice[image.name, z], pixels, instances)
 
 
 def _choose_slices(prompted: pd.DataFrame) -> dict[tuple[str, int], pd.DataFrame]:

@@ -49,13 +49,13 @@ def predictions_page(
     raised = {flag: int(table["flags"].str.contains(flag, regex=False).sum()) for flag in FLAGS}
     flagged, calm = table[(table["flags"] != "") & ~skipped], table[table["flags"] == ""]
     whole = list(overviews(masks.instances, table, Path(labels)))
-    drawn = [each.number for overview in whole for each in overview.objects]
-    shown, browsed = (
-        list(within_budget(_examples(masks, iterations, numbers, {*drawn}), BUDGET))
-        for numbers in (_worst_first(flagged).head(MOST), _spread(calm))
+    in_pictures = {each.number for overview in whole for each in overview.objects}
+    flagged_cards, other_cards = (
+        list(within_budget(_examples(masks, iterations, flags, in_pictures), BUDGET))
+        for flags in (_worst_first(flagged).head(MOST), _spread(calm))
     )
-    with_card = {each.name for each in (*shown, *browsed)}
-    without_card = [number for number in sorted(drawn) if f"object-{number}" not in with_card]
+    with_card = {each.name for each in (*flagged_cards, *other_cards)}
+    without_card = [number for number in sorted(in_pictures) if f"object-{number}" not in with_card]
     prompts, summary = masks.instances.given, objects_summary(table)
     return render(
         "predictions.html.j2",
@@ -71,9 +71,9 @@ def predictions_page(
         slices=table.loc[~skipped, ["image", "slice"]].drop_duplicates().shape[0],
         summary=summary.head(LISTED).to_dict("records"),
         summary_count=len(summary),
-        flagged=shown,
+        flagged=flagged_cards,
         flagged_count=len(flagged),
-        browsed=browsed,
+        browsed=other_cards,
         rows=table.loc[without_card].reset_index().to_dict("records"),
         backbone=Backbone.read(weights),
         model=model and str(Path(model)),
@@ -95,19 +95,19 @@ def _spread(calm: pd.DataFrame) -> pd.Series:
     return calm["flags"].loc[ordered[places]]
 
 
-def _examples(masks: MaskSet, iterations: pd.DataFrame, shown: pd.Series, drawn: set[int]) -> Iterator[Example]:
+def _examples(masks: MaskSet, iterations: pd.DataFrame, flags: pd.Series, in_pictures: set[int]) -> Iterator[Example]:
     """Yield objects with their flags and all of their predictions. Pixels are read object by object.
 
     Args:
         masks: masks, boxes, windows and images.
         iterations: table of the stage segment.
-        shown: flags of the objects to show, by number.
-        drawn: numbers of the objects that are in a picture of the page.
+        flags: flags of the objects to show, by number.
+        in_pictures: numbers of the objects that are in a picture of the page.
     """
     prompts = masks.instances.given
-    by_box = iterations[iterations["box"].isin(shown.index)].groupby("box")
+    by_box = iterations[iterations["box"].isin(flags.index)].groupby("box")
     histories = {int(str(number)): rows for number, rows in by_box}
-    for number, flags in zip(shown.index.astype(int), shown, strict=True):
+    for number, text in zip(flags.index.astype(int), flags, strict=True):
         history, box = histories[number], prompts.boxes.loc[number]
         image, z, rows, columns = prompts.place(int(history["window"].iloc[0]))
         part = masks.pixels(image, z, rows, columns)
@@ -118,8 +118,8 @@ def _examples(masks: MaskSet, iterations: pd.DataFrame, shown: pd.Series, drawn:
         yield Example(
             name=f"object-{number}",
             heading=f"{number} {box['label']}".strip(),
-            says="; ".join(filter(None, [flags, f"{place}, at {columns.start + x.start}, {rows.start + y.start}"])),
+            says="; ".join(filter(None, [text, f"{place}, at {columns.start + x.start}, {rows.start + y.start}"])),
             crop=part[y, x],
             panels=predictions(history_masks, boxes, history["predicted_iou"].tolist(), y, x),
-            place=f"drawn-{number}" if number in drawn else "",
+            place=f"drawn-{number}" if number in in_pictures else "",
         ).reduced(SIDE)

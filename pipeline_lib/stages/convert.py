@@ -72,7 +72,7 @@ def convert(
     slices = slices_of(volumes, magnification)
 
     # Draw random crops in place of the slices of train and validation.
-    drawn: list[LabelledImage] = []
+    random_crops: list[LabelledImage] = []
     image_digests: dict[tuple[int, int], str] = {}  # of cropped images, by volume and slice
     if crops and tile:
         sources = [
@@ -80,11 +80,11 @@ def convert(
             for origin in tqdm([each for each in slices if each.split != "test"], "read", mininterval=10)
         ]
         image_digests = {(each.origin.volume, each.origin.index): image_digest(each.pixels) for each in sources}
-        drawn = list(draw_crops(name, sources, crops, tile, minimum_area))
+        random_crops = list(draw_crops(name, sources, crops, tile, minimum_area))
         slices = [origin for origin in slices if origin.split == "test"]
 
     # Choose the shape of tiles and the size of pixels after magnification.
-    origins = [*(crop.origin for crop in drawn), *slices]
+    origins = [*(crop.origin for crop in random_crops), *slices]
     largest = (max(each.size[0] for each in origins), max(each.size[1] for each in origins))
     shape = (tile, tile) if tile else largest
     z_size, y_size, x_size = pixel_size
@@ -97,18 +97,18 @@ def convert(
         targets: list[Any] = [*create(partial, shape, origins, sizes_of_pixels)]
 
         # Write the crops.
-        for z, crop in enumerate(drawn):
+        for z, crop in enumerate(random_crops):
             height, width = crop.pixels.shape
             for target, pixels in zip(targets, (crop.pixels, crop.objects), strict=True):
                 target[z, :height, :width] = pixels
-        digests = [image_digests[crop.origin.volume, crop.origin.index] for crop in drawn]
+        digests = [image_digests[crop.origin.volume, crop.origin.index] for crop in random_crops]
 
         # Write the slices in batches: a dask graph takes 70 KB per slice, which can be as much as its pixels.
         for start in tqdm(range(0, len(slices), CPU_COUNT), "convert", mininterval=10):
             batch = slices[start : start + CPU_COUNT]
             digests += pool.map(image_digest, (images[each.volume][each.index].compute() for each in batch))
             blocks, arrays, regions = [], [], []
-            for z, origin in enumerate(batch, len(drawn) + start):
+            for z, origin in enumerate(batch, len(random_crops) + start):
                 pixels = magnified(images[origin.volume][origin.index], magnify, magnification)
                 numbers = magnified(label_stacks[origin.volume][origin.index], magnify_labels, magnification)
                 blocks += [tiles_of(pixels, shape), objects_of(tiles_of(numbers, shape), labels, minimum_area)]

@@ -102,11 +102,11 @@ def draw_example(rng: Generator, source: GeneratedSlice) -> TrainingCrop | None:
 
     cells, mitochondria = crop(source.cells), crop(source.mitochondria)
     organelles, bodies = objects_of(mitochondria), objects_of(cells)
-    chosen = [organelles[i] for i in rng.permutation(len(organelles))[:2]]
-    chosen += [bodies[i] for i in rng.permutation(len(bodies))[: BOXES_PER_IMAGE - len(chosen)]]
-    if len(chosen) < 2:
+    objects = [organelles[i] for i in rng.permutation(len(organelles))[:2]]
+    objects += [bodies[i] for i in rng.permutation(len(bodies))[: BOXES_PER_IMAGE - len(objects)]]
+    if len(objects) < 2:
         return None
-    masks, boxes = zip(*chosen, strict=True)
+    masks, boxes = zip(*objects, strict=True)
     image = (crop(source.image).astype(np.float32) - 128) * rng.uniform(0.7, 1.3) + 128 + rng.uniform(-25, 25)
     return TrainingCrop(
         np.clip(image, 0, 255),

@@ -114,8 +114,8 @@ def draw_batch(draw: Draw, config: TrainingConfig, seed: int, epoch: int) -> Bat
     """Draw at most `objects_per_tile` objects of a tile, and a loose box for each."""
     source, tile = draw.source, draw.tile
     rng = np.random.default_rng([seed, OBJECTS, epoch, draw.number])
-    chosen = draw.objects.iloc[rng.permutation(len(draw.objects))[: config.train.objects_per_tile]]
-    exact = chosen[XYXY].to_numpy(np.float32)
+    rows = draw.objects.iloc[rng.permutation(len(draw.objects))[: config.train.objects_per_tile]]
+    exact = rows[XYXY].to_numpy(np.float32)
     prompts = clip(draw_boxes(rng, exact, config), source.tiles.shape(tile))
-    masks = torch.from_numpy(source.masks(tile, chosen)).to(device())
+    masks = torch.from_numpy(source.masks(tile, rows)).to(device())
     return Batch(source.embeddings[tile].to(device()), prompts, exact, masks)
