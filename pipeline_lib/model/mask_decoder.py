@@ -96,15 +96,15 @@ def image_features(
     first, _ = decoder.transformer.layers
     with torch.autocast(embedding.device.type, enabled=False):
         features = (embedding[0] + prompt_encoder.no_mask_embed.weight[0, :, None, None]).flatten(1).T.contiguous()
-        placed = features + shared.encoding
+        encoded = features + shared.encoding
     heads = first.cross_attn_token_to_image.num_heads
     return ImageFeatures(
         grid=(embedding.shape[2], embedding.shape[3]),
         positions=shared,
         features=features,
-        keys=as_columns(first.cross_attn_token_to_image.k_proj, placed, heads),
+        keys=as_columns(first.cross_attn_token_to_image.k_proj, encoded, heads),
         values=split_heads(first.cross_attn_token_to_image.v_proj(features), heads).contiguous(),
-        queries=as_columns(first.cross_attn_image_to_token.q_proj, placed, heads),
+        queries=as_columns(first.cross_attn_image_to_token.q_proj, encoded, heads),
     )
 
 
