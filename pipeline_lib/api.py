@@ -219,7 +219,9 @@ def _boxes_table(boxes: ArrayLike | pd.DataFrame) -> pd.DataFrame:
     else:
         corners = np.atleast_2d(np.asarray(boxes, float)) if np.size(boxes) else np.zeros((0, 4))
         if corners.ndim != 2 or corners.shape[1] != 4:
-            raise DataError(f"boxes: expected an array (N, 4), found one of shape {np.shape(boxes)}")
+            raise DataError(
+                f"boxes: expected an array (N, 4), found one of shape {np.shape(boxes)}; each row is x0, y0, x1, y1"
+            )
         table = pd.DataFrame(corners, columns=XYXY)
     if not set(XYXY) <= set(table.columns):
         raise DataError(f"boxes: expected the columns {', '.join(XYXY)}; found {', '.join(map(str, table.columns))}")
