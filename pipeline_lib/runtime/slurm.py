@@ -140,13 +140,13 @@ def refuse_forgetful(age: int | None) -> None:
         return
     if age is None:
         problem = "`scontrol show config` does not report SLURM's MinJobAge"
-        remedy = "Is SLURM installed and running here, on a login node of the cluster?"
+        advice = "Is SLURM installed and running here, on a login node of the cluster?"
     else:
         problem = f"SLURM's MinJobAge is {age} s"
-        remedy = "Ask the cluster's administrators to raise it"
+        advice = "Ask the cluster's administrators to raise it"
     raise ClusterError(
         f"{problem}: expected at least {LONGEST_WAIT} s. If SLURM forgets a job before Snakemake asks for its state, "
-        f"Snakemake waits for it for ever. {remedy}"
+        f"Snakemake waits for it for ever. {advice}"
     )
 
 
