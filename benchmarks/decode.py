@@ -49,7 +49,7 @@ Way = Callable[[Boxes], Masks]
 
 NO_TOKEN = ModelConfig(trains=("mask_decoder",), token=None)
 SIZE = 512  # of the image of part A, pixels
-CHUNK = 32  # boxes per call of the other programs
+CHUNK = 32  # boxes per call of other programs
 CALLS = (1, 4, 8, 16, 32, 64)  # boxes per call of part C
 WINDOW = 2.0  # `refine.mask_extent`: masks end at twice the prompted box
 IN_WINDOW = ", in a window"

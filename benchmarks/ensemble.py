@@ -1,8 +1,8 @@
 """Compare iterated inference (K) with an ensemble of four boxes: `python -m benchmarks.ensemble RESULTS DATASET MODEL`.
 
-RESULTS is the folder of a finished experiment. The ensemble is that of SAM-U (Deng et al., 2023): it prompts the given
-box and three more, each of whose edges moves by a uniform draw of up to a share of the box's side. A pixel belongs to
-the object if at least half of the masks contain it. Objects are of the validation split, evenly spaced.
+RESULTS is the folder of a finished experiment. The ensemble is that of SAM-U (Deng et al., 2023): it prompts the box
+itself and three more boxes. Each of their edges is moved at random, uniformly up to a share of the box's side. A pixel
+belongs to the object if at least half of the masks contain it. Objects are of the validation split, evenly spaced.
 """
 
 import argparse
@@ -23,11 +23,11 @@ from pipeline_lib.runtime.device import choose_precision, device
 
 LEVELS = (0, 20, 40)
 SHARES = (0.1, 0.2, 0.4)  # of a side, by which an edge moves at most
-BOXES = 4  # of the ensemble, the given one among them
+BOXES = 4  # of the ensemble, including the original one
 
 
 def moved_boxes(boxes: Boxes, share: float, shape: tuple[int, int], rng: np.random.Generator) -> Boxes:
-    """Return the ensemble's boxes (`BOXES` · N, 4): first the given ones (N, 4), then the moved ones."""
+    """Return the ensemble's boxes (`BOXES` · N, 4): first `boxes` (N, 4), then the moved ones."""
     moves = rng.uniform(-share, share, (BOXES, *boxes.shape)) * np.tile(boxes[:, 2:] - boxes[:, :2], 2)
     moves[0] = 0
     return clip(np.asarray(boxes + moves, np.float32).reshape(-1, 4), shape)

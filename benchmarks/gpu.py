@@ -84,9 +84,9 @@ def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbones", nargs="+", default=NAMES, choices=NAMES)
-    parser.add_argument("--side", type=int, help="of a tile in train and refine, pixels")
-    parser.add_argument("--boxes", type=int, default=64, help="of a call of refine")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--side", type=int, help="side of a tile in train and refine, pixels")
+    parser.add_argument("--boxes", type=int, default=64, help="number of boxes in a call of refine")
+    parser.add_argument("--rounds", type=int, default=7, help="number of measurements, of which the median is printed")
     arguments = parser.parse_args()
     rows = []
     for name, precision in product(arguments.backbones, PRECISIONS):

@@ -57,8 +57,8 @@ def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbone", choices=["micro", "litemedsam"], default="micro")
-    parser.add_argument("--slices", type=int, default=12, help="of the smallest run, a multiple of three")
-    parser.add_argument("--side", type=int, default=256, help="of a slice, pixels")
+    parser.add_argument("--slices", type=int, default=12, help="slices of the smallest run, a multiple of three")
+    parser.add_argument("--side", type=int, default=256, help="side of a slice, pixels")
     arguments = parser.parse_args()
     slices = [arguments.slices * times for times in TIMES]
     print(machine(1), measured(slices, arguments.side, arguments.backbone), sep="\n\n")

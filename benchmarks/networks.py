@@ -75,5 +75,5 @@ def iterated(decoder: Predictor, views: Sequence[TileFeatures], boxes: NDArray[n
 
 def evenly_chosen(boxes: NDArray[np.float32], count: int) -> NDArray[np.float32]:
     """Return `count` of the boxes (N, 4), evenly spaced by their numbers."""
-    chosen: NDArray[np.float32] = boxes[np.linspace(0, len(boxes) - 1, count).astype(int)]
-    return chosen
+    subset: NDArray[np.float32] = boxes[np.linspace(0, len(boxes) - 1, count).astype(int)]
+    return subset

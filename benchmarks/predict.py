@@ -58,8 +58,8 @@ def large(folder: Path) -> None:
     image = zarr.create_array(folder / "large.zarr", shape=shape, chunks=(BLOCK, BLOCK), dtype="uint8", overwrite=True)
     for row in tqdm(range(BLOCKS), "large.zarr"):
         image[row * BLOCK : (row + 1) * BLOCK] = np.tile(block, (1, BLOCKS))
-    chosen = np.random.default_rng(0).choice(BLOCKS**2 * len(boxes), 10_000, replace=False)
-    blocks, numbers = np.divmod(chosen, len(boxes))
+    places = np.random.default_rng(0).choice(BLOCKS**2 * len(boxes), 10_000, replace=False)
+    blocks, numbers = np.divmod(places, len(boxes))
     shifts = np.stack([blocks % BLOCKS, blocks // BLOCKS] * 2, axis=1) * BLOCK
     segment(folder, "large.zarr", pd.DataFrame(boxes[numbers] + shifts, columns=XYXY))
 
@@ -116,7 +116,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("case", choices=[*cases, "image"])
     parser.add_argument("folder", type=Path, nargs="?", default=Path("benchmark"))
-    parser.add_argument("--rounds", type=int, default=3, help="of `image`")
+    parser.add_argument("--rounds", type=int, default=3, help="number of measurements of `image`")
     arguments = parser.parse_args()
     if arguments.case == "image":
         print(machine(arguments.rounds), image(arguments.rounds), sep="\n\n")

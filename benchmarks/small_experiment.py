@@ -30,9 +30,9 @@ def stage_arguments(folder: Path, slices: int, side: int, backbone: BackboneChoi
     The settings are those of config.yaml, with one epoch and all objects of the validation split.
 
     Args:
-        folder: where all files are written.
-        slices: number of slices, a multiple of three; each split has a third of them.
-        side: of a slice, pixels. A slice is one tile.
+        folder: folder for all files.
+        slices: number of slices, a multiple of three. Each split has a third of them.
+        side: side of a slice, pixels. A slice is one tile.
         backbone: the network and its weights.
     """
     third, defaults = slices // 3, default_config()
@@ -44,29 +44,29 @@ def stage_arguments(folder: Path, slices: int, side: int, backbone: BackboneChoi
     config = read_config(merged(defaults, changes))
     dataset, tested = config.datasets["cells"].plain(), tested_objects(config).plain()
     manifest, iterations = str(folder / "manifest.json"), str(folder / "iterations.parquet")
-    data = {"store": str(folder / "cells.zarr"), "boxes": str(folder / "boxes.csv")}
-    embedded = data | {"embeddings": str(folder / "embeddings.zarr"), "weights": str(folder / "weights.json")}
-    trained = {"model": str(folder / "model.safetensors"), "dataset": "cells", "seed": 0}
-    brought = ("source", "volumes", "grey_range")
-    converted = ("labels", "minimum_area", "pixel_size", "grey_range", "tile", "magnification", "crops")
+    boxes = {"store": str(folder / "cells.zarr"), "boxes": str(folder / "boxes.csv")}
+    embeddings = boxes | {"embeddings": str(folder / "embeddings.zarr"), "weights": str(folder / "weights.json")}
+    model = {"model": str(folder / "model.safetensors"), "dataset": "cells", "seed": 0}
+    raw_keys = ("source", "volumes", "grey_range")
+    convert_keys = ("labels", "minimum_area", "pixel_size", "grey_range", "tile", "magnification", "crops")
     return {
-        "raw": {"manifest": manifest} | {key: dataset[key] for key in brought},
-        "convert": {"manifest": manifest, "store": data["store"], "name": "cells"}
-        | {key: dataset[key] for key in converted},
-        "boxes": data,
-        "weights": {"manifest": embedded["weights"], "backbone": backbone.plain(), "folder": str(folder)},
-        "embed": embedded | {"timing": str(folder / "embed.json"), **config.embed.plain()},
-        "train": trained
+        "raw": {"manifest": manifest} | {key: dataset[key] for key in raw_keys},
+        "convert": {"manifest": manifest, "store": boxes["store"], "name": "cells"}
+        | {key: dataset[key] for key in convert_keys},
+        "boxes": boxes,
+        "weights": {"manifest": embeddings["weights"], "backbone": backbone.plain(), "folder": str(folder)},
+        "embed": embeddings | {"timing": str(folder / "embed.json"), **config.embed.plain()},
+        "train": model
         | {
-            "stores": [data["store"]],
-            "boxes": [data["boxes"]],
-            "embeddings": [embedded["embeddings"]],
-            "weights": embedded["weights"],
+            "stores": [boxes["store"]],
+            "boxes": [boxes["boxes"]],
+            "embeddings": [embeddings["embeddings"]],
+            "weights": embeddings["weights"],
             "curve": str(folder / "curve.csv"),
             "training": training_of(config, MODEL).plain(),
         },
-        "refine": embedded
-        | trained
+        "refine": embeddings
+        | model
         | {
             "iterations": iterations,
             "timing": str(folder / "refine.json"),
@@ -75,5 +75,5 @@ def stage_arguments(folder: Path, slices: int, side: int, backbone: BackboneChoi
             "deviation": deviation_of(config, MODEL).plain(),
             "refine": refine_of(config, MODEL).plain(),
         },
-        "score": data | {"iterations": iterations, "scores": str(folder / "scores.csv"), "tested": tested},
+        "score": boxes | {"iterations": iterations, "scores": str(folder / "scores.csv"), "tested": tested},
     }

@@ -23,12 +23,21 @@ from pipeline_lib.data.tracks import Tracks
 from pipeline_lib.settings.boxes import Deviation
 
 KINDS = {"exact": ("scale", 0), "40 % off": ("scale", 40), "shifted by 20 %": ("translate", 20)}
-SIMPLE = {"overlap": 0.4, "confidence": 0.6, "likeness": 0.0}  # the mask's box is the next prompt; greys do not count
-POOR = 0.5  # 3-D IoU below which flags ought to find an object
+SIMPLE = {"overlap": 0.4, "confidence": 0.6, "likeness": 0.0}  # follow objects without a limit on greys
+POOR = 0.5  # 3-D IoU below which an object should be flagged
 
 
 def boxes_of(labels: NDArray[Any], least: int, seed: int) -> pd.DataFrame:
-    """Return a box for each object of at least so many voxels and for each kind, named by both, with its slice."""
+    """Return a box of each kind for each object, in its middle slice.
+
+    Args:
+        labels: ZYX, numbers of objects.
+        least: smallest object, voxels.
+        seed: seed of the deviations.
+
+    Returns:
+        Columns number, slice, x0, y0, x1, y1, kind and name. The name contains number and kind.
+    """
     parts = []
     for number in np.flatnonzero(np.bincount(labels.ravel()) >= least)[1:].tolist():
         depths = np.flatnonzero((labels == number).any(axis=(1, 2)))
@@ -37,8 +46,9 @@ def boxes_of(labels: NDArray[Any], least: int, seed: int) -> pd.DataFrame:
     exact = pd.DataFrame(parts, columns=["number", "slice", *XYXY])
     uniform = np.random.default_rng(seed).random((len(exact), 4))
     tables = []
-    for kind, (how, level) in KINDS.items():
-        loose = deviate(exact[XYXY], level, uniform, Deviation.model_validate({"kind": how, "direction": "both"}))
+    for kind, (deviation, level) in KINDS.items():
+        config = Deviation.model_validate({"kind": deviation, "direction": "both"})
+        loose = deviate(exact[XYXY], level, uniform, config)
         table = exact.assign(kind=kind, name=[f"{number} {kind}" for number in exact["number"]])
         table[XYXY] = clip(loose, labels.shape[1:])
         tables.append(table)
@@ -72,22 +82,22 @@ def followed(tracks: Tracks, labels: NDArray[Any], boxes: pd.DataFrame) -> NDArr
 
 
 def main() -> None:
-    """Print the mean 3-D IoU of each way and kind of box, and how well the flags find the poor objects."""
+    """Print the mean 3-D IoU of each way and kind of box, and how many poor objects are flagged."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("images")
     parser.add_argument("labels")
-    parser.add_argument("--every", type=int, default=1, help="Take every so many slices.")
-    parser.add_argument("--objects", type=int, default=1, help="Take every so many objects.")
-    parser.add_argument("--least", type=int, default=2000, help="Smallest object, voxels.")
+    parser.add_argument("--every", type=int, default=1, help="use every Nth slice", metavar="N")
+    parser.add_argument("--objects", type=int, default=1, help="use every Nth object", metavar="N")
+    parser.add_argument("--least", type=int, default=2000, help="smallest object, voxels")
     ways = ["simple", "same"]
-    parser.add_argument("--beside", nargs="*", choices=ways, default=ways, help="Ways to compare with.")
-    parser.add_argument("--tracks", type=Path, help="Parquet to write, with every mask of LooseBox.")
-    parser.add_argument("--keep", type=Path, help="CSV to write, with the 3-D IoU of each box.")
+    parser.add_argument("--beside", nargs="*", choices=ways, default=ways, help="ways to compare with")
+    parser.add_argument("--tracks", type=Path, help="Parquet file to write, with all masks of LooseBox")
+    parser.add_argument("--keep", type=Path, help="CSV to write, with the 3-D IoU of each box")
     arguments = parser.parse_args()
     images, labels = (open_stack(path)[:: arguments.every].compute() for path in (arguments.images, arguments.labels))
     boxes = boxes_of(labels, arguments.least, seed=0)
-    chosen = boxes["number"].drop_duplicates().iloc[:: arguments.objects]
-    boxes = boxes[boxes["number"].isin(chosen)].reset_index(drop=True)
+    numbers = boxes["number"].drop_duplicates().iloc[:: arguments.objects]
+    boxes = boxes[boxes["number"].isin(numbers)].reset_index(drop=True)
     loosebox = load_segmenter()
     tracks = loosebox.tracks(images, boxes)
     objects = volume_table(tracks, slices_table(tracks), None, loosebox.settings.track.flags)

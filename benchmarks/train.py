@@ -43,7 +43,7 @@ STAGES = ("raw", "convert", "boxes", "weights", "embed")
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What the stages before `train` have written, and the boxes to train on."""
+    """The results of the stages before `train`, and the boxes to train on."""
 
     tiles: LabelledTiles
     boxes: pd.DataFrame
@@ -146,7 +146,7 @@ def plain_decoder(predictor: SamPredictor, frame: Frame, batch: Batch) -> tuple[
 def measured(data: TrainingData, backbone: str, objects: int, rounds: int) -> str:
     """Return the table for some objects in a step."""
     if len(data.boxes) < objects:
-        raise SystemExit(f"--objects {objects}: the generated tile has only {len(data.boxes)} objects; ask for fewer")
+        raise SystemExit(f"--objects {objects}: the generated tile has only {len(data.boxes)} objects; use fewer")
     trainings = {precision: training_config(objects, precision) for precision in PRECISIONS}
     ways = {f"plain loop, {precision}": plain_epoch(data, each) for precision, each in trainings.items()}
     ways |= {f"ours, {precision}": our_epoch(data, each) for precision, each in trainings.items()}
@@ -164,8 +164,8 @@ def main() -> None:
     """Measure, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbone", default="vit_b")
-    parser.add_argument("--side", type=int, default=1024, help="of the tile, pixels")
-    parser.add_argument("--objects", type=int, nargs="+", default=[4, 16])
+    parser.add_argument("--side", type=int, default=1024, help="side of the tile, pixels")
+    parser.add_argument("--objects", type=int, nargs="+", default=[4, 16], help="numbers of objects in a step")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     keep_freed_memory()  # as the stages do; it makes both ways faster

@@ -1,6 +1,6 @@
 """Draw the method as SVG, for light and for dark pages: `python docs/draw_method.py`, from the repository's root.
 
-The same script gives the same bytes.
+The output is the same, byte for byte, each time.
 """
 
 from dataclasses import dataclass
@@ -9,21 +9,14 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 WIDTH, HEIGHT = 1000, 490
-CELL = [
-    (-24, -2),
-    (-17, -22),
-    (4, -27),
-    (24, -15),
-    (25, 9),
-    (10, 25),
-    (-13, 22),
-]  # an object's outline, about its centre
+# Outline of an object, from its centre.
+CELL = [(-24, -2), (-17, -22), (4, -27), (24, -15), (25, 9), (10, 25), (-13, 22)]
 WALLS = "M-30,-10 L-8,-14 L2,-30 M-8,-14 L-4,10 L-30,18 M-4,10 L14,14 L30,2 M14,14 L10,30"  # membranes of an icon
 
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours: lines and words, and fill and border of what is frozen, trained and passed on."""
+    """Colours of lines and words, and fill and border of frozen parts, of trained parts and of data."""
 
     ink: str
     faint: str
@@ -55,7 +48,7 @@ DARK = Theme(
 
 
 def words(x: float, y: float, text: str, colour: str, size: int = 16, anchor: str = "middle", weight: int = 400) -> str:
-    """A line of text."""
+    """Return a line of text."""
     return (
         f'<text x="{x}" y="{y}" fill="{colour}" font-size="{size}" text-anchor="{anchor}" '
         f'font-weight="{weight}">{escape(text)}</text>'
@@ -63,7 +56,7 @@ def words(x: float, y: float, text: str, colour: str, size: int = 16, anchor: st
 
 
 def rectangle(x: float, y: float, w: float, h: float, fill: str, line: str, radius: int = 8, dashes: str = "") -> str:
-    """A rounded rectangle."""
+    """Return a rounded rectangle."""
     dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
     return (
         f'<rect x="{x}" y="{y}" width="{w}" height="{h}" rx="{radius}" fill="{fill}" stroke="{line}" '
@@ -72,7 +65,7 @@ def rectangle(x: float, y: float, w: float, h: float, fill: str, line: str, radi
 
 
 def block(x: float, y: float, w: float, colours: tuple[str, str], theme: Theme, title: str, under: str) -> str:
-    """A step of the method, with a line under its name; y is its middle."""
+    """Return a step of the method: a box whose middle is at y, with a title and a line under it."""
     return (
         rectangle(x, y - 34, w, 68, *colours)
         + words(x + w / 2, y - 4, title, theme.ink, weight=600)
@@ -81,24 +74,24 @@ def block(x: float, y: float, w: float, colours: tuple[str, str], theme: Theme, 
 
 
 def arrow(path: str, theme: Theme) -> str:
-    """A line with a head at its end."""
+    """Return an arrow along a path."""
     return f'<path d="{path}" fill="none" stroke="{theme.ink}" stroke-width="1.8" marker-end="url(#head)"/>'
 
 
 def outline(points: list[tuple[int, int]]) -> str:
-    """The points of a polygon as SVG writes them."""
+    """Return the points of a polygon in SVG's notation."""
     return " ".join(f"{x},{y}" for x, y in points)
 
 
 def icon(x: float, y: float, theme: Theme, inside: str) -> str:
-    """A square of 76 pixels about (x, y); what is inside is drawn about the origin."""
+    """Return a square of 76 pixels with its centre at (x, y). Coordinates of `inside` are relative to the centre."""
     return (
         f'<g transform="translate({x} {y})">{rectangle(-38, -38, 76, 76, theme.frozen[0], theme.faint, 4)}{inside}</g>'
     )
 
 
 def slices(x: float, y: float, theme: Theme) -> str:
-    """A stack of slices, the first of them with its membranes."""
+    """Return a stack of slices, with membranes on the first one."""
     behind = "".join(
         rectangle(x - 30 + shift, y - 30 - shift, 60, 60, theme.frozen[0], theme.faint, 3) for shift in (10, 5)
     )
@@ -108,13 +101,13 @@ def slices(x: float, y: float, theme: Theme) -> str:
 
 
 def tiles(x: float, y: float, theme: Theme) -> str:
-    """A slice cut into four."""
+    """Return a slice that is cut into four tiles."""
     parts = [rectangle(x + dx, y + dy, 29, 29, theme.frozen[0], theme.faint, 2) for dy in (-31, 2) for dx in (-31, 2)]
     return "".join(parts)
 
 
 def method(theme: Theme) -> str:
-    """The drawing, as the text of an SVG file."""
+    """Return the drawing as the text of an SVG file."""
     shape = f'<polygon points="{outline(CELL)}" fill="none" stroke="{theme.ink}" stroke-width="2"/>'
     mask = f'<polygon points="{outline(CELL)}" fill="{theme.data[1]}" stroke="{theme.ink}" stroke-width="1.5"/>'
     loose = f'<rect x="-13" y="-14" width="28" height="29" fill="none" stroke="{theme.box}" stroke-width="3"/>'
@@ -183,7 +176,7 @@ def method(theme: Theme) -> str:
 
 
 def legend(theme: Theme) -> list[str]:
-    """What the colours mean."""
+    """Return the legend of the colours."""
     parts = []
     for x, colours, text in (
         (20, theme.frozen, "frozen, as in Segment Anything"),

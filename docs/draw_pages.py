@@ -4,7 +4,7 @@ python docs/draw_pages.py results/collect/example/predict.html docs/predict-page
 python docs/draw_pages.py results/report.html docs/report-page.png
 python docs/draw_pages.py results/report.html docs/report-objects.png "#data-mitochondria .objects"
 
-It needs Chromium and the extra `test`. Few colours keep the picture small.
+The script needs Chromium and the extra `test`. It reduces the number of colours to keep the picture small.
 """
 
 import io

@@ -31,7 +31,7 @@ DATASETS = {
     "membranes": "Generated membranes, in ISBI 2012's format",
     "mitochondria": "Generated mitochondria, in the EPFL data set's format",
 }
-MODELS = {  # titles of those that are not called by their name
+MODELS = {  # titles of models; a model without an entry is called by its name
     "sam": "SAM",
     "sam_p": "SAM, corner embeddings",
     "tuned_proposed": "tuned proposed",
@@ -42,22 +42,22 @@ MODELS = {  # titles of those that are not called by their name
 }
 PROMPT_TUNED = {"sam_p", "proposed", "careful", "tuned_proposed", "loose", "robust"}
 KINDS = {"scale": "scaled", "edges": "off edge by edge", "translate": "shifted"}
-PUBLISHED = {"epfl": "epfl", "isbi2012": "isbi2012", "vnc": "em"}  # what the paper has in the place of each data set
+PUBLISHED = {"epfl": "epfl", "isbi2012": "isbi2012", "vnc": "em"}  # the paper's data set that each one is compared with
 ON_FIRST_PAGE = {SAM, PK, *(Row(model, False) for model in ("tuned", "adapted", "loose"))}
 STARTS = {"released": "LiteMedSAM as released", "shipped": "the shipped model"}
 FINE_TUNED = "SAM fine-tuned on its labels, as in the paper"
 
-SUBJECT = (  # columns that say what a figure is of
+SUBJECT = (  # columns that identify a figure
     *("dataset", "model", "training", "prediction", "masks", "claim"),
     *("kind", "level", "tile", "labelled_objects", "iterated", "over_model", "over_iterated"),
 )
 
 Line = dict[Any, Any]  # of a CSV file
-Cell = tuple[tuple[str, ...], str, str]  # what stands at the head of its row, its column, its text
+Cell = tuple[tuple[str, ...], str, str]  # label of the row, name of the column, text
 
 
-def read(name: str, **wanted: Any) -> list[Line]:
-    """Return the lines of `docs/figures/NAME.csv` whose columns have the wanted values.
+def read(name: str, **values: Any) -> list[Line]:
+    """Return the lines of `docs/figures/NAME.csv` whose columns have these values.
 
     Raises:
         ValueError: the file has a name that no table knows, or two lines for one figure.
@@ -65,7 +65,7 @@ def read(name: str, **wanted: Any) -> list[Line]:
     path = FIGURES / f"{name}.csv"
     table = pd.read_csv(path, dtype={"level": str, "tile": str})
     check(table, path.relative_to(ROOT))
-    for column, value in wanted.items():
+    for column, value in values.items():
         table = table[table[column] == value]
     return table.to_dict("records")
 
@@ -85,40 +85,40 @@ def check(table: pd.DataFrame, path: Path) -> None:
 
 
 def layout(head: Sequence[str], cells: Iterable[Cell]) -> str:
-    """Return a Markdown table: levels in their order, then other columns, and a blank if there is no figure.
+    """Return a Markdown table. Columns of levels come first, in their order. Cells without a figure are blank.
 
-    Several texts of one cell are first masks and masks with K.
+    If a cell has two texts, they are of first masks and of masks with K.
     """
     rows: dict[tuple[str, ...], dict[str, list[str]]] = {}
     for label, column, text in cells:
         rows.setdefault(label, defaultdict(list))[column].append(text)
-    found = dict.fromkeys(column for row in rows.values() for column in row)
-    columns = sorted(found, key=lambda column: int(column) if column.isdigit() else 100)
+    names = dict.fromkeys(column for row in rows.values() for column in row)
+    columns = sorted(names, key=lambda column: int(column) if column.isdigit() else 100)
     body = ([*label, *(" → ".join(row.get(column, [])) for column in columns)] for label, row in rows.items())
     return grid([[*head, *columns], *body])
 
 
 def number(figure: float, digits: int = 3, sign: str = "") -> str:
-    """Return a figure: of three digits and more as the paper prints an mIoU, .827, or +.827 with the sign "+"."""
+    """Format a figure. With three digits or more, it has no leading zero, as in the paper: .827, or +.827."""
     text = f"{figure:{sign}.{digits}f}"
     return re.sub(r"^([+-]?)0\.", r"\1.", text) if digits >= 3 else text
 
 
 def with_spread(line: Line, name: str, digits: int = 3, sign: str = "") -> str:
-    """Return a figure and, of several seeds, its standard deviation: .721 ± .006."""
+    """Format a figure with its standard deviation over seeds, if there are several: .721 ± .006."""
     sd = line.get(f"{name}_sd", nan)
     return number(line[name], digits, sign) + ("" if isnan(sd) else f" ± {number(sd, digits)}")
 
 
 def with_interval(line: Line, name: str, digits: int = 3, sign: str = "") -> str:
-    """Return a figure, its standard deviation and its interval, as far as it has them: .721 ± .006 [.690, .752]."""
+    """Format a figure with its standard deviation and interval, if it has them: .721 ± .006 [.690, .752]."""
     low, high = line[f"{name}_low"], line[f"{name}_high"]
     interval = "" if isnan(low) else f" [{number(low, digits, sign)}, {number(high, digits, sign)}]"
     return with_spread(line, name, digits, sign) + interval
 
 
 def title(model: str) -> str:
-    """Return what a table calls a model."""
+    """Return the title of a model."""
     return MODELS.get(model, model)
 
 
@@ -128,12 +128,12 @@ def tick(holds: bool) -> str:
 
 
 def paper(figure: float | None, digits: int = 3) -> str:
-    """Return the paper's figure as it stands behind ours, or nothing if there is none."""
+    """Format the paper's figure, which follows ours in brackets. Return nothing if there is none."""
     return "" if figure is None else f" ({number(figure, digits)})"
 
 
 def scores(name: str, dataset: str) -> Iterator[tuple[Row, Cell]]:
-    """Yield the mIoU by level, and what is kept of it, of each model of a data set, first masks or with K."""
+    """Yield the cells of each row of a data set: the mIoU by level, and the share that is kept at the highest level."""
     for line in read(name, dataset=dataset):
         row = Row(line["model"], line["iterated"])
         if row.model in PAPER_MODELS and row not in PAPER_ROWS:
@@ -162,7 +162,7 @@ def main_table(dataset: str) -> str:
 
 
 def short() -> str:
-    """Return some rows of the three real data sets, where boxes are exact and where they are 40 % off."""
+    """Return some rows of the three real data sets, for exact boxes and for boxes that are 40 % off."""
     return layout(
         ("", "P", "K"),
         (
@@ -193,7 +193,7 @@ def reasons(dataset: str) -> str:
 
 
 def kept() -> str:
-    """Return which share of its mIoU a row keeps at the highest level, where the interval is known."""
+    """Return the share of its mIoU that a row keeps at the highest level, for rows with an interval."""
     return layout(
         ("", ""),
         (
@@ -248,7 +248,7 @@ def unseen_kinds() -> str:
 
 
 def unseen_differences() -> str:
-    """Return how much the mIoU of the shipped model is above that of each other model, object by object."""
+    """Return the paired difference in mIoU between the shipped model and each other model."""
     return layout(
         ("data set", "above"),
         (
@@ -259,7 +259,7 @@ def unseen_differences() -> str:
 
 
 def unseen_title(model: str) -> str:
-    """Return what a table of unseen data calls a model: SAM's is the only one that was trained on the data set."""
+    """Return the title of a model in a table of unseen data. Only SAM was fine-tuned on the data set."""
     return FINE_TUNED if model == SAM.model else title(model)
 
 
@@ -289,7 +289,15 @@ def box_kinds(dataset: str) -> str:
 
 
 def by(name: str, row: str, columns: Sequence[str], figure: str = "miou", digits: int = 3) -> str:
-    """Return one figure by one column of a CSV file downwards and by others across."""
+    """Return a table of one figure of a CSV file.
+
+    Args:
+        name: name of the file.
+        row: column of the file whose values are the rows.
+        columns: columns of the file whose values, joined, are the columns.
+        figure: column of the figure.
+        digits: number of digits.
+    """
 
     def column(line: Line) -> str:
         return ", ".join(DATASETS.get(line[each], str(line[each])).partition(",")[0] for each in columns)
@@ -348,21 +356,21 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def filled(text: str) -> str:
-    """Return a document with its tables printed anew.
+    """Return a document with all of its tables replaced.
 
     Raises:
-        ValueError: a mark has no end, or its name is no table.
+        ValueError: a mark has no end, or there is no table of its name.
     """
 
     def block(mark: re.Match[str]) -> str:
         name = mark[1]
         if name not in TABLES:
-            raise ValueError(f"<!-- figures: {name} -->: no such table; take one of {', '.join(TABLES)}")
+            raise ValueError(f"<!-- figures: {name} -->: there is no such table; use one of {', '.join(TABLES)}")
         return f"<!-- figures: {name} -->\n\n{TABLES[name]()}\n\n<!-- end -->"
 
     printed, count = BLOCK.subn(block, text)
     if count != len(MARK.findall(text)):
-        raise ValueError("a `<!-- figures: NAME -->` has no `<!-- end -->` behind it; add it where the table ends")
+        raise ValueError("a `<!-- figures: NAME -->` has no `<!-- end -->` after it; add one where the table ends")
     return printed
 
 

@@ -6,7 +6,7 @@ __all__ = ["load_segmenter"]
 
 
 def __getattr__(name: str) -> Any:
-    """What the package offers, imported when it is used: torch takes seconds."""
+    """Import a public name when it is first used, because importing torch takes seconds."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from pipeline_lib import api

@@ -1,4 +1,4 @@
-"""`python -m pipeline_lib`: the command `loosebox`."""
+"""Run the command `loosebox` by `python -m pipeline_lib`."""
 
 from pipeline_lib.cli import main
 

@@ -1,6 +1,6 @@
-"""The command `loosebox`: segmentation of one's own images without Snakemake, by the workflow's own stages.
+"""The command `loosebox`: run the stages of the workflow on a user's images, without Snakemake.
 
-click reads the arguments: well kept, and dask brings it anyway.
+click reads the arguments. It is well kept, and dask needs it anyway.
 """
 
 import logging
@@ -40,32 +40,36 @@ from pipeline_lib.stages.weights import weights
 
 FORMS = get_args(ExportForm)
 log = logging.getLogger(__name__)
-STEPS, WEIGHTS, PROMPTS, ITERATIONS = "steps", "weights.json", "prompts", "segment.parquet"  # what stages hand on
+STEPS, WEIGHTS, PROMPTS, ITERATIONS = "steps", "weights.json", "prompts", "segment.parquet"  # intermediate files
 
 
 @click.group()
 @click.version_option(package_name="loosebox")
 def main() -> None:
-    """Segment what loose boxes enclose, on electron-microscopy images."""
+    """Segment objects in electron-microscopy images from boxes that may be too large, too small or shifted."""
     logging.basicConfig(format="%(message)s", level=logging.INFO)
 
 
 @main.command("example")
 @click.argument("folder", type=click.Path(path_type=Path))
 def example_command(folder: Path) -> None:
-    """Write generated images and boxes to FOLDER, with traps among the boxes, to try `predict` on."""
+    """Write an example for `predict` to FOLDER.
+
+    The command generates images, and boxes in boxes.csv. Some boxes are bad on purpose, to show the checks of
+    `predict`. FOLDER/truth has the true masks.
+    """
     write_example_set(folder)
-    click.echo(f"{folder}/images, {folder}/boxes.csv, and the truth in {folder}/truth")
+    click.echo(f"{folder}/images, {folder}/boxes.csv, and the true masks in {folder}/truth")
 
 
 @main.command("predict")
 @click.argument("images")
 @click.argument("boxes", nargs=-1, required=True)
 @segmenting
-@click.option("--tiff", is_flag=True, help="Write label images for Fiji, too.")
-@click.option("--geojson", is_flag=True, help="Write outlines for QuPath, too.")
-@click.option("--rois", is_flag=True, help="Write regions for the ROI manager of Fiji, too.")
-@click.option("--yolo", is_flag=True, help="Write labels to train YOLO on segmentation with, too.")
+@click.option("--tiff", is_flag=True, help="Also write label images for Fiji.")
+@click.option("--geojson", is_flag=True, help="Also write outlines for QuPath.")
+@click.option("--rois", is_flag=True, help="Also write regions for Fiji's ROI manager.")
+@click.option("--yolo", is_flag=True, help="Also write labels for training YOLO on segmentation.")
 def predict_command(
     images: str,
     boxes: tuple[str, ...],
@@ -83,7 +87,10 @@ def predict_command(
 
     IMAGES is a folder of TIFF, PNG, JPEG, BMP or MRC files, or one stack (TIFF, MRC, file.h5:dataset, Zarr). BOXES are
     files of boxes, or folders of them, in one of the formats that --format lists. Folders of both can have the same
-    subfolders. An interrupted call goes on where it was.
+    subfolders.
+
+    The command writes label images, a table that measures each object (objects.csv), and predict.html, which shows the
+    masks. If it is interrupted, the same command continues where it was.
     """
     check_out(out, images, *boxes)
     try:
@@ -92,7 +99,7 @@ def predict_command(
         choice = backbone_choice(backbone, model, checkpoint)
         segment_set(images, list(boxes), out, str(model) if model else None, choice, settings, refine)
         _write_outlines(out, {"geojson": geojson, "rois": rois, "yolo": yolo})
-        shutil.rmtree(out / LABEL_TIFFS.file, ignore_errors=True)  # of a run before
+        shutil.rmtree(out / LABEL_TIFFS.file, ignore_errors=True)  # of an earlier run
         if tiff:
             label_tiffs(labels=str(out / OME_ZARR.file), tiffs=str(out / LABEL_TIFFS.file))
     except DataError as error:
@@ -108,13 +115,24 @@ main.add_command(track_command)
 @main.command("export")
 @click.argument("model", type=FILE)
 @out_option
-@click.option("--form", "forms", type=click.Choice(FORMS), multiple=True, default=FORMS[:1], show_default=True)
-@click.option("--checkpoint", type=FILE, help="File of the backbone's weights, if not the released ones.")
-@click.option("--curve", type=FILE, help="CSV beside the model, from which its card says how it was scored.")
+@click.option(
+    "--form",
+    "forms",
+    type=click.Choice(FORMS),
+    multiple=True,
+    default=FORMS[:1],
+    show_default=True,
+    help="Form to write. Can be given several times.",
+)
+@click.option("--checkpoint", type=FILE, help="File of the backbone's weights. Default: the released weights.")
+@click.option("--curve", type=FILE, help="CSV of the model's training, for the validation scores in README.md.")
 def export_command(
     model: Path, out: Path, forms: tuple[ExportForm, ...], checkpoint: Path | None, curve: Path | None
 ) -> None:
-    """Write MODEL, a trained one, as files that segment_anything, ONNX's runtime or transformers open."""
+    """Convert MODEL for segment_anything, ONNX or transformers.
+
+    MODEL is a file of a trained model (.safetensors). README.md in the folder says how to use each file.
+    """
     try:
         choice = backbone_choice(None, model, checkpoint)
         with TemporaryDirectory() as folder:
@@ -125,15 +143,15 @@ def export_command(
             )
     except DataError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"{out}/README.md says how each file is used")
+    click.echo(f"{out}/README.md says how to use each file")
 
 
-def _write_outlines(out: Path, wanted: Mapping[OutlineForm, bool]) -> None:
-    """Write the outlines of a finished set in some forms, and remove those of a run before."""
+def _write_outlines(out: Path, forms: Mapping[OutlineForm, bool]) -> None:
+    """Write the outlines of a finished set in the chosen forms, and remove all others of an earlier run."""
     prompts, iterations = (str(out / STEPS / name) for name in (PROMPTS, ITERATIONS))
-    for form, is_wanted in wanted.items():
+    for form, is_chosen in forms.items():
         shutil.rmtree(out / form, ignore_errors=True)
-        if is_wanted:
+        if is_chosen:
             outlines(prompts=prompts, iterations=[iterations], outlines=str(out / form), form=form)
 
 
@@ -146,24 +164,39 @@ def segment_set(
     settings: SegmentConfig,
     refine: RefineConfig,
 ) -> None:
-    """Run the stages for one set, one after the other; what they hand on lies in the folder `steps` of `out`.
+    """Run the stages for one set of images, with intermediate files in the folder `steps` of `out`.
+
+    Args:
+        images: folder or stack of images.
+        boxes: files or folders of boxes.
+        out: folder to write.
+        model: file of the model; None: the backbone as it is.
+        backbone: backbone of the model.
+        settings: section `segment`.
+        refine: section `refine`.
 
     Raises:
         DataError: an image, a box, the model or the weights cannot be used.
     """
     steps = out / STEPS
     steps.mkdir(parents=True, exist_ok=True)
-    manifest, given, iterations = (str(steps / name) for name in (WEIGHTS, PROMPTS, ITERATIONS))
+    manifest, folder, iterations = (str(steps / name) for name in (WEIGHTS, PROMPTS, ITERATIONS))
+
+    # Check the weights, the images and the boxes.
     weights(manifest=manifest, backbone=backbone, folder="resources")
     log.info("Model: %s", described(model, Backbone.read(manifest)))
-    prompts(weights=manifest, prompts=given, images=images, boxes=boxes, settings=settings.prompts(), model=model)
-    line = Steps(steps, files_digest([*sorted(Path(given).iterdir()), manifest, *([model] if model else [])]))
-    read = {"prompts": given, "weights": manifest, "model": model}
-    written = {"iterations": iterations, "timing": str(steps / "segment.json")}
-    how = {"batch": settings.batch, "precision": settings.precision, "refine": refine, "shard": 0, "shards": 1}
-    line.run("segment", segment, read, written, how, resumes=True)  # which takes nearly all of the time
+    prompts(weights=manifest, prompts=folder, images=images, boxes=boxes, settings=settings.prompts(), model=model)
+
+    # Segment. This takes nearly all of the time, so it is skipped if it was finished before.
+    line = Steps(steps, files_digest([*sorted(Path(folder).iterdir()), manifest, *([model] if model else [])]))
+    inputs = {"prompts": folder, "weights": manifest, "model": model}
+    outputs = {"iterations": iterations, "timing": str(steps / "segment.json")}
+    parameters = {"batch": settings.batch, "precision": settings.precision, "refine": refine, "shard": 0, "shards": 1}
+    line.run("segment", segment, inputs, outputs, parameters, resumes=True)
+
+    # Write the outputs.
     collect(
-        prompts=given,
+        prompts=folder,
         iterations=[iterations],
         weights=manifest,
         labels=str(out / OME_ZARR.file),

@@ -1,11 +1,11 @@
-"""What can be wrong with the data a user brings.
+"""The errors that LooseBox raises for inputs that it cannot use.
 
 DataError
-├── AuditError             results that are not those of their row, or a test on what was trained on
-├── WeightsError           a checkpoint that does not fit its backbone
-├── TrainingError          a training that has diverged
-├── DownloadError          a file that could not be fetched
-└── StaleEmbeddingsError   cached embeddings of other images, weights or settings
+├── AuditError             results do not belong to their row, or a model is tested on its training images
+├── WeightsError           a checkpoint does not fit its backbone
+├── TrainingError          a training has diverged, or the model lacks a part to train
+├── DownloadError          a file cannot be fetched
+└── StaleEmbeddingsError   cached embeddings are of other images, weights or settings
 """
 
 from collections.abc import Iterator
@@ -15,38 +15,43 @@ from pathlib import Path
 
 
 class DataError(ValueError):
-    """An input that cannot be used; the message names the file, what was expected and what came."""
+    """An input cannot be used. The message names the file or key, what was expected and found, and what to do."""
 
 
 class AuditError(DataError):
-    """An experiment that is not what its tables would say; the message begins with the check's name."""
+    """Results are not those of the experiment that the tables describe. The message begins with the check's name."""
 
 
 class WeightsError(DataError):
-    """A checkpoint whose tensors are not those of the backbone."""
+    """A checkpoint does not have the tensors of its backbone."""
 
 
 class TrainingError(DataError):
-    """A loss or gradient that is no number any more, or a part to train that the model lacks."""
+    """A loss or gradient is not finite, or the model lacks a part to train."""
 
 
 class DownloadError(DataError):
-    """A file that could not be fetched, or is not the one that was asked for."""
+    """A file cannot be fetched, or is not the expected one."""
 
 
 class StaleEmbeddingsError(DataError):
-    """Embeddings that were computed from other images, weights or settings than those at hand."""
+    """Cached embeddings were computed from other images, weights or settings than the current ones."""
 
 
 @contextmanager
 def intact(path: str | Path) -> Iterator[None]:
-    """Turn what is raised on a damaged file, mostly of another stage, into a DataError that names it."""
+    """Turn errors of reading a missing or damaged file into a DataError that names it.
+
+    Errors of the machine, such as a full disk or missing permissions, are raised unchanged.
+    """
     try:
         yield
     except (DataError, MemoryError):
         raise
-    except Exception as error:  # each format's library has its own
-        of_the_machine = isinstance(error, OSError) and error.errno not in (None, ENOENT)  # no rights, a full disk
-        if of_the_machine:
+    except Exception as error:  # the library of each format has errors of its own
+        is_of_machine = isinstance(error, OSError) and error.errno not in (None, ENOENT)
+        if is_of_machine:
             raise
-        raise DataError(f"{path}: missing or damaged; a result is made again if deleted ({error!r})") from error
+        raise DataError(
+            f"{path}: missing or damaged; if it is a result, delete it and run again ({error!r})"
+        ) from error

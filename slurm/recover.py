@@ -1,6 +1,6 @@
-"""After a run on SLURM was killed: cancel the jobs it left behind, wait until they are gone, unlock the folder.
+"""Clean up after a killed run on SLURM: cancel the jobs that it left, wait until they have ended, unlock the folder.
 
-Call it in the folder and on the machine where the run was started, then repeat the run's command.
+Call this in the folder and on the machine in which the run was started. Then repeat the command of the run.
 """
 
 import argparse
@@ -16,9 +16,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def cancel(run: Run) -> None:
-    """Cancel the jobs of a run and of no other, and wait until none writes any more.
+    """Cancel the jobs of a run, and wait until none of them writes any more.
 
-    What sbatch was submitting when its controller was killed may come a moment later, so an empty queue is seen twice.
+    A job that was being submitted when the run was killed can appear a moment later. So the queue is checked twice.
     """
     cancelled: set[str] = set()
     for _ in range(2):
@@ -26,7 +26,7 @@ def cancel(run: Run) -> None:
             new = [job for job in jobs if job.number not in cancelled]
             for job in new:
                 print(f"cancelling job {job.number} ({job.rule}, {job.state.lower()})")
-                # not checked: it fails for a job that has just ended
+                # Not checked, because it fails for a job that has just ended.
                 subprocess.run(["scancel", job.number], check=False)
                 cancelled.add(job.number)
             if not new:
@@ -36,23 +36,26 @@ def cancel(run: Run) -> None:
 
 
 def unlock() -> None:
-    """Take away the lock that Snakemake left in this folder."""
+    """Remove the lock that Snakemake left in this folder."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", Path.cwd()]
     subprocess.run([*command, "--configfile", ROOT / "config.yaml", "--quiet", "all", "--unlock"], check=True)
 
 
 def recover(dead: bool) -> None:
-    """Clear up after the last run in this folder.
+    """Clean up after the last run in this folder.
+
+    Args:
+        dead: whether the user says that the run has ended, if this cannot be seen from this machine.
 
     Raises:
-        ClusterError: it may be alive, or SLURM does not answer.
+        ClusterError: the run may be alive, or SLURM does not answer.
     """
     run = last_run(Path())
     if run and not dead:
         if run.machine != socket.gethostname():
             raise ClusterError(
-                f"the last run was process {run.process} on {run.machine}, which alone knows whether it lives. "
-                "Call this there, or here with --dead if that machine is gone"
+                f"the last run was process {run.process} on {run.machine}, and only that machine can tell whether it "
+                "is alive. Call this there, or here with --dead if that machine is gone"
             )
         if alive(run, Path()):
             raise ClusterError(f"the run is alive: process {run.process}. End it first, by Ctrl-C or kill")
@@ -64,7 +67,7 @@ def recover(dead: bool) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dead", action="store_true", help="the run has ended, though it does not look so from here")
+    parser.add_argument("--dead", action="store_true", help="the run has ended, although this machine cannot tell")
     try:
         recover(parser.parse_args().dead)
     except ClusterError as error:

@@ -34,9 +34,7 @@ from pipeline_lib.runtime.atomic import atomic
 from pipeline_lib.runtime.hashing import array_digest, key_of
 
 GITHUB = "https://github.com"
-CONTENTS = Path(__file__).with_name(
-    "contents.json"
-)  # by set: git ids of its source files; counts and digest of the result
+CONTENTS = Path(__file__).with_name("contents.json")  # by set: git ids of its files, counts and digest of the result
 SMALLEST = 64  # pixels; smaller objects become background
 
 Files: TypeAlias = Mapping[str, bytes]  # path in the repository: content
@@ -49,7 +47,7 @@ log = logging.getLogger("prepare")
 
 @dataclass(frozen=True)
 class Source:
-    """Where a set comes from, and how its files become images and labels."""
+    """The repository of a set, and the function that converts its files to images and labels."""
 
     repository: str  # OWNER/NAME on GitHub
     commit: str
@@ -83,7 +81,7 @@ def as_8_bit(image: NDArray[Any]) -> Grey:
 
 
 def components(labels: NDArray[Any]) -> Labels:
-    """Number the 4-connected pieces of each value but 0."""
+    """Number the 4-connected components of each value except 0."""
     numbers: Labels = label(labels, connectivity=1)
     return numbers
 
@@ -95,9 +93,9 @@ def together(first: Labels, second: Labels) -> Labels:
 
 def without_small(labels: Labels) -> NDArray[np.uint16]:
     """Set objects of fewer than SMALLEST pixels to 0, and number the others 1 to N in their order."""
-    kept = np.bincount(labels.ravel()) >= SMALLEST
-    kept[0] = False
-    return np.where(kept, np.cumsum(kept), 0).astype(np.uint16)[labels]
+    is_large = np.bincount(labels.ravel()) >= SMALLEST
+    is_large[0] = False
+    return np.where(is_large, np.cumsum(is_large), 0).astype(np.uint16)[labels]
 
 
 # The sets
@@ -272,10 +270,11 @@ def read(archive: Path, source: Source, ids: Mapping[str, str]) -> dict[str, byt
                     f"found no such file; {remedy}"
                 )
             files[path] = content.read(f"{top}/{path}")
-            if (found := git_id(files[path])) != expected:
+            actual = git_id(files[path])
+            if actual != expected:
                 raise DataError(
                     f"{archive}: {path} is not the file of commit {source.commit}: expected git id {expected}, "
-                    f"found {found}; {remedy}"
+                    f"found {actual}; {remedy}"
                 )
     return files
 
@@ -300,18 +299,18 @@ def write(folder: Path, source: Source, files: Files) -> dict[str, Any]:
 def prepare(
     name: str, source: Source, contents: Mapping[str, Any], out: Path, archives: Path, server: str = GITHUB
 ) -> bool:
-    """Make the set `name` in the folder `out`, or leave it if it is there.
+    """Write the set `name` to the folder `out`, unless it is already there.
 
     Args:
-        name: The set, and its folder in `out`.
+        name: Name of the set, and of its folder in `out`.
         source: Repository, commit and conversion.
-        contents: `files` (git ids by path), and the expected `images`, `objects` and `pixels` as of `write`.
-        out: The folder of all sets.
-        archives: The folder of downloaded archives; an archive that was put there by hand is used.
+        contents: `files` (git ids by path), and the expected `images`, `objects` and `pixels` of `write`.
+        out: Folder of all sets.
+        archives: Folder of downloaded archives. An archive that a user puts there is used.
         server: Address of GitHub.
 
     Returns:
-        Whether anything was written.
+        Whether the set was written.
 
     Raises:
         DataError: The folder exists and this script did not write it; the download failed; or `read` refuses the
@@ -328,8 +327,8 @@ def prepare(
     if record.exists() and record.read_text(encoding="utf-8") == _json(expected):
         return False
 
-    # GitHub builds this archive on demand and may compress it in another way tomorrow, so that no checksum of it is
-    # stable. The git ids of the files in it are: they are checked one by one instead.
+    # GitHub builds this archive on demand, and can compress it differently each time. So the git id of each file in it
+    # is checked instead of a checksum of the archive.
     archive = archives / f"{source.repository.split('/')[1]}-{source.commit}.zip"
     fetch(f"{server}/{source.repository}/archive/{source.commit}.zip", archive, None)
     files = read(archive, source, contents["files"])
@@ -365,12 +364,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     archives = options.archives or options.out / ".archives"
     for name in options.sets or SOURCES:
         try:
-            written = prepare(name, SOURCES[name], contents[name], options.out, archives)
+            is_new = prepare(name, SOURCES[name], contents[name], options.out, archives)
         except DataError as error:
             raise SystemExit(f"Error: {name}: {error}") from error
         record = json.loads((options.out / name / "SOURCE.json").read_text(encoding="utf-8"))
         counts = f"{record['images']} images, {record['objects']} objects"
-        print(f"{options.out / name}: {'written' if written else 'already there'} ({counts})")
+        print(f"{options.out / name}: {'written' if is_new else 'already there'} ({counts})")
 
 
 if __name__ == "__main__":

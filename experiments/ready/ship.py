@@ -1,4 +1,4 @@
-"""Write a trained model as the one that LooseBox ships: half precision, and a line on what it was trained on.
+"""Write a trained model as the model that ships with LooseBox, in half precision and with a line on its training data.
 
 python experiments/ready/ship.py results/ready/train/joint/ready/0.safetensors
 """

@@ -1,1 +1,1 @@
-"""Commands of `loosebox` that run stages one after the other, a module for each."""
+"""The commands of `loosebox` that run several stages, a module for each."""

@@ -1,10 +1,11 @@
-"""The command `loosebox deviation`: how a detector's or a person's boxes deviate from labelled objects."""
+"""The command `loosebox deviation`: measure how boxes deviate from labelled objects."""
 
 from pathlib import Path
 
 import click
 
 from pipeline_lib.commands.options import (
+    ON_BAD_BOX,
     check_out,
     format_option,
     labels_are_option,
@@ -27,8 +28,8 @@ from pipeline_lib.runtime.atomic import atomic
 @click.argument("labels")
 @out_option
 @format_option
-@click.option("--on-bad-box", type=click.Choice(["stop", "skip"]), default="stop", show_default=True)
-@click.option("--minimum-score", type=float, help="Leave out boxes with a lower score. Default: take all boxes.")
+@click.option("--on-bad-box", type=click.Choice(["stop", "skip"]), default="stop", help=ON_BAD_BOX)
+@click.option("--minimum-score", type=float, help="Leave out boxes with a lower score. Default: use all boxes.")
 @labels_are_option
 @minimum_area_option
 def deviation_command(
@@ -41,49 +42,50 @@ def deviation_command(
     labels_are: LabelsAre | None,
     minimum_area: int,
 ) -> None:
-    """Say how BOXES deviate from the objects of LABELS.
+    """Measure how BOXES deviate from the objects in LABELS.
 
     BOXES are files of boxes, or folders of them, in the formats of `predict`. LABELS is a folder of label images with
     the names of the boxes' images, or one stack of label images. Each box is matched to at most one object.
 
-    The command writes deviations.csv with a row for each matched box, slices.csv with the numbers of missed objects
-    and of boxes without one, and deviations.html, which shows both and says which model suits such boxes.
+    The command writes deviations.csv with a row for each matched box, slices.csv with the numbers of missed objects and
+    of boxes without an object in each slice, and deviations.html, which shows both and says which model suits such
+    boxes.
     """
     check_out(out, labels, *boxes)
     try:
         exact = exact_boxes(labels, labels_are, minimum_area)
-        read = read_box_files([Path(path) for path in boxes], Images(exact.shapes), form)
-        checked = checked_boxes(read, exact.shapes, on_bad_box)
+        records = read_box_files([Path(path) for path in boxes], Images(exact.shapes), form)
+        checked = checked_boxes(records, exact.shapes, on_bad_box)
         good = checked[checked["reason"] == ""]
         if minimum_score is not None:
             if good["score"].isna().any():
                 raise DataError(
-                    f"{', '.join(boxes)}: --minimum-score needs a score of each box, and "
-                    f"{int(good['score'].isna().sum())} have none; leave the option out"
+                    f"{', '.join(boxes)}: --minimum-score needs a score of each box, but "
+                    f"{int(good['score'].isna().sum())} boxes have none; leave the option out"
                 )
             good = good[good["score"] >= minimum_score]
-        found = deviations(good, exact.objects)
-        if found.pairs.empty:
+        matched = deviations(good, exact.objects)
+        if matched.pairs.empty:
             raise DataError(
-                f"{', '.join(boxes)}: none of {len(good)} boxes overlaps one of {len(exact.objects)} objects; are "
-                f"these boxes of the images that {labels} shows?"
+                f"{', '.join(boxes)}: none of {len(good)} boxes overlaps one of {len(exact.objects)} objects; check "
+                f"that {labels} has the labels of the same images"
             )
         settings = {"boxes": ", ".join(boxes), "labels": labels, "smallest object": f"{minimum_area} pixels"}
         settings |= {"lowest score": "none" if minimum_score is None else f"{minimum_score:g}"}
-        _write(out, found, settings)
+        _write(out, matched, settings)
     except DataError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(counts(found))
-    for figure in figures(found.pairs):
+    click.echo(counts(matched))
+    for figure in figures(matched.pairs):
         click.echo(f"{figure.name}: {figure.value.value:.3f}")
-    click.echo(advice(found))
+    click.echo(advice(matched))
     click.echo(f"{out}/deviations.html, deviations.csv, slices.csv")
 
 
-def _write(out: Path, found: Deviations, settings: dict[str, str]) -> None:
+def _write(out: Path, matched: Deviations, settings: dict[str, str]) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    for name, table in {"deviations": found.pairs, "slices": found.slices}.items():
+    for name, table in {"deviations": matched.pairs, "slices": matched.slices}.items():
         with atomic(out / f"{name}.csv") as unfinished:
             table.to_csv(unfinished, index=False, float_format="%.6f")
     with atomic(out / "deviations.html") as unfinished:
-        unfinished.write_text(deviations_page(out.resolve().name, found, settings), encoding="utf-8")
+        unfinished.write_text(deviations_page(out.resolve().name, matched, settings), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""The options that several commands share."""
 
 import os
 from collections.abc import Callable
@@ -21,21 +21,26 @@ from pipeline_lib.settings.segment import SegmentConfig
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+ON_BAD_BOX = "Stop at a bad box, or skip it and write the reason to the table. Default: stop."
 
 
-def _writable(_: click.Context, __: click.Parameter, folder: Path) -> Path:
-    """Return a folder in which files can be written, or that can be made."""
-    # os.path.exists, as Path.exists raises below a folder that cannot be entered
-    there = next(place for place in (folder, *folder.absolute().parents) if os.path.exists(place))
-    if not there.is_dir():
-        raise click.BadParameter(f"{there} is a file, so {folder} cannot be made; name another folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise click.BadParameter(f"nothing can be written in {there}; name another folder, or change its permissions")
+def _check_writable(_: click.Context, __: click.Parameter, folder: Path) -> Path:
+    """Return the folder if files can be written in it, or if it can be created.
+
+    Raises:
+        BadParameter: they cannot, or it cannot.
+    """
+    # Not `Path.exists`, which raises an error in a folder without permission.
+    existing = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
+    if not existing.is_dir():
+        raise click.BadParameter(f"{existing} is a file, so {folder} cannot be created; name another folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise click.BadParameter(f"cannot write in {existing}; name another folder, or change its permissions")
     return folder
 
 
 def check_out(out: Path, *inputs: str) -> None:
-    """Refuse a folder for outputs in a folder that is read whole: the next run would take outputs for inputs.
+    """Refuse to write outputs into a folder of inputs, because the next run would read them as inputs.
 
     Args:
         out: Folder to write.
@@ -44,17 +49,19 @@ def check_out(out: Path, *inputs: str) -> None:
     Raises:
         UsageError: `out` is one of the folders, or lies in it.
     """
-    for place in map(Path, inputs):
-        if place.is_dir() and place.resolve() in (out.resolve(), *out.resolve().parents):
-            raise click.UsageError(f"--out lies in {place}, whose files and folders are all read; name another folder")
+    for folder in map(Path, inputs):
+        if folder.is_dir() and folder.resolve() in (out.resolve(), *out.resolve().parents):
+            raise click.UsageError(
+                f"--out lies in {folder}, whose files and folders are all read as inputs; name another folder"
+            )
 
 
 out_option = click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    callback=_writable,
+    callback=_check_writable,
     required=True,
-    help="Folder to write.",
+    help="Folder for the outputs.",
 )
 format_option = click.option(
     "--format",
@@ -65,46 +72,53 @@ format_option = click.option(
 labels_are_option = click.option(
     "--labels-are",
     type=click.Choice(["instances", "binary"]),
-    help="instances: each number is an object. binary: each connected part is an object. "
-    "Default: binary if there is one value besides 0, else instances.",
+    help="instances: each number is an object. binary: each connected component is an object. "
+    "Default: binary if there is only one value besides 0, else instances.",
 )
 minimum_area_option = click.option(
     "--minimum-area",
     type=click.IntRange(1),
     default=FineTuneConfig().minimum_area,
     show_default=True,
-    help="Smallest object, pixels.",
+    help="Area of the smallest object, pixels. Smaller ones are ignored.",
 )
 OPTIONS = (  # of `predict` and `track`
     out_option,
-    click.option("--model", type=FILE, help="Trained model. Default: the model that comes with LooseBox."),
-    click.option("--backbone", type=click.Choice(list(BACKBONES)), help="Without --model, use this backbone as it is."),
-    click.option("--checkpoint", type=FILE, help="File of the backbone's weights, if not the released ones."),
+    click.option("--model", type=FILE, help="File of a trained model. Default: the model that comes with LooseBox."),
+    click.option(
+        "--backbone",
+        type=click.Choice(list(BACKBONES)),
+        help="Use this backbone without fine-tuning. With --model, it must be the backbone of the model.",
+    ),
+    click.option("--checkpoint", type=FILE, help="File of the backbone's weights. Default: the released weights."),
     format_option,
-    click.option("--on-bad-box", type=click.Choice(["stop", "skip"]), help="Default: stop."),
+    click.option("--on-bad-box", type=click.Choice(["stop", "skip"]), help=ON_BAD_BOX),
     click.option(
         "--range",
         "grey_range",
         type=(float, float),
-        help="Black and white of images that are not 8-bit. The larger number first inverts the contrast.",
+        help="Grey values that become black and white, for images that are not 8-bit. The larger number first inverts "
+        "the contrast.",
     ),
     click.option(
         "--percentiles",
         type=(click.FloatRange(0, 100), click.FloatRange(0, 100)),
-        help="The same as percentiles of each image, such as 0.5 99.5.",
+        help="The same, but as percentiles of each image, such as 0.5 99.5.",
     ),
     click.option("--channel", type=click.IntRange(min=0), help="Channel to segment, counted from 0."),
     click.option(
         "--pixel-size",
         type=(float, float, float),
-        help="Depth, height and width of a pixel, nm. Measurements in nm need them.",
+        help="Depth, height and width of a pixel, nm. With it, the table has measurements in nm.",
     ),
-    click.option("--config", type=FILE, help="YAML with sections `segment` and `refine`, laid over the defaults."),
+    click.option(
+        "--config", type=FILE, help="YAML file with keys of the sections `segment` and `refine` (docs/keys.md)."
+    ),
 )
 
 
 def segmenting(command: Command) -> Command:
-    """Give a command the options that say which model segments which boxes of which images."""
+    """Add to a command the options of `predict` and `track` about outputs, model, boxes and images."""
     return reduce(lambda decorated, option: option(decorated), reversed(OPTIONS), command)
 
 
@@ -116,15 +130,15 @@ def chosen_settings(
     pixel_size: tuple[float, float, float] | None,
     **options: Any,
 ) -> tuple[SegmentConfig, RefineConfig]:
-    """Return the settings that a file and, over it, the options of a command ask for.
+    """Return the settings of a command. Its options override the configuration file, which overrides the defaults.
 
     Args:
-        config: File with some keys of the sections `segment` and `refine`.
-        grey_range: Black and white.
-        percentiles: The same as percentiles.
+        config: File with keys of the sections `segment` and `refine`.
+        grey_range: Grey values that become black and white.
+        percentiles: The same as percentiles of each image.
         form: Format of the boxes.
         pixel_size: ZYX, nm.
-        options: Other keys of `segment`; None if the option was not given.
+        options: Other keys of `segment`; None if the option is not used.
 
     Raises:
         DataError: A key of the file is unknown or has a wrong value.
@@ -132,14 +146,14 @@ def chosen_settings(
     """
     options |= {"format": form, "grey": _grey(grey_range, percentiles), "pixel_size": pixel_size and list(pixel_size)}
     overlay = {"segment": {key: value for key, value in options.items() if value is not None}}
-    written = _read_config(config) if config else {}
-    segmentation(written)  # so that a section which is none is not hidden beneath an option
-    return segmentation(merged(written, overlay))
+    file_settings = _read_config(config) if config else {}
+    segmentation(file_settings)  # reports errors in the file that an option would hide
+    return segmentation(merged(file_settings, overlay))
 
 
 def _grey(grey_range: tuple[float, float] | None, percentiles: tuple[float, float] | None) -> dict[str, Any] | None:
     if grey_range and percentiles:
-        raise click.UsageError("give --range or --percentiles, not both")
+        raise click.UsageError("expected --range or --percentiles, found both; leave one out")
     if grey_range:
         return {"range": list(grey_range)}
     return {"percentiles": list(percentiles)} if percentiles else None
@@ -149,5 +163,5 @@ def _read_config(file: Path) -> dict[str, Any]:
     check_files([file])
     try:
         return yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except ValueError as error:  # no such date
+    except ValueError as error:  # such as a date that does not exist
         raise DataError(f"{file}: expected YAML: {error}") from error

@@ -1,4 +1,4 @@
-"""Stages that a command runs one after the other; those that are finished are left out when it runs again."""
+"""Run stages one after the other, and skip those that are finished when the command runs again."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -15,22 +15,22 @@ log = logging.getLogger(__name__)
 
 
 class Steps:
-    """A line of stages, of which each reads what earlier ones wrote.
+    """A sequence of stages, each of which reads results of earlier ones.
 
-    A key stands for all that decides a stage's result: the settings and the code of this stage and of all stages before
-    it, and what the line begins with. When a stage is finished, its key is written beside its results. A stage whose
-    key and results are there is left out.
+    A key identifies everything that decides a stage's result: the inputs, and the settings and code of this stage and
+    all earlier ones. When a stage is finished, its key is written to a file. A stage is skipped if its key and its
+    results exist.
     """
 
-    def __init__(self, folder: Path, *beginning: Any) -> None:
-        """Begin a line of stages.
+    def __init__(self, folder: Path, *inputs: Any) -> None:
+        """Start a sequence of stages.
 
         Args:
-            folder: where the keys lie.
-            beginning: values that JSON can hold, which stand for all inputs.
+            folder: folder for the files of keys.
+            inputs: digests or other values of JSON that identify all inputs of the sequence.
         """
         self.folder = folder
-        self.key = key_of(*beginning)
+        self.key = key_of(*inputs)
 
     def run(
         self,
@@ -44,12 +44,12 @@ class Steps:
         """Run a stage unless it is finished.
 
         Args:
-            name: name of the step, unique in the line.
+            name: name of the step, unique in the sequence.
             stage: function of the stage.
             reads: paths that it reads, by the names of its arguments.
-            writes: paths that it writes.
-            settings: its other arguments, values that JSON can hold or settings.
-            resumes: whether it takes a digest of its `code`, by which it resumes unfinished work.
+            writes: paths that it writes, by the names of its arguments.
+            settings: its other arguments: values of JSON, or settings.
+            resumes: whether it has the argument `code`, a digest that it needs to resume unfinished work.
         """
         code = code_digest(stage.__module__)
         self.key = key_of(self.key, name, code, {key: _plain(value) for key, value in settings.items()})

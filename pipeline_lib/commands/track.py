@@ -1,4 +1,4 @@
-"""The command `track`: objects of a volume from one loose box each, by the workflow's own stages."""
+"""The command `loosebox track`: follow objects through the slices of a volume, by the stages of the workflow."""
 
 import logging
 import shutil
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 @click.argument("volume")
 @click.argument("boxes", nargs=-1, required=True)
 @segmenting
-@click.option("--tiff", is_flag=True, help="Write the label image for Fiji, too.")
+@click.option("--tiff", is_flag=True, help="Also write the label image for Fiji.")
 def track_command(
     volume: str,
     boxes: tuple[str, ...],
@@ -49,24 +49,27 @@ def track_command(
     """Follow the objects that BOXES enclose through the slices of VOLUME.
 
     VOLUME is a folder of slices (TIFF, PNG, JPEG, BMP), or one stack (TIFF, MRC, file.h5:dataset, Zarr). BOXES are
-    files of boxes, or folders of them, in one of the formats that --format lists. Each box is drawn in one slice.
-    Boxes of a file that share a name are of one object. An interrupted call goes on where it was.
+    files of boxes, or folders of them, in one of the formats that --format lists. An object needs a box in one slice.
+    If it has boxes in several slices, they must have the same name in their file.
+
+    The command writes a label image, tables of the objects (objects.csv) and of their slices (slices.csv), and
+    track.html, which shows the objects. If it is interrupted, the same command continues where it was.
     """
     check_out(out, *boxes)
     if Path(volume).resolve() == out.resolve():
-        raise click.UsageError("--out is the folder of the slices; name another")
+        raise click.UsageError("--out is the folder of the slices; name another folder")
     try:
         settings, refine = chosen_settings(stack=True, **options)
-        chosen = chosen_model(model, backbone)
-        choice = backbone_choice(backbone, chosen, checkpoint)
-        track_volume(volume, list(boxes), out, str(chosen) if chosen else None, choice, settings, refine)
-        shutil.rmtree(out / LABEL_TIFFS.file, ignore_errors=True)  # of a run before
+        model = chosen_model(model, backbone)
+        choice = backbone_choice(backbone, model, checkpoint)
+        track_volume(volume, list(boxes), out, str(model) if model else None, choice, settings, refine)
+        shutil.rmtree(out / LABEL_TIFFS.file, ignore_errors=True)  # of an earlier run
         if tiff:
             label_tiffs(labels=str(out / OME_ZARR.file), tiffs=str(out / LABEL_TIFFS.file))
     except DataError as error:
         raise click.ClickException(str(error)) from error
-    written = ["track.html", "objects.csv", "slices.csv", OME_ZARR.file, *([LABEL_TIFFS.file] if tiff else [])]
-    click.echo(f"{out}/{', '.join(written)}")
+    outputs = ["track.html", "objects.csv", "slices.csv", OME_ZARR.file, *([LABEL_TIFFS.file] if tiff else [])]
+    click.echo(f"{out}/{', '.join(outputs)}")
 
 
 def track_volume(
@@ -78,7 +81,16 @@ def track_volume(
     settings: SegmentConfig,
     refine: RefineConfig,
 ) -> None:
-    """Run the stages for one volume, one after the other; what they hand on lies in the folder `steps` of `out`.
+    """Run the stages for one volume, with intermediate files in the folder `steps` of `out`.
+
+    Args:
+        volume: stack, or folder of slices.
+        boxes: files or folders of boxes.
+        out: folder to write.
+        model: file of the model; None: the backbone as it is.
+        backbone: backbone of the model.
+        settings: section `segment`.
+        refine: section `refine`.
 
     Raises:
         DataError: a slice, a box, the model or the weights cannot be used.
@@ -86,21 +98,30 @@ def track_volume(
     steps = out / "steps"
     steps.mkdir(parents=True, exist_ok=True)
     names = ("weights.json", "prompts", "segment.parquet", "track.parquet")
-    manifest, given, iterations, tracks = (str(steps / name) for name in names)
+    manifest, folder, iterations, tracks = (str(steps / name) for name in names)
+
+    # Check the weights, the slices and the boxes.
     weights(manifest=manifest, backbone=backbone, folder="resources")
     log.info("Model: %s", described(model, Backbone.read(manifest)))
-    prompts(weights=manifest, prompts=given, images=volume, boxes=boxes, settings=settings.prompts(), model=model)
-    check_can_be_followed(Prompts.read(given))
-    line = Steps(steps, files_digest([*sorted(Path(given).iterdir()), manifest, *([model] if model else [])]))
-    read: dict[str, Any] = {"prompts": given, "weights": manifest, "model": model}
-    how: dict[str, Any] = {"batch": settings.batch, "precision": settings.precision, "refine": refine, "shard": 0}
-    written = {"iterations": iterations, "timing": str(steps / "segment.json")}
-    line.run("segment", segment, read, written, how | {"shards": 1}, resumes=True)
+    prompts(weights=manifest, prompts=folder, images=volume, boxes=boxes, settings=settings.prompts(), model=model)
+    check_can_be_followed(Prompts.read(folder))
+
+    # Segment the slices of the boxes.
+    line = Steps(steps, files_digest([*sorted(Path(folder).iterdir()), manifest, *([model] if model else [])]))
+    inputs: dict[str, Any] = {"prompts": folder, "weights": manifest, "model": model}
+    parameters: dict[str, Any] = {"batch": settings.batch, "precision": settings.precision, "refine": refine}
+    parameters |= {"shard": 0}
+    outputs = {"iterations": iterations, "timing": str(steps / "segment.json")}
+    line.run("segment", segment, inputs, outputs, parameters | {"shards": 1}, resumes=True)
+
+    # Follow the objects from there.
     one_shard = settings.track.model_copy(update={"shards": 1})
-    how |= {"settings": settings.prompts(), "track": one_shard}
-    line.run("track", track, read | {"iterations": [iterations]}, {"tracks": tracks}, how, resumes=True)
+    parameters |= {"settings": settings.prompts(), "track": one_shard}
+    line.run("track", track, inputs | {"iterations": [iterations]}, {"tracks": tracks}, parameters, resumes=True)
+
+    # Write the outputs.
     collect_tracks(
-        prompts=given,
+        prompts=folder,
         tracks=[tracks],
         weights=manifest,
         labels=str(out / OME_ZARR.file),

@@ -57,27 +57,27 @@ from pipeline_lib.stages.score import score
 from pipeline_lib.stages.train import train
 from pipeline_lib.stages.weights import weights
 
-DATASET = "labelled"  # name of the data set, which decides the random boxes
+DATASET = "labelled"  # name of the data set; the random boxes depend on it
 DEFAULTS = FineTuneConfig()
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Start:
-    """What training starts from."""
+    """The model or backbone that training starts from."""
 
     name: str
     """`shipped`, the name of a backbone, or the file of a model."""
     backbone: BackboneChoice
     """The network, and the file of its weights."""
     model: Path | None
-    """File of the model that training starts from. None is the backbone's own decoder."""
+    """File of the model that training starts from. None: the backbone's own decoder."""
     shape: ModelConfig
     """Shape of the model that is trained."""
 
     @property
-    def says(self) -> str:
-        """What training starts from, in words."""
+    def description(self) -> str:
+        """What training starts from, for the page."""
         if self.model is None:
             return f"the decoder of the backbone {self.name}, with a new deviation token and image adapter"
         return "the model that comes with LooseBox" if self.name == SHIPPED else f"the model {self.name}"
@@ -92,23 +92,31 @@ class Start:
     "start",
     default=SHIPPED,
     show_default=True,
-    help=f"What training starts from: {SHIPPED}, the file of a model, or a backbone ({', '.join(BACKBONES)}).",
+    help=f"What training starts from: {SHIPPED} (the model that comes with LooseBox), the file of a model, or a "
+    f"backbone ({', '.join(BACKBONES)}).",
 )
 @click.option(
     "--held-out",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=DEFAULTS.held_out,
     show_default=True,
-    help="Share of the images that training does not see, at least one. They pick the best epoch and are reported.",
+    help="Share of the images that are held out from training, at least one image. They pick the best epoch, and "
+    "train.html reports their scores.",
 )
 @click.option("--objects", type=click.IntRange(1), help="Largest number of training objects. Default: all.")
 @click.option(
     "--epochs",
     type=click.IntRange(0),
-    help=f"Default: as many as {DEFAULTS.steps} steps of {DEFAULTS.tiles_per_step} tiles need, but at most "
-    f"{DEFAULTS.most_epochs}.",
+    help=f"Number of epochs. Default: enough for {DEFAULTS.steps} steps of {DEFAULTS.tiles_per_step} tiles, but at "
+    f"most {DEFAULTS.most_epochs}.",
 )
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=DEFAULTS.seed, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=DEFAULTS.seed,
+    show_default=True,
+    help="Seed of all random numbers.",
+)
 @click.option(
     "--tile",
     type=click.IntRange(16),
@@ -123,12 +131,17 @@ class Start:
     help="File deviations.csv of `loosebox deviation`. Training boxes deviate like the boxes in it. Default: by 0 to "
     "40 %.",
 )
-@click.option("--range", "grey_range", type=(float, float), help="Black and white of images that are not 8-bit.")
+@click.option(
+    "--range",
+    "grey_range",
+    type=(float, float),
+    help="Grey values that become black and white, for images that are not 8-bit.",
+)
 @labels_are_option
 @click.option(
     "--checkpoint",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="File of the backbone's weights, if not the released ones.",
+    help="File of the backbone's weights. Default: the released weights.",
 )
 def train_command(
     images: str,
@@ -145,10 +158,10 @@ def train_command(
 
     IMAGES is a folder of TIFF, PNG, JPEG, BMP or MRC files of any sizes, or one stack (TIFF, file.h5:dataset, Zarr).
     LABELS is a folder of label images with the names of their images, one stack of label images, or files of outlines:
-    COCO (.json), or Fiji's regions (.zip or .roi, with the name of their image). Images without labels take no part.
+    COCO (.json), or Fiji's regions (.zip or .roi, with the name of their image). Images without labels are ignored.
 
-    The command writes the model to FOLDER/model.safetensors, for `predict --model`, and FOLDER/train.html, which says
-    what training gained on the held-out images. If it is interrupted, the same command continues where it was.
+    The command writes model.safetensors, which `predict --model` uses, and train.html, which shows what training gained
+    on the held-out images. If it is interrupted, the same command continues where it was.
     """
     check_out(out, images, *labels)
     if grey_range and grey_range[0] >= grey_range[1]:
@@ -166,6 +179,11 @@ def train_command(
 def start_of(name: str, checkpoint: Path | None, config: FineTuneConfig) -> Start:
     """Return what training starts from.
 
+    Args:
+        name: `shipped`, the name of a backbone, or the file of a model.
+        checkpoint: file of the backbone's weights; None: the released weights.
+        config: settings of the training.
+
     Raises:
         DataError: there is no backbone and no file of this name, or the file is not a model.
     """
@@ -174,8 +192,8 @@ def start_of(name: str, checkpoint: Path | None, config: FineTuneConfig) -> Star
     file = model_path(name)
     if not file.is_file():
         raise DataError(
-            f"--from {name}: expected {SHIPPED}, the file of a model, or one of {', '.join(BACKBONES)}; found no such "
-            "file; check the path"
+            f"--from {name}: expected {SHIPPED}, the file of a model, or one of {', '.join(BACKBONES)}; found no file "
+            "of this name; check the path"
         )
     try:
         header = ModelHeader.read(file)
@@ -197,7 +215,16 @@ def fine_tune(
     grey_range: GreyRange | None,
     labels_are: LabelsAre | None,
 ) -> None:
-    """Run the stages of the workflow one after the other; what they hand on lies in the folder `steps` of `out`.
+    """Run the stages of the workflow, with intermediate files in the folder `steps` of `out`.
+
+    Args:
+        images: folder or stack of images.
+        labels: folder or stack of label images, or files of outlines.
+        out: folder to write.
+        start: model or backbone that training starts from.
+        config: settings of the training.
+        grey_range: grey values that become black and white; None: images are 8-bit.
+        labels_are: meaning of label values; None: it follows from the values.
 
     Raises:
         DataError: an image, a label, the model or the weights cannot be used.
@@ -207,15 +234,15 @@ def fine_tune(
     names = ("weights.json", "manifest.json", f"{DATASET}.zarr", "all_boxes.csv", "boxes.csv", "embeddings.zarr")
     backbone, manifest, store, all_boxes, table, embeddings = (str(steps / name) for name in names)
 
-    # What is wrong with the input is said before anything is computed from it.
+    # Check all inputs before anything is computed from them.
     stacks = labelled_stacks(images, labels, grey_range, steps / "labels")
     rule, volumes = label_rule(stacks, labels_are), volumes_of(stacks, config.held_out)
     source = PathSource(kind="path", folder=str(out))  # not used: the paths of the volumes are absolute
     weights(manifest=backbone, backbone=start.backbone, folder="resources")
     raw(manifest=manifest, source=source, volumes=volumes, grey_range=grey_range)
-    log.info("%s", in_words(rule))
+    log.info("%s", label_words(rule))
 
-    # Tiles, the exact boxes of their objects, and what the encoder makes of them.
+    # Cut tiles, find the exact boxes of their objects, and encode the tiles.
     inputs: list[str | Path] = [backbone, manifest, *([start.model] if start.model else [])]
     if isinstance(config.mix, MeasuredMix):
         read_moves(config.mix.deviations)
@@ -227,30 +254,33 @@ def fine_tune(
     line.run("boxes", boxes, {"store": store}, {"boxes": all_boxes}, {})
     limits = {"objects": config.objects, "held_out": config.tested_objects}
     line.run("take_part", take_part, {"boxes": all_boxes}, {"chosen": table}, limits)
-    read = {"store": store, "boxes": table, "weights": backbone}
-    written = {"embeddings": embeddings, "timing": str(steps / "embed.json")}
-    line.run("embed", embed, read, written, dict(default_embedding()), resumes=True)
+    data = {"store": store, "boxes": table, "weights": backbone}
+    outputs = {"embeddings": embeddings, "timing": str(steps / "embed.json")}
+    line.run("embed", embed, data, outputs, dict(default_embedding()), resumes=True)
 
-    # The start on the held-out objects, then the training, then its model on the same objects.
-    read |= {"embeddings": embeddings}
+    # Test the model that training starts from on the held-out objects.
+    data |= {"embeddings": embeddings}
     model, curve = str(out / "model.safetensors"), str(out / "train.csv")
     first = str(start.model or steps / "start.safetensors")
-    learn = partial(run_training, line, read, config.seed)
+    run_train = partial(run_training, line, data, config.seed)
     if start.model is None:
-        learn("start", untrained(config), {"model": first, "curve": str(steps / "start.csv")}, None)
+        run_train("start", untrained(config), {"model": first, "curve": str(steps / "start.csv")}, None)
     levels = config.tested_levels
     scores: dict[tuple[When, int], str] = {}
-    scores |= {("before", level): run_test(line, read, "before", level, first, config) for level in levels}
+    scores |= {("before", level): run_test(line, data, "before", level, first, config) for level in levels}
+
+    # Train, and test the new model on the same objects.
     objects = read_boxes(table)
     tiles = objects.loc[objects["split"] == "train", "tile"].nunique()
     training = fine_tuning(config, start.shape, start.name if start.model else None, tiles)
     log.info("%d epochs on %d tiles", training.train.epochs, tiles)
-    learn("train", training, {"model": model, "curve": curve}, start.model)
-    scores |= {("after", level): run_test(line, read, "after", level, model, config) for level in levels}
+    run_train("train", training, {"model": model, "curve": curve}, start.model)
+    scores |= {("after", level): run_test(line, data, "after", level, model, config) for level in levels}
 
+    # Write the results and the page.
     cut = int(((objects["x1"] - objects["x0"]).clip(lower=objects["y1"] - objects["y0"]) >= config.tile).sum())
     if cut:
-        log.warning("%d of %d objects reach through their whole tile; set a larger --tile", cut, len(objects))
+        log.warning("%d of %d objects are as large as their tile or larger; set a larger --tile", cut, len(objects))
     results = gains({key: read_table(path) for key, path in scores.items()})
     with atomic(out / "results.csv") as unfinished:
         results.to_csv(unfinished, index=False, float_format="%.6f")
@@ -258,15 +288,15 @@ def fine_tune(
     usage += [] if grey_range is None else ["--range", *map("{:g}".format, grey_range)]
     tuning = FineTuning(
         name=out.resolve().name,
-        start=start.says,
-        labels=in_words(rule),
+        start=start.description,
+        labels=label_words(rule),
         usage=shlex.join(usage),
         gains=results,
         curve=read_table(curve),
         objects=objects,
         tested=int(results["objects"].iloc[0]),
         cut=cut,
-        images=images_table(store, objects, [named(stacks, volume.images) for volume in volumes]),
+        images=images_table(store, objects, [image_name(stacks, volume.images) for volume in volumes]),
         settings=shown_settings(config, training, grey_range),
     )
     with atomic(out / "train.html") as unfinished:
@@ -277,45 +307,64 @@ def fine_tune(
 
 def run_training(
     line: Steps,
-    read: dict[str, str],
+    data: dict[str, str],
     seed: int,
     name: str,
     training: TrainingConfig,
-    written: dict[str, str],
+    outputs: dict[str, str],
     start: Path | None,
 ) -> None:
-    """Run the stage train on the labelled images."""
-    files: dict[str, Any] = {"stores": [read["store"]], "boxes": [read["boxes"]], "embeddings": [read["embeddings"]]}
-    files |= {"weights": read["weights"], "start": str(start) if start else None}
+    """Run the stage train on the labelled images.
+
+    Args:
+        line: sequence of stages.
+        data: files of the data set: `store`, `boxes`, `embeddings` and `weights`.
+        seed: seed of the training.
+        name: name of the step.
+        training: settings of the training.
+        outputs: files to write: `model` and `curve`.
+        start: file of the model that training starts from; None: the backbone's own decoder.
+    """
+    inputs: dict[str, Any] = {"stores": [data["store"]], "boxes": [data["boxes"]], "embeddings": [data["embeddings"]]}
+    inputs |= {"weights": data["weights"], "start": str(start) if start else None}
     settings = {"dataset": DATASET, "training": training, "seed": seed}
-    line.run(name, train, files, written, settings, resumes=True)
+    line.run(name, train, inputs, outputs, settings, resumes=True)
 
 
-def run_test(line: Steps, read: dict[str, str], when: When, level: int, model: str, config: FineTuneConfig) -> str:
-    """Segment the held-out objects as `predict` does, and return the table of their scores."""
+def run_test(line: Steps, data: dict[str, str], when: When, level: int, model: str, config: FineTuneConfig) -> str:
+    """Segment the held-out objects as `predict` does, and return the file of their scores.
+
+    Args:
+        line: sequence of stages.
+        data: files of the data set: `store`, `boxes`, `embeddings` and `weights`.
+        when: whether the model is the one before or after training.
+        level: deviation of the boxes, per cent.
+        model: file of the model.
+        config: settings of the training.
+    """
     _, refinement = segmentation({})
     tested = TestedObjects(split="validation", objects=config.tested_objects)
     name, folder = f"{when}-{level}", line.folder / when
     history, scores = str(folder / f"{level}.parquet"), str(folder / f"{level}.csv")
     settings = {"dataset": DATASET, "level": level, "seed": config.seed, "tested": tested}
     settings |= {"deviation": default_deviation(), "refine": refinement}
-    written = {"iterations": history, "timing": str(folder / f"{level}.json")}
-    line.run(f"{name}-refine", refine, read | {"model": model}, written, settings, resumes=True)
-    inputs = {"store": read["store"], "boxes": read["boxes"], "iterations": history}
+    outputs = {"iterations": history, "timing": str(folder / f"{level}.json")}
+    line.run(f"{name}-refine", refine, data | {"model": model}, outputs, settings, resumes=True)
+    inputs = {"store": data["store"], "boxes": data["boxes"], "iterations": history}
     line.run(f"{name}-score", score, inputs, {"scores": scores}, {"tested": tested})
     return scores
 
 
-def named(stacks: list[LabelledStack], path: str) -> str:
+def image_name(stacks: list[LabelledStack], path: str) -> str:
     """Return the name of the image at a path."""
     return next(stack.name for stack in stacks if stack.images == path)
 
 
-def in_words(rule: Labels) -> str:
-    """Return what the labels mean."""
+def label_words(rule: Labels) -> str:
+    """Return a sentence that says what the label values mean."""
     if isinstance(rule, BinaryLabels):
-        return f"Labels are binary: each connected part of the value {rule.foreground} is an object."
-    return "Labels number the objects: each value but 0 is an object, and an object in two parts counts as two."
+        return f"Labels are binary: each connected component of the value {rule.foreground} is an object."
+    return "Labels number the objects: each value except 0 is an object. An object in two parts becomes two objects."
 
 
 def shown_settings(

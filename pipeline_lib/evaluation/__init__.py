@@ -1,1 +1,1 @@
-"""Masks against labels: scores, statistics, claims, breakdowns, and the checks before them."""
+"""Compare masks with labels: scores, statistics, claims, breakdowns, and the checks before them."""

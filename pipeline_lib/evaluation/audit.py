@@ -1,4 +1,7 @@
-"""Checks that the experiment is what its tables will say it is."""
+"""Check that the results are those of the experiment that the tables describe.
+
+Each check is a generator. It yields its name and what it compared, or raises an AuditError that begins with its name.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -30,25 +33,28 @@ OWN_SCORES = "scores are those of their masks"
 
 
 def boxes_of_labels(path: str, table: pd.DataFrame, store: Store) -> Iterator[tuple[str, str]]:
-    """Split, box and area of every object of every tile, measured again."""
+    """Compare split, box and area of every object in a table of boxes with the labels of its store."""
     recorded, nothing = dict(by_tile(table)), table[:0]
     for tile in range(len(store)):
         rows = recorded.get(tile, nothing)[["split", "object", *XYXY, "area"]]
-        measured = [(store.split(tile), *measures) for measures in object_boxes(store.objects(tile))]
-        if measured != list(rows.itertuples(index=False, name=None)):
-            raise AuditError(f"{BOXES_OF_LABELS}: the objects of tile {tile} of {store.name} are not those of {path}")
+        objects = [(store.split(tile), *measures) for measures in object_boxes(store.objects(tile))]
+        if objects != list(rows.itertuples(index=False, name=None)):
+            raise AuditError(
+                f"{BOXES_OF_LABELS}: the objects of tile {tile} of {store.name} are not those of {path}; delete this "
+                "file and run again"
+            )
     yield BOXES_OF_LABELS, f"{len(table)} objects measured again"
 
 
 def separate_splits(table: pd.DataFrame, store: Store) -> Iterator[tuple[str, str]]:
-    """By the pixels of the tiles that have objects, wherever they came from."""
+    """Compare the pixels of all tiles with objects: no two tiles of different splits may be equal."""
     tiles: dict[bytes, int] = {}
     for tile in map(int, table["tile"].unique()):
         first = tiles.setdefault(blake2b(store.pixels(tile).tobytes()).digest(), tile)
         if store.split(first) != store.split(tile):
             raise AuditError(
                 f"{SEPARATE_SPLITS}: tile {tile} ({store.split(tile)}) of {store.name} has the pixels of tile "
-                f"{first} ({store.split(first)})"
+                f"{first} ({store.split(first)}); take the image out of one of these splits"
             )
     yield SEPARATE_SPLITS, f"{table['tile'].nunique()} tiles compared"
 
@@ -58,9 +64,9 @@ class RowModels:
     """The rows of the tables, and the files of their weights."""
 
     rows: Mapping[str, ExpectedRow]
-    files: Mapping[Training, str]  # of the trainings of the experiment
+    files: Mapping[Training, str]  # file of each training of the experiment
 
-    def place(self, cell: Cell) -> Training:
+    def training_of(self, cell: Cell) -> Training:
         """Return the training that the weights of a cell come from."""
         row = self.rows[cell.model]
         joint = row.training is not None and row.training.trained_on
@@ -68,100 +74,117 @@ class RowModels:
 
     def file(self, cell: Cell) -> str:
         """Return the file of the weights of a cell."""
-        return self.rows[cell.model].file or self.files[self.place(cell)]
+        return self.rows[cell.model].file or self.files[self.training_of(cell)]
 
 
 def own_models(cells: list[Cell], models: RowModels) -> Iterator[tuple[str, str]]:
-    """Compare what each model's file says of its training with its row."""
-    runs = {(cell.model, models.place(cell)): cell for cell in cells}
-    for (model, place), cell in runs.items():
+    """Compare the training that each model's file records with the settings of its row."""
+    runs = {(cell.model, models.training_of(cell)): cell for cell in cells}
+    for (model, run), cell in runs.items():
         path, training = models.file(cell), models.rows[model].training
         if training is None:
             continue
-        expected = {"dataset": place.dataset, "seed": place.seed, **training.plain()}
+        expected = {"dataset": run.dataset, "seed": run.seed, **training.plain()}
         recorded = ModelHeader.read(path).training
         differing = [key for key in expected if recorded.get(key) != expected[key]]
         if differing:
             key = differing[0]
-            raise AuditError(f"{OWN_MODELS}: {path}: {key} is to be {expected[key]}, found {recorded.get(key)}")
+            raise AuditError(
+                f"{OWN_MODELS}: {path}: {key}: expected {expected[key]}, found {recorded.get(key)}; delete this file "
+                "and run again"
+            )
     yield OWN_MODELS, f"{len(runs)} rows of single seeds"
 
 
 def unseen_images(store: Store, split: str, cells: list[Cell], models: RowModels) -> Iterator[tuple[str, str]]:
-    """Compare the tested images with those that each model's file says it was trained on, in whatever data set.
+    """Compare the tested images with those that each model was trained on, in any data set.
 
-    Images that picked the best epoch count as well, unless these are tested by intention.
+    On the test split, images that picked the best epoch must not be tested either.
     """
-    tested = dict(zip(store.images, store.slices, strict=True))
-    tested = {digest: origin for digest, origin in tested.items() if digest and origin.split == split}
+    slices = zip(store.images, store.slices, strict=True)
+    tested = {digest: origin for digest, origin in slices if digest and origin.split == split}
     files = dict.fromkeys(map(models.file, cells))
     for path in files:
         recorded = ModelHeader.read(path).training.get("images")
         if recorded is None:
             raise AuditError(f"{UNSEEN_IMAGES}: {path} does not say which images it was trained on; train it again")
-        seen = {*recorded["train"], *(recorded["validation"] if split == "test" else ())}
-        if shared := sorted(tested.keys() & seen):
+        training = {*recorded["train"], *(recorded["validation"] if split == "test" else ())}
+        if shared := sorted(tested.keys() & training):
             raise AuditError(
                 f"{UNSEEN_IMAGES}: {path} was trained on slice {tested[shared[0]].index} of volume "
-                f"{tested[shared[0]].volume} of {store.name}, which is tested, and on {len(shared) - 1} more"
+                f"{tested[shared[0]].volume} of {store.name}, which is tested, and on {len(shared) - 1} more; test "
+                "other slices, or use another model"
             )
     yield UNSEEN_IMAGES, f"{len(tested)} images compared with those of {len(files)} models"
 
 
 def own_iterations(cells: list[tuple[Cell, str]], models: RowModels) -> Iterator[tuple[str, str]]:
-    """Compare the file of weights that masks were made with and that of their row."""
+    """Compare the file of weights that made the masks with that of their row."""
     for cell, path in cells:
         model = models.file(cell)
         digest = read_record(path).get("model")
         if digest != file_digest(model):
-            raise AuditError(f"{OWN_ITERATIONS}: {path} is to be of {model}, found weights {digest}")
+            raise AuditError(
+                f"{OWN_ITERATIONS}: {path}: expected masks of {model}, found masks of weights {digest}; delete this "
+                "file and run again"
+            )
     yield OWN_ITERATIONS, f"{len(cells)} tables of iterations"
 
 
 def one_precision(cells: list[tuple[Cell, str]], models: RowModels) -> Iterator[tuple[str, str]]:
-    """Compare what the stages' `precision` came to: rows made on unlike machines could differ by it alone.
+    """Compare the precisions of each stage: rows of different precision could differ because of it.
 
-    A model that the experiment does not train can be of another precision in training.
+    With `precision: auto`, it depends on the machine. The training of models that the experiment does not train is not
+    compared.
     """
-    known: dict[str, tuple[str, str]] = {}  # of each stage, with the first file of it
+    firsts: dict[str, tuple[str, str]] = {}  # precision of each stage, and the first file with it
     for cell, path in cells:
         precisions = dict(read_record(path)["precision"])
         if models.rows[cell.model].training is not None:
             precisions["train"] = ModelHeader.read(models.file(cell)).training["precision"]
         for stage, precision in precisions.items():
-            other, first = known.setdefault(stage, (precision, path))
+            other, first = firsts.setdefault(stage, (precision, path))
             if other != precision:
                 raise AuditError(
-                    f"{ONE_PRECISION}: found {stage} {other} in {first}; {stage} {precision} in {path}; "
-                    "give all rows one `precision` by name"
+                    f"{ONE_PRECISION}: found {stage} {other} in {first}, and {stage} {precision} in {path}; "
+                    "set `precision` to one of them"
                 )
-    yield ONE_PRECISION, ", ".join(f"{stage} {precision}" for stage, (precision, _) in known.items())
+    yield ONE_PRECISION, ", ".join(f"{stage} {precision}" for stage, (precision, _) in firsts.items())
 
 
 def own_prompts(
     tested: pd.DataFrame, store: Store, cells: list[tuple[Cell, str]], rows: dict[str, ExpectedRow]
 ) -> Iterator[tuple[str, str]]:
-    """The first box of every object, drawn again."""
+    """Draw the box of every object again, and compare it with the first prompt."""
     shapes = np.array([store.shape(tile) for tile in tested["tile"]])
     for cell, path in cells:
         expected = deviated(tested, cell.level, cell.dataset, cell.seed, rows[cell.model].deviation, shapes)
         first = read_table(path, columns=["tile", "object", "iteration", *XYXY]).query("iteration == 0")
         prompts = tested[["tile", "object"]].merge(first, on=["tile", "object"], how="left")[XYXY].to_numpy()
         if not np.array_equal(prompts, expected):
-            raise AuditError(f"{OWN_PROMPTS}: {path}: the boxes at iteration 0 are not those of {cell}")
+            raise AuditError(
+                f"{OWN_PROMPTS}: {path}: the boxes at iteration 0 are not those of {cell}; delete this file and run "
+                "again"
+            )
     yield OWN_PROMPTS, f"{len(tested)} objects in {len(cells)} tables of iterations"
 
 
 def own_scores(pairs: list[tuple[str, str]], tested: pd.DataFrame, store: Store) -> Iterator[tuple[str, str]]:
-    """The objects of each cell, and one of its tiles, scored again: a whole cell would take as long as it did."""
+    """Compare the objects of each cell, and score one tile of it again. All tiles would take as long as the stage."""
     for path, iterations in pairs:
         recorded = read_table(path)
         if not recorded[KEYS].equals(tested[KEYS]):
-            raise AuditError(f"{OWN_SCORES}: {path}: expected the {len(tested)} objects tested, found others")
+            raise AuditError(
+                f"{OWN_SCORES}: {path}: expected the {len(tested)} tested objects, found others; delete this file and "
+                "run again"
+            )
         tile = int(recorded["tile"].iloc[0])
         history = read_table(iterations, filters=[("tile", "==", tile)]).sort_values([*KEYS, "iteration"])
         expected = score_tile(history, store, tile)
         scored = recorded.loc[recorded["tile"] == tile, expected.columns]
         if scored.shape != expected.shape or not np.allclose(scored, expected, rtol=0, atol=10**-DECIMALS):
-            raise AuditError(f"{OWN_SCORES}: {path}: tile {tile} is not scored as the masks of {iterations} are")
+            raise AuditError(
+                f"{OWN_SCORES}: {path}: the scores of tile {tile} are not those of the masks in {iterations}; delete "
+                f"{path} and run again"
+            )
     yield OWN_SCORES, f"a tile of each of {len(pairs)} tables of scores"

@@ -1,4 +1,4 @@
-"""Which objects iteration helps and which it harms, and how fast their masks settle."""
+"""Show which objects gain or lose by iteration, and how fast their masks stop changing."""
 
 from collections.abc import Iterator
 
@@ -14,20 +14,29 @@ from pipeline_lib.evaluation.statistics import estimate, sums_by_group
 from pipeline_lib.settings.experiment import TestedObjects
 
 QUARTILES = (0.25, 0.5, 0.75)
-WORST = 10  # objects of a data set and model that are listed
-SAME_SIZE = 1e-3  # of the exact box's area: a box's coordinates are float32
-UNCHANGED = "of the right size"  # the direction of no deviation
+WORST = 10  # number of objects that are listed for each data set and model
+SAME_SIZE = 1e-3  # share of the exact box's area that rounding can change: coordinates are float32
+UNCHANGED = "of the right size"  # name of the group of boxes without deviation
 ROW = ["dataset", "model", "level"]
 CHANGES = [*ROW, "iteration", "objects", "change_rate", "change_rate_low", "change_rate_high"]
 HISTORY = [*KEYS, "iteration", *XYXY, "change_rate", "ended"]
 
 
 def exact_boxes(path: str, tested: TestedObjects, store: Store) -> pd.DataFrame:
-    """The objects of a data set's split: exact box, quartile of size, whether they touch their tile's border, place."""
+    """Return the tested objects of a data set with their groups and places.
+
+    Args:
+        path: table of the stage boxes.
+        tested: which objects are tested.
+        store: store of the data set.
+
+    Returns:
+        The columns of the table of boxes, and: size (the quartile of its area), border ("at the border" of its tile or
+        "inside"), slice_in_volume, and x and y, the centre of the box in pixels of the slice.
+    """
     table = read_objects(path, tested.split, tested.objects)
-    shapes, origins = ([of(tile) for tile in table["tile"]] for of in (store.shape, store.origin))
-    height, width = np.transpose(shapes)
-    z, y, x = np.transpose(origins)
+    height, width = np.transpose([store.shape(tile) for tile in table["tile"]])
+    z, y, x = np.transpose([store.origin(tile) for tile in table["tile"]])
     border = (table["x0"] == 0) | (table["y0"] == 0) | (table["x1"] == width) | (table["y1"] == height)
     return table.assign(
         size=sizes(table["area"]),
@@ -39,41 +48,45 @@ def exact_boxes(path: str, tested: TestedObjects, store: Store) -> pd.DataFrame:
 
 
 def sizes(areas: pd.Series) -> list[str]:
-    """The quartile that each area in pixels lies in, as its bounds; fewer where bounds coincide."""
+    """Return the bounds of the quartile of each area (pixels), such as "64–120". Equal bounds are merged."""
     bounds = np.unique(np.quantile(areas, [0, *QUARTILES, 1], method="lower"))
     place = np.clip(np.searchsorted(bounds, areas, side="right") - 1, 0, max(0, len(bounds) - 2))
     return [f"{bounds[i]:g}–{bounds[min(i + 1, len(bounds) - 1)]:g}" for i in place]
 
 
 def describe(score: str, history: str, exact: pd.DataFrame) -> pd.DataFrame:
-    """One cell's objects with the cell, their scores, the IoU of given and exact box, and the groups they belong to.
+    """Return the objects of a cell with their scores and the groups that they belong to.
 
     Args:
-        score: the cell's table of the stage score.
-        history: the cell's table of the stage refine.
-        exact: what `exact_boxes` says of its data set.
+        score: table of the stage score for the cell.
+        history: table of the stage refine for the cell.
+        exact: `exact_boxes` of the cell's data set.
+
+    Returns:
+        The columns of both tables, and: the cell, direction ("too large", "too small" or `UNCHANGED`), box_iou (of the
+        prompt with the exact box), gain (in IoU by iteration), capped (whether iteration ended at its limit).
     """
     table = read_table(score).merge(exact.drop(columns=["area", "split"]), on=KEYS)
     steps = read_table(history, columns=HISTORY).sort_values([*KEYS, "iteration"]).groupby(KEYS)
     first, last = steps.first().reset_index(), steps.last().reset_index()
-    given = table[KEYS].merge(first, on=KEYS)
-    ratio = area(given) / area(table)
+    prompts = table[KEYS].merge(first, on=KEYS)
+    ratio = area(prompts) / area(table)
     return table.assign(
         **Cell.of(score)._asdict(),
         direction=np.select([ratio > 1 + SAME_SIZE, ratio < 1 - SAME_SIZE], ["too large", "too small"], UNCHANGED),
-        box_iou=box_iou(given[XYXY].to_numpy(float), table[XYXY].to_numpy(float)),
+        box_iou=box_iou(prompts[XYXY].to_numpy(float), table[XYXY].to_numpy(float)),
         gain=table["iou_iterated"] - table["iou"],
         capped=table[KEYS].merge(last, on=KEYS)["ended"] == "cap",
     )
 
 
 def area(boxes: pd.DataFrame) -> pd.Series:
-    """The areas of XYXY boxes."""
+    """Return the areas of XYXY boxes."""
     return (boxes["x1"] - boxes["x0"]) * (boxes["y1"] - boxes["y0"])
 
 
 def group_lines(objects: pd.DataFrame) -> Iterator[dict[str, object]]:
-    """The lines of groups.csv, all seeds together."""
+    """Yield the lines of groups.csv, for all seeds together."""
     for (dataset, model, level), cell in objects.groupby(ROW, sort=False):
         ordered, groups = cell.sort_values("area"), [("all", "all", cell)]
         for by in ("size", "direction", "border"):
@@ -100,7 +113,7 @@ def group_lines(objects: pd.DataFrame) -> Iterator[dict[str, object]]:
 
 
 def change_lines(iterations: list[str]) -> Iterator[dict[str, object]]:
-    """The lines of changes.csv (`CHANGES`): quartiles of the change rate at each iteration, all seeds together."""
+    """Yield the lines of changes.csv (`CHANGES`): quartiles of the change rate at each iteration, over all seeds."""
     cells = pd.DataFrame([Cell.of(path) for path in iterations]).assign(path=iterations)
     for (dataset, model, level), files in cells.groupby(ROW, sort=False)["path"]:
         rates = pd.concat(read_table(path, columns=["iteration", "change_rate"]) for path in files)
@@ -111,7 +124,10 @@ def change_lines(iterations: list[str]) -> Iterator[dict[str, object]]:
 
 
 def worst_lines(objects: pd.DataFrame) -> Iterator[dict[str, object]]:
-    """The lines of worst.csv: the worst objects of every data set and model at the highest level, means over seeds."""
+    """Yield the lines of worst.csv: the worst objects of each data set and model at the highest level.
+
+    Figures are means over seeds.
+    """
     top = objects[objects["level"] == objects["level"].max()]
     for (dataset, model, level), cell in top.groupby(ROW, sort=False):
         means = cell.groupby(KEYS)[["iou", "iou_iterated", "iterations"]].mean()

@@ -1,15 +1,20 @@
-"""The paper's claims C1 to C5, each decided on the figures of one data set by intervals of paired differences.
+"""Decide the paper's claims C1 to C5 on the figures of a data set, by intervals of paired differences.
 
-A claim is made of conditions: this difference is above that bar. A condition is shown where the whole 95 % interval and
-each seed meet it, contradicted where none of the interval and no seed does, and undecided between: the interval is
-about other slices, and does not know that another training may end elsewhere. A claim is shown if all of its conditions
-are (no correction is needed, as each must pass on its own), contradicted if one is, and else undecided.
+A claim consists of conditions: a difference is above a bar. A condition is
 
-All claims are functions of three things:
+- shown if the whole 95 % interval and each seed meet it;
+- contradicted if no part of the interval and no seed meets it;
+- undecided otherwise.
 
-- sums: of one data set's mIoU and iterations, as `summary.sums_by_slice` gives them;
-- seconds: of one data set's tiles by seed, as `summary.seconds_per_tile` gives them, those of folds averaged;
-- bars: numbers for what the paper says in words, the config's section `claims`.
+Both are needed, because the interval is about other slices, not about other trainings. A claim is shown if all of its
+conditions are shown, contradicted if one is contradicted, and undecided otherwise. No correction for several tests is
+needed, because each condition must be shown on its own.
+
+All claims are functions of three arguments:
+
+- sums: mIoU and iterations of one data set, from `summary.sums_by_slice`;
+- seconds: time per tile of one data set by seed, from `summary.seconds_per_tile`, averaged over folds;
+- bars: numbers for claims that the paper states in words, from the section `claims` of the configuration.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -22,7 +27,7 @@ import pandas as pd
 from pipeline_lib.evaluation.published import PAPER_ROWS, PK, SAM, SAM_P, P, Row
 from pipeline_lib.evaluation.statistics import DECIMALS, Estimate, estimate, sums_of, weighted_sum
 
-TRAINED = (0, 10, 20)  # per cent; the claims name their levels, whatever a config trains or runs
+TRAINED = (0, 10, 20)  # per cent; the levels that the claims name, whatever levels a configuration has
 UNSEEN = (30, 40)
 
 Word = Literal["shown", "contradicted", "undecided", "not run"]
@@ -30,14 +35,14 @@ Bars = Mapping[str, float]
 
 
 class NotRunError(LookupError):
-    """A claim needs a figure that was not measured; the message says which."""
+    """A claim needs a figure that was not measured; the message names it."""
 
 
 def _combined(sums: pd.DataFrame, weights: Mapping[Row, float], level: int) -> Estimate:
-    """A weighted sum of rows' mIoU at a level.
+    """Return a weighted sum of the mIoU of rows at a level.
 
     Raises:
-        NotRunError: a row was not run there.
+        NotRunError: a row was not run at this level.
     """
     for row in weights:
         if ("miou", *row, level) not in sums.index:
@@ -69,18 +74,18 @@ def _all(words: Iterable[Word]) -> Word:
 
 
 def signed(figure: float) -> str:
-    """A difference in mIoU as +.0123."""
+    """Format a difference in mIoU: +.0123."""
     digits = f"{figure:+.4f}"
     return digits[0] + digits[1:].removeprefix("0")
 
 
 def with_spread(figure: float, sd: float) -> str:
-    """A difference and, of several seeds, its standard deviation over them: +.0123 ± .0021."""
+    """Format a difference with its standard deviation over seeds, if there are several: +.0123 ± .0021."""
     return signed(figure) + ("" if isnan(sd) else f" ± {signed(sd)[1:]}")
 
 
 def with_interval(difference: Estimate) -> str:
-    """A difference, its spread and, where it is more than a point, its interval: +.0123 ± .0021 [+.0010, +.0236]."""
+    """Format a difference with its standard deviation and interval, if it has them: +.0123 ± .0021 [+.0010, +.0236]."""
     value, low, high, sd, *_ = difference
     return with_spread(value, sd) + (f" [{signed(low)}, {signed(high)}]" if low < high else "")
 
@@ -98,7 +103,7 @@ def _proposed_beats_sam(sums: pd.DataFrame, seconds: pd.DataFrame, bars: Bars) -
 def _iterating_gains_far_more(sums: pd.DataFrame, seconds: pd.DataFrame, bars: Bars) -> tuple[Word, str]:
     ratio = bars["min_gain_ratio"]
     by_iterating, by_token = _gains(sums, PK, P, UNSEEN), _gains(sums, P, SAM, UNSEEN)
-    excess = {PK: 1, P: -1 - ratio, SAM: ratio}  # K's gain less so many of P's
+    excess = {PK: 1, P: -1 - ratio, SAM: ratio}  # K's gain minus `ratio` times P's gain
     excesses = [_combined(sums, excess, level) for level in UNSEEN]
     because = f"K {_listed(by_iterating)}; P over SAM {_listed(by_token)}; K less {ratio:g} × that {_listed(excesses)}"
     return _all(_above(figure, 0) for figure in (*by_iterating, *excesses)), because
@@ -110,9 +115,10 @@ def _iterating_costs_little(sums: pd.DataFrame, seconds: pd.DataFrame, bars: Bar
 
 
 def _iterations_grow(sums: pd.DataFrame, seconds: pd.DataFrame, bars: Bars) -> tuple[Word, str]:
-    """The ends are decided by their difference's interval; a step between that does not fall on average is let pass.
+    """Decide claim C4.
 
-    Of a step from 1.00 to 1.01, no interval could show that it does not fall.
+    The interval of the difference between lowest and highest level decides whether iterations rise. A step between
+    neighbouring levels passes if the mean does not fall: no interval could show this for a step from 1.00 to 1.01.
     """
     of_level = {key[3]: key[:4] for key in sums.index if key[:3] == ("iterations", *PK)}
     if len(of_level) < 2:
@@ -131,7 +137,7 @@ def _iterations_grow(sums: pd.DataFrame, seconds: pd.DataFrame, bars: Bars) -> t
 
 
 def _iterating_takes_little_time(sums: pd.DataFrame, seconds: pd.DataFrame, bars: Bars) -> tuple[Word, str]:
-    """Of times there is no sample of tiles, but one run for each seed: all of them must agree."""
+    """Decide claim C5. Times are not a sample of tiles but one run for each seed, so all seeds must agree."""
     if seconds.empty:
         raise NotRunError(f"{PAPER_ROWS[PK]} at {UNSEEN[-1]} % was not timed")
     without = seconds["encode"] + seconds["first"]
@@ -149,7 +155,7 @@ def _iterating_takes_little_time(sums: pd.DataFrame, seconds: pd.DataFrame, bars
     return "contradicted" if ratios.min() > bars["max_time_ratio"] else "undecided", because
 
 
-CLAIMS: dict[str, Callable[[pd.DataFrame, pd.DataFrame, Bars], tuple[Word, str]]] = {  # bars in braces
+CLAIMS: dict[str, Callable[[pd.DataFrame, pd.DataFrame, Bars], tuple[Word, str]]] = {  # names in braces are of bars
     "C1 proposed P beats SAM and SAM + P at 30 and 40 %": _proposed_beats_sam,
     "C2 K improves proposed P at 30 and 40 %, by more than {min_gain_ratio:g} × what P gains over SAM": (
         _iterating_gains_far_more
@@ -161,7 +167,7 @@ CLAIMS: dict[str, Callable[[pd.DataFrame, pd.DataFrame, Bars], tuple[Word, str]]
 
 
 def decide(claim: str, sums: pd.DataFrame, seconds: pd.DataFrame, bars: Bars) -> tuple[Word, str]:
-    """The verdict on one of `CLAIMS`, and the figures that decide or what was not run."""
+    """Return the verdict on one of `CLAIMS`, and the figures that decide it or the row that was not run."""
     try:
         return CLAIMS[claim](sums, seconds, bars)
     except NotRunError as missing:

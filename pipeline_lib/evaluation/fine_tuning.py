@@ -1,4 +1,4 @@
-"""What a fine-tuning gained on the held-out objects."""
+"""Measure what fine-tuning gained on the held-out objects."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -14,12 +14,12 @@ def gains(scores: Mapping[tuple[When, int], pd.DataFrame]) -> pd.DataFrame:
     """Return the mIoU of the held-out objects before and after training, with a row for each level of deviation.
 
     Args:
-        scores: tables of the stage score, by when and at which level, per cent.
+        scores: tables of the stage score, by "before" or "after" and level (per cent).
 
     Returns:
-        Columns level, objects, first_before, first_after (of first masks), before, after (of the masks that `predict`
-        writes), gain, gain_low, gain_high: the paired difference of the latter two with its 95 % interval, which
-        resamples images; NaN for a single held-out image.
+        Columns level, objects; first_before and first_after: mIoU of first masks; before and after: mIoU of the masks
+        that `predict` writes; gain, gain_low, gain_high: paired difference of before and after with its 95 % interval,
+        which resamples images. The interval is NaN for a single held-out image.
     """
     rows = []
     for level in sorted({level for _, level in scores}):

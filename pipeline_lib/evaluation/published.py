@@ -1,4 +1,4 @@
-"""The rows of the paper's tables 1 to 3 and the figures that it printed, by the names a config's `published` gives."""
+"""The rows and figures of the paper's tables 1 to 3, by the names that `published` takes in a configuration."""
 
 from typing import NamedTuple
 

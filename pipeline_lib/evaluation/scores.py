@@ -1,4 +1,4 @@
-"""Masks against the labels."""
+"""Score masks by their IoU with the labels."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -15,17 +15,25 @@ COLUMNS = [*KEYS, "slice", "area", "iou", "iou_iterated", "iterations", "foregro
 
 
 def score_tile(history: pd.DataFrame, tiles: Store, tile: int) -> pd.DataFrame:
-    """One row for each object of one tile, by number, from the iterations of all of them in any order.
+    """Return the scores of the objects of a tile, one row for each object, sorted by number.
 
-    However many there are, the masks of one object are in memory at once.
+    Only the masks of one object are in memory at a time.
+
+    Args:
+        history: predictions for these objects in any order, with the columns of `TILES`.
+        tiles: store of the tiles.
+        tile: number of the tile.
+
+    Returns:
+        `COLUMNS` without area.
     """
     labels = tiles.objects(tile)
     objects = np.sort(history["object"].unique())
     truths = np.isin(labels, objects)
-    (first, any_first), (output, any_output) = (
-        ious(history[which].sort_values("object")["mask"], objects, labels)
-        for which in (history["iteration"] == 0, history["output"])
-    )
+    first_masks = history[history["iteration"] == 0].sort_values("object")["mask"]
+    output_masks = history[history["output"]].sort_values("object")["mask"]
+    first, any_first = ious(first_masks, objects, labels)
+    output, any_output = ious(output_masks, objects, labels)
     return pd.DataFrame(
         {
             "tile": tile,
@@ -43,11 +51,17 @@ def score_tile(history: pd.DataFrame, tiles: Store, tile: int) -> pd.DataFrame:
 def ious(
     masks: Iterable[str], objects: NDArray[np.integer[Any]], labels: NDArray[np.integer[Any]]
 ) -> tuple[NDArray[np.float64], Mask]:
-    """The IoU (N) of run-length encoded masks with the objects (N) of labels (h, w), and all masks together (h, w)."""
+    """Return the IoU (N) of masks with their objects, and the union (h, w) of all masks.
+
+    Args:
+        masks: N masks as run lengths (`to_rle`).
+        objects: (N), number of the object of each mask.
+        labels: (h, w), numbers of objects.
+    """
     h, w = labels.shape
-    reached, covered = np.empty(len(objects)), np.zeros((h, w), bool)
+    overlaps, union = np.empty(len(objects)), np.zeros((h, w), bool)
     for place, (counts, number) in enumerate(zip(masks, objects, strict=True)):
         mask = from_rle(counts, (h, w))
-        reached[place] = iou(mask, labels == number)
-        covered |= mask
-    return reached, covered
+        overlaps[place] = iou(mask, labels == number)
+        union |= mask
+    return overlaps, union

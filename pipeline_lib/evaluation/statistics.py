@@ -1,16 +1,16 @@
-"""How sure a figure is: intervals and tests of means over objects that come in clusters.
+"""Intervals and tests for means over objects that come in clusters.
 
-A figure is known by its sums: a frame indexed by seed and slice, of which `sum` adds up a slice's values and `n` counts
-them. A seed's figure is all of its `sum` over all of its `n`.
+A figure is computed from its sums: a frame indexed by seed and slice, with the `sum` of a slice's values and their
+number `n`. The figure of a seed is the total of `sum` over the total of `n`.
 
-Objects of one slice share its contrast, its staining and their membranes, and tiles of a slice share the cells cut by
-their border, so slices are what is resampled, with all of their objects. What that does not cover:
+Objects of a slice share its contrast, its staining and their membranes. Tiles of a slice share the cells that their
+border cuts. So whole slices are resampled, with all of their objects. Limits:
 
-- Slices of one specimen are not independent either: successive ones show the same cells again. Intervals are about
-  other slices of the same specimen, not about other specimens.
-- With few slices no interval is good: below `FEW_SLICES`, take it for an indication. The tables say so.
-- An object's figure is averaged over seeds first. The interval is about slices alone; about seeds are the standard
-  deviation and the range, as a few of them are too few to resample.
+- Slices of one specimen are not independent either: successive slices show the same cells. Intervals are about other
+  slices of the same specimen, not about other specimens.
+- With fewer than `FEW_SLICES` slices, an interval is only an indication. The tables say so.
+- The value of an object is averaged over seeds first, so intervals are only about slices. Standard deviation and range
+  are about seeds, as there are too few seeds to resample.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,13 +26,13 @@ from pipeline_lib.errors import DataError
 
 CONFIDENCE = 0.95
 FEW_SLICES = 10
-RESAMPLES = 9999  # of slices, or of their signs; all 2^n signs where there are not more
-SEED = 0  # the same figures have the same intervals
-DECIMALS = 6  # of every number that is written; verdicts and tables are made from the rounded ones, so a tie stays one
+RESAMPLES = 9999  # of slices, or of their signs; if there are fewer than that, all 2^n signs
+SEED = 0  # fixed, so that equal figures have equal intervals
+DECIMALS = 6  # of every written number; verdicts and tables use the rounded numbers, so that ties remain ties
 
 
 class Estimate(NamedTuple):
-    """A figure, its 95 % interval, and its deviation and range over seeds; NaN is what cannot be told."""
+    """A figure with its 95 % interval, and its standard deviation and range over seeds. NaN: it cannot be computed."""
 
     value: float
     low: float
@@ -43,22 +43,22 @@ class Estimate(NamedTuple):
 
 
 def sums_by_group(values: "SeriesGroupBy[Any, Any]") -> pd.DataFrame:
-    """Return the columns `sum` and `n` of each group, of which `estimate` makes a mean with its interval."""
+    """Return the columns `sum` and `n` of each group, from which `estimate` computes a mean with its interval."""
     return values.agg(["sum", "size"]).rename(columns={"size": "n"})
 
 
 def sums_of(sums: pd.DataFrame, *key: Any) -> pd.DataFrame:
-    """The lines whose first levels of the index are `key`, indexed by the other levels."""
+    """Return the lines whose first index levels are `key`, indexed by the remaining levels."""
     lines: pd.DataFrame = sums.loc[key]
     return lines
 
 
 def weighted_sum(sums: pd.DataFrame, weights: Mapping[tuple[Any, ...], float]) -> pd.DataFrame:
-    """The sums of a weighted sum of figures of the same objects, as {new: 1, old: -1} is their difference.
+    """Return the sums of a weighted sum of figures, such as the difference {new: 1, old: -1}.
 
     Args:
-        sums: of several figures: its index has further levels before seed and slice.
-        weights: by the values of these further levels.
+        sums: sums of several figures. Their index has further levels before seed and slice.
+        weights: weight of each figure, by its values of these further levels.
 
     Raises:
         DataError: the figures are not of the same objects or seeds.
@@ -69,9 +69,7 @@ def weighted_sum(sums: pd.DataFrame, weights: Mapping[tuple[Any, ...], float]) -
 
 
 def share(part: pd.DataFrame, whole: pd.DataFrame) -> pd.DataFrame:
-    """The sums of two figures of the same objects to those of the one's share of the other.
-
-    `sum` is what `part` adds up to, and `n`, that it is divided by, what `whole` does.
+    """Return the sums of the share that one figure is of another: `sum` is that of `part`, `n` is `sum` of `whole`.
 
     Raises:
         DataError: the figures are not of the same objects or seeds.
@@ -80,17 +78,19 @@ def share(part: pd.DataFrame, whole: pd.DataFrame) -> pd.DataFrame:
     return part.assign(n=whole["sum"])
 
 
-def _check_alike(first: pd.DataFrame, others: Iterable[pd.DataFrame], what: str) -> None:
+def _check_alike(first: pd.DataFrame, others: Iterable[pd.DataFrame], name: str) -> None:
     if any(not other["n"].equals(first["n"]) for other in others):
-        raise DataError(f"{what}: figures of different objects or seeds cannot be compared")
+        raise DataError(
+            f"{name}: figures of different objects or seeds cannot be compared; run the stage score again for all cells"
+        )
 
 
 def estimate(sums: pd.DataFrame) -> Estimate:
-    """The figure of the sums' means over seeds, with the expanded percentile interval of a bootstrap over slices.
+    """Return the figure of sums that are averaged over seeds, with the bootstrap interval over slices.
 
-    So a share is one of means, not the mean of the seeds' shares. The interval is NaN for a single slice, and for a
-    share where a slice has nothing to be a share of. The standard deviation (n − 1) is of the seeds' own figures, and
-    NaN for a single seed.
+    A share is therefore a share of means, not the mean of the seeds' shares. The interval is the expanded percentile
+    interval. It is NaN for a single slice, and for a share if `n` of a slice is 0. The standard deviation (n − 1) is
+    over the figures of the seeds, and NaN for a single seed.
     """
     by_seed, counts_by_seed = (sums[column].unstack("slice").to_numpy(np.float64) for column in ("sum", "n"))
     figures = _ratio(by_seed, counts_by_seed)  # (seeds,) of (seeds, slices)
@@ -118,20 +118,20 @@ def _ratio(totals: NDArray[np.float64], counts: NDArray[np.float64], axis: int =
 
 
 def expanded(slices: int) -> float:
-    """The confidence level to ask of the percentile method, so that few slices do not make the interval too narrow.
+    """Return the confidence level that gives the percentile method the right width for few slices.
 
-    Hesterberg 2015, "What teachers should know about the bootstrap": resamples spread by √((n − 1) / n) too little, and
-    their quantiles are the normal distribution's where Student's are due.
+    From Hesterberg 2015, "What teachers should know about the bootstrap": the spread of resamples is too small by
+    √((n − 1) / n), and their quantiles are those of the normal distribution instead of Student's.
     """
     quantile = stats.t.ppf((1 + CONFIDENCE) / 2, slices - 1) * np.sqrt(slices / (slices - 1))
     return float(2 * stats.norm.cdf(quantile) - 1)
 
 
 def p_value(difference: pd.DataFrame) -> float:
-    """Two-sided p of no difference, by flipping the signs of whole slices (Fisher's randomisation test of pairs).
+    """Return the two-sided p of no difference, by flipping the signs of whole slices (Fisher's test of pairs).
 
-    Under the null either row could have been the other in each slice. NaN for a single slice; n slices cannot give less
-    than 2 / 2^n.
+    Under the null hypothesis, the two rows are exchangeable in each slice. With n slices, p is at least 2 / 2^n. It is
+    NaN for a single slice.
     """
     totals = difference["sum"].unstack("slice").to_numpy().mean(axis=0)  # (slices,)
     if len(totals) < 2:

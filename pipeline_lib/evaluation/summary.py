@@ -1,6 +1,6 @@
-"""Every figure of the tables with its interval, paired differences and verdicts, as the CSV files of stage tables.
+"""Compute the CSV files of the stage tables: figures with their intervals, paired differences and verdicts.
 
-Scores of objects become sums by slice, once for all; every figure, difference and verdict is made from these.
+The scores of objects are summed by slice once. All figures, differences and verdicts come from these sums.
 """
 
 import math
@@ -23,10 +23,10 @@ NO_ESTIMATE = Estimate(*[math.nan] * 4)
 
 
 def read_scores(paths: Iterable[str]) -> dict[Cell, pd.DataFrame]:
-    """The stage score's tables by cell.
+    """Read the tables of the stage score, by cell.
 
     Raises:
-        DataError: two cells of a data set, which are compared object by object, are not of the same objects.
+        DataError: two cells of a data set have different objects, so they cannot be compared object by object.
     """
     scores = {Cell.of(path): read_table(path) for path in paths}
     first_cells: dict[str, Cell] = {}
@@ -35,16 +35,16 @@ def read_scores(paths: Iterable[str]) -> dict[Cell, pd.DataFrame]:
         if not table[KEYS].equals(scores[first][KEYS]):
             raise DataError(
                 f"scores: expected the same objects in all cells of {cell.dataset}; "
-                f"{'/'.join(map(str, first))} has {len(scores[first])}, "
-                f"{'/'.join(map(str, cell))} {len(table)} or others"
+                f"{'/'.join(map(str, first))} has {len(scores[first])}, {'/'.join(map(str, cell))} has {len(table)} "
+                "or others; run the stage score again for both"
             )
     return scores
 
 
 def with_wholes(scores: Mapping[Cell, pd.DataFrame], experiment: TablesConfig) -> dict[Cell, pd.DataFrame]:
-    """The scores, and as cells of a data set that was cut into folds those of its folds together.
+    """Return the scores of all cells, and for each data set with folds those of its folds together.
 
-    Its tiles and slices are numbered anew, as each fold has its own numbers.
+    Tiles and slices of the whole data set get new numbers, because each fold counts its own from 0.
     """
     cells_with_wholes = dict(scores)
     wholes = {name: list(each.parts) for name, each in experiment.datasets.items() if each.parts != (name,)}
@@ -58,21 +58,22 @@ def with_wholes(scores: Mapping[Cell, pd.DataFrame], experiment: TablesConfig) -
 
 
 def sums_by_slice(scores: Mapping[Cell, pd.DataFrame], miou: Average) -> pd.DataFrame:
-    """The sums of every figure, of which `statistics` makes estimates.
+    """Return the sums of every figure, from which `statistics` computes estimates.
 
     Args:
-        scores: of all cells.
-        miou: what weighs alike in an mIoU: an `object`, a `tile` by the mean of its objects, or a tile's `foreground`.
+        scores: scores of all cells.
+        miou: what has equal weight in the mIoU: each `object`, each `tile` (mean of its objects), or the `foreground`
+            of each tile (all of its objects together).
 
     Returns:
         `sum` and `n` by dataset, figure (`miou` without and with iteration; `iterations` with it), model, iterated,
         level, seed and slice, sorted.
     """
-    prefix, alike = "foreground_" if miou == "foreground" else "", KEYS if miou == "object" else ["tile"]
-    figures = [("miou", False, f"{prefix}iou", alike), ("miou", True, f"{prefix}iou_iterated", alike)]
+    prefix, unit = "foreground_" if miou == "foreground" else "", KEYS if miou == "object" else ["tile"]
+    figures = [("miou", False, f"{prefix}iou", unit), ("miou", True, f"{prefix}iou_iterated", unit)]
     figures.append(("iterations", True, "iterations", KEYS))
     sums = {}
-    for (dataset, model, seed, level), table in scores.items():  # one by one: its digits are not to depend on others
+    for (dataset, model, seed, level), table in scores.items():  # cell by cell, so that no digit depends on others
         for figure, iterated, column, units in figures:
             by_slice = table.groupby(["slice", *units])[column].mean().groupby("slice")
             sums[dataset, figure, model, iterated, level, seed] = sums_by_group(by_slice)
@@ -83,23 +84,24 @@ def sums_by_slice(scores: Mapping[Cell, pd.DataFrame], miou: Average) -> pd.Data
 def seconds_per_tile(
     scores: Mapping[Cell, pd.DataFrame], timings: Iterable[str], embed_timings: Iterable[str]
 ) -> pd.DataFrame:
-    """Mean seconds of one tile of the proposed model at the highest of the claims' levels, where that was run.
+    """Return the mean seconds per tile of the proposed model at the highest level of the claims, if it was run.
 
     Args:
-        scores: of all cells.
-        timings: `…/{dataset}/{model}/{seed}/{level}.json` of stage refine.
-        embed_timings: `…/{dataset}.json` of stage embed.
+        scores: scores of all cells.
+        timings: `…/{dataset}/{model}/{seed}/{level}.json` of the stage refine.
+        embed_timings: `…/{dataset}.json` of the stage embed.
 
     Returns:
-        A line for each dataset and seed: seconds to `encode` it, for the `first` masks and the `repeated` ones, and
-        `iterations`, the repeated predictions of a tile's slowest object: so often would an uncached encoder run again.
+        A line for each dataset and seed: the seconds of the encoder (`encode`), of the `first` masks and of the
+        `repeated` ones, and `iterations`, the number of repeated predictions of a tile's slowest object. Without cached
+        embeddings, the encoder would run again so many times.
     """
     encode = {Path(path).stem: read_json(path)["seconds_per_tile"] for path in embed_timings}
     lines = []
     for cell, path in ((Cell.of(path), path) for path in timings):
         if (cell.model, cell.level) == (PK.model, UNSEEN[-1]):
-            spent = read_json(path)
-            first, repeated = (spent[f"{name}_seconds"] / spent["tiles"] for name in ("first", "repeated"))
+            timing = read_json(path)
+            first, repeated = (timing[f"{name}_seconds"] / timing["tiles"] for name in ("first", "repeated"))
             slowest = scores[cell].groupby("tile")["iterations"].max().mean()
             lines.append((cell.dataset, cell.seed, encode[cell.dataset], first, repeated, slowest))
     return pd.DataFrame(lines, columns=["dataset", "seed", "encode", "first", "repeated", "iterations"])
@@ -108,7 +110,7 @@ def seconds_per_tile(
 def table_lines(
     scores: Mapping[Cell, pd.DataFrame], sums: pd.DataFrame, experiment: TablesConfig
 ) -> Iterator[dict[str, object]]:
-    """The lines of tables.csv."""
+    """Yield the lines of tables.csv."""
     for dataset in experiment.datasets:
         tested = next(table for cell, table in scores.items() if cell.dataset == dataset)
         size = {"objects": len(tested), "tiles": tested["tile"].nunique(), "slices": tested["slice"].nunique()}
@@ -126,9 +128,10 @@ def table_lines(
 
 
 def difference_lines(sums: pd.DataFrame, experiment: TablesConfig) -> Iterator[dict[str, object]]:
-    """The lines of differences.csv: what a row gains over another, same objects and boxes.
+    """Yield the lines of differences.csv: what a row gains over another one, with the same objects and boxes.
 
-    Of every two rows that differ in one thing, the later less the earlier, at every level; ours follow the paper's.
+    Compares any two rows that differ either in the model or in being iterated, at every level. The paper's models come
+    first, and the later row is compared with the earlier one.
     """
     models = sorted(experiment.models, key=lambda model: model not in PAPER_MODELS)
     rows = [Row(model, iterated) for iterated in (False, True) for model in models]
@@ -152,7 +155,7 @@ def difference_lines(sums: pd.DataFrame, experiment: TablesConfig) -> Iterator[d
 
 
 def claim_lines(sums: pd.DataFrame, seconds: pd.DataFrame, experiment: TablesConfig) -> Iterator[dict[str, object]]:
-    """The lines of claims.csv."""
+    """Yield the lines of claims.csv."""
     bars = experiment.claims.model_dump()
     for dataset, claim in product(experiment.datasets, CLAIMS):
         of_parts = seconds[seconds["dataset"].isin(experiment.datasets[dataset].parts)]
@@ -162,12 +165,18 @@ def claim_lines(sums: pd.DataFrame, seconds: pd.DataFrame, experiment: TablesCon
 
 
 def columns(name: str, figure: Estimate) -> dict[str, float]:
-    """A figure's columns of a CSV: the value, its interval, its standard deviation over seeds."""
+    """Return the columns of a figure in a CSV file: the value, its interval, its standard deviation over seeds."""
     return {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high, f"{name}_sd": figure.sd}
 
 
 def write_csv(lines: Iterable[Mapping[str, object]], path: Path, columns: list[str] | None = None) -> None:
-    """The same lines give the same bytes; where there may be none, `columns` are what they would have."""
+    """Write lines as CSV. Equal lines give equal bytes.
+
+    Args:
+        lines: columns by name.
+        path: file to write.
+        columns: names of the columns, needed if there can be no lines.
+    """
     table = pd.DataFrame(list(lines), columns=columns)
     for column in table.columns.intersection(["iterated", "over_iterated"]):
         table[column] = table[column].map({False: "false", True: "true"})

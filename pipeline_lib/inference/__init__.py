@@ -1,1 +1,1 @@
-"""Boxes to masks, and masks to boxes until they settle."""
+"""Predict masks from boxes, iterate them, and follow objects through slices."""

@@ -1,7 +1,7 @@
-"""Iterated inference (K): a mask's bounding box is prompted again until the mask stops changing.
+"""Iterate inference (K): the bounding box of a mask is the next prompt, until the mask stops changing.
 
-The image encoder has no part in it: every prediction prompts the same embedding. Objects of several tiles are iterated
-together, so that those few that need many iterations still fill the decoder's calls.
+The image encoder does not run again: all predictions of a tile use the same embedding. Objects of several tiles are
+iterated together, so that the decoder's calls stay large when only a few objects still need iterations.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,23 +21,23 @@ from pipeline_lib.runtime.device import clock, device
 from pipeline_lib.settings.inference import RefineConfig
 
 Ending = Literal["converged", "cycle", "empty", "cap"]
-# From boxes (N, 4), and the number of the object that each is of, ascending, to masks YX and predicted IoU (N).
+# Takes the number of the object of each box, ascending, and boxes (N, 4); returns N masks (YX) and predicted IoU (N).
 Predict = Callable[[Sequence[int], Boxes], tuple[Sequence[Mask], NDArray[np.float32]]]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One prediction of one object: the first, of the given box, or an iteration, of the box around the mask before."""
+    """A prediction for an object: the first one, from its box, or an iteration, from the box of the previous mask."""
 
-    box: NDArray[np.float32]  # (4,), as prompted
+    box: NDArray[np.float32]  # (4,), the prompt
     mask: Mask  # YX
     predicted_iou: float
-    change_rate: float  # changed pixels per pixel of the box; NaN of the first
+    change_rate: float  # changed pixels per pixel of the box; NaN for the first prediction
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What inference took, in seconds of `clock`; the encoder's share is the stage embed's."""
+    """Seconds (of `clock`) and counts of inference, without the encoder, which the stage embed times."""
 
     objects: int = 0
     first_seconds: float = 0.0
@@ -49,15 +49,21 @@ class Timing:
 
 
 def first_predictions(predict: Predict, boxes: Boxes) -> list[Prediction]:
-    """The masks of all objects' boxes as they came."""
+    """Return the first prediction for each box (N, 4)."""
     predicted = predict(range(len(boxes)), boxes)
     return [Prediction(box, mask, float(iou), np.nan) for box, mask, iou in zip(boxes, *predicted, strict=True)]
 
 
 def iterate(predict: Predict, first: Sequence[Prediction], config: RefineConfig) -> list[list[Prediction]]:
-    """Prompt with the next box of each object's last mask until its iteration ends.
+    """Prompt with the box of each object's last mask until its iteration ends.
 
-    Returns each object's predictions in order, the first among them. Only objects that go on are predicted again.
+    Args:
+        predict: The network.
+        first: First prediction of each object.
+        config: Limits of the iteration.
+
+    Returns:
+        All predictions of each object in their order, beginning with the first one.
     """
     histories = [[start] for start in first]
     active = [number for number, history in enumerate(histories) if ending(history, config) is None]
@@ -71,16 +77,18 @@ def iterate(predict: Predict, first: Sequence[Prediction], config: RefineConfig)
 
 
 def change_rate(mask: Mask, previous: Mask, box: NDArray[np.float32]) -> float:
-    """Pixels that differ, per pixel of the box that was drawn around the previous mask (the paper's step 4)."""
+    """Return the number of pixels that differ, per pixel of the previous mask's box (step 4 of the paper)."""
     x0, y0, x1, y1 = box
     return float(np.count_nonzero(mask ^ previous) / ((x1 - x0) * (y1 - y0)))
 
 
 def ending(history: Sequence[Prediction], config: RefineConfig) -> Ending | None:
-    """Why an object's iteration ends with its last mask, or None if it goes on.
+    """Return why an object's iteration ends with its last mask, or None if it goes on.
 
-    `empty`: there is no box to go on with; `converged`: the mask hardly changed; `cycle`: it is the mask of two
-    iterations ago and would return for ever; `cap`: there were as many iterations as are allowed.
+    - `empty`: the mask is empty, so it has no box.
+    - `converged`: the mask changed by at most `tau`.
+    - `cycle`: the mask equals the one of two iterations ago, so the two would alternate for ever.
+    - `cap`: the number of iterations has reached its limit.
     """
     last = history[-1]
     if not last.mask.any():
@@ -93,7 +101,12 @@ def ending(history: Sequence[Prediction], config: RefineConfig) -> Ending | None
 
 
 def output_of(history: Sequence[Prediction], config: RefineConfig) -> int:
-    """Whose mask is the output: the last or the best of the predictions with a mask; where none has one, the first."""
+    """Return the index of the prediction whose mask is the output.
+
+    With `select: last`, it is the last one with a mask. Otherwise it is the one with the highest predicted IoU, if the
+    first prediction has no mask or a predicted IoU that is lower by more than `lead`; else it is the first one. If all
+    masks are empty, it is the first one.
+    """
     present = [index for index, each in enumerate(history) if each.mask.any()]
     if config.select == "last":
         return max(present, default=0)
@@ -105,14 +118,14 @@ def output_of(history: Sequence[Prediction], config: RefineConfig) -> int:
 def rows_of(
     keys: pd.DataFrame, histories: Sequence[Sequence[Prediction]], config: RefineConfig
 ) -> Iterator[dict[str, Any]]:
-    """Yield the rows of the table of predictions: two columns of `keys`, and `COLUMNS` of `data/predictions.py`."""
-    place, name = keys.columns
-    for where, number, history in zip(keys[place], keys[name], histories, strict=True):
+    """Yield the rows of the table of predictions: the two columns of `keys`, and `COLUMNS` of `data/predictions.py`."""
+    tile_name, box_name = keys.columns
+    for tile, box, history in zip(keys[tile_name], keys[box_name], histories, strict=True):
         output = output_of(history, config)
         for index, each in enumerate(history):
             yield {
-                place: where,
-                name: number,
+                tile_name: tile,
+                box_name: box,
                 "iteration": index,
                 **dict(zip(XYXY, each.box, strict=True)),
                 "change_rate": each.change_rate,
@@ -125,19 +138,19 @@ def rows_of(
 
 @dataclass(frozen=True)
 class Predictions:
-    """All predictions of some boxes."""
+    """All predictions for some boxes."""
 
     rows: list[dict[str, Any]]  # of `TILES` or `WINDOWS` in `data/predictions.py`, depending on the keys
     timing: Timing
 
     def piece(self) -> dict[str, Any]:
-        """Return both as a journal keeps them."""
+        """Return rows and timing as a piece of a journal."""
         return {"timing": asdict(self.timing), "rows": self.rows}
 
 
 @dataclass(frozen=True)
 class Inference:
-    """A trained model on tiles whose embeddings are at hand."""
+    """A trained model that predicts and iterates masks on tiles that are already encoded."""
 
     decoder: Predictor
     config: RefineConfig
@@ -154,9 +167,9 @@ class Inference:
         Args:
             keys: two columns, the number of each box's tile or window and the number of the box. Boxes of a tile are
                 neighbours.
-            boxes: (N, 4), as prompted, XYXY pixels of the tile.
-            embedding: of a tile by number, (1, 256, g, g) float32.
-            shape: of a tile by number, (height, width).
+            boxes: (N, 4) float32, XYXY half-open pixels of the tile.
+            embedding: returns the embedding of a tile by number, (1, 256, g, g) float32.
+            shape: returns the shape of a tile by number, (height, width) in pixels.
         """
         tiles = keys.iloc[:, 0]
         embeddings = {tile: embedding(tile).to(device()) for tile in tiles.unique()}

@@ -1,4 +1,4 @@
-"""Boxes to masks at the tiles' own resolution: what training, validation and inference share."""
+"""Predict masks from boxes at the resolution of the tiles, for training, validation and inference."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,27 +15,32 @@ from pipeline_lib.model.frame import Frame
 from pipeline_lib.model.mask_decoder import ImageFeatures
 from pipeline_lib.runtime.device import Precision, autocast, device
 
-# Boxes per call of the network, by kind of device: the same on every machine of a kind, as masks may depend on it by a
-# pixel. On a CPU twice as many are hardly faster (`benchmarks/README.md`) and take twice the memory. On an H200 four
-# times as many take a fifth less time and 10 in place of 3 GB (`benchmarks/README.md`).
+# Boxes per call of the network, by kind of device. It is fixed because masks can depend on it by a pixel. On a CPU,
+# twice as many are hardly faster and take twice the memory. On an H200, four times as many take a fifth less time, and
+# 10 GB instead of 3 (`benchmarks/README.md`).
 CHUNK = {"cpu": 16, "cuda": 64}
 
 
 def forward(
     model: BoxModel, frame: Frame, tiles: Sequence[ImageFeatures], boxes: Boxes, mask_extent: float | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return low-resolution logits (N, g, g) and predicted IoU (N), float32, for boxes (N, 4), one for each tile.
+    """Return low-resolution logits (N, g, g) and predicted IoU (N), float32, for boxes (N, 4).
 
-    With a `mask_extent`, as in `Predictor`, logits are computed only within that extent; elsewhere they are `OUTSIDE`.
+    Args:
+        model: network to run; gradients are kept.
+        frame: place of the tiles in the network's input.
+        tiles: features of the tile of each box; boxes of a tile are neighbours.
+        boxes: (N, 4), XYXY in pixels of their tile.
+        mask_extent: as in `Predictor`. Outside this extent, logits are not computed: they are `OUTSIDE`.
     """
-    where, (rows, _) = tiles[0].features.device, tiles[0].grid
+    device_of_tiles, (rows, _) = tiles[0].features.device, tiles[0].grid
     cells = None if mask_extent is None else frame.cells(grown(boxes, mask_extent), rows)
-    logits, predicted_iou = model(tiles, frame.to_network(boxes).to(where), cells)
+    logits, predicted_iou = model(tiles, frame.to_network(boxes).to(device_of_tiles), cells)
     return logits.float(), predicted_iou.float()
 
 
 def masks_of(frame: Frame, logits: Tensor, boxes: Boxes, mask_extent: float | None) -> Mask:
-    """Return masks (N, h, w) of a full tile from the logits (N, g, g) of boxes (N, 4), cut to their mask extent."""
+    """Return masks (N, h, w) of a full tile from the logits (N, g, g) of boxes (N, 4), cut at their `mask_extent`."""
     if mask_extent is None:
         masks: Mask = frame.mask(logits).cpu().numpy()
         return masks
@@ -44,35 +49,35 @@ def masks_of(frame: Frame, logits: Tensor, boxes: Boxes, mask_extent: float | No
 
 @dataclass(frozen=True)
 class TileFeatures:
-    """A tile as a decoder sees it."""
+    """The input of the decoder for a tile."""
 
     features: ImageFeatures
-    shape: tuple[int, int]  # h, w, pixels
+    shape: tuple[int, int]  # height and width of the tile, pixels
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A trained model, in the frame of a store's tiles."""
+    """A trained model that predicts masks on tiles of one size."""
 
     model: BoxModel
     frame: Frame
     precision: Precision
-    mask_extent: float | None = None  # masks end at a box so many times as large as the prompted one; None: no limit
+    mask_extent: float | None = None  # masks are cut at their box times this factor; None: no limit
 
     @torch.inference_mode()
     def views(self, embeddings: Iterable[Tensor], shapes: Iterable[tuple[int, int]]) -> list[TileFeatures]:
-        """Compute what all boxes of a tile share, from embeddings (1, 256, g, g), on any device, and shapes (h, w)."""
+        """Compute what all boxes of a tile share, from embeddings (1, 256, g, g) on any device, and shapes (h, w)."""
         with autocast(self.precision):
             features = self.model.image_features(embedding.to(device()) for embedding in embeddings)
         return [TileFeatures(*pair) for pair in zip(features, shapes, strict=True)]
 
     @torch.inference_mode()
     def predict(self, views: Sequence[TileFeatures], boxes: Boxes) -> tuple[list[Mask], NDArray[np.float32]]:
-        """Return the mask (h, w) of each box, and their predicted IoU (N).
+        """Return the mask (h, w) bool of each box, and the predicted IoU (N) float32.
 
         Args:
-            views: of one call of `views`, one for each box, at least one; boxes of a tile are neighbours.
-            boxes: (N, 4).
+            views: tile of each box, at least one, from one call of `views`. Boxes of a tile are neighbours.
+            boxes: (N, 4), XYXY in pixels of their tile.
         """
         chunk = CHUNK[device().type]
         masks: list[Mask] = []

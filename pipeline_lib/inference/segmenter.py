@@ -1,4 +1,4 @@
-"""Windows of images and boxes within them to masks: encoder, prompts and iterations in one."""
+"""Segment windows of images: encode them, prompt with their boxes, and iterate."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,13 +24,13 @@ from pipeline_lib.runtime.device import Precision, device
 from pipeline_lib.settings.inference import RefineConfig
 from pipeline_lib.settings.model import ModelConfig
 
-PIXELS = 64 * 1024**2  # of masks whose iterations are held at a time
+PIXELS = 64 * 1024**2  # most pixels of the masks of all objects that are iterated together
 UNTRAINED = ModelConfig(trains=("mask_decoder",), token=None)  # the backbone as it is
 
 
 @dataclass(frozen=True)
 class Segmenter:
-    """A backbone with its encoder, and the model that was trained on it or its own decoder."""
+    """A backbone with its encoder, and a model that was trained on it, or its own decoder."""
 
     sam: Sam
     model: BoxModel
@@ -41,10 +41,16 @@ class Segmenter:
     def load(
         cls, weights: str | Path, model: str | Path | None, precision: Precision, refine: RefineConfig
     ) -> "Segmenter":
-        """Load the backbone of a manifest, with a model of the stage train, or None for the backbone as it is.
+        """Load a backbone and a model.
+
+        Args:
+            weights: manifest of the backbone.
+            model: file of a trained model; None: the backbone's own decoder.
+            precision: precision of matrix products.
+            refine: settings of the iteration.
 
         Raises:
-            WeightsError: the model is not one, or of another backbone.
+            WeightsError: the file is not a model, or a model of another backbone.
         """
         if model:
             check_fits(model, Backbone.read(weights))
@@ -53,12 +59,12 @@ class Segmenter:
         return cls(sam, decoder, precision, refine)
 
     def run(self, prompts: Prompts, windows: Sequence[int], pixels: Sequence[NDArray[np.uint8]]) -> Predictions:
-        """Encode some windows of one side, and predict and iterate the masks of their boxes (rows of `WINDOWS`).
+        """Encode some windows of equal side, and predict and iterate the masks of their boxes (rows of `WINDOWS`).
 
         Args:
             prompts: boxes and windows.
             windows: numbers of windows, ascending.
-            pixels: of each of them, YX.
+            pixels: pixels of each window, YX uint8.
         """
         side, places = prompts.windows[windows[0]].side, {number: place for place, number in enumerate(windows)}
         frame = Frame((side, side), self.sam.image_encoder.img_size)
@@ -87,7 +93,7 @@ class Segmenter:
 
 
 def batches_of_windows(windows: Sequence[int], prompts: Prompts, most: int) -> Iterator[list[int]]:
-    """Yield runs of at most `most` windows, by number, that follow each other and have one side."""
+    """Yield the numbers of at most `most` consecutive windows of equal side at a time."""
     for _, run in groupby(windows, key=lambda number: prompts.windows[number].side):
         numbers = list(run)
         for start in range(0, len(numbers), most):

@@ -1,8 +1,9 @@
-"""SAM's backbones: their networks, and the checkpoints that their weights come from.
+"""SAM's backbones: their networks, and the checkpoints that hold their weights.
 
-A backbone is any `segment_anything.modeling.Sam`; nothing after the stage `weights` knows which. The package is
-segment-anything-py, the later state of Meta's repository: the registry's segment-anything 1.0 has the same networks,
-but its `ResizeLongestSide.apply_image_torch` reads height and width from the wrong axes.
+A backbone is any `segment_anything.modeling.Sam`. Stages after `weights` do not depend on which one it is.
+
+We use the package segment-anything-py, a later state of Meta's repository. Version 1.0 of segment-anything has the same
+networks, but its `ResizeLongestSide.apply_image_torch` reads height and width from the wrong axes.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -38,10 +39,10 @@ BACKBONES: dict[str, Callable[[], Sam]] = {
 
 
 def build(name: str) -> Sam:
-    """The backbone's network with random weights, or within `on_meta_device` with none.
+    """Build a backbone's network with random weights, or without weights inside `on_meta_device`.
 
     Raises:
-        DataError: there is no such backbone.
+        DataError: there is no backbone of this name.
     """
     if name not in BACKBONES:
         raise DataError(f"backbone {name!r}: expected one of {', '.join(BACKBONES)}")
@@ -49,8 +50,9 @@ def build(name: str) -> Sam:
 
 
 class _WithoutDraws(TorchFunctionMode):
-    # Building a network takes 2.9 CPU s with its imports, and 4.9 without this (AMD EPYC, AVX-512, median of 3):
-    # 110 of the 580 CPU s of `make tables`.
+    # On the meta device, torch's normal draws, and arithmetic with them, import torch's compiler, which takes nearly as
+    # long as importing torch. So draws give zeros on the CPU or are left out. Building a network then takes 2.9 CPU s
+    # instead of 4.9 with its imports (AMD EPYC, AVX-512, median of 3): 110 of the 580 CPU s of `make tables`.
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function is torch.randn:
             return torch.zeros(*args, device="cpu")
@@ -61,20 +63,16 @@ class _WithoutDraws(TorchFunctionMode):
 
 @contextmanager
 def on_meta_device() -> Iterator[None]:
-    """What is built in it takes no time and memory for weights, which `load_weights` then gives it.
-
-    That is the meta device but for normal draws, which give zeros or are left out: on that device they, and arithmetic
-    with them, are written in Python and import torch's compiler, which takes nearly as long as the import of torch.
-    """
+    """Build networks in this context without time or memory for weights. `load_weights` fills in the weights later."""
     with torch.device("meta"), _WithoutDraws():
         yield
 
 
 def load_backbone(manifest: str | Path) -> Sam:
-    """The backbone of the manifest with its weights in float32, on the CPU.
+    """Load the backbone of a manifest with its weights in float32, on the CPU.
 
     Raises:
-        WeightsError: the checkpoint is no longer the file that the manifest was written for.
+        WeightsError: the checkpoint has changed since the manifest was written.
     """
     sam, backbone = shapes_of(manifest)
     load_weights(sam, read_tensors(backbone.checkpoint), backbone.checkpoint)
@@ -82,22 +80,24 @@ def load_backbone(manifest: str | Path) -> Sam:
 
 
 def shapes_of(manifest: str | Path) -> tuple[Sam, Backbone]:
-    """The manifest's backbone without its weights, and its record.
+    """Return the backbone of a manifest without its weights, and its record.
 
     Raises:
-        WeightsError: the checkpoint is no longer the file that the manifest was written for.
+        WeightsError: the checkpoint has changed since the manifest was written.
     """
     backbone = Backbone.read(manifest)
     if not backbone.is_unchanged(since=manifest):
-        raise WeightsError(f"{backbone.checkpoint}: changed since {manifest} was written for it; run weights again")
+        raise WeightsError(
+            f"{backbone.checkpoint}: changed since the stage weights wrote {manifest}; run this stage again"
+        )
     with on_meta_device():
         return build(backbone.name), backbone
 
 
 SHIPPED = {"micro": Path(__file__).with_name("micro.safetensors")}
 META = "https://dl.fbaipublicfiles.com/segment_anything"
-RELEASED = {  # url, checksum; each is a pickle, which `read_tensors` does not execute
-    "mobile_sam": (  # checksum: micro_sam's registry of models
+RELEASED = {  # URL and checksum; each file is a pickle, which `read_tensors` does not execute
+    "mobile_sam": (  # the checksum is that of micro_sam's registry of models
         "https://github.com/ChaoningZhang/MobileSAM/raw/master/weights/mobile_sam.pt",
         "xxh128:8eadbc88aeb9d8c7e0b4b60c3db48bd0",
     ),
@@ -113,12 +113,12 @@ RELEASED = {  # url, checksum; each is a pickle, which `read_tensors` does not e
 
 @dataclass(frozen=True)
 class Packaged:
-    """Weights that another package from the registry carries."""
+    """Weights that come with another Python package."""
 
     package: str
-    file: str  # within the package's folder
+    file: str  # path in the package's folder
     checksum: str
-    install: str  # the command that brings it
+    install: str  # command that installs the package
 
 
 PACKAGED = {
@@ -131,15 +131,21 @@ PACKAGED = {
 }
 
 
-def find_checkpoint(name: str, given: str | None, folder: Path, released: Mapping[str, tuple[str, str]]) -> Path:
-    """The path of a backbone's weights: those given, shipped, of another package, or downloaded to `folder`.
+def find_checkpoint(name: str, checkpoint: str | None, folder: Path, released: Mapping[str, tuple[str, str]]) -> Path:
+    """Return the path of a backbone's weights, and download them if need be.
+
+    Args:
+        name: name of the backbone.
+        checkpoint: file of the user's own; None: the shipped, packaged or released weights.
+        folder: folder for downloads.
+        released: URL and checksum of the weights that are downloaded, by backbone.
 
     Raises:
-        WeightsError: the package that carries them is not installed, or its file is not the one that was released.
-        DownloadError: they could not be fetched.
+        WeightsError: the package that carries the weights is not installed, or its file is not the released one.
+        DownloadError: the weights could not be fetched.
     """
-    if given is not None:
-        return Path(given)
+    if checkpoint is not None:
+        return Path(checkpoint)
     if name in released:
         url, checksum = released[name]
         path = folder / f"{name}{Path(urlsplit(url).path).suffix}"
@@ -149,12 +155,18 @@ def find_checkpoint(name: str, given: str | None, folder: Path, released: Mappin
 
 
 def _packaged(weights: Packaged) -> Path:
-    """The file in the installed package, of which nothing is imported: LiteMedSAM's brings timm and its warnings."""
+    """Return the file in an installed package without importing it: LiteMedSAM's imports timm, which warns."""
     spec = find_spec(weights.package)
     if spec is None or not spec.submodule_search_locations:
-        raise WeightsError(f"{weights.package}: expected this package, which carries the weights; {weights.install}")
+        raise WeightsError(
+            f"{weights.package}: expected this package, which carries the weights, found no such package; install it "
+            f"with `{weights.install}`"
+        )
     path = Path(spec.submodule_search_locations[0]) / weights.file
     algorithm, checksum = weights.checksum.split(":")
     if not path.exists() or pooch.file_hash(path, algorithm) != checksum:
-        raise WeightsError(f"{path}: expected the released file, {weights.checksum}; reinstall: {weights.install}")
+        raise WeightsError(
+            f"{path}: expected the released file with checksum {weights.checksum}, found none or another; reinstall it "
+            f"with `{weights.install}`"
+        )
     return path

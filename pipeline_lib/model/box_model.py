@@ -1,4 +1,4 @@
-"""Embedding and boxes to masks: SAM's prompt encoder and mask decoder, the deviation token and the image adapter."""
+"""The model from embedding and boxes to masks: SAM's prompt encoder and decoder, deviation token, image adapter."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,47 +23,45 @@ from pipeline_lib.settings.model import Adapter, ModelConfig, Token
 
 
 class DeviationToken(nn.Module):
-    """Learned vectors behind a linear layer: more prompt tokens, the same for every box."""
+    """Learned vectors behind a linear layer: additional prompt tokens, which are the same for every box."""
 
     def __init__(self, shape: Token, prompt_width: int) -> None:
         super().__init__()
-        # small: the decoder was trained without them
+        # Small at first, because the decoder was trained without them.
         self.vectors = nn.Parameter(0.02 * torch.randn(shape.count, shape.width))
         self.project = nn.Linear(shape.width, prompt_width)
 
     def forward(self) -> Tensor:
-        """The tokens, (count, prompt width)."""
+        """Return the tokens, (count, prompt width)."""
         tokens: Tensor = self.project(self.vectors)
         return tokens
 
 
 class ImageAdapter(nn.Module):
-    """What is added to an image's embedding, learned from it by two convolutions.
+    """Two trained convolutions whose output is added to the frozen encoder's embedding.
 
-    After the residual adapters of Rebuffi et al., 2017 (https://arxiv.org/abs/1705.08045).
-
-    It sees the frozen encoder's embedding alone, so images need not be encoded again, and runs once for all boxes of an
-    image.
+    Its input is the embedding, so images need not be encoded again. It runs once for all boxes of an image. After the
+    residual adapters of Rebuffi et al., 2017 (https://arxiv.org/abs/1705.08045).
     """
 
     def __init__(self, shape: Adapter, channels: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(channels, shape.width, 3, padding=1)
         self.second = nn.Conv2d(shape.width, channels, 3, padding=1)
-        nn.init.zeros_(self.second.weight)  # training begins with the encoder's own embedding
-        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]  # there is one
+        nn.init.zeros_(self.second.weight)  # so that training begins with the encoder's own embedding
+        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]  # it is not None
 
     def forward(self, embedding: Tensor) -> Tensor:
-        """The adapted embedding, (1, channels, h, w) float32 as the given one."""
+        """Return the adapted embedding, (1, channels, h, w) float32 as `embedding`."""
         adapted: Tensor = embedding + self.second(F.gelu(self.first(embedding)))
         return adapted
 
 
 class BoxModel(nn.Module):
-    """Embedding and boxes to masks: SAM's prompt encoder and mask decoder, perhaps a deviation token, an image adapter.
+    """SAM's prompt encoder and mask decoder, with a deviation token and an image adapter if the model has them.
 
-    The mask decoder puts its own tokens first and reads only those, so it takes any number of prompt tokens. Weights
-    and names are stock's; the forward is that of `mask_decoder.py`.
+    The mask decoder puts its own tokens first and reads only their results, so it takes any number of prompt tokens.
+    Parameters and their names are segment_anything's; `mask_decoder.py` has the forward.
     """
 
     def __init__(
@@ -80,7 +78,7 @@ class BoxModel(nn.Module):
         self.adapter = adapter
 
     def image_features(self, embeddings: Iterable[Tensor]) -> list[ImageFeatures]:
-        """Once for many boxes: what of each image's embedding (1, 256, h, w) float32 all of its boxes share."""
+        """Compute what all boxes of an image share, from the embedding (1, 256, h, w) float32 of each image."""
         shared = positions(self.prompt_encoder, self.mask_decoder)
         adapted = embeddings if self.adapter is None else map(self.adapter, embeddings)
         return [image_features(self.prompt_encoder, self.mask_decoder, shared, embedding) for embedding in adapted]
@@ -88,15 +86,15 @@ class BoxModel(nn.Module):
     def forward(
         self, images: Sequence[ImageFeatures], boxes: Tensor, cells: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """One mask for each box.
+        """Return one mask for each box.
 
         Args:
-            images: of one call of `image_features`, one for each box; boxes of an image are neighbours.
+            images: features of one call of `image_features`, one for each box; boxes of an image are neighbours.
             boxes: (N, 4) float32, at least one, XYXY in pixels of the network's input (`Frame.to_network`).
-            cells: (N, h, w) bool on the CPU, where masks are wanted (`Frame.cells`); None: everywhere.
+            cells: (N, h, w) bool on the CPU, the cells whose logits to compute (`Frame.cells`); None: all.
 
         Returns:
-            Low-resolution logits (N, 4h, 4w) and the mask's predicted IoU (N).
+            Low-resolution logits (N, 4h, 4w), `OUTSIDE` in cells that are not computed, and predicted IoU (N).
         """
         with torch.autocast(boxes.device.type, enabled=False):  # bfloat16 would round a coordinate to half a pixel
             prompts, _ = self.prompt_encoder(points=None, boxes=boxes, masks=None)  # N 2 256
@@ -105,7 +103,10 @@ class BoxModel(nn.Module):
         return decode(self.mask_decoder, images, prompts, cells)
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        """What can be trained; the corner embeddings are those that SAM adds to a box's two corners."""
+        """Return the parameters of each part that can be trained. A part that the model lacks has none.
+
+        Corner embeddings are the two vectors that SAM adds to the positional encodings of a box's corners.
+        """
         corners = self.prompt_encoder.point_embeddings[2:4]
         return {
             "mask_decoder": list(self.mask_decoder.parameters()),
@@ -115,7 +116,7 @@ class BoxModel(nn.Module):
         }
 
     def set_trainable(self, model_config: ModelConfig) -> list[nn.Parameter]:
-        """Freeze all but the parts that are trained, and return their parameters.
+        """Freeze all but the parts in `model_config.trains`, and return the parameters of these parts.
 
         Raises:
             TrainingError: the model lacks one of the parts.
@@ -123,7 +124,10 @@ class BoxModel(nn.Module):
         self.requires_grad_(False)
         parts = self.parts()
         if absent := [part for part in model_config.trains if not parts[part]]:
-            raise TrainingError(f"the model has no {' and no '.join(absent)} to train")
+            raise TrainingError(
+                f"the model has no {' and no '.join(absent)} to train; remove it from the model's `trains`, or set its "
+                "shape in the model's row"
+            )
         trained = [parameter for part in model_config.trains for parameter in parts[part]]
         for parameter in trained:
             parameter.requires_grad_(True)
@@ -131,7 +135,10 @@ class BoxModel(nn.Module):
 
 
 def box_model(sam: Sam, model_config: ModelConfig) -> BoxModel:
-    """The backbone's own prompt encoder and mask decoder, not copies, with a new token and adapter if asked for."""
+    """Build a model on a backbone's prompt encoder and mask decoder, which are not copied.
+
+    If `model_config` has a token or an adapter, it gets new random weights.
+    """
     width = sam.prompt_encoder.embed_dim
     token = None if model_config.token is None else DeviationToken(model_config.token, width)
     adapter = None if model_config.adapter is None else ImageAdapter(model_config.adapter, width)
@@ -139,16 +146,16 @@ def box_model(sam: Sam, model_config: ModelConfig) -> BoxModel:
 
 
 def load_untrained(manifest: str | Path, model_config: ModelConfig, start: str | Path | None = None) -> BoxModel:
-    """Return a model as its training begins, on the CPU; the encoder takes no memory.
+    """Return a model before its training, on the CPU, without loading the image encoder.
 
     Args:
-        manifest: of the backbone, whose prompt encoder and mask decoder the model has.
+        manifest: manifest of the backbone that the model is built on.
         model_config: shape of the model. A new token and a new adapter are random.
-        start: file of a model of the same shape, whose weights it has instead.
+        start: file of a model of the same shape; the new model takes all of its weights.
 
     Raises:
-        WeightsError: the checkpoint is no longer the file that the manifest was written for, or the model at `start`
-            has another shape.
+        WeightsError: the checkpoint has changed since the manifest was written, or the model at `start` has another
+            shape.
     """
     sam, backbone = shapes_of(manifest)
     tensors = read_tensors(backbone.checkpoint)
@@ -164,9 +171,14 @@ def load_untrained(manifest: str | Path, model_config: ModelConfig, start: str |
 def save_model(
     model: BoxModel, path: str | Path, backbone: str, model_config: ModelConfig, training: dict[str, Any]
 ) -> None:
-    """Write the model as safetensors whose header names its backbone, its shape and what decided its training.
+    """Write a model as safetensors. The header names its backbone, its shape and the settings of its training.
 
-    `training` holds values that JSON can hold.
+    Args:
+        model: model to write.
+        path: file to write.
+        backbone: name of the backbone.
+        model_config: shape of the model.
+        training: settings and inputs of the training, as values of JSON.
     """
     write_model(path, model.state_dict(), ModelHeader(backbone, model_config.plain(), training))
 
@@ -174,14 +186,16 @@ def save_model(
 def write_model(path: str | Path, tensors: Mapping[str, Tensor], header: ModelHeader) -> None:
     """Write a model's file: its parameters by name, and its header."""
     tensors = {key: value.cpu().contiguous() for key, value in tensors.items()}
-    # one entry, because safetensors writes several in an order that differs from run to run
+    # One entry, because safetensors writes several entries in an order that differs from run to run.
     metadata = {ENTRY: json.dumps(asdict(header))}
     with atomic(path) as partial:
-        partial.write_bytes(save(tensors, metadata))  # `save_file` gives the file to nobody else, whatever the umask
+        partial.write_bytes(
+            save(tensors, metadata)
+        )  # `save_file` ignores the umask: only the owner could read the file
 
 
 def load_model(path: str | Path) -> BoxModel:
-    """The model that `save_model` wrote, in evaluation mode on the CPU; the image encoder is not needed and not loaded.
+    """Load a model that `save_model` wrote, in evaluation mode on the CPU, without the image encoder.
 
     Raises:
         WeightsError: the file is not such a model.

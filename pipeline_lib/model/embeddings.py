@@ -1,4 +1,4 @@
-"""Embeddings of tiles: made once by the frozen encoder, then read from disk."""
+"""Embeddings of tiles: the frozen encoder makes them once, and later stages read them from disk."""
 
 import hashlib
 import json
@@ -23,20 +23,21 @@ from pipeline_lib.model.upstream import Sam
 from pipeline_lib.runtime.device import Precision, autocast
 
 RESIZING = "grey as three equal channels; uint8 resized as ResizeLongestSide.apply_image"
+REMEDY = "delete the embeddings and run the stage embed again"
 
 
 def to_network(tile: NDArray[np.uint8], frame: Frame) -> Tensor:
-    """A grey image (YX) scaled like a full tile, (h, w) uint8 on the CPU."""
+    """Scale a grey image (YX) by the factor of a full tile, (h, w) uint8 on the CPU."""
     height, width = (max(1, round(side * scale)) for side, scale in zip(tile.shape, frame.scale, strict=True))
-    scaled = Image.fromarray(tile).resize((width, height), Image.Resampling.BILINEAR)  # as apply_image, by torchvision
+    scaled = Image.fromarray(tile).resize((width, height), Image.Resampling.BILINEAR)  # as SAM's apply_image resizes
     return torch.from_numpy(np.array(scaled))
 
 
 @torch.no_grad()
 def encode_tiles(sam: Sam, scaled: Sequence[Tensor], precision: Precision) -> Tensor:
-    """Embeddings (B, 256, g, g) float32, on the network's device, of tiles (h, w) of `to_network`.
+    """Return the embeddings (B, 256, g, g) float32, on the network's device, of tiles (h, w) from `to_network`.
 
-    They are those of `SamPredictor.set_image`, the grey as three equal channels.
+    `SamPredictor.set_image` gives the same embeddings for an image with three equal channels.
     """
     batch = torch.stack([sam.preprocess(tile.to(sam.device).expand(3, -1, -1)) for tile in scaled])  # B 3 S S
     with autocast(precision):
@@ -44,7 +45,10 @@ def encode_tiles(sam: Sam, scaled: Sequence[Tensor], precision: Precision) -> Te
 
 
 def origin(store: Store, backbone: Backbone, precision: Precision, dtype: str, tiles: Iterable[int]) -> dict[str, Any]:
-    """All that decides the embeddings of some tiles, as JSON: equal origins, equal embeddings."""
+    """Return the inputs and settings that decide the embeddings of tiles, as values of JSON.
+
+    If two origins are equal, so are their embeddings.
+    """
     return {
         "backbone": backbone.digest,
         "preprocessing": f"{RESIZING}; {backbone.normalisation}",
@@ -57,51 +61,58 @@ def origin(store: Store, backbone: Backbone, precision: Precision, dtype: str, t
 
 @dataclass(frozen=True)
 class Embeddings:
-    """The embeddings of a store's tiles, known to be of this backbone and of these tiles."""
+    """The embeddings of a store's tiles, which were checked to be of this backbone and of these tiles."""
 
     array: zarr.Array[Any]
     source: Store
-    content: Mapping[str, str]  # of the embedded tiles by number, as of `origin`
+    content: Mapping[str, str]  # digest of each tile that has an embedding, by number, as in `origin`
     precision: Precision  # of the encoder
-    key: str  # changes with whatever decides the embeddings
+    key: str  # digest of the inputs and settings that decide the embeddings
 
     @classmethod
     def open(cls, path: str | Path, store: str | Path, weights: str | Path) -> "Embeddings":
-        """Open what `embed` wrote for a store and a backbone's manifest; no tile and no embedding is read yet.
+        """Open the embeddings that the stage embed wrote. No tile and no embedding is read yet.
+
+        Args:
+            path: Zarr array of the embeddings.
+            store: store of the tiles.
+            weights: manifest of the backbone.
 
         Raises:
-            StaleEmbeddingsError: naming what the embeddings were made from that is no longer so.
+            StaleEmbeddingsError: the embeddings were made with another backbone, other settings or other tiles.
         """
         with intact(path):
             array = zarr.open_array(path, mode="r")
             attributes: dict[str, Any] = dict(array.attrs)
         source = Store.open(store)
-        precision = attributes.get("precision", "unknown")  # nothing that is at hand says which it should be
+        precision = attributes.get("precision", "unknown")  # neither store nor backbone says which it should be
         expected = origin(source, Backbone.read(weights), precision, str(array.dtype), ())
         if differing := _differences(attributes, expected):
-            raise StaleEmbeddingsError(f"{path}: made from something else; {differing}")
+            raise StaleEmbeddingsError(f"{path}: made from other inputs: {differing}; {REMEDY}")
         if len(source) != array.shape[0]:
-            raise StaleEmbeddingsError(f"{path}: made from {array.shape[0]} tiles, but {store} has {len(source)}")
+            raise StaleEmbeddingsError(
+                f"{path}: made from {array.shape[0]} tiles, but {store} has {len(source)}; {REMEDY}"
+            )
         key = hashlib.blake2b(json.dumps(attributes).encode(), digest_size=16).hexdigest()
         return cls(array, source, attributes["content"], precision, key)
 
     def __getitem__(self, tile: int) -> Tensor:
-        """The tile's embedding, (1, 256, g, g) float32, on the CPU.
+        """Read the embedding of a tile, (1, 256, g, g) float32, to the CPU.
 
         Raises:
             StaleEmbeddingsError: the tile had no boxes when the embeddings were made, or has changed since.
-            DataError: the embedding is lost or damaged.
+            DataError: the embedding is missing or damaged.
         """
         embedded = self.content.get(str(tile))
         if embedded is None:
-            raise StaleEmbeddingsError(f"{self.array.store_path}: tile {tile} is not among the embedded ones")
+            raise StaleEmbeddingsError(f"{self.array.store_path}: tile {tile} has no embedding; {REMEDY}")
         if embedded != self.source.digests[tile]:
-            raise StaleEmbeddingsError(f"{self.array.store_path}: tile {tile} has changed since it was embedded")
+            raise StaleEmbeddingsError(f"{self.array.store_path}: tile {tile} has changed since; {REMEDY}")
         return torch.from_numpy(read_whole(self.array, (tile, 0, 0, 0), slice(tile, tile + 1))).float()
 
 
 def _differences(attributes: dict[str, Any], expected: dict[str, Any]) -> str:
-    """Each setting that differs; the tiles' content is none."""
+    """List the settings that differ. The content of the tiles is compared later, tile by tile."""
     return "; ".join(
         f"{name} was {attributes.get(name)!r} and is {value!r}"
         for name, value in expected.items()

@@ -1,8 +1,8 @@
-"""Trained models in the forms that other programs open: segment_anything's, transformers' and ONNX.
+"""Write trained models in forms that other programs open: segment_anything's, transformers' and ONNX.
 
-A prompt token that is the same for every box needs no new code there. segment_anything gives a point of label -1 the
-vector `not_a_point_embed` alone, wherever it lies; with the deviation token in that vector's place, box plus such a
-point is box plus token, and the decoder does not mind the order of tokens.
+segment_anything needs no new code for a prompt token that is the same for every box. It encodes a point of label -1 as
+the vector `not_a_point_embed`, wherever the point lies. The deviation token takes the place of this vector, so a box
+with such a point is a box with the token. The decoder does not depend on the order of prompt tokens.
 """
 
 import re
@@ -21,7 +21,7 @@ NOT_A_POINT = "prompt_encoder.not_a_point_embed.weight"
 OPSET = 18
 INSTALL = 'pip install ".[export]"'
 IN_TRANSFORMERS = ("vit_b", "vit_b_em", "vit_l", "vit_h")  # backbones whose encoder SamModel has
-TO_TRANSFORMERS = (  # names of segment_anything's tensors, to those of transformers' SamModel
+TO_TRANSFORMERS = (  # segment_anything's names of tensors, and the names in transformers' SamModel
     (r"^prompt_encoder\.pe_layer\.positional_encoding_gaussian_matrix$", "shared_image_embedding.positional_embedding"),
     (r"^prompt_encoder\.point_embeddings\.", "prompt_encoder.point_embed."),
     (r"mask_downscaling\.0\.", "mask_embed.conv1."),
@@ -48,31 +48,37 @@ TO_TRANSFORMERS = (  # names of segment_anything's tensors, to those of transfor
 
 
 def stock_tensors(sam: Sam, model: BoxModel) -> dict[str, Tensor]:
-    """All tensors of the backbone by segment_anything's names, with the model's own, its token as `not_a_point_embed`.
+    """Return the tensors of backbone and model by segment_anything's names, with the token as `not_a_point_embed`.
 
     Raises:
-        DataError: the model has several tokens or an image adapter, for which stock has no place.
+        DataError: the model has several tokens or an image adapter, which segment_anything cannot represent.
     """
     if model.adapter is not None:
-        raise DataError("export: the model has an image adapter, for which only ONNX has room; ask for the form `onnx`")
+        raise DataError(
+            "export: the model has an image adapter, which segment_anything and transformers cannot represent; "
+            "use the form `onnx`"
+        )
     tensors = dict(sam.state_dict())
     for part in ("prompt_encoder", "mask_decoder"):
         tensors |= {f"{part}.{key}": value for key, value in getattr(model, part).state_dict().items()}
     if model.token is not None:
         tokens = model.token().detach()
         if len(tokens) != 1:
-            raise DataError(f"export: the model has {len(tokens)} deviation tokens; segment_anything has room for one")
+            raise DataError(
+                f"export: the model has {len(tokens)} deviation tokens, and segment_anything can represent only one; "
+                "use the form `onnx`"
+            )
         tensors[NOT_A_POINT] = tokens
     return {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}
 
 
 def write_segment_anything(path: Path, sam: Sam, model: BoxModel) -> None:
-    """Write a `.pth` that segment_anything loads into the backbone's network."""
+    """Write a `.pth` file that segment_anything loads into the backbone's network."""
     torch.save(stock_tensors(sam, model), path)
 
 
 class BoxDecoder(nn.Module):
-    """Stock's prompt encoder and mask decoder behind boxes, with token and adapter: what ONNX's exporter can follow."""
+    """segment_anything's prompt encoder and mask decoder with token and adapter, in a form that ONNX can export."""
 
     def __init__(self, model: BoxModel) -> None:
         super().__init__()
@@ -83,9 +89,11 @@ class BoxDecoder(nn.Module):
         self.register_buffer("token", token)
 
     def forward(self, embedding: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (N, 4g, 4g) and predicted IoU (N) of an embedding (1, 256, g, g) and boxes (N, 4).
+        """Return logits (N, 4g, 4g) and predicted IoU (N).
 
-        Boxes are XYXY, in pixels of the network's input.
+        Args:
+            embedding: (1, 256, g, g) float32.
+            boxes: (N, 4) float32, XYXY in pixels of the network's input.
         """
         count = boxes.shape[0]
         prompts = torch.cat(
@@ -105,10 +113,10 @@ def write_onnx(folder: Path, sam: Sam, model: BoxModel) -> None:
     """Write `encoder.onnx` (image to embedding) and `decoder.onnx` (embedding and any number of boxes to masks).
 
     Raises:
-        DataError: ONNX's package is not installed.
+        DataError: the package onnx or onnxscript is not installed.
     """
-    _need("onnx")
-    _need("onnxscript")
+    _check_installed("onnx")
+    _check_installed("onnxscript")
     side, grid = sam.image_encoder.img_size, sam.prompt_encoder.image_embedding_size
     image, embedding = torch.zeros(1, 3, side, side), torch.zeros(1, sam.prompt_encoder.embed_dim, *grid)
     boxes = torch.tensor([[0.0, 0.0, side / 2, side / 2], [0.0, 0.0, side / 4, side / 3]])
@@ -125,7 +133,7 @@ def _to_onnx(
     shapes = tuple(dynamic.get(name) for name in inputs)
     with torch.no_grad():
         program = torch.export.export(network, tuple(inputs.values()), dynamic_shapes=shapes, strict=False)
-        made = torch.onnx.export(
+        exported = torch.onnx.export(
             program,
             (),
             input_names=list(inputs),
@@ -135,8 +143,8 @@ def _to_onnx(
             external_data=False,
             verbose=False,
         )
-    assert made is not None  # nothing is returned where a file is named
-    made.save(str(path))
+    assert exported is not None  # it is None only if `export` gets a path
+    exported.save(str(path))
 
 
 def write_transformers(folder: Path, sam: Sam, model: BoxModel) -> None:
@@ -145,7 +153,7 @@ def write_transformers(folder: Path, sam: Sam, model: BoxModel) -> None:
     Raises:
         DataError: transformers is not installed.
     """
-    _need("transformers")
+    _check_installed("transformers")
     from transformers import SamConfig, SamImageProcessor, SamModel, SamProcessor, SamVisionConfig
 
     encoder = sam.image_encoder
@@ -155,14 +163,14 @@ def write_transformers(folder: Path, sam: Sam, model: BoxModel) -> None:
         num_attention_heads=encoder.blocks[0].attn.num_heads,
         global_attn_indexes=[number for number, block in enumerate(encoder.blocks) if not block.window_size],
     )
-    there = SamModel(SamConfig(vision_config=vision.to_dict())).eval()
-    there.load_state_dict(transformers_tensors(stock_tensors(sam, model)))
-    there.save_pretrained(folder)
+    exported = SamModel(SamConfig(vision_config=vision.to_dict())).eval()
+    exported.load_state_dict(transformers_tensors(stock_tensors(sam, model)))
+    exported.save_pretrained(folder)
     SamProcessor(SamImageProcessor()).save_pretrained(folder)
 
 
 def transformers_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """segment_anything's tensors by the names of transformers' SamModel."""
+    """Rename segment_anything's tensors to the names of transformers' SamModel."""
     renamed = {_renamed(name): tensor for name, tensor in tensors.items()}
     shared = "shared_image_embedding.positional_embedding"
     return renamed | {"prompt_encoder.shared_embedding.positional_embedding": renamed[shared]}
@@ -174,6 +182,6 @@ def _renamed(name: str) -> str:
     return name
 
 
-def _need(package: str) -> None:
+def _check_installed(package: str) -> None:
     if find_spec(package) is None:
-        raise DataError(f"export: the package {package} is not installed; {INSTALL}")
+        raise DataError(f"export: the package {package} is not installed; install it with `{INSTALL}`")

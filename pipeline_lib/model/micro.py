@@ -1,8 +1,8 @@
-"""The built-in backbone `micro`: a small convolutional encoder, segment_anything's own prompt encoder and decoder.
+"""The built-in backbone `micro`: a small convolutional encoder with segment_anything's prompt encoder and decoder.
 
-It makes the experiment run where SAM's released weights cannot be had: 256-pixel input, 32 × 32 × 256 embedding. Being
-a `segment_anything.modeling.Sam`, it passes wherever `vit_b`, `vit_l` and `vit_h` pass. `training/pretraining.py` made
-its weights.
+With it, the experiment runs without SAM's released weights. Its input has 256 × 256 pixels, its embedding has 256
+channels of 32 × 32 cells. It is a `segment_anything.modeling.Sam`, so it can replace `vit_b`, `vit_l` and `vit_h`.
+`training/pretraining.py` made its weights.
 """
 
 from itertools import pairwise
@@ -18,7 +18,7 @@ EMBEDDING_WIDTH = 256  # as in SAM
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 × 3 convolutions, each behind a group norm and ReLU, added to their input."""
+    """Two 3 × 3 convolutions, each after a group norm and ReLU, whose result is added to their input."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features (B, C, H, W) of the same shape."""
+        """Return features (B, C, H, W) of the same shape."""
         residual: Tensor = self.layers(x)
         return x + residual
 
@@ -62,7 +62,7 @@ class MicroEncoder(nn.Module):
         self.norm = nn.GroupNorm(1, EMBEDDING_WIDTH)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised images (B 3 256 256, three equal channels) to embeddings (B 256 32 32)."""
+        """Return the embeddings (B 256 32 32) of normalised images (B 3 256 256) with three equal channels."""
         x = F.relu(self.stem(images[:, :1]))
         scales = []
         for index, stage in enumerate(self.stages):
@@ -76,7 +76,7 @@ class MicroEncoder(nn.Module):
 
 
 def build_micro() -> Sam:
-    """The network with random weights."""
+    """Build the network with random weights."""
     grid = IMAGE_SIZE // STRIDE
     return Sam(
         image_encoder=MicroEncoder(),

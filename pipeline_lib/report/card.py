@@ -1,4 +1,4 @@
-"""The card of an exported model: Markdown with the head that Hugging Face reads."""
+"""Write the card of an exported model: Markdown with the header that Hugging Face reads."""
 
 from pathlib import Path
 
@@ -13,16 +13,16 @@ TEMPLATE = "card.md.j2"
 
 
 def card(name: str, header: ModelHeader, backbone: Backbone, forms: list[str], curve: pd.DataFrame | None) -> str:
-    """The card as Markdown.
+    """Return the card as Markdown.
 
     Args:
-        name: of the model's file.
-        header: what the model's file says of itself.
-        backbone: that it was trained on.
-        forms: in which it was exported.
-        curve: of its training; None leaves out how it was scored.
+        name: name of the model's file.
+        header: header of the model's file.
+        backbone: backbone of the model.
+        forms: forms in which it was exported.
+        curve: curve of its training; None: the card has no validation score.
     """
-    kept = None if curve is None else curve[curve["kept"]].iloc[0].to_dict()
+    best = None if curve is None else curve[curve["kept"]].iloc[0].to_dict()
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -32,6 +32,6 @@ def card(name: str, header: ModelHeader, backbone: Backbone, forms: list[str], c
         training=header.training,
         backbone=backbone,
         forms=forms,
-        kept=kept,
+        kept=best,
         version=versions().get("loosebox", "unknown"),
     )

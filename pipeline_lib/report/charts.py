@@ -1,7 +1,7 @@
-"""The report's charts: SVG that is legible on light and on dark pages, alone as well as within one.
+"""Draw the charts of the pages, as SVG that is legible on light and dark pages, and also outside a page.
 
-Colours are close to those of Okabe and Ito (2008), which colour-blind people can tell apart, darker on light pages and
-lighter on dark ones; markers differ as well.
+Colours are close to those of Okabe and Ito (2008), which colour-blind people can distinguish. They are darker on light
+pages and lighter on dark ones. Markers differ as well.
 """
 
 import io
@@ -24,8 +24,8 @@ from pipeline_lib.data.paths import Cell
 from pipeline_lib.evaluation.breakdowns import UNCHANGED
 from pipeline_lib.evaluation.published import Row
 
-SIZE = (4.5, 3.3)  # inches of 72 points: text of 10 points stays legible on a telephone
-PALETTE = {  # on light pages, on dark ones
+SIZE = (4.5, 3.3)  # inches of 72 points; text of 10 points is legible on a phone
+PALETTE = {  # colours on light pages, and on dark ones
     "#0072b2": "#56b4e9",
     "#c44e00": "#ff9248",
     "#008060": "#2fc99a",
@@ -44,7 +44,7 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.spines.left": False,
     "axes.grid": True,
-    "text.parse_math": False,  # a title may have a dollar sign
+    "text.parse_math": False,  # titles can have dollar signs
     "axes.grid.axis": "y",
     "axes.axisbelow": True,
     "axes.edgecolor": PALE,
@@ -62,22 +62,22 @@ STYLE: dict[Any, Any] = {
 }
 PAPER_STYLE: dict[str, Any] = {"linestyle": (0, (3, 2.5)), "linewidth": 1.4}
 DEVIATION = "deviation of the boxes, %"
-LEGENDS = {18: 3, 28: 2}  # labels up to so many letters long stand so many side by side; longer ones alone
+LEGENDS = {18: 3, 28: 2}  # columns of a legend by the longest label, letters; one column for longer labels
 LEGEND_LINE = 0.19  # inches
-FEW = 3  # lines whose bands can be told apart
+FEW = 3  # largest number of lines whose bands can be distinguished
 TITLE_WIDTH = 52  # letters
 WITH_BANDS = ", with 95 % bands"
-MANY = 10  # objects whose quartiles are worth a point
+MANY = 10  # smallest number of objects for a point of quartiles
 
 
 @dataclass(frozen=True)
 class Results:
-    """What is known of one data set: its lines of the CSV files, and what the paper printed, empty where it did not."""
+    """The results of a data set: its lines of the CSV files, and the paper's figures if there are any."""
 
-    cell: Cell  # whose objects are shown; charts of a single model show this one's
+    cell: Cell  # whose objects are shown; charts of a single model show the model of this cell
     models: dict[str, str]  # titles by name
     paper: Mapping[Row, Mapping[int, float]]  # mIoU by level
-    paper_iterations: Mapping[int, float]
+    paper_iterations: Mapping[int, float]  # by level
     tables: pd.DataFrame
     differences: pd.DataFrame
     groups: pd.DataFrame
@@ -87,33 +87,33 @@ class Results:
 
     @property
     def levels(self) -> list[int]:
-        """Of deviation, per cent, ascending."""
+        """Levels of deviation, per cent, ascending."""
         return sorted(set(self.tables["level"]))
 
 
 Draw = Callable[[Results, Axes], None]
-Curve = tuple[str, pd.DataFrame, Mapping[int, float]]  # label, lines of a CSV, what the paper printed by level
+Curve = tuple[str, pd.DataFrame, Mapping[int, float]]  # label, lines of a CSV, and the paper's figures by level
 
 
 class Chart(NamedTuple):
-    """`says` describes it to those who cannot see it; `draw` fills the axes of a figure."""
+    """A chart of a data set's results."""
 
     name: str
     title: str
-    says: str
-    draw: Draw
-    bands: str = WITH_BANDS  # what is said of bands where there are any
+    says: str  # description for readers who cannot see the chart
+    draw: Draw  # fills the axes of a figure
+    bands: str = WITH_BANDS  # added to the description if the chart has bands
 
 
 def svg(chart: Chart, results: Results, title: str = "") -> tuple[str, str]:
-    """What is to be seen, in words and as an SVG document whose colours follow the reader's.
+    """Return a chart in words and as an SVG document, whose colours follow the reader's theme.
 
-    The same figures give the same bytes.
+    Equal figures give equal bytes.
 
     Args:
-        chart: what to draw.
-        results: of which data set.
-        title: to stand above the chart where no page says it.
+        chart: chart to draw.
+        results: results of the data set to draw.
+        title: title above the chart, needed outside a page.
     """
     return drawing(partial(chart.draw, results), chart.says, f"{results.cell.dataset} {chart.name}", title, chart.bands)
 
@@ -128,7 +128,7 @@ def drawing(
         says: describes the chart to those who cannot see it.
         salt: text that the ids of the document are made from.
         title: title above the chart, or none.
-        bands: what is said of bands if there are any.
+        bands: added to the words if the chart has bands.
     """
     with mpl.rc_context(STYLE | {"svg.hashsalt": salt}):
         figure = Figure(figsize=SIZE, layout="constrained")
@@ -138,7 +138,7 @@ def drawing(
         if len(labels) > 1:
             columns = next((number for letters, number in LEGENDS.items() if max(map(len, labels)) <= letters), 1)
             further = math.ceil(len(labels) / columns) - 1
-            figure.set_figheight(SIZE[1] + LEGEND_LINE * further)  # a long legend takes nothing from the axes
+            figure.set_figheight(SIZE[1] + LEGEND_LINE * further)  # so that a long legend does not shrink the axes
             figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=2.4)
         if title:
             lines = textwrap.wrap(title, TITLE_WIDTH)
@@ -155,9 +155,10 @@ def drawing(
 
 
 def themed(document: str, says: str) -> str:
-    """Colours as variables of a style sheet, the page's font, no ids that a page could hold twice.
+    """Return an SVG document with colours as variables of a style sheet, the font of pages, and a description.
 
-    With fixed colours a chart is dark on dark for readers of dark pages: test_charts_are_drawn_in_colours_of_the_theme.
+    With fixed colours, charts would be dark on dark pages (test_charts_are_drawn_in_colours_of_the_theme). Ids are
+    removed, because several charts of a page could have the same.
     """
     variables = {colour: f"--c{index}" for index, colour in enumerate(THEME)}
     light = "".join(f"{name}:{colour};" for colour, name in variables.items())
@@ -178,13 +179,23 @@ def themed(document: str, says: str) -> str:
 
 
 def _rows(table: pd.DataFrame, **values: object) -> pd.DataFrame:
-    """The lines that have these values, by level."""
-    chosen = np.logical_and.reduce([table[column] == value for column, value in values.items()])
-    return table[chosen].sort_values("level", kind="stable")
+    """Return the lines that have these values, sorted by level."""
+    matches = np.logical_and.reduce([table[column] == value for column, value in values.items()])
+    return table[matches].sort_values("level", kind="stable")
 
 
 def line_of(axes: Axes, index: int, label: str, table: pd.DataFrame, x: str, y: str, bare: bool = False) -> None:
-    """A line of column y, with a band of its `_low` and `_high` if there are any and they are not to be left out."""
+    """Draw a line of column y, with a band from `{y}_low` to `{y}_high` if there are such columns.
+
+    Args:
+        axes: axes to draw on.
+        index: number of the line, which decides its colour and marker.
+        label: label of the line in the legend.
+        table: figures.
+        x: column of the horizontal axis.
+        y: column of the vertical axis.
+        bare: whether to leave out the band.
+    """
     colour = COLOURS[index % len(COLOURS)]
     marker = MARKERS[index % len(MARKERS)]
     width = max(1.4, 3.4 - 0.8 * index)  # lines that lie on each other all remain visible
@@ -194,7 +205,10 @@ def line_of(axes: Axes, index: int, label: str, table: pd.DataFrame, x: str, y: 
 
 
 def by_level(axes: Axes, curves: Sequence[Curve], column: str, ylabel: str) -> None:
-    """A column of all curves by level, without bands where these would hide each other; the paper's are dashed."""
+    """Draw a column of all curves by level, and the paper's figures dashed.
+
+    Bands are left out if there are more than `FEW` curves, because they would hide each other.
+    """
     for index, (label, lines, printed) in enumerate(curves):
         line_of(axes, index, label, lines, "level", column, bare=len(curves) > FEW)
         if printed:
@@ -205,12 +219,12 @@ def by_level(axes: Axes, curves: Sequence[Curve], column: str, ylabel: str) -> N
 
 
 def _mious(results: Results, axes: Axes, rows: Iterable[tuple[str, Row]]) -> None:
-    """MIoU within limits that all such charts of a data set have in common, so that they can be compared."""
+    """Draw the mIoU of rows. All such charts of a data set have the same limits, so that they can be compared."""
     curves = [(label, _rows(results.tables, **row._asdict()), results.paper.get(row, {})) for label, row in rows]
     by_level(axes, curves, "miou", "mIoU")
     printed = [figure for by_level in results.paper.values() for figure in by_level.values()]
-    known = np.concatenate([results.tables[["miou", "miou_low", "miou_high"]].to_numpy().ravel(), printed])
-    axes.set(ylim=(np.nanmin(known) - 0.01, np.nanmax(known) + 0.01))
+    figures = np.concatenate([results.tables[["miou", "miou_low", "miou_high"]].to_numpy().ravel(), printed])
+    axes.set(ylim=(np.nanmin(figures) - 0.01, np.nanmax(figures) + 0.01))
 
 
 def _method(results: Results, axes: Axes) -> None:
@@ -227,7 +241,7 @@ def _fits(results: Results, axes: Axes) -> None:
     cells = results.tables[~results.tables["iterated"]].merge(fits, on=["model", "level"]).sort_values("box_iou")
     for index, (model, title) in enumerate(results.models.items()):
         line_of(axes, index, title, cells[cells["model"] == model], "box_iou", "miou", bare=len(results.models) > FEW)
-    axes.set(xlabel="mean IoU of given and exact boxes", ylabel="mIoU")
+    axes.set(xlabel="mean IoU of prompted and exact boxes", ylabel="mIoU")
 
 
 def _gains(results: Results, axes: Axes) -> None:
@@ -260,7 +274,7 @@ def _changes(results: Results, axes: Axes) -> None:
 def _training(results: Results, axes: Axes, column: str, ylabel: str) -> None:
     for index, (model, title) in enumerate(results.models.items()):
         seeds = results.curves[results.curves["model"] == model].groupby("epoch")[column]
-        if not len(seeds):  # with the weights of another model
+        if not len(seeds):  # a row that uses the weights of another model has no curve
             continue
         columns = {column: seeds.mean(), f"{column}_low": seeds.min(), f"{column}_high": seeds.max()}
         lines = pd.DataFrame(columns).dropna().reset_index()
@@ -290,7 +304,7 @@ def _gains_of_groups(results: Results, axes: Axes, by: str, label: str) -> None:
 def _harm(results: Results, axes: Axes) -> None:
     groups = _rows(results.groups, model=results.cell.model, by="all")
     line_of(axes, 0, "made worse by K", groups, "level", "worse")
-    line_of(axes, 1, "hit the cap on iterations", groups, "level", "capped")
+    line_of(axes, 1, "at the limit of iterations", groups, "level", "capped")
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set(xlabel=DEVIATION, ylabel="share of objects", ylim=(0, None), xticks=groups["level"].tolist())
 
@@ -317,12 +331,12 @@ CHARTS = (
     Chart(
         "box_iou",
         "First masks by how well their boxes fit",
-        "mIoU of each model's first masks against the mean IoU of given and exact boxes, a point for each deviation",
+        "mIoU of each model's first masks against the mean IoU of prompted and exact boxes, a point for each deviation",
         _fits,
     ),
     Chart(
         "gains",
-        "What iteration gains",
+        "Gain by iteration",
         "Paired difference in mIoU of iterated and first masks",
         _gains,
     ),
@@ -335,14 +349,14 @@ CHARTS = (
     Chart(
         "changes",
         "Change rate from iteration to iteration",
-        f"Median and quartiles of the change rate at each iteration that at least {MANY} objects took",
+        f"Median and quartiles of the change rate at each iteration, if at least {MANY} objects have it",
         _changes,
         bands="",
     ),
     Chart(
         "harm",
-        "What iteration harms",
-        "Share of objects whose IoU falls by iteration, and share that reach the cap on iterations unsettled",
+        "Harm by iteration",
+        "Share of objects whose IoU falls by iteration, and share of objects that reach the limit of iterations",
         _harm,
     ),
     Chart(
@@ -354,13 +368,13 @@ CHARTS = (
     Chart(
         "direction",
         "By direction of the deviation",
-        "What iteration gains for boxes that are too large and too small",
+        "Gain in mIoU by iteration for boxes that are too large and too small",
         partial(_gains_of_groups, by="direction", label="box "),
     ),
     Chart(
         "border",
         "By place in the tile",
-        "What iteration gains for objects that their tile's border cuts and for those inside",
+        "Gain in mIoU by iteration for objects at the border of their tile and for those inside",
         partial(_gains_of_groups, by="border", label=""),
     ),
     Chart(
@@ -373,7 +387,7 @@ CHARTS = (
     Chart(
         "validation",
         "Validation",
-        "mIoU on the validation split by epoch, of which the best one's weights are kept, mean over seeds",
+        "mIoU on the validation split by epoch, mean over seeds; the weights of the best epoch are kept",
         partial(_training, column="validation_miou", ylabel="validation mIoU"),
         bands=", with their range",
     ),

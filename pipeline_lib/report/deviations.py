@@ -1,4 +1,4 @@
-"""The page that says how given boxes deviate from exact ones."""
+"""Make the page that shows how boxes deviate from exact ones."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -16,9 +16,9 @@ from pipeline_lib.report.page import render
 
 TEMPLATE = "deviations.html.j2"
 MOST = 95  # percentile of the boxes' levels that decides the advice
-FAR = 0.2  # of a side: a shift that the levels of the tables do not contain
-OFTEN = 0.1  # share of objects or boxes from which a fault is worth a sentence
-ADVICE = {  # by the highest level that it is for, per cent
+FAR = 0.2  # share of a side; the tables do not test shifts beyond it
+OFTEN = 0.1  # share of objects or boxes above which the advice mentions a fault
+ADVICE = {  # by the highest level that it applies to, per cent
     10: "The boxes are nearly exact. A model that was trained on exact boxes suits them. So does the shipped model.",
     40: "The boxes are loose, within what the shipped model was trained for (40 %). Use it, or fine-tune it with "
     "loosebox train.",
@@ -27,13 +27,13 @@ ADVICE = {  # by the highest level that it is for, per cent
 }
 
 
-def advice(found: Deviations) -> str:
-    """Return which model suits the boxes, and which faults no model can mend."""
-    highest = float(np.percentile(found.pairs["level"], MOST).round(3))
+def advice(matched: Deviations) -> str:
+    """Return which model suits the boxes, and which faults no model can correct."""
+    highest = float(np.percentile(matched.pairs["level"], MOST).round(3))
     sentences = [next(words for level, words in ADVICE.items() if highest <= level)]
-    if shifted(found.pairs) > OFTEN:
+    if shifted(matched.pairs) > OFTEN:
         sentences.append(f"Many boxes are shifted by more than {FAR:.0%} of a side, which models tolerate less.")
-    totals = found.slices.sum(numeric_only=True)
+    totals = matched.slices.sum(numeric_only=True)
     if totals["missed"] > OFTEN * totals["objects"]:
         sentences.append("Many objects have no box: no model finds them.")
     if totals["stray"] > OFTEN * totals["boxes"]:
@@ -46,9 +46,9 @@ def shifted(pairs: pd.DataFrame) -> float:
     return float((pairs[["shift_x", "shift_y"]].abs().max(axis=1) > FAR).mean())
 
 
-def counts(found: Deviations) -> str:
+def counts(matched: Deviations) -> str:
     """Return how many objects have a box, and what the other boxes show."""
-    totals = found.slices.sum(numeric_only=True).astype(int)
+    totals = matched.slices.sum(numeric_only=True).astype(int)
     return (
         f"{totals['matched']} of {totals['objects']} labelled objects have a box. {totals['missed']} have none. Of "
         f"{totals['boxes']} boxes, {totals['doubled']} show an object that another box fits better, and "
@@ -56,22 +56,22 @@ def counts(found: Deviations) -> str:
     )
 
 
-def deviations_page(name: str, found: Deviations, settings: Mapping[str, Any]) -> str:
-    """Return the page as HTML, which opens from disk and asks no host for anything.
+def deviations_page(name: str, matched: Deviations, settings: Mapping[str, Any]) -> str:
+    """Return the page as HTML, which opens from disk without a network.
 
     Args:
-        name: of what was compared.
-        found: matched boxes.
+        name: name of the comparison.
+        matched: boxes that are matched to objects.
         settings: settings by their names.
     """
-    pairs, slices = found.pairs, found.slices
+    pairs, slices = matched.pairs, matched.slices
     return render(
         TEMPLATE,
         name=name,
-        counts=counts(found),
+        counts=counts(matched),
         slices=slices.to_dict("records"),
         figures=figures(pairs),
-        advice=advice(found),
+        advice=advice(matched),
         shifted=shifted(pairs),
         far=FAR,
         quartiles=pairs[[*EDGES, "scale", "shift_x", "shift_y"]].quantile([0.05, 0.25, 0.5, 0.75, 0.95]).T,
@@ -82,7 +82,7 @@ def deviations_page(name: str, found: Deviations, settings: Mapping[str, Any]) -
 
 def charts(pairs: pd.DataFrame) -> list[tuple[str, str, str]]:
     """Return the title, words and SVG of each chart."""
-    levels = "Share of the matched boxes whose level is at most the one on the axis"
+    levels = "Share of the matched boxes whose level is at most that on the axis"
     edges = "How far each edge of the boxes lies outside the object, in shares of its side: quartiles and 5 to 95 %"
     return [
         ("Boxes by level", *drawing(partial(_by_level, pairs), levels, "deviation levels")),

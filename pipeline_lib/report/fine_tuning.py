@@ -1,4 +1,4 @@
-"""The page of a fine-tuning: what it gained on held-out objects, what it was trained on, and how the model is used."""
+"""Make the page of a fine-tuning: its gain on held-out objects, its training data, and how to use the model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ TEMPLATE = "fine_tuning.html.j2"
 
 @dataclass(frozen=True)
 class FineTuning:
-    """What the page says of a fine-tuning."""
+    """A fine-tuning, as the page describes it."""
 
     name: str
-    """Name of the fine-tuning: that of its folder."""
+    """Name of the fine-tuning, which is that of its folder."""
     start: str
-    """What training started from, in words."""
+    """Description of the model or backbone that training started from."""
     labels: str
-    """What the labels mean, in words."""
+    """Sentence that says what the label values mean."""
     usage: str
     """Command that uses the model."""
     gains: pd.DataFrame
@@ -37,7 +37,7 @@ class FineTuning:
     curve: pd.DataFrame
     """Curve of the stage train."""
     objects: pd.DataFrame
-    """Objects that take part, as the stage boxes writes them: those that were trained on, and held-out ones."""
+    """Training objects and held-out objects, as the stage boxes writes them."""
     tested: int
     """Number of held-out objects that were segmented."""
     cut: int
@@ -49,11 +49,11 @@ class FineTuning:
 
 
 def images_table(store: str, objects: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Return the slices that take part: their image, slice, split, height and width (pixels), tiles and objects.
+    """Return the slices of a training: their image, slice, split, height and width (pixels), tiles and objects.
 
     Args:
         store: OME-Zarr store of the stage convert.
-        objects: objects that take part, as the stage boxes writes them.
+        objects: training and held-out objects, as the stage boxes writes them.
         names: name of the image of each volume.
     """
     tiles = Store.open(store)
@@ -69,14 +69,14 @@ def images_table(store: str, objects: pd.DataFrame, names: Sequence[str]) -> pd.
 
 
 def fine_tuning_page(tuning: FineTuning, weights: str) -> str:
-    """Return the page as HTML, which opens from disk and asks no host for anything.
+    """Return the page as HTML, which opens from disk without a network.
 
     Args:
-        tuning: what the page says.
+        tuning: the fine-tuning.
         weights: manifest of the backbone.
     """
     trained, held_out = (tuning.images[tuning.images["split"] == split] for split in ("train", "validation"))
-    kept = tuning.curve[tuning.curve["kept"]].iloc[0]
+    best = tuning.curve[tuning.curve["kept"]].iloc[0]
     return render(
         TEMPLATE,
         tuning=tuning,
@@ -89,7 +89,7 @@ def fine_tuning_page(tuning: FineTuning, weights: str) -> str:
         few=FEW_SLICES,
         images=tuning.images.to_dict("records"),
         epochs=int(tuning.curve["epoch"].max()),
-        kept=int(kept["epoch"]),
+        kept=int(best["epoch"]),
         charts=charts(tuning),
         backbone=Backbone.read(weights),
         versions=versions(),

@@ -1,4 +1,4 @@
-"""The machine that makes a page."""
+"""Describe the machine that makes a page."""
 
 import os
 import platform
@@ -8,7 +8,10 @@ import torch
 
 
 def hardware() -> dict[str, str]:
-    """Its processor, memory, GPU and system. Apart from other provenance, as importing torch takes seconds."""
+    """Return processor, memory, GPU and system.
+
+    This is a module of its own because it imports torch, which takes seconds.
+    """
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -1,4 +1,4 @@
-"""Whole slices of images with the outlines of their objects, in pictures small enough for a page."""
+"""Show whole slices with the outlines of their objects, in pictures that are small enough for a page."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from pipeline_lib.data.mask_formats.ome_zarr import picture
 from pipeline_lib.data.outlines import Polygon, Ring, polygons
 from pipeline_lib.report.examples import data_uri
 
-PIXELS = 8_000_000  # of all pictures of a page together
-SMALLEST, LARGEST = 256, 1600  # pixels: limits of the longer side of a picture
-DRAWN = 5_000  # objects in all pictures of a page
+PIXELS = 8_000_000  # limit for all pictures of a page together
+SMALLEST, LARGEST = 256, 1600  # limits of the longer side of a picture, pixels
+DRAWN = 5_000  # limit for the objects in all pictures of a page
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Outlined:
     """An object in a picture."""
 
     number: int
-    says: str  # number, class and flags
+    says: str  # description: number, class and flags
     is_flagged: bool
-    path: str  # of SVG, pixels of the picture
+    path: str  # outline as an SVG path, in pixels of the picture
 
 
 @dataclass(frozen=True)
@@ -37,35 +37,35 @@ class Overview:
     heading: str
     size: tuple[int, int]  # width and height of the picture, pixels
     picture: str  # data URI
-    objects: list[Outlined]  # larger ones first, so that a smaller one lies on top
-    count: int  # of objects of the slice, of which some can be left out
+    objects: list[Outlined]  # larger ones first, so that smaller ones lie on top
+    count: int  # of objects in the slice; `objects` can have fewer
 
     @property
     def listed(self) -> list[Outlined]:
-        """The objects by number, the flagged ones first."""
+        """The objects sorted by number, the flagged ones first."""
         return sorted(self.objects, key=lambda each: (not each.is_flagged, each.number))
 
 
 def overviews(instances: Instances, table: pd.DataFrame, labels: Path) -> Iterator[Overview]:
     """Yield the slices with prompted boxes, in the order of the set.
 
-    If there are too many for a page, those with most flags are taken. The fewer they are, the larger their pictures.
+    If there are too many for a page, those with most flags are shown. Pictures are larger if there are fewer of them.
 
     Args:
         instances: Masks, boxes and images.
-        table: Of `objects_table`.
-        labels: OME-Zarr of the set, whose pyramids the pictures are made from.
+        table: Table of `objects_table`.
+        labels: OME-Zarr of the set. The pictures are made from its pyramids.
     """
-    shown = _chosen(table[table["area"].notna()])
-    side = int(np.clip((PIXELS / max(1, len(shown))) ** 0.5, SMALLEST, LARGEST))
+    rows_by_slice = _choose_slices(table[table["area"].notna()])
+    side = int(np.clip((PIXELS / max(1, len(rows_by_slice))) ** 0.5, SMALLEST, LARGEST))
     for image in instances.prompts.images:
         for z in range(image.shape[0]):
-            if (image.name, z) in shown:
+            if (image.name, z) in rows_by_slice:
                 pixels = Image.fromarray(picture(labels / image.name, z, side))
-                yield _overview(image, z, shown[image.name, z], pixels, instances)
+                yield _overview(image, z, rows_by_slice[image.name, z], pixels, instances)
 
 
-def _chosen(prompted: pd.DataFrame) -> dict[tuple[str, int], pd.DataFrame]:
+def _choose_slices(prompted: pd.DataFrame) -> dict[tuple[str, int], pd.DataFrame]:
     """Return the rows of each image and slice to show, the flagged ones first."""
     slices = {
         (str(rows["image"].iloc[0]), int(rows["slice"].iloc[0])): rows
@@ -106,15 +106,22 @@ def _path(instances: Instances, number: int, row: pd.Series, steps: tuple[float,
     if number not in instances.masks:
         return _box_path(row[["given_x0", "given_y0", "given_x1", "given_y1"]].to_numpy(float), steps)
     mask = instances.masks[number]
-    (x, columns), (y, rows) = _sampled(mask.x0, mask.x1, steps[0]), _sampled(mask.y0, mask.y1, steps[1])
+    (x, columns), (y, rows) = _sample(mask.x0, mask.x1, steps[0]), _sample(mask.y0, mask.y1, steps[1])
     parts = polygons(instances.crop(number)[np.ix_(rows, columns)], x, y)
     return svg_path(parts) or _box_path(np.array(mask[-4:], float), steps)
 
 
-def _sampled(start: int, stop: int, step: float) -> tuple[int, NDArray[np.int64]]:
-    """Return the first pixel of a picture whose centre is in a range of the image, and the pixels below such centres.
+def _sample(start: int, stop: int, step: float) -> tuple[int, NDArray[np.int64]]:
+    """Return which pixels of a picture show a range of the image's pixels, and which image pixels they show.
 
-    The latter are counted from the start of the range. `step` is the width of the picture's pixels in the image.
+    Args:
+        start: First pixel of the range in the image.
+        stop: End of the range.
+        step: Pixels of the image per pixel of the picture.
+
+    Returns:
+        The first pixel of the picture whose centre is in the range; and for this and each further such pixel the
+        image pixel at its centre, counted from `start`.
     """
     first, end = (int(np.ceil(edge / step - 0.5)) for edge in (start, stop))
     centres = np.floor((np.arange(first, end) + 0.5) * step).astype(np.int64)
@@ -122,7 +129,7 @@ def _sampled(start: int, stop: int, step: float) -> tuple[int, NDArray[np.int64]
 
 
 def svg_path(parts: Sequence[Polygon]) -> str:
-    """Return polygons as a path of SVG, which is short because edges are horizontal and vertical in turn."""
+    """Return polygons as an SVG path. It is short because edges are alternately horizontal and vertical."""
     return "".join(_ring_path(ring) for part in parts for ring in (part.exterior, *part.holes))
 
 

@@ -1,6 +1,6 @@
-"""What the page says of each data set.
+"""Fill the templates of pages, and collect what the report shows of each data set.
 
-The page opens from disk and asks no host for anything: style, charts and crops are in it, and there is no script.
+Pages open from disk without a network: they contain style, charts and crops, and have no scripts.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,7 +20,7 @@ from pipeline_lib.report.markdown import paired, row_name, size_words, table_row
 from pipeline_lib.settings.experiment import TablesConfig
 
 REPORT = "report.html.j2"
-INCLUDED = ("macros.html.j2", "style.css")  # by templates; named, as a code digest counts the files that modules name
+INCLUDED = ("macros.html.j2", "style.css")  # files that templates include; named here for the code digest
 
 
 class Sized(Protocol):
@@ -28,7 +28,7 @@ class Sized(Protocol):
 
     @property
     def bytes(self) -> int:
-        """About what it adds to the page."""
+        """Approximate size in the page, bytes."""
         ...
 
 
@@ -36,19 +36,19 @@ Shown = TypeVar("Shown", bound=Sized)
 
 
 def render(template: str, **values: Any) -> str:
-    """A page of a template of this folder, with style and crops in it."""
+    """Return the page that a template of this folder makes from values."""
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     return environment.get_template(template).render(**values)
 
 
 def results_of(cell: Cell, experiment: TablesConfig, csvs: Mapping[str, pd.DataFrame]) -> Results:
-    """What is known of one data set.
+    """Return the results of a data set.
 
     Args:
-        cell: of the data set, whose objects are shown.
+        cell: cell of the data set whose objects are shown.
         experiment: titles and order.
-        csvs: of all data sets, by the names of the fields of `Results`, and the claims, which no chart shows.
+        csvs: tables of all data sets, by the names of the fields of `Results`. The table `claims` is not used.
     """
     published = experiment.datasets[cell.dataset].published
     return Results(
@@ -56,7 +56,7 @@ def results_of(cell: Cell, experiment: TablesConfig, csvs: Mapping[str, pd.DataF
         models={name: row_name(Row(name, False), experiment) for name in experiment.models},
         paper=MIOU.get(published or "", {}),
         paper_iterations=ITERATIONS.get(published or "", {}),
-        # a training on several data sets together is part of each data set's results
+        # A training on several data sets together belongs to the results of each data set.
         **{
             name: table[table["dataset"].isin([cell.dataset, JOINT])]
             for name, table in csvs.items()
@@ -66,12 +66,12 @@ def results_of(cell: Cell, experiment: TablesConfig, csvs: Mapping[str, pd.DataF
 
 
 def tables_section(dataset: str, experiment: TablesConfig, csvs: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
-    """What the template prints of one data set of the tables, by the names that it has there.
+    """Return the tables of a data set, by the names that the template uses.
 
     Args:
-        dataset: its name.
+        dataset: name of the data set.
         experiment: titles and order.
-        csvs: of all data sets: `tables`, `differences` and `claims`.
+        csvs: `tables`, `differences` and `claims` of all data sets.
     """
     tables, differences, claims = (
         csvs[name][csvs[name]["dataset"] == dataset] for name in ("tables", "differences", "claims")
@@ -88,13 +88,13 @@ def tables_section(dataset: str, experiment: TablesConfig, csvs: Mapping[str, pd
 
 
 def objects_section(results: Results, scores: str, iterations: str, store: str) -> dict[str, Any]:
-    """What the template prints besides of a data set whose objects are shown: of all folds together it shows none.
+    """Return the charts and objects of a data set, by the names that the template uses.
 
     Args:
-        results: of the data set.
-        scores: the stage score's table of the cell whose objects are shown.
-        iterations: the stage refine's.
-        store: of the data set.
+        results: results of the data set.
+        scores: table of the stage score for the cell whose objects are shown.
+        iterations: table of the stage refine for the same cell.
+        store: store of the data set.
     """
     cell = results.cell
     table, history, tiles = read_table(scores), read_table(iterations), Store.open(store)
@@ -106,8 +106,8 @@ def objects_section(results: Results, scores: str, iterations: str, store: str) 
         "cell": cell,
         "charts": [(chart.title, *svg(chart, results)) for chart in CHARTS],
         "telling": [
-            example(f"{cell.dataset}_{why.replace(' ', '_')}", why, row, history, tiles)
-            for why, row in telling(table).items()
+            example(f"{cell.dataset}_{reason.replace(' ', '_')}", reason, row, history, tiles)
+            for reason, row in telling(table).items()
         ],
         "browsed": list(within_budget(grid)),
         "groups": results.groups[results.groups["model"] == cell.model].to_dict("records"),
@@ -116,16 +116,16 @@ def objects_section(results: Results, scores: str, iterations: str, store: str) 
 
 
 def within_budget(examples: Iterable[Shown], budget: int = BUDGET) -> Iterator[Shown]:
-    """The first ones, of `budget` bytes in all."""
-    spent = 0
-    for shown in examples:
-        spent += shown.bytes
-        if spent > budget:
+    """Yield the first examples whose sizes add up to at most `budget` bytes."""
+    total = 0
+    for each in examples:
+        total += each.bytes
+        if total > budget:
             return
-        yield shown
+        yield each
 
 
 def loss_curves(paths: Iterable[str]) -> pd.DataFrame:
-    """Read the curves of all trainings, with the columns dataset, model and seed; empty if nothing was trained."""
+    """Read the curves of all trainings, with the columns dataset, model and seed. Empty if there is no training."""
     curves = [read_table(path).assign(**Training.of(path)._asdict()) for path in paths]
     return pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(columns=[*Training._fields, "epoch"])

@@ -1,4 +1,4 @@
-"""The page of a segmented set of images: whole images with their masks, then their objects, flagged ones first."""
+"""Make the page of a segmented set of images: whole images with their masks, then objects, the flagged ones first."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,11 +18,11 @@ from pipeline_lib.report.overviews import overviews
 from pipeline_lib.report.page import render, within_budget
 from pipeline_lib.report.provenance import versions
 
-MOST = 500  # flagged objects that are considered for a card with pictures
-BROWSED = 200  # others that are
-BUDGET = 3_000_000  # bytes of the cards of flagged objects, and of the others
-SIDE = 160  # pixels: the longer side of a card's picture, about
-LISTED = 200  # rows of a table in the page; all are in the files
+MOST = 500  # most flagged objects that get a card with pictures
+BROWSED = 200  # most other objects that get a card
+BUDGET = 3_000_000  # largest size of the cards of flagged objects, and of the others, bytes
+SIDE = 160  # approximate longer side of a card's picture, pixels
+LISTED = 200  # most rows of a table in the page; the files have all rows
 
 
 def predictions_page(
@@ -34,34 +34,34 @@ def predictions_page(
     weights: str,
     model: str | None,
 ) -> str:
-    """The page as HTML, which opens from disk and asks no host for anything.
+    """Return the page as HTML, which opens from disk without a network.
 
     Args:
-        name: of the set.
+        name: name of the set.
         masks: masks, boxes, windows and images.
-        iterations: the stage segment's rows.
-        table: of `objects_table`.
+        iterations: table of the stage segment.
+        table: table of `objects_table`.
         labels: OME-Zarr of the set.
         weights: manifest of the backbone.
-        model: that segmented; None is the backbone as it is.
+        model: file of the model that made the masks; None: the backbone as it is.
     """
     skipped = table["flags"].str.startswith("skipped")
     raised = {flag: int(table["flags"].str.contains(flag, regex=False).sum()) for flag in FLAGS}
     flagged, calm = table[(table["flags"] != "") & ~skipped], table[table["flags"] == ""]
     whole = list(overviews(masks.instances, table, Path(labels)))
-    drawn = [each.number for overview in whole for each in overview.objects]
-    shown, browsed = (
-        list(within_budget(_examples(masks, iterations, numbers, {*drawn}), BUDGET))
-        for numbers in (_worst_first(flagged).head(MOST), _spread(calm))
+    in_pictures = {each.number for overview in whole for each in overview.objects}
+    flagged_cards, other_cards = (
+        list(within_budget(_examples(masks, iterations, flags, in_pictures), BUDGET))
+        for flags in (_worst_first(flagged).head(MOST), _spread(calm))
     )
-    with_card = {each.name for each in (*shown, *browsed)}
-    without_card = [number for number in sorted(drawn) if f"object-{number}" not in with_card]
-    given, summary = masks.instances.prompts, objects_summary(table)
+    with_card = {each.name for each in (*flagged_cards, *other_cards)}
+    without_card = [number for number in sorted(in_pictures) if f"object-{number}" not in with_card]
+    prompts, summary = masks.instances.prompts, objects_summary(table)
     return render(
         "predictions.html.j2",
         name=name,
-        images=len(given.images),
-        windows=len(given.windows),
+        images=len(prompts.images),
+        windows=len(prompts.windows),
         boxes=len(table),
         segmented=int((~skipped).sum()),
         skipped=table[skipped].head(LISTED).to_dict("records"),
@@ -71,9 +71,9 @@ def predictions_page(
         slices=table.loc[~skipped, ["image", "slice"]].drop_duplicates().shape[0],
         summary=summary.head(LISTED).to_dict("records"),
         summary_count=len(summary),
-        flagged=shown,
+        flagged=flagged_cards,
         flagged_count=len(flagged),
-        browsed=browsed,
+        browsed=other_cards,
         rows=table.loc[without_card].reset_index().to_dict("records"),
         backbone=Backbone.read(weights),
         model=model and str(Path(model)),
@@ -83,36 +83,43 @@ def predictions_page(
 
 
 def _worst_first(flagged: pd.DataFrame) -> pd.Series:
-    """The flags of flagged objects by number: those with most flags first, of these the boxes that moved farthest."""
+    """Return the flags of flagged objects, by number: those with most flags first, then those whose box moved most."""
     keys = pd.DataFrame({"flags": flagged["flags"].str.count(";"), "moved": flagged["moved"].fillna(1)})
     return flagged["flags"].loc[keys.sort_values(["flags", "moved"], ascending=False, kind="stable").index]
 
 
 def _spread(calm: pd.DataFrame) -> pd.Series:
-    """No flags of objects by number, evenly spaced from the lowest predicted IoU to the highest."""
+    """Return the (empty) flags of some objects, by number, evenly spaced from lowest to highest predicted IoU."""
     ordered = calm.sort_values("predicted_iou", kind="stable").index
     places = np.unique(np.linspace(0, len(ordered) - 1, min(BROWSED, len(ordered))).round().astype(int))
     return calm["flags"].loc[ordered[places]]
 
 
-def _examples(masks: MaskSet, iterations: pd.DataFrame, shown: pd.Series, drawn: set[int]) -> Iterator[Example]:
-    """Objects by number, each with its flags and all its predictions; their pixels are read one after the other."""
-    given = masks.instances.prompts
-    own = iterations[iterations["box"].isin(shown.index)].groupby("box")
-    histories = {int(str(number)): rows for number, rows in own}
-    for number, flags in zip(shown.index.astype(int), shown, strict=True):
-        history, box = histories[number], given.boxes.loc[number]
-        image, z, rows, columns = given.place(int(history["window"].iloc[0]))
+def _examples(masks: MaskSet, iterations: pd.DataFrame, flags: pd.Series, in_pictures: set[int]) -> Iterator[Example]:
+    """Yield objects with their flags and all of their predictions. Pixels are read object by object.
+
+    Args:
+        masks: masks, boxes, windows and images.
+        iterations: table of the stage segment.
+        flags: flags of the objects to show, by number.
+        in_pictures: numbers of the objects that are in a picture of the page.
+    """
+    prompts = masks.instances.prompts
+    by_box = iterations[iterations["box"].isin(flags.index)].groupby("box")
+    histories = {int(str(number)): rows for number, rows in by_box}
+    for number, text in zip(flags.index.astype(int), flags, strict=True):
+        history, box = histories[number], prompts.boxes.loc[number]
+        image, z, rows, columns = prompts.place(int(history["window"].iloc[0]))
         part = masks.pixels(image, z, rows, columns)
-        predicted = [from_rle(counts, part.shape[:2]) for counts in history["mask"]]
+        history_masks = [from_rle(counts, part.shape[:2]) for counts in history["mask"]]
         boxes = history[XYXY].to_numpy(np.float64)
-        y, x = crop_window(np.logical_or.reduce(predicted), boxes)
+        y, x = crop_window(np.logical_or.reduce(history_masks), boxes)
         place = f"{image.name}{f', slice {z}' if image.shape[0] > 1 else ''}"
         yield Example(
             name=f"object-{number}",
             heading=f"{number} {box['label']}".strip(),
-            says="; ".join(filter(None, [flags, f"{place}, at {columns.start + x.start}, {rows.start + y.start}"])),
+            says="; ".join(filter(None, [text, f"{place}, at {columns.start + x.start}, {rows.start + y.start}"])),
             crop=part[y, x],
-            panels=predictions(predicted, boxes, history["predicted_iou"].tolist(), y, x),
-            place=f"drawn-{number}" if number in drawn else "",
+            panels=predictions(history_masks, boxes, history["predicted_iou"].tolist(), y, x),
+            place=f"drawn-{number}" if number in in_pictures else "",
         ).reduced(SIDE)

@@ -1,4 +1,4 @@
-"""What was run, on what, from which files."""
+"""Collect the provenance of results: data files, versions, and time and memory of the jobs."""
 
 import platform
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ STAGES = ("raw", "convert", "boxes", "weights", "embed", "train", "refine", "sco
 
 
 def data_files(manifests: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """The files of each volume, as the stage raw found them: how many, and a digest of their bytes."""
+    """Yield the files of each volume from the manifests of the stage raw: their number and a digest of their bytes."""
     for manifest in manifests:
         for volume in read_json(manifest)["volumes"]:
             for kind, files in volume["files"].items():
@@ -25,7 +25,7 @@ def data_files(manifests: Iterable[str]) -> Iterator[dict[str, Any]]:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and the packages that are here: on a cluster Snakemake itself runs elsewhere."""
+    """Return the versions of Python and of installed packages. On a cluster, Snakemake may not be installed here."""
     numbers = {"Python": platform.python_version()}
     for name in PACKAGES:
         with suppress(PackageNotFoundError):
@@ -34,7 +34,11 @@ def versions() -> dict[str, str]:
 
 
 def time_spent(benchmarks: Path) -> Iterator[dict[str, Any]]:
-    """Of each stage: jobs, their time one after the other, the longest, and the largest memory, from benchmarks."""
+    """Yield for each stage its number of jobs, their total and longest time, and the largest memory.
+
+    Args:
+        benchmarks: Snakemake's benchmark files, in a folder for each stage.
+    """
     for stage in STAGES:
         single = benchmarks / f"{stage}.tsv"
         files = [single] if single.exists() else sorted((benchmarks / stage).rglob("*.tsv"))

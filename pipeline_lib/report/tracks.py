@@ -1,5 +1,6 @@
-"""The page of a volume: its objects slice by slice, those that need a look first."""
+"""Make the page of a volume: its objects slice by slice, the flagged ones first."""
 
+import math
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,10 @@ from pipeline_lib.report.examples import BUDGET, MARGIN, PREDICTED, Example, Pan
 from pipeline_lib.report.page import render, within_budget
 from pipeline_lib.report.provenance import versions
 
-SHOWN = 9  # slices of an object, evenly spaced
-REFUSED = (232, 72, 85)  # RGB, of the mask that ended an object
-SIDE = 96  # pixels: crops are thinned out until their longer side is at most this
-MOST = 4 * BUDGET  # bytes of each of the two lists of objects
+SHOWN = 9  # slices that are shown of an object, evenly spaced
+REFUSED = (232, 72, 85)  # RGB of a mask that was rejected and ended its object
+SIDE = 96  # largest side of a crop, pixels; larger crops are subsampled
+MOST = 4 * BUDGET  # largest size of each of the two lists of objects, bytes
 
 
 @dataclass(frozen=True)
@@ -28,27 +29,27 @@ class Strip:
     """An object in some of its slices."""
 
     heading: str
-    says: str
+    says: str  # description
     slices: list[Example]  # each with the crop of its slice, and one panel
 
     @property
     def bytes(self) -> int:
-        """About what it adds to the page."""
+        """Approximate size in the page, bytes."""
         return sum(each.bytes for each in self.slices)
 
 
 def tracks_page(
     name: str, tracks: Tracks, slices: pd.DataFrame, table: pd.DataFrame, weights: str, model: str | None
 ) -> str:
-    """Return the page as HTML, which opens from disk and asks no host for anything.
+    """Return the page as HTML, which opens from disk without a network.
 
     Args:
-        name: Of the set.
+        name: Name of the set.
         tracks: Masks of all objects.
-        slices: `slices_table`.
-        table: `volume_table`.
+        slices: Table of `slices_table`.
+        table: Table of `volume_table`.
         weights: Manifest of the backbone.
-        model: That segmented; None is the backbone as it is.
+        model: File of the model that made the masks; None: the backbone as it is.
     """
     skipped = table["flags"].str.startswith("skipped")
     raised = {flag: int(table["flags"].str.contains(flag, regex=False).sum()) for flag in FLAGS}
@@ -79,44 +80,48 @@ def _strips(tracks: Tracks, slices: pd.DataFrame, table: pd.DataFrame) -> Iterat
     """Yield the strip of each object of a table."""
     pixels = Pixels()
     for number, row in table.iterrows():
-        own = slices[slices["object"] == number]
-        extent = f"slices {row['first_slice']:.0f} to {row['last_slice']:.0f}" if len(own) else "no slice"
-        ends = f"ends: {row['before_first']}; {row['after_last']}" if len(own) else ""
-        part = _part(tracks, own) if len(own) else (slice(0, 0), slice(0, 0))
+        rows = slices[slices["object"] == number]
+        summary = f"{row['voxels']} voxels, no slice"
+        ends, examples = "", []
+        if len(rows):
+            summary = f"{row['voxels']} voxels, slices {row['first_slice']:.0f} to {row['last_slice']:.0f}"
+            ends = f"ends: {row['before_first']}; {row['after_last']}"
+            crop = _crop_of(tracks, rows)
+            examples = [_example(tracks, pixels, each, crop) for each in _choose_rows(tracks, number)]
         yield Strip(
             heading=" ".join(filter(None, [str(number), row["name"], row["label"]])),
-            says="; ".join(filter(None, [row["flags"], f"{row['voxels']} voxels, {extent}", ends])),
-            slices=[_shown(tracks, pixels, each, part) for each in _chosen(tracks, number)] if len(own) else [],
+            says="; ".join(filter(None, [row["flags"], summary, ends])),
+            slices=examples,
         )
 
 
-def _chosen(tracks: Tracks, number: Hashable) -> list[Row]:
-    """Return the rows of `TRACKS` that show an object: some of its slices, and those before which it ended."""
-    own = tracks.masks[tracks.masks["object"] == number]
-    places = np.unique(np.linspace(0, len(own) - 1, min(SHOWN, len(own))).round().astype(int))
+def _choose_rows(tracks: Tracks, number: Hashable) -> list[Row]:
+    """Return the rows of `TRACKS` that show an object: some of its slices, and the slices before which it ended."""
+    masks = tracks.masks[tracks.masks["object"] == number]
+    places = np.unique(np.linspace(0, len(masks) - 1, min(SHOWN, len(masks))).round().astype(int))
     ended = tracks.rows[(tracks.rows["object"] == number) & tracks.rows["ended"].notna()]
-    ended = ended[~ended["slice"].isin(own["slice"])]
-    shown = [*own.iloc[places].to_dict("records"), *ended.to_dict("records")]
-    return sorted(shown, key=lambda row: row["slice"])
+    ended = ended[~ended["slice"].isin(masks["slice"])]
+    rows = [*masks.iloc[places].to_dict("records"), *ended.to_dict("records")]
+    return sorted(rows, key=lambda row: row["slice"])
 
 
-def _part(tracks: Tracks, own: pd.DataFrame) -> tuple[slice, slice]:
-    """Return the rows and columns that all crops of an object show, from its part of `slices_table`."""
+def _crop_of(tracks: Tracks, rows: pd.DataFrame) -> tuple[slice, slice]:
+    """Return the rows and columns (slices) of all crops of an object, from its rows of `slices_table`."""
     _, height, width = tracks.image.shape
-    low, high = own[XYXY[:2]].min().to_numpy() - MARGIN, own[XYXY[2:]].max().to_numpy() + MARGIN
+    low, high = rows[XYXY[:2]].min().to_numpy() - MARGIN, rows[XYXY[2:]].max().to_numpy() + MARGIN
     (x0, y0), (x1, y1) = np.maximum(low, 0).astype(int), np.minimum(high, (width, height)).astype(int)
     return slice(int(y0), int(y1)), slice(int(x0), int(x1))
 
 
-def _shown(tracks: Tracks, pixels: Pixels, row: Row, part: tuple[slice, slice]) -> Example:
+def _example(tracks: Tracks, pixels: Pixels, row: Row, crop: tuple[slice, slice]) -> Example:
     """Return the crop of one slice, with the mask of a row of `TRACKS`."""
-    (y, x), z, placed = part, row["slice"], placed_mask(row, tracks.image)
+    (y, x), z, placed = crop, row["slice"], placed_mask(row, tracks.image)
     mask = np.zeros(tracks.image.shape[1:], bool)
     mask[placed.y : placed.y + placed.mask.shape[0], placed.x : placed.x + placed.mask.shape[1]] = placed.mask
-    step = max(1, -(-max(y.stop - y.start, x.stop - x.start) // SIDE))
-    crop, shown = pixels.part(tracks.image, z, y, x)[::step, ::step].copy(), mask[y, x][::step, ::step].copy()
-    refused = isinstance(row["ended"], str)  # of the others it is missing
-    title, colour = (f"slice {z}, refused", REFUSED) if refused else (f"slice {z}", PREDICTED)
+    step = max(1, math.ceil(max(y.stop - y.start, x.stop - x.start) / SIDE))
+    image = pixels.part(tracks.image, z, y, x)[::step, ::step].copy()
+    is_refused = isinstance(row["ended"], str)  # in other rows it is None or NaN
+    title, colour = (f"slice {z}, refused", REFUSED) if is_refused else (f"slice {z}", PREDICTED)
     iou = f"{row['predicted_iou']:.3f}".removeprefix("0")
     name = f"object-{row['object']}-{row['start']}-{z}"
-    return Example(name, "", "", crop, [Panel(title, iou, shown, colour, None)])
+    return Example(name, "", "", image, [Panel(title, iou, mask[y, x][::step, ::step].copy(), colour, None)])

@@ -1,1 +1,1 @@
-"""Files, processes, devices and clusters: what any long computation needs, whatever it computes."""
+"""Files, processes, devices and clusters: the needs of any long computation, without anything about microscopy."""

@@ -1,4 +1,4 @@
-"""Outputs that are there whole or not at all."""
+"""Write outputs so that they appear either complete or not at all."""
 
 import errno
 import os
@@ -9,17 +9,17 @@ from glob import escape
 from pathlib import Path
 from socket import gethostname
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a disk that is full, or a quota or limit, answers
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a full disk, a quota or a limit on file sizes
 
 
 def to_disk(path: str | Path) -> None:
-    """Wait until a file's bytes are on disk, where a crash of the machine leaves them."""
+    """Wait until a file's bytes are on disk, so that they survive a crash of the machine."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())
 
 
 def replace(finished: str | Path, final: str | Path) -> None:
-    """Rename a file or folder to `final`, in the place of whatever is there; a file is on disk before that."""
+    """Rename a file or folder to `final`, and replace what is there. A file is on disk before it is renamed."""
     if Path(final).is_dir():
         shutil.rmtree(final)
     if Path(finished).is_file():
@@ -29,7 +29,7 @@ def replace(finished: str | Path, final: str | Path) -> None:
 
 @contextmanager
 def naming(path: str | Path) -> Iterator[None]:
-    """Give the errors of a full disk, which name no file where a library writes, the name of what was to be written."""
+    """Add the path that is being written to errors of a full disk: libraries raise them without a name."""
     try:
         yield
     except OSError as error:
@@ -40,16 +40,16 @@ def naming(path: str | Path) -> Iterator[None]:
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Yield a sibling path to write a file or folder to; it becomes `path` on success and is removed on failure.
+    """Yield a temporary path beside `path` to write a file or folder to. On success it is renamed to `path`.
 
-    An existing `path` is replaced. The names of host and process are part of its own, so that two jobs never share one;
-    what a process of this host that was killed has left is removed.
+    An existing `path` is replaced. On failure the temporary file is removed. Its name contains host and process, so
+    that two jobs never share one. Temporary files of killed processes of this host are removed.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    _remove_left(final)
+    _remove_leftovers(final)
     partial = final.with_name(f".{final.name}.{gethostname()}.{os.getpid()}.partial")
-    _remove(partial)  # of another process of this number, as where each container counts anew
+    _remove(partial)  # left by another process of this number: each container counts processes from 1
     try:
         with naming(final):
             yield partial
@@ -65,8 +65,8 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _remove_left(final: Path) -> None:
-    """Remove the unfinished siblings of `final` whose process is gone."""
+def _remove_leftovers(final: Path) -> None:
+    """Remove temporary files beside `final` whose process has ended."""
     start = f".{final.name}.{gethostname()}."
     for partial in final.parent.glob(f"{escape(start)}*.partial"):
         process = partial.name.removeprefix(start).removesuffix(".partial")
@@ -79,6 +79,6 @@ def _is_running(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's
+    except PermissionError:  # the process is another user's
         return True
     return True

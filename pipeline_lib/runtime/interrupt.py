@@ -1,4 +1,4 @@
-"""A job that is asked to stop saves its work first."""
+"""Let a job save its work before a signal ends it."""
 
 import logging
 import signal
@@ -11,29 +11,29 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)  # a time limit or pre
 
 
 class StopRequest:
-    """Within its context the process survives `SIGNALS`, and says which one came (0: none), so that it can end itself.
+    """A context in which `SIGNALS` do not end the process. `signal` is the last one that arrived, or 0.
 
-    Outside of it they end the process at once, as they did before.
+    The process should then save its work and call `exit`. Outside the context, signals have their previous effect.
     """
 
     def __init__(self) -> None:
         self.signal = 0
-        self._before: dict[signal.Signals, Any] = {}
+        self._handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopRequest":
-        self._before = {each: signal.signal(each, self._note) for each in SIGNALS}
+        self._handlers = {each: signal.signal(each, self._record) for each in SIGNALS}
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for each, handler in self._before.items():
+        for each, handler in self._handlers.items():
             signal.signal(each, handler)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _record(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
         log.info("asked to stop by %s", signal.Signals(number).name)
 
     def exit(self) -> None:
-        """End the process as one that the signal ended, by its exit status."""
+        """End the process with the exit status of a process that the signal has killed."""
         raise SystemExit(128 + self.signal)

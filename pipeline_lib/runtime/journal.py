@@ -1,4 +1,4 @@
-"""Work that outlives its process: a job notes each piece that it has finished, and a restarted job leaves those out."""
+"""Record the finished pieces of a job on disk, so that a restarted job can skip them."""
 
 import fcntl
 import json
@@ -13,7 +13,7 @@ from typing import Any
 from pipeline_lib.errors import DataError
 from pipeline_lib.runtime.atomic import naming
 
-LOCK_SECONDS = 120
+LOCK_SECONDS = 120  # to wait for the lock: file servers release the locks of a lost machine within this time
 
 
 log = logging.getLogger(__name__)
@@ -22,12 +22,11 @@ log = logging.getLogger(__name__)
 class Journal:
     """The finished pieces of a job, each a line of JSON, in the order in which they were added.
 
-    `key` stands for everything that decides the pieces: a journal with another key is of another job and starts anew. A
-    line counts once it has its end, so what a process was killed in the middle of is cut off, and what is damaged.
+    `key` is a digest of all inputs and settings of the job. If the file has another key, it belongs to another job and
+    is emptied. If a line is incomplete or damaged, it is removed with all lines after it.
 
     Raises:
-        DataError: another process has the journal open, so the same job is running twice, and keeps it open for
-            `LOCK_SECONDS`, within which a file server gives up the locks of a machine that was lost.
+        DataError: another process keeps the journal open for `LOCK_SECONDS`, so the same job is running twice.
     """
 
     def __init__(self, path: str | Path, key: str) -> None:
@@ -61,19 +60,19 @@ class Journal:
             yield json.loads(line)
 
     def add(self, piece: Any) -> None:
-        """Note a piece, on disk when this returns; numbers may be NumPy's."""
+        """Add a piece. It is on disk when this returns. Its numbers can be NumPy's."""
         self._write(json.dumps(piece, default=lambda number: number.item()).encode() + b"\n")
         self._count += 1
 
     def clear(self) -> None:
-        """Forget all pieces."""
+        """Remove all pieces."""
         self._file.truncate(0)
         self._write(self._head)
         self._count = 0
 
     def delete(self) -> None:
-        """Remove the file: the job has its outputs."""
-        self.path.unlink(missing_ok=True)  # where the same job ran twice and there are no locks
+        """Remove the file, once the job has written its outputs."""
+        self.path.unlink(missing_ok=True)  # missing if the same job runs twice on a file system without locks
 
     def _write(self, line: bytes) -> None:
         with naming(self.path):
@@ -82,7 +81,7 @@ class Journal:
             os.fsync(self._file.fileno())
 
     def _cut_damaged(self) -> int:
-        """Cut off all from the first line on that is torn or no JSON; the number of those before it."""
+        """Remove the first line that is incomplete or not JSON, and all lines after it. Return how many remain."""
         count, end = 0, len(self._head)
         for line in self._file:
             try:
@@ -90,14 +89,14 @@ class Journal:
                     break
                 json.loads(line)
             except ValueError:
-                log.warning("%s: piece %d is damaged, it and those after it are made again", self.path, count)
+                log.warning("%s: piece %d is damaged; it and all later pieces are computed again", self.path, count)
                 break
             count, end = count + 1, end + len(line)
         self._file.truncate(end)
         return count
 
     def _open(self) -> None:
-        """Open the file and lock it: the one at the path, for who had the lock before may have removed it."""
+        """Open and lock the file at the path. Try again if the previous holder of the lock has removed it."""
         while True:
             self._file = open(self.path, "a+b")  # noqa: SIM115 - closed on leaving
             self._lock()
@@ -113,9 +112,9 @@ class Journal:
                 return
             except (BlockingIOError, PermissionError) as error:
                 if time.monotonic() > end:
-                    message = f"{self.path}: another process is at work on the same job; cancel one of them"
+                    message = f"{self.path}: another process is working on the same job; cancel one of them"
                     raise DataError(message) from error
                 time.sleep(1)
-            except OSError as error:  # some network file systems have none
+            except OSError as error:  # some network file systems have no locks
                 log.warning("%s: no lock against a second process: %s", self.path, error)
                 return

@@ -1,4 +1,4 @@
-"""The log of a job."""
+"""Write the log of a job."""
 
 import logging
 import os
@@ -7,9 +7,10 @@ from pathlib import Path
 
 
 def log_to(path: str) -> None:
-    """Send everything this process and its libraries print to `path`, tracebacks and C libraries included.
+    """Send everything that this process prints to the file `path`, including tracebacks and prints of C libraries.
 
-    Snakemake's `script:` leaves both streams on the console and the rule's log empty, hence the descriptors.
+    Snakemake's `script:` does not redirect these streams to the log of a rule. C libraries need the redirection of file
+    descriptors.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()

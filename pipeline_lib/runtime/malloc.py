@@ -1,4 +1,4 @@
-"""How the process keeps the memory that tensors gave back."""
+"""Keep the memory of freed tensors in the process."""
 
 import ctypes
 import sys
@@ -7,11 +7,11 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Have glibc hand the main thread's freed tensors out again, and not give them back to the system.
+    """Make glibc reuse the memory of tensors that the main thread has freed. Without glibc, do nothing.
 
-    Elsewhere than with glibc, do nothing. By itself it maps large tensors anew each time, and the system clears them
-    page by page as they are first written, which takes longer than many an operation on them. What the process holds at
-    its peak it then holds to its end, and the peak is higher by holes that no tensor fits.
+    By default, glibc returns the memory of large tensors to the system. The system then clears the pages of each new
+    tensor, which takes longer than many operations on it. The cost: the process keeps its peak memory until its end,
+    and fragmentation makes this peak higher.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if set_option:

@@ -1,4 +1,4 @@
-"""Reading and writing beside the network's work."""
+"""Read and write while the network works."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -6,30 +6,30 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-NAME = "overlapped"  # of the thread
+NAME = "overlapped"  # prefix of the thread's name
 
 
 def overlapped(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """What a function makes of each item, in order, by a thread of its own.
+    """Yield the function's result for each item, in order. The function runs in a thread of its own.
 
-    While the caller uses a result, the next one is being made; and while an item is being made, in the caller's thread,
-    the function works on the last one.
+    While the caller uses a result, the thread computes the next one. While `items` prepares an item in the caller's
+    thread, the function works on the previous item.
 
-    An error of the function is raised in the place of its result, and no later item is begun. The thread has ended when
-    this generator has.
+    An error of the function is raised in place of its result, and no later item is started. The thread ends with this
+    generator.
     """
 
     def unless_failed(last: Future[Result] | None, item: Item) -> Result:
         if last is not None:
-            last.result()  # it is done, by this very thread; an error of it is raised again
+            last.result()  # finished, as there is only one thread; raises its error again, if it had one
         return function(item)
 
     with ThreadPoolExecutor(1, NAME) as thread:
         last: Future[Result] | None = None
         for item in items:
-            begun = thread.submit(unless_failed, last, item)
+            current = thread.submit(unless_failed, last, item)
             if last is not None:
                 yield last.result()
-            last = begun
+            last = current
         if last is not None:
             yield last.result()

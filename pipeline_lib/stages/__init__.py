@@ -1,1 +1,1 @@
-"""One module per rule and of its name: open inputs, call, write outputs."""
+"""The stages of the workflow: a module for each rule, with its name. It opens inputs, calls, and writes outputs."""

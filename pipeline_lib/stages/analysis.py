@@ -1,4 +1,4 @@
-"""Stage analysis: which objects iteration helps and which it harms, and how fast their masks settle."""
+"""Stage analysis: show which objects gain or lose by iteration, and how fast their masks stop changing."""
 
 from pathlib import Path
 
@@ -23,22 +23,24 @@ def analysis(
     worst: str,
     tested: TestedObjects,
 ) -> None:
-    """Write what becomes of groups of objects and of the change rate by iteration, and the worst objects.
+    """Write tables of scores by group of objects, of change rates by iteration, and of the worst objects.
 
     Args:
-        scores: `…/{dataset}/{model}/{seed}/{level}.csv` of stage score.
-        iterations: `…/{dataset}/{model}/{seed}/{level}.parquet` of stage refine.
-        boxes: `…/{dataset}.csv` of stage boxes.
-        stores: `…/{dataset}.zarr` of stage convert.
-        groups: CSV to write: dataset, model, level, by (all, size, direction, border), group, objects, box_iou (the
-            mean IoU of given and exact boxes), miou, miou_iterated, gain with its interval, shares of objects that
-            iteration makes worse (`worse`) and whose iteration ended at the cap (`capped`), mean_iterations. Seeds are
-            taken together. Sizes are quartiles of the data set's areas in pixels, boxes are compared with the exact
-            ones after being cut at the tile's border, a border object touches its tile's.
-        changes: CSV to write: dataset, model, level, iteration, objects that took it, quartiles of their change rate.
-        worst: CSV to write: of each data set and model at its highest level, the objects with the lowest iterated IoU
-            (mean over seeds), with the slice and the centre of their box in it.
-        tested: which objects these are.
+        scores: `…/{dataset}/{model}/{seed}/{level}.csv` of the stage score.
+        iterations: `…/{dataset}/{model}/{seed}/{level}.parquet` of the stage refine.
+        boxes: `…/{dataset}.csv` of the stage boxes.
+        stores: `…/{dataset}.zarr` of the stage convert.
+        groups: CSV to write, with a row for each group of objects, over all seeds. Columns: dataset, model, level, by
+            (all, size, direction, border), group, objects, box_iou (mean IoU of prompted and exact boxes), miou,
+            miou_iterated, gain with its interval, shares of objects that iteration makes worse (`worse`) and whose
+            iteration ended at its limit (`capped`), mean_iterations. Sizes are quartiles of the data set's areas in
+            pixels. Directions compare prompted boxes, cut at the tile's border, with exact ones. Border objects touch
+            the border of their tile.
+        changes: CSV to write. Columns: dataset, model, level, iteration, objects (with this iteration), quartiles of
+            their change rate.
+        worst: CSV to write. For each data set and model at its highest level, the objects with the lowest iterated IoU
+            (mean over seeds), with their slice and the centre of their box.
+        tested: which objects are tested.
     """
     exact = {
         Path(path).stem: exact_boxes(path, tested, Store.open(store)) for path, store in zip(boxes, stores, strict=True)
@@ -50,7 +52,7 @@ def analysis(
     objects = pd.concat(cells, ignore_index=True)
     for path, lines, columns in (
         (groups, group_lines(objects), None),
-        (changes, change_lines(iterations), CHANGES),  # none where no object had an iteration
+        (changes, change_lines(iterations), CHANGES),  # there are no lines if no object has an iteration
         (worst, worst_lines(objects), None),
     ):
         with atomic(path) as partial:

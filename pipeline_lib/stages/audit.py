@@ -1,4 +1,4 @@
-"""Stage audit: without a pass of each check there are no tables."""
+"""Stage audit: check the experiment. There are no tables unless all checks pass."""
 
 from itertools import chain
 
@@ -33,7 +33,7 @@ def audit(
     rows: dict[str, ExpectedRow],
     tested: TestedObjects,
 ) -> None:
-    """Check the experiment and write what was found.
+    """Check the experiment, and write what each check compared.
 
     Args:
         stores: `…/{dataset}.zarr` of the stage convert.
@@ -42,9 +42,9 @@ def audit(
             models that the experiment does not train.
         iterations: `…/{dataset}/{model}/{seed}/{level}.parquet` of the stage refine.
         scores: `…/{dataset}/{model}/{seed}/{level}.csv` of the stage score, of the same cells.
-        findings: CSV to write: check, dataset, found.
-        rows: what the configuration says of each row of the tables, by model.
-        tested: which objects the cells are of.
+        findings: CSV to write, with the columns check, dataset and found.
+        rows: settings of each row of the tables, by model.
+        tested: which objects are tested.
 
     Raises:
         AuditError: a check failed; the message begins with its name.
@@ -57,7 +57,7 @@ def audit(
         table = read_boxes(path)
         cells = [(Cell.of(cell), cell) for cell in iterations if Cell.of(cell).dataset == store.name]
         scored = [pair for pair in zip(scores, iterations, strict=True) if Cell.of(pair[0]).dataset == store.name]
-        passed = chain(
+        results = chain(
             boxes_of_labels(path, table, store),
             separate_splits(table, store),
             own_models([cell for cell, _ in cells], row_models),
@@ -67,6 +67,6 @@ def audit(
             own_prompts(read_objects(path, *tested_split), store, cells, rows),
             own_scores(scored, read_objects(path, *tested_split), store),
         )
-        lines += [{"check": check, "dataset": store.name, "found": what} for check, what in passed]
+        lines += [{"check": check, "dataset": store.name, "found": result} for check, result in results]
     with atomic(findings) as partial:
         write_csv(lines, partial)

@@ -1,4 +1,4 @@
-"""Stage boxes: the exact box of every object."""
+"""Stage boxes: find the exact box of every object."""
 
 import pandas as pd
 from tqdm import tqdm
@@ -10,12 +10,13 @@ from pipeline_lib.runtime.atomic import atomic
 
 
 def boxes(*, store: str, boxes: str) -> None:
-    """Write a CSV table of every object of a store: its tile, id, split, box and area in pixels.
+    """Write a CSV table with a row for each object of a store: its tile, number, split, box and area.
 
-    Rows are sorted by tile and object. A tile may be without objects.
+    Rows are sorted by tile and object. Boxes are XYXY half-open, in pixels of the tile; areas are in pixels. Tiles can
+    be without objects.
 
     Raises:
-        DataError: a split has no object at all.
+        DataError: a split has no objects.
     """
     opened = Store.open(store)
     rows = [
@@ -28,7 +29,7 @@ def boxes(*, store: str, boxes: str) -> None:
         if split not in set(table["split"]):
             raise DataError(
                 f"{store}: expected at least one object in each split of {opened.name}, but {split} has none; "
-                "are its labels and minimum_area right?"
+                "check its labels and minimum_area"
             )
     with atomic(boxes) as partial:
         table.to_csv(partial, index=False)

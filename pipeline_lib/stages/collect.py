@@ -1,4 +1,4 @@
-"""Stage collect: write the masks of all shards as label images, COCO's file, a table and a page to look at."""
+"""Stage collect: write the masks of all shards as label images, COCO files, tables and a page."""
 
 from collections.abc import Sequence
 
@@ -35,7 +35,7 @@ def collect(
     mask_extent: float | None,
     model: str | None = None,
 ) -> None:
-    """Write the outputs that people use: every format of `mask_formats/table.py`, the table and the page.
+    """Write the outputs for users: every format in `FROM_MASKS`, the tables and the page.
 
     Args:
         prompts: Folder of the stage prompts.
@@ -44,14 +44,14 @@ def collect(
         labels: OME-Zarr to write, which holds each image under its name, with its label image `objects`.
         objects: CSV to write, with a row for each box (`objects_table`).
         summary: CSV to write, with a row for each image and class (`objects_summary`).
-        coco: JSON to write (`coco_file`), with run lengths.
-        coco_polygons: The same with polygons.
+        coco: JSON to write (`coco_file`), with masks as run lengths.
+        coco_polygons: JSON to write, with masks as polygons.
         page: HTML to write.
         name: Name of the set.
-        pixel_size: ZYX, nm; None writes none.
+        pixel_size: ZYX, nm; None: unknown.
         flags: Thresholds of the flags.
-        mask_extent: The key of `refine`, as it holds for the model.
-        model: Model that made the masks; None is the backbone without training.
+        mask_extent: Factor of the box at which masks are cut (`refine.mask_extent`); None: no limit.
+        model: File of the model that made the masks; None: the backbone as it is.
     """
     boxes = Prompts.read(prompts)
     history = pd.concat([read_table(path) for path in iterations], ignore_index=True)

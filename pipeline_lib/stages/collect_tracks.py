@@ -1,4 +1,4 @@
-"""Stage collect_tracks: write the objects of a volume as a label image, two tables and a page to look at."""
+"""Stage collect_tracks: write the objects of a volume as a label image, two tables and a page."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -31,7 +31,7 @@ def collect_tracks(
     flags: TrackFlags,
     model: str | None = None,
 ) -> None:
-    """Write the outputs that people use.
+    """Write the outputs for users.
 
     Args:
         prompts: Folder of the stage prompts.
@@ -42,12 +42,11 @@ def collect_tracks(
         slices: CSV to write, with a row for each object in each slice (`slices_table`).
         page: HTML to write.
         name: Name of the set.
-        pixel_size: ZYX, nm; None writes none.
+        pixel_size: ZYX, nm; None: unknown.
         flags: Thresholds of the flags.
-        model: Model that made the masks; None is the backbone without training.
+        model: File of the model that made the masks; None: the backbone as it is.
     """
-    given = Prompts.read(prompts)
-    masks = Tracks(given, pd.concat([read_table(path) for path in tracks], ignore_index=True))
+    masks = Tracks(Prompts.read(prompts), pd.concat([read_table(path) for path in tracks], ignore_index=True))
     by_slice = slices_table(masks)
     table = volume_table(masks, by_slice, pixel_size, flags)
     image, pixels = masks.image, Pixels()

@@ -1,4 +1,4 @@
-"""Stage convert: raw slices and labels of any format become one OME-Zarr store per data set, tile by tile."""
+"""Stage convert: write slices and labels of any format as one OME-Zarr store per data set, tile by tile."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -41,67 +41,76 @@ def convert(
     crops: Crops | None = None,
     name: str = "",
 ) -> None:
-    """Write the slices that a manifest gives to a split into an OME-Zarr store (layout: `data/dataset.py`).
+    """Write all slices of a manifest that belong to a split to an OME-Zarr store (layout: `data/dataset.py`).
 
-    Slices keep the order of their volumes. However many there are, one per CPU and its labels are in memory at once.
+    Slices keep the order of their volumes. At any time, memory holds one slice with its labels per CPU.
 
     Args:
         manifest: JSON of the stage raw.
         store: folder to write.
-        labels: what the values of the labels mean.
-        minimum_area: pixels of the smallest object.
+        labels: meaning of the label values.
+        minimum_area: area of the smallest object, pixels.
         pixel_size: ZYX, nm, before magnification.
-        grey_range: grey values that become black and white; None if all images are 8-bit.
-        tile: side of a tile, pixels; None takes whole slices.
+        grey_range: grey values that become black and white; None: all images are 8-bit.
+        tile: side of a tile, pixels; None: whole slices.
         magnification: factor by which slices and labels are resized.
-        crops: random crops in place of the slices to train and validate on; these slices are all in memory at once.
-        name: of the data set, which decides the draws of the crops.
+        crops: settings of random crops, which replace the slices of train and validation; None: no crops. With crops,
+            all of these slices are in memory together.
+        name: name of the data set, which seeds the random crops.
 
     Raises:
-        DataError: a file has changed since the manifest was written, a pixel is not a number, or the value that tells
-            objects from the rest never occurs, or too few crops with objects were found.
-        OSError: the disk is full; nothing of the store is left then.
+        DataError: a file has changed since the manifest was written, a pixel is not a number, the label value of
+            objects never occurs, or there are too few crops with objects.
+        OSError: the disk is full; then nothing of the store is left.
     """
+    # Open the volumes.
     volumes = read_volumes(manifest)
     images = [grey_slices(volume["images"], grey_range) for volume in volumes]
-    numbered = [open_label_slices(volume["labels"]) for volume in volumes]
-    for volume, stack in zip(volumes, numbered, strict=True):
+    label_stacks = [open_label_slices(volume["labels"]) for volume in volumes]
+    for volume, stack in zip(volumes, label_stacks, strict=True):
         check_value(volume["labels"], stack, labels)
     slices = slices_of(volumes, magnification)
-    parts: list[LabelledImage] = []
-    originals: dict[tuple[int, int], str] = {}  # digests of cropped images
+
+    # Draw random crops in place of the slices of train and validation.
+    random_crops: list[LabelledImage] = []
+    image_digests: dict[tuple[int, int], str] = {}  # of cropped images, by volume and slice
     if crops and tile:
-        cropped = [origin for origin in slices if origin.split != "test"]
         sources = [
-            labelled_image(origin, images[origin.volume], numbered[origin.volume], labels, minimum_area)
-            for origin in tqdm(cropped, "read", mininterval=10)
+            labelled_image(origin, images[origin.volume], label_stacks[origin.volume], labels, minimum_area)
+            for origin in tqdm([each for each in slices if each.split != "test"], "read", mininterval=10)
         ]
-        originals = {(each.origin.volume, each.origin.index): image_digest(each.pixels) for each in sources}
-        parts = list(draw_crops(name, sources, crops, tile, minimum_area))
+        image_digests = {(each.origin.volume, each.origin.index): image_digest(each.pixels) for each in sources}
+        random_crops = list(draw_crops(name, sources, crops, tile, minimum_area))
         slices = [origin for origin in slices if origin.split == "test"]
-    origins = [*(part.origin for part in parts), *slices]
-    whole = (max(each.size[0] for each in origins), max(each.size[1] for each in origins))
-    shape = (tile, tile) if tile else whole
+
+    # Choose the shape of tiles and the size of pixels after magnification.
+    origins = [*(crop.origin for crop in random_crops), *slices]
+    largest = (max(each.size[0] for each in origins), max(each.size[1] for each in origins))
+    shape = (tile, tile) if tile else largest
     z_size, y_size, x_size = pixel_size
     sizes_of_pixels = (z_size, y_size / magnification, x_size / magnification)
-    # A pool of our own is left only when its threads are done: after an error in one of them, the others would go on
-    # writing while `atomic` removes the folder: test_a_failed_run_keeps_the_store_of_the_run_before. For the same
-    # reason a task writes one chunk.
+
+    # Leaving our own pool waits for all of its threads. With dask's pool, after an error in one thread, others would go
+    # on writing while `atomic` removes the folder (test_a_failed_run_keeps_the_store_of_the_run_before). For the same
+    # reason, each task writes one chunk.
     with atomic(store) as partial, ThreadPoolExecutor(CPU_COUNT) as pool:
         targets: list[Any] = [*create(partial, shape, origins, sizes_of_pixels)]
-        for z, part in enumerate(parts):
-            height, width = part.pixels.shape
-            for target, pixels in zip(targets, (part.pixels, part.objects), strict=True):
+
+        # Write the crops.
+        for z, crop in enumerate(random_crops):
+            height, width = crop.pixels.shape
+            for target, pixels in zip(targets, (crop.pixels, crop.objects), strict=True):
                 target[z, :height, :width] = pixels
-        digests = [originals[part.origin.volume, part.origin.index] for part in parts]
-        # One dask graph for all slices would hold 70 KB for each of them, as much as its pixels may take.
+        digests = [image_digests[crop.origin.volume, crop.origin.index] for crop in random_crops]
+
+        # Write the slices in batches: a dask graph takes 70 KB per slice, which can be as much as its pixels.
         for start in tqdm(range(0, len(slices), CPU_COUNT), "convert", mininterval=10):
             batch = slices[start : start + CPU_COUNT]
             digests += pool.map(image_digest, (images[each.volume][each.index].compute() for each in batch))
             blocks, arrays, regions = [], [], []
-            for z, origin in enumerate(batch, len(parts) + start):
+            for z, origin in enumerate(batch, len(random_crops) + start):
                 pixels = magnified(images[origin.volume][origin.index], magnify, magnification)
-                numbers = magnified(numbered[origin.volume][origin.index], magnify_labels, magnification)
+                numbers = magnified(label_stacks[origin.volume][origin.index], magnify_labels, magnification)
                 blocks += [tiles_of(pixels, shape), objects_of(tiles_of(numbers, shape), labels, minimum_area)]
                 arrays += targets
                 regions += [(slice(z, z + 1), *map(slice, origin.size))] * 2
@@ -110,8 +119,8 @@ def convert(
 
 
 def labelled_image(
-    origin: Slice, images: Sequence[da.Array], numbered: Sequence[da.Array], labels: Labels, minimum_area: int
+    origin: Slice, images: Sequence[da.Array], label_slices: Sequence[da.Array], labels: Labels, minimum_area: int
 ) -> LabelledImage:
     """Read a slice of a volume with its objects."""
-    pixels, numbers = images[origin.index].compute(), numbered[origin.index].compute()
+    pixels, numbers = images[origin.index].compute(), label_slices[origin.index].compute()
     return LabelledImage(origin, pixels, components(numbers, labels, minimum_area))

@@ -1,4 +1,4 @@
-"""Stage export: a trained model in the forms that other programs open, and its card."""
+"""Stage export: write a trained model in forms that other programs open, with a card."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,24 +16,27 @@ from pipeline_lib.settings.export import ExportForm
 
 
 def export(*, weights: str, model: str, export: str, forms: Sequence[ExportForm], curve: str | None = None) -> None:
-    """Write a folder with what others need.
+    """Write a folder with a trained model in the chosen forms and its card.
 
     Args:
         weights: manifest of the backbone.
-        model: of the stage train.
-        export: folder to write: `README.md`, the card; `sam.pth`, `encoder.onnx` and `decoder.onnx`, `transformers/`.
-        forms: what to write.
-        curve: CSV of the stage train, from which the card says how the model was scored.
+        model: model of the stage train.
+        export: folder to write. It holds `README.md` (the card) and, by form, `sam.pth`, `encoder.onnx` and
+            `decoder.onnx`, or `transformers/`.
+        forms: forms to write.
+        curve: CSV of the stage train, whose validation score the card shows; None: no score.
 
     Raises:
         WeightsError: the model is of another backbone.
-        DataError: a form that the backbone or the model cannot have, or whose package is not installed.
+        DataError: the backbone or the model cannot have one of the forms, or its package is not installed.
     """
     backbone = Backbone.read(weights)
     check_fits(model, backbone)
     if "transformers" in forms and backbone.name not in IN_TRANSFORMERS:
-        known = ", ".join(IN_TRANSFORMERS)
-        raise DataError(f"export: transformers' SamModel has no encoder of {backbone.name}, only those of {known}")
+        raise DataError(
+            f"export: transformers' SamModel has no encoder of {backbone.name}, only those of "
+            f"{', '.join(IN_TRANSFORMERS)}; use another form"
+        )
     sam, trained = load_backbone(weights), load_model(model)
     with atomic(export) as folder:
         folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Stage label_tiffs: write label images as Fiji opens them, on request."""
+"""Stage label_tiffs: write label images for Fiji, on request."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def label_tiffs(*, labels: str, tiffs: str) -> None:
         tiffs: Folder to write.
 
     Raises:
-        DataError: An image has 2²⁴ objects or more, which ImageJ cannot keep apart.
+        DataError: An image has 2²⁴ objects or more, which ImageJ cannot distinguish.
     """
     with atomic(tiffs) as unfinished:
         LABEL_TIFFS.write(Path(labels), unfinished)

@@ -1,4 +1,4 @@
-"""Stage outlines: write the outlines of all masks in a form that another program opens, on request."""
+"""Stage outlines: write the outlines of all masks in a form for another program, on request."""
 
 from collections.abc import Sequence
 
@@ -24,7 +24,7 @@ def outlines(*, prompts: str, iterations: Sequence[str], outlines: str, form: Ou
         form: Name of a format of `OUTLINES`.
 
     Raises:
-        DataError: An object lies where the form cannot place it.
+        DataError: The form cannot represent the place of an object.
     """
     history = pd.concat([read_table(path) for path in iterations], ignore_index=True)
     masks = MaskSet(Instances.of(Prompts.read(prompts), history), Pixels().part, None)

@@ -1,4 +1,4 @@
-"""Stage prompts: given boxes are checked, and windows laid around them, before the model runs."""
+"""Stage prompts: check the boxes of a set and place windows around them, before the model runs."""
 
 import logging
 from collections.abc import Sequence
@@ -37,11 +37,11 @@ def prompts(
     Args:
         weights: manifest of the backbone.
         prompts: folder to write.
-        images: as of `open_images`.
-        boxes: files or folders of boxes, as of `read_box_files`.
+        images: folder or stack, as for `open_images`.
+        boxes: files or folders of boxes, as for `read_box_files`.
         settings: formats, grey values and windows.
-        model: that will segment; None is the backbone as it is.
-        files: the set's files. Not used here: the rule lists them so that a changed file is noticed.
+        model: file of the model that will segment; None: the backbone as it is.
+        files: the files of the set. The stage does not use them: the rule lists them so that changes are noticed.
 
     Raises:
         DataError: an image or a box cannot be used.
@@ -50,23 +50,31 @@ def prompts(
     backbone = Backbone.read(weights)
     if model:
         check_fits(model, backbone)
-    listed = open_images(images, settings.grey, settings.channel, settings.stack)
+
+    # Open the images.
+    image_files = open_images(images, settings.grey, settings.channel, settings.stack)
     if "images" not in settings.missing_chunks:
-        for image in listed:
+        for image in image_files:
             check_whole(image.path)
-    shapes = {image.name: image.shape for image in listed}
-    slices = slice_files(Path(images)) if settings.stack and Path(images).is_dir() and not is_zarr(Path(images)) else []
-    named = Images(shapes, slices={file.name: z for z, file in enumerate(slices)})
-    records = read_box_files([Path(path) for path in boxes], named, settings.format)
+
+    # Read and check the boxes. Files of boxes can name the slices of a stack by their files.
+    shapes = {image.name: image.shape for image in image_files}
+    folder = Path(images)
+    slices = slice_files(folder) if settings.stack and folder.is_dir() and not is_zarr(folder) else []
+    images_by_name = Images(shapes, slices={file.name: z for z, file in enumerate(slices)})
+    records = read_box_files([Path(path) for path in boxes], images_by_name, settings.format)
     table = checked_boxes(records, shapes, settings.on_bad_box)
-    if (table["reason"] != "").all():
+    is_bad = table["reason"] != ""
+    if is_bad.all():
         raise DataError(
-            f"{', '.join(boxes)}: none of {len(table)} boxes can be used; the first {table['reason'].iloc[0]}"
+            f"{', '.join(boxes)}: none of {len(table)} boxes can be used; the first one: {table['reason'].iloc[0]}"
         )
+
+    # Place windows around the boxes.
     side = settings.window or trained_side(model, backbone)
     config = WindowConfig(side, settings.object_share, settings.margin)
     numbered = table.set_index(pd.RangeIndex(1, len(table) + 1, name="id"))
-    result = Prompts(tuple(listed), *with_windows(numbered, listed, config))
-    skipped = int((table["reason"] != "").sum())
-    log.info("%d boxes in %d images, %d skipped; %d windows", len(table), len(listed), skipped, len(result.windows))
+    result = Prompts(tuple(image_files), *with_windows(numbered, image_files, config))
+    counts = len(table), len(image_files), int(is_bad.sum()), len(result.windows)
+    log.info("%d boxes in %d images, %d skipped; %d windows", *counts)
     result.write(prompts)

@@ -1,4 +1,4 @@
-"""Stage raw: bring a data set's files, in their original formats, and check them before anything is computed."""
+"""Stage raw: download, generate or find the files of a data set, and check them before anything is computed."""
 
 import json
 from collections.abc import Sequence
@@ -21,26 +21,25 @@ def raw(
     files: Sequence[str] = (),
     stamps: str = "",
 ) -> None:
-    """Bring the data set's files and write down where its volumes are.
+    """Get the files of a data set, check them, and write a manifest of its volumes.
 
     Args:
-        manifest: The JSON file to write: each volume with a digest of its files. Generated and downloaded files come to
-            its folder, a downloaded `name.zip` that is to be unpacked into the folder `name` there, and their paths
-            are relative to it.
+        manifest: JSON file to write: each volume with a digest of its files. Generated and downloaded files lie in its
+            folder, and `name.zip` is unpacked to the folder `name` there. Their paths in the manifest are relative.
         source: Where the files come from.
         volumes: Stacks and their splits. Their paths are relative to the source's folder.
-        grey_range: Grey values that become black and white; None if all images are 8-bit.
-        files: A user's own files. Not used here: the rule lists them so that a changed file is noticed.
-        stamps: Of their sizes and times. Not used here: by it a file is noticed that was replaced by an older one.
+        grey_range: Grey values that become black and white; None: all images are 8-bit.
+        files: Files of the user. The stage does not use them: the rule lists them so that changes are noticed.
+        stamps: Digest of their sizes and times. The stage does not use it: it changes if an older file replaces one.
 
     Raises:
         DataError: A file is missing, damaged or not what the configuration says.
         DownloadError: A file cannot be fetched.
     """
-    folder = _bring(source, Path(manifest).parent).resolve()
+    folder = _get_files(source, Path(manifest).parent).resolve()
     entries = [check_volume(folder, volume, grey_range) for volume in volumes]
     check_splits(entries)
-    if not isinstance(source, PathSource):  # so that a folder of results can be moved
+    if not isinstance(source, PathSource):  # relative paths, so that the folder of results can be moved
         entries = [
             entry | {part: str(Path(entry[part]).relative_to(folder)) for part in ("images", "labels")}
             for entry in entries
@@ -49,8 +48,8 @@ def raw(
         partial.write_text(json.dumps({"volumes": entries}, indent=2) + "\n")
 
 
-def _bring(source: Source, folder: Path) -> Path:
-    """Make the source's files available, and return the folder that they are in."""
+def _get_files(source: Source, folder: Path) -> Path:
+    """Download or generate the source's files if need be, and return their folder."""
     match source:
         case PathSource():
             return Path(source.folder).expanduser()

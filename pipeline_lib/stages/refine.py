@@ -1,4 +1,4 @@
-"""Stage refine: deviated boxes to masks, and masks to new boxes until the masks stop changing."""
+"""Stage refine: predict masks from deviated boxes, and iterate until the masks stop changing (K)."""
 
 from tqdm import tqdm
 
@@ -39,15 +39,30 @@ def refine(
     refine: RefineConfig,
     code: str = "",
 ) -> None:
-    """Write every prediction for every object of a split at one level of deviation (`TILES`), and how long they took.
+    """Write all predictions for the tested objects of a data set at one level of deviation (`TILES`).
 
-    Objects are iterated so many at a time as `refine.objects_per_batch` says, tile after tile. Those that are
-    finished are kept in a journal beside `iterations` until the end, and an interrupted run of the same `code`, a
-    digest, goes on after the last.
+    `refine.objects_per_batch` objects are iterated together. Finished batches are kept in a journal beside
+    `iterations` until the end. An interrupted run with the same inputs, settings and `code` resumes from it.
+
+    Args:
+        store: OME-Zarr store of the data set.
+        boxes: CSV of the stage boxes.
+        embeddings: Zarr array of the stage embed.
+        weights: manifest of the backbone.
+        model: model of the stage train.
+        iterations: Parquet file to write.
+        timing: JSON to write, with the seconds and counts of `Timing`.
+        dataset: name of the data set, which seeds the deviations together with `level` and `seed`.
+        level: deviation of the boxes, per cent.
+        seed: seed of the deviations.
+        tested: which objects are tested.
+        deviation: how boxes deviate.
+        refine: how masks are iterated, for this model.
+        code: digest of the code that runs.
 
     Raises:
         StaleEmbeddingsError: the embeddings are not those of this store and backbone.
-        WeightsError: `model` is not a model of the stage train.
+        WeightsError: `model` is not a model of the stage train, or a model of another backbone.
     """
     keep_freed_memory()
     backbone = Backbone.read(weights)
@@ -72,6 +87,8 @@ def refine(
         for chunk in tqdm(chunks[len(journal) :], "refine", len(chunks), initial=len(journal), mininterval=10):
             predictions = inference.run(keys.iloc[chunk], prompts[chunk], cache.__getitem__, tiles.shape)
             journal.add(predictions.piece())
-        if len(journal) != len(chunks):  # two processes at the same job, where there are no locks
-            raise DataError(f"{journal.path}: expected {len(chunks)} pieces, found {len(journal)}; delete it")
+        if len(journal) != len(chunks):  # two processes ran the same job on a file system without locks
+            raise DataError(
+                f"{journal.path}: expected {len(chunks)} pieces, found {len(journal)}; delete it and run again"
+            )
         write_predictions(journal, iterations, timing, record, TILES)

@@ -1,4 +1,4 @@
-"""Stage report: one page that holds everything the experiment has to say, and its charts as files."""
+"""Stage report: write a page with all results of the experiment, and its charts as files."""
 
 from pathlib import Path
 
@@ -38,22 +38,23 @@ def report(
 
     Args:
         audit: CSV of the stage audit.
-        tables: CSV of the stage tables; so are `differences` and `claims`.
-        differences: see above.
-        claims: see above.
-        groups: CSV of the stage analysis; so are `changes` and `worst`.
-        changes: see above.
-        worst: see above.
+        tables: tables.csv of the stage tables.
+        differences: differences.csv of the stage tables.
+        claims: claims.csv of the stage tables.
+        groups: groups.csv of the stage analysis.
+        changes: changes.csv of the stage analysis.
+        worst: worst.csv of the stage analysis.
         curves: `…/{dataset}/{model}/{seed}.csv` of the stage train.
-        iterations: of each data set, `…/{dataset}/{model}/{seed}/{level}.parquet` of the cell whose objects are shown.
-        scores: those cells' tables of the stage score.
+        iterations: `…/{dataset}/{model}/{seed}/{level}.parquet` of the stage refine, for each data set of the cell
+            whose objects are shown.
+        scores: `…/{dataset}/{model}/{seed}/{level}.csv` of the stage score, for the same cells.
         stores: `…/{dataset}.zarr` of the stage convert.
         manifests: `…/{dataset}/manifest.json` of the stage raw.
         weights: manifest of the backbone.
-        html: the page.
-        figures: folder to write, `{dataset}_{chart}.svg` and `{dataset}_{why an object is shown}.png`.
+        html: page to write.
+        figures: folder to write, with `{dataset}_{chart}.svg` and `{dataset}_{reason to show an object}.png`.
         experiment: titles and order, as for the stage tables.
-        config: the experiment's configuration as YAML, to be printed.
+        config: configuration of the experiment as YAML, which the page prints.
     """
     files = {"tables": tables, "differences": differences, "claims": claims}
     files |= {"groups": groups, "changes": changes, "worst": worst}
@@ -67,13 +68,13 @@ def report(
     with atomic(figures) as folder:
         folder.mkdir(parents=True)
         for results in datasets:
-            whose = experiment.datasets[results.cell.dataset].title
+            dataset_title = experiment.datasets[results.cell.dataset].title
             for chart in CHARTS:
-                title = f"{whose}: {chart.title[0].lower()}{chart.title[1:]}"
+                title = f"{dataset_title}: {chart.title[0].lower()}{chart.title[1:]}"
                 file = folder / f"{results.cell.dataset}_{chart.name}.svg"
                 file.write_text(svg(chart, results, title)[1] + "\n", encoding="utf-8")
-            for shown in objects[results.cell.dataset]["telling"]:
-                strip(shown).save(folder / f"{shown.name}.png", optimize=True)
+            for example in objects[results.cell.dataset]["telling"]:
+                strip(example).save(folder / f"{example.name}.png", optimize=True)
     page = render(
         REPORT,
         sections=sections,

@@ -1,4 +1,4 @@
-"""Stage score: kept masks against the labels, one row for each object."""
+"""Stage score: compare the masks with the labels, with a row for each object."""
 
 import pandas as pd
 
@@ -12,22 +12,30 @@ from pipeline_lib.settings.experiment import TestedObjects
 
 
 def score(*, store: str, boxes: str, iterations: str, scores: str, tested: TestedObjects) -> None:
-    """Write a CSV with one row for each object of a split (`COLUMNS`), sorted by tile and object.
+    """Write a CSV with one row for each tested object (`COLUMNS`), sorted by tile and object.
 
-    `iou` is of the deviated box's mask, `iou_iterated` of the iterated one, both at the tile's own resolution;
-    `iterations` counts repeated predictions and is at least 1, as in the paper's tables. The foreground's IoU is of a
-    tile's masks together with its objects together, the same for all objects of the tile.
+    `iou` is that of the first mask, `iou_iterated` that of the iterated one, both at the resolution of the tile.
+    `iterations` is the number of repeated predictions, at least 1 as in the paper's tables. The foreground's IoU
+    compares all masks of a tile together with all of its objects, so it is equal for all objects of a tile.
+
+    Args:
+        store: OME-Zarr store of the data set.
+        boxes: CSV of the stage boxes.
+        iterations: Parquet file of the stage refine.
+        scores: CSV to write.
+        tested: which objects are tested.
 
     Raises:
-        DataError: the iterations are of other objects than the split in `boxes`.
+        DataError: the iterations are not of the tested objects in `boxes`.
     """
     tiles = Store.open(store)
     objects = read_objects(boxes, tested.split, tested.objects)[[*KEYS, "area"]]
     history = read_table(iterations).sort_values([*KEYS, "iteration"])
-    strays = objects.set_index(KEYS).index.symmetric_difference(history.set_index(KEYS).index)
-    if len(strays):
+    unmatched = objects.set_index(KEYS).index.symmetric_difference(history.set_index(KEYS).index)
+    if len(unmatched):
         raise DataError(
-            f"{iterations}: expected the {tested.split} objects of {boxes}; (tile, object) {strays[0]} is not in both"
+            f"{iterations}: expected the {tested.split} objects of {boxes}, but (tile, object) {unmatched[0]} is not "
+            f"in both; delete {iterations} and run again"
         )
     rows = pd.concat([score_tile(steps, tiles, tile) for tile, steps in by_tile(history)])
     with atomic(scores) as partial:

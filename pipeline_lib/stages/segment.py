@@ -1,4 +1,4 @@
-"""Stage segment: the given boxes of a shard of a set's windows to masks, first and iterated."""
+"""Stage segment: predict and iterate the masks of the boxes in a shard of a set's windows."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,29 +43,29 @@ def segment(
     Args:
         prompts: folder of the stage prompts.
         weights: manifest of the backbone.
-        iterations: parquet to write.
-        timing: JSON to write, the sums of `Timing`.
+        iterations: Parquet file to write.
+        timing: JSON to write, with the seconds and counts of `Timing`.
         shard: number of the shard, from 0.
         shards: number of all shards.
         batch: number of windows in a call of the encoder.
-        precision: of the matrix products of encoder and decoder.
-        refine: how masks are iterated, as it holds for the model.
-        model: of the stage train; None is the backbone as it is.
+        precision: precision of the matrix products of encoder and decoder.
+        refine: how masks are iterated, for this model.
+        model: file of the model; None: the backbone as it is.
         code: digest of the code that runs.
 
     Raises:
-        DataError: an image cannot be read any more.
+        DataError: an image can no longer be read.
         WeightsError: the model is of another backbone.
     """
     keep_freed_memory()
     source, pixels = Prompts.read(prompts), Pixels()
-    chosen = choose_precision(precision)
+    used_precision = choose_precision(precision)
     windows = np.array_split(np.arange(len(source.windows)), shards)[shard].tolist()
     batches = list(batches_of_windows(windows, source, batch))
-    record = {"model": file_digest(model) if model else None, "precision": chosen}
+    record = {"model": file_digest(model) if model else None, "precision": used_precision}
     inputs = files_digest(sorted(Path(prompts).iterdir())), file_digest(weights), record
     key = key_of(*inputs, shard, shards, batch, refine.plain(), code)
-    segmenter = Segmenter.load(weights, model, chosen, refine)
+    segmenter = Segmenter.load(weights, model, used_precision, refine)
 
     def read(numbers: Sequence[int]) -> tuple[Sequence[int], list[NDArray[np.uint8]]]:
         return numbers, [pixels.part(*source.place(number)) for number in numbers]

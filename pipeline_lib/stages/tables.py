@@ -1,4 +1,4 @@
-"""Stage tables: the scores of all cells to the paper's tables and a verdict on each of its claims."""
+"""Stage tables: compute the tables of the paper and a verdict on each of its claims from the scores of all cells."""
 
 from pipeline_lib.data.tables import read_table
 from pipeline_lib.evaluation.summary import (
@@ -28,24 +28,25 @@ def tables(
     claims: str,
     experiment: TablesConfig,
 ) -> None:
-    """Write the tables for people (`markdown`) and as figures.
+    """Write the tables as Markdown and as CSV.
 
     Args:
-        audit: not used here: no table is made before the stage audit has passed.
-        scores: `…/{dataset}/{model}/{seed}/{level}.csv` of stage score, a row per test object.
-        timings: `…/{dataset}/{model}/{seed}/{level}.json` of stage refine.
-        embed_timings: `…/{dataset}.json` of stage embed.
-        markdown: a table, its differences and its claims per data set; of one in folds for all folds together first.
-        csv: dataset, model, iterated, level, miou, kept (at the highest level: of the mIoU at the lowest),
-            mean_iterations, objects, tiles, slices, seeds; `miou`, `kept` and `mean_iterations` with their interval
-            (`_low`, `_high`) and standard deviation over seeds (`_sd`).
-        differences: dataset, model, iterated, over_model, over_iterated, level, gain with interval and standard
-            deviation, p; of every two rows that differ either in the model or in being iterated.
-        claims: dataset, claim, verdict, because.
-        experiment: titles, order and the claims' bars.
+        audit: CSV of the stage audit. It is not read, but no table is made before all checks have passed.
+        scores: `…/{dataset}/{model}/{seed}/{level}.csv` of the stage score, a row per tested object.
+        timings: `…/{dataset}/{model}/{seed}/{level}.json` of the stage refine.
+        embed_timings: `…/{dataset}.json` of the stage embed.
+        markdown: Markdown to write, with a table, differences and claims for each data set. A data set with folds has
+            the tables of all folds together first.
+        csv: CSV to write. Columns: dataset, model, iterated, level, miou, kept (mIoU at the highest level as a share of
+            that at the lowest), mean_iterations, objects, tiles, slices, seeds; and for miou, kept and mean_iterations
+            their interval (`_low`, `_high`) and standard deviation over seeds (`_sd`).
+        differences: CSV to write, for any two rows that differ either in the model or in being iterated. Columns:
+            dataset, model, iterated, over_model, over_iterated, level, gain with interval and standard deviation, p.
+        claims: CSV to write. Columns: dataset, claim, verdict, because.
+        experiment: titles and order of the rows, and the bars of the claims.
 
     Raises:
-        DataError: cells of a data set are of different objects.
+        DataError: cells of a data set have different objects.
     """
     cells = with_wholes(read_scores(scores), experiment)
     sums = sums_by_slice(cells, experiment.miou)
@@ -58,6 +59,6 @@ def tables(
     for path, lines in files.items():
         with atomic(path) as partial:
             write_csv(lines, partial)
-    with atomic(markdown) as partial:  # what people read is what the files say
+    with atomic(markdown) as partial:  # made from the CSV files, so that both have the same figures
         figures, gains, verdicts = (read_table(path) for path in (csv, differences, claims))
         partial.write_text(document(experiment, figures, gains, verdicts), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Stage track: objects of a volume are followed from the slices of their boxes through the others."""
+"""Stage track: follow the objects of a volume from the slices of their boxes through the other slices."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -54,16 +54,16 @@ def track(
 
     Args:
         prompts: Folder of the stage prompts, of one volume.
-        iterations: Parquet files of the stage segment, of all shards: the masks of the given boxes.
+        iterations: Parquet files of the stage segment, of all shards: the masks in the slices of the boxes.
         weights: Manifest of the backbone.
-        tracks: Parquet to write, by direction and slice.
+        tracks: Parquet file to write, by direction and slice.
         shard: Number of the shard, from 0, of `track.shards`.
         batch: Number of windows in a call of the encoder.
-        precision: Of the matrix products of encoder and decoder.
-        settings: How windows are laid.
+        precision: Precision of the matrix products of encoder and decoder.
+        settings: How windows are placed.
         refine: How masks are iterated within a slice.
         track: How an object is followed, and when it ends.
-        model: Of the stage train; None is the backbone as it is.
+        model: File of the model; None: the backbone as it is.
         code: Digest of the code that runs.
 
     Raises:
@@ -71,24 +71,31 @@ def track(
         WeightsError: The model is of another backbone.
     """
     keep_freed_memory()
-    given = Prompts.read(prompts)
-    check_can_be_followed(given)
-    counts = object_numbers(given.boxes).value_counts()
+
+    # Take the objects of this shard, with their masks in the slices of their boxes.
+    source = Prompts.read(prompts)
+    check_can_be_followed(source)
+    counts = object_numbers(source.boxes).value_counts()
     log.info("%d of %d objects have boxes on several slices", (counts > 1).sum(), len(counts))
-    image = given.images[0]
-    starts = first_rows(given, pd.concat([read_table(path) for path in iterations], ignore_index=True))
+    image = source.images[0]
+    starts = first_rows(source, pd.concat([read_table(path) for path in iterations], ignore_index=True))
     objects = np.array_split(sorted({row["object"] for row in starts}), track.shards)[shard].tolist()
     starts = [row for row in starts if row["object"] in objects]
-    chosen = choose_precision(precision)
+
+    # Identify the job by its inputs and settings.
+    used_precision = choose_precision(precision)
     inputs = files_digest([*sorted(Path(prompts).iterdir()), *map(Path, iterations)]), file_digest(weights)
-    record = {"model": file_digest(model) if model else None, "precision": chosen}
-    how = [each.plain() for each in (settings, refine, track)]
-    key = key_of(*inputs, record, shard, batch, how, code)
+    record = {"model": file_digest(model) if model else None, "precision": used_precision}
+    sections = [each.plain() for each in (settings, refine, track)]
+    key = key_of(*inputs, record, shard, batch, sections, code)
+
+    # Load the model.
     side = settings.window or trained_side(model, Backbone.read(weights))
     windows = WindowConfig(side, settings.object_share, settings.margin)
-    segmenter = Segmenter.load(weights, model, chosen, refine)
+    segmenter = Segmenter.load(weights, model, used_precision, refine)
     follower = Follower(segmenter, image, Pixels().part, windows, batch, track, starts)
 
+    # Follow the objects. Slices that the journal has are not segmented again.
     with (
         Journal(f"{tracks}.unfinished", key) as journal,
         tqdm(desc="track", unit=" slices", mininterval=10) as progress,

@@ -1,4 +1,4 @@
-"""Stage train: one model of a data set, from cached embeddings only."""
+"""Stage train: train one model from cached embeddings."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -41,27 +41,27 @@ def train(
     code: str = "",
     start: str | None = None,
 ) -> None:
-    """Train one model and write the weights of its best epoch (`save_model`) and its curve, a row for each epoch.
+    """Train one model, and write the weights of its best epoch (`save_model`) and a curve with a row for each epoch.
 
-    The best epoch, `kept` in the curve, has the highest mean IoU over `validation_levels` on the validation split;
-    several data sets count alike. Epoch 0, before training, is one of the epochs.
+    The best epoch (`kept` in the curve) has the highest mean IoU over `validation_levels` on the validation split. It
+    can be epoch 0, before training. Data sets have equal weight.
 
     A checkpoint is kept beside `model` until the end. It is written after each epoch, every `CHECKPOINT_SECONDS`, and
-    on a request to stop (`StopRequest`), after which the process exits with 128 plus the signal's number. An
-    interrupted run of the same settings, data and `code` resumes from it: on a CPU the outcome is bitwise that of an
-    uninterrupted run.
+    on a request to stop (`StopRequest`). After such a request, the process exits with 128 plus the signal's number. An
+    interrupted run with the same settings, data and `code` resumes from the checkpoint. On a CPU, its result is bitwise
+    that of an uninterrupted run.
 
     Args:
-        stores: `…/{dataset}.zarr` of stage convert, of each data set that is trained on.
-        boxes: `…/{dataset}.csv` of stage boxes, of the same.
-        embeddings: `…/{dataset}.zarr` of stage embed, of the same.
+        stores: `…/{dataset}.zarr` of the stage convert, for each data set that the model is trained on.
+        boxes: `…/{dataset}.csv` of the stage boxes, for the same data sets.
+        embeddings: `…/{dataset}.zarr` of the stage embed, for the same data sets.
         weights: manifest of the backbone.
-        model: safetensors to write.
+        model: safetensors file to write.
         curve: CSV to write.
         dataset: name of the data set, or `JOINT` if there are several.
-        training: all that decides the training but the data and the seed.
-        seed: of all that is random.
-        code: digest of the code that runs; the checkpoint of other code is not taken over.
+        training: all settings of the training except data and seed.
+        seed: seed of all random numbers.
+        code: digest of the code that runs; checkpoints of other code are ignored.
         start: file of the model to start from, if `training` names one.
 
     Raises:
@@ -69,6 +69,8 @@ def train(
         DataError: tiles of the data sets differ in size.
     """
     keep_freed_memory()
+
+    # Open the data sets.
     backbone, settings = Backbone.read(weights), training.train
     precision, shares = choose_precision(settings.precision), training.trained_on or {}
     sets, validations = [], []
@@ -81,30 +83,34 @@ def train(
         sets.append(TrainingSet(source, objects, shares.get(tiles.name, 1.0)))
         held_out = read_objects(table, "validation", settings.validation_objects)
         if len(held_out):
-            levels, law = settings.validation_levels, training.deviation
-            validations.append(Validation(source, held_out, levels, tiles.name, seed, law))
+            levels, deviation = settings.validation_levels, training.deviation
+            validations.append(Validation(source, held_out, levels, tiles.name, seed, deviation))
     frame = common_frame(sets)
 
-    torch.manual_seed(seed)  # for the token and the adapter, which alone start at random
+    # Build the model. Only the token and the adapter start from random weights.
+    torch.manual_seed(seed)
     if start:
         check_fits(start, backbone)
     network = load_untrained(weights, training.model, start).to(device())
+
+    # Record everything that decides the training: for the model's header, and to identify the checkpoint.
     record = {"dataset": dataset, "seed": seed, "precision": precision, "checkpoint": backbone.digest}
     record |= {"tile": list(frame.tile_shape), "start": file_digest(start) if start else None, **training.plain()}
     if isinstance(training.mix, MeasuredMix):
         record["deviations"] = file_digest(training.mix.deviations)
     record["images"] = images_of(sets, start)
     key = key_of(record, files_digest(boxes), [each.source.embeddings.key for each in sets], code)
+
+    # Train, and write the model and its curve.
     trainer = Trainer(network, training, seed, precision, Path(f"{model}.checkpoint"), key)
     decoder = Predictor(network, frame, precision, settings.mask_extent)
     fit(trainer, sets, partial(mean_miou, validations, decoder, trainer.pause))
-
     save_model(network, model, backbone.name, training.model, record)
     with atomic(curve) as unfinished:
         rows = pd.DataFrame(trainer.curve)
-        rows["kept"] = rows.index == rows["validation_miou"].idxmax()  # the first of equals
+        rows["kept"] = rows.index == rows["validation_miou"].idxmax()  # the first one, if several are equal
         rows.to_csv(unfinished, index=False, float_format="%.6f")
-    trainer.checkpoint.unlink(missing_ok=True)  # where the same job ran twice
+    trainer.checkpoint.unlink(missing_ok=True)  # missing if the same job runs twice
 
 
 def common_frame(sets: Sequence[TrainingSet]) -> Frame:
@@ -116,19 +122,21 @@ def common_frame(sets: Sequence[TrainingSet]) -> Frame:
     frames = {each.source.frame: each.source.tiles.name for each in sets}
     if len(frames) > 1:
         sizes = "; ".join(f"{name}: {frame.tile_shape}" for frame, name in frames.items())
-        raise DataError(f"data sets that are trained on together need one `tile`; their tiles are {sizes}")
+        raise DataError(
+            f"data sets of one training need the same `tile`; found {sizes}; set `tile` of each to the same"
+        )
     return next(iter(frames))
 
 
 def images_of(sets: Sequence[TrainingSet], start: str | None) -> dict[str, list[str]] | None:
-    """Return the digests of all images that a model has seen, by split: those of the data sets and of its start.
+    """Return the digests of all images of a training, by split: those of its data sets and of the model at `start`.
 
-    Returns None if the model that it starts from does not say what it has seen.
+    Return None if the model at `start` does not record its images.
     """
-    before = ModelHeader.read(start).training.get("images") if start else {"train": [], "validation": []}
-    if before is None:
+    earlier = ModelHeader.read(start).training.get("images") if start else {"train": [], "validation": []}
+    if earlier is None:
         return None
     return {
-        split: sorted({*before[split], *(image for each in sets for image in each.source.tiles.images_of(split))})
+        split: sorted({*earlier[split], *(image for each in sets for image in each.source.tiles.images_of(split))})
         for split in ("train", "validation")
     }

@@ -1,4 +1,4 @@
-"""Stage weights: the checkpoint of a backbone, fetched if need be and found to fit before any job relies on it."""
+"""Stage weights: find or download the checkpoint of a backbone, and check it before any job uses it."""
 
 import json
 from collections.abc import Mapping
@@ -19,17 +19,17 @@ def weights(
     folder: str,
     released: Mapping[str, tuple[str, str]] = RELEASED,
 ) -> None:
-    """Find, verify and record a backbone's checkpoint.
+    """Find or download a backbone's checkpoint, check it, and record it.
 
     Args:
-        manifest: where to write the `Backbone` as JSON.
-        backbone: the network, and the file of its weights.
-        folder: where downloads go.
-        released: URL and checksum of the weights that are downloaded; those of other backbones come with a package.
+        manifest: JSON file to write, with the record (`Backbone`).
+        backbone: name of the network, and the file of its weights.
+        folder: folder for downloads.
+        released: URL and checksum of the weights that are downloaded. Those of other backbones come with a package.
 
     Raises:
         WeightsError: the checkpoint is not of this backbone, is damaged, or its package is not installed.
-        DownloadError: it could not be fetched.
+        DownloadError: the checkpoint cannot be fetched.
     """
     name = backbone.name
     with on_meta_device():

@@ -1,1 +1,1 @@
-"""Losses, sampling, the trainer and its validation; how `micro` was pretrained."""
+"""Losses, sampling, the trainer and its validation, and the pretraining of `micro`."""

@@ -2,9 +2,11 @@
 
     python -m pipeline_lib.training.pretraining WEIGHTS.safetensors
 
-A SAM decoder that starts from random weights sits on the all-empty mask unless it first learns what a box means. So the
-pool of images grows from two to all as the masks get better, the cross-entropy is averaged over a window around the box
-where membranes decide, and an auxiliary head asks the embedding itself for membranes and mitochondria.
+A SAM decoder with random weights predicts only empty masks unless it first learns what a box means. Three things help:
+
+- The pool of training images grows from two to all as the masks get better.
+- The cross-entropy is averaged over a window around the box, where the membranes are that matter.
+- An auxiliary head predicts membranes and mitochondria from the embedding.
 """
 
 import argparse
@@ -51,8 +53,8 @@ SLICE_SIZE = 352  # larger than the network's input, so that crops differ
 MINIMUM_AREA = 64  # pixels
 IMAGES_PER_STEP, BOXES_PER_IMAGE = 4, 8
 LEARNING_RATE, WARM_UP, WEIGHT_DECAY, CLIP = 5e-4, 100, 0.01, 1.0
-AVERAGE_DECAY = 0.998  # of the exponential moving average of the weights, which is what is kept
-JITTER, JITTER_LIMIT = 0.1, 20.0  # of the box side; pixels: SAM's own training jitter
+AVERAGE_DECAY = 0.998  # of the exponential moving average of the weights; the average is saved
+JITTER, JITTER_LIMIT = 0.1, 20.0  # share of the box's side, and pixels, as in SAM's training
 POOL_START, POOL_GROWTH, POOL_IOU, POOL_PATIENCE = 2, 4, 0.55, 15
 SAVE_EVERY = 200  # steps
 FRAME = Frame((IMAGE_SIZE, IMAGE_SIZE), IMAGE_SIZE)
@@ -61,7 +63,7 @@ NO_TOKEN = ModelConfig(trains=(), token=None)
 
 @dataclass(frozen=True)
 class TrainingCrop:
-    """One crop with some of its objects."""
+    """A crop with some of its objects."""
 
     image: NDArray[np.float32]  # YX, grey 0–255
     tissue: NDArray[np.bool_]  # 2 YX: membranes, mitochondria
@@ -70,24 +72,27 @@ class TrainingCrop:
 
 
 def draw_slice(seed: int, size: int = SLICE_SIZE) -> GeneratedSlice:
-    """A slice of a specimen of its own."""
+    """Generate a slice. Each seed gives another specimen."""
     rng = np.random.default_rng(seed)
     return generate_slice(rng, (size, size), Look.draw(rng))
 
 
 def objects_of(labels: NDArray[np.integer[Any]]) -> list[tuple[NDArray[np.bool_], tuple[int, int, int, int]]]:
-    """Masks and XYXY boxes of the connected components of a label image, without those under the minimum area."""
+    """Return masks and XYXY boxes of the connected components of a label image that have the minimum area."""
     components = label(labels, connectivity=1)
-    found = []
+    objects = []
     for region in regionprops(components):
         if region.area >= MINIMUM_AREA:
             y0, x0, y1, x1 = region.bbox
-            found.append((components == region.label, (x0, y0, x1, y1)))
-    return found
+            objects.append((components == region.label, (x0, y0, x1, y1)))
+    return objects
 
 
 def draw_example(rng: Generator, source: GeneratedSlice) -> TrainingCrop | None:
-    """A random crop, turned and mirrored, with up to BOXES_PER_IMAGE objects, at most two of them mitochondria."""
+    """Draw a random crop, turned and mirrored, with up to BOXES_PER_IMAGE objects, at most two of them mitochondria.
+
+    Return None if the crop has fewer than two objects.
+    """
     y, x = rng.integers(0, np.array(source.image.shape) - IMAGE_SIZE + 1)
     turns, mirrored = rng.integers(4), rng.random() < 0.5
 
@@ -97,11 +102,11 @@ def draw_example(rng: Generator, source: GeneratedSlice) -> TrainingCrop | None:
 
     cells, mitochondria = crop(source.cells), crop(source.mitochondria)
     organelles, bodies = objects_of(mitochondria), objects_of(cells)
-    chosen = [organelles[i] for i in rng.permutation(len(organelles))[:2]]
-    chosen += [bodies[i] for i in rng.permutation(len(bodies))[: BOXES_PER_IMAGE - len(chosen)]]
-    if len(chosen) < 2:
+    objects = [organelles[i] for i in rng.permutation(len(organelles))[:2]]
+    objects += [bodies[i] for i in rng.permutation(len(bodies))[: BOXES_PER_IMAGE - len(objects)]]
+    if len(objects) < 2:
         return None
-    masks, boxes = zip(*chosen, strict=True)
+    masks, boxes = zip(*objects, strict=True)
     image = (crop(source.image).astype(np.float32) - 128) * rng.uniform(0.7, 1.3) + 128 + rng.uniform(-25, 25)
     return TrainingCrop(
         np.clip(image, 0, 255),
@@ -119,7 +124,7 @@ def jitter(rng: Generator, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def encode_crops(sam: Sam, images: Iterable[NDArray[np.float32]]) -> Tensor:
-    """Grey YX images to embeddings, with gradient."""
+    """Return the embeddings of grey images (YX), with gradients."""
     batch = torch.from_numpy(np.stack(list(images)))[:, None].expand(-1, 3, -1, -1)
     embedding: Tensor = sam.image_encoder(sam.preprocess(batch.to(device())))
     return embedding
@@ -128,9 +133,9 @@ def encode_crops(sam: Sam, images: Iterable[NDArray[np.float32]]) -> Tensor:
 def step_loss(
     sam: Sam, tissue_head: nn.Module, examples: list[TrainingCrop], rng: Generator, precision: Precision
 ) -> tuple[Tensor, float]:
-    """Mean loss over the examples, and the mean IoU of their masks on the low-resolution grid.
+    """Return the mean loss over the examples, and the mean IoU of their masks on the low-resolution grid.
 
-    `precision` is the decoder's alone: on a CPU the encoder's convolutions are faster in float32.
+    `precision` is only that of the decoder: on a CPU, the encoder's convolutions are faster in float32.
     """
     embeddings = encode_crops(sam, (example.image for example in examples))
     tissue = F.avg_pool2d(torch.from_numpy(np.stack([example.tissue for example in examples])).float(), STRIDE)
@@ -152,7 +157,7 @@ def step_loss(
 
 
 class Curriculum:
-    """How many images of the pool take part: more each time the recent masks are good."""
+    """Draws examples from a pool of images. More images become available each time the recent masks are good."""
 
     def __init__(self, pool: list[GeneratedSlice]) -> None:
         self.pool = pool
@@ -160,7 +165,7 @@ class Curriculum:
         self.recent: deque[float] = deque(maxlen=POOL_PATIENCE)
 
     def draw(self, rng: Generator) -> list[TrainingCrop]:
-        """The examples of one step."""
+        """Return the examples of one step."""
         examples: list[TrainingCrop] = []
         while len(examples) < IMAGES_PER_STEP:
             example = draw_example(rng, self.pool[rng.integers(min(self.available, len(self.pool)))])
@@ -168,8 +173,8 @@ class Curriculum:
                 examples.append(example)
         return examples
 
-    def learned(self, iou: float) -> None:
-        """Take note of a step's mean IoU."""
+    def record(self, iou: float) -> None:
+        """Record the mean IoU of a step, and make more images available if recent masks are good."""
         self.recent.append(iou)
         if len(self.recent) == POOL_PATIENCE and np.mean(self.recent) > POOL_IOU and self.available < len(self.pool):
             self.available *= POOL_GROWTH
@@ -177,12 +182,15 @@ class Curriculum:
 
 
 def rate(step: int, steps: int) -> float:
-    """Warm-up, then a cosine down to a hundredth; a factor of the learning rate."""
+    """Return the factor of the learning rate: a linear warm-up, then a cosine down to 0.01."""
     return min(1, (step + 1) / WARM_UP) * (0.505 + 0.495 * math.cos(math.pi * step / steps))
 
 
 def pretrain(pool: list[GeneratedSlice], steps: int, until: int, path: Path) -> Sam:
-    """The averaged weights after `until` of `steps` steps; also written to `path` now and then."""
+    """Train for `until` of `steps` steps, and return the network with the averaged weights.
+
+    The weights are also written to `path` every SAVE_EVERY steps.
+    """
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     sam, tissue_head = build_micro().to(device()), nn.Conv2d(EMBEDDING_WIDTH, 2, 1).to(device())
@@ -199,7 +207,7 @@ def pretrain(pool: list[GeneratedSlice], steps: int, until: int, path: Path) -> 
         optimizer.step()
         schedule.step()
         average.update_parameters(sam)
-        curriculum.learned(iou)
+        curriculum.record(iou)
         if step % 50 == 0:
             log.info("step %d: images %d, loss %.3f, IoU %.3f", step, curriculum.available, loss.item(), iou)
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == until:
@@ -208,7 +216,7 @@ def pretrain(pool: list[GeneratedSlice], steps: int, until: int, path: Path) -> 
 
 
 def save_weights(sam: Sam, path: Path) -> None:
-    """Half precision: it halves the file, and the network is evaluated as it is read back."""
+    """Write the weights in half precision, which halves the file."""
     tensors = {name: tensor.half().contiguous() for name, tensor in sam.state_dict().items()}
     with atomic(path) as partial:
         save_file(tensors, partial, metadata={"format": "pt"})
@@ -216,7 +224,7 @@ def save_weights(sam: Sam, path: Path) -> None:
 
 @torch.no_grad()
 def unseen_miou(sam: Sam, count: int) -> float:
-    """Mean IoU over the objects of `count` held-out slices with exact boxes, at the image's own resolution."""
+    """Return the mean IoU over the objects of `count` held-out slices with exact boxes, at full resolution."""
     decoder = Predictor(box_model(sam, NO_TOKEN), FRAME, choose_precision("auto"))
     ious = []
     for seed in range(UNSEEN_SEED, UNSEEN_SEED + count):
@@ -230,13 +238,13 @@ def unseen_miou(sam: Sam, count: int) -> float:
 
 
 def main() -> None:
-    """Generate the pool, train, write the weights and print how good they are."""
+    """Generate the pool, train, write the weights, and print their mean IoU on held-out slices."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("weights", type=Path)
-    parser.add_argument("--steps", type=int, default=3600, help="after which the learning rate has fallen to the end")
-    parser.add_argument("--until", type=int, default=None, help="stop after so many of the steps")
-    parser.add_argument("--slices", type=int, default=2400)
-    parser.add_argument("--unseen", type=int, default=100, help="held-out slices to measure on")
+    parser.add_argument("weights", type=Path, help="file to write")
+    parser.add_argument("--steps", type=int, default=3600, help="number of steps of the learning rate's schedule")
+    parser.add_argument("--until", type=int, default=None, help="stop after this many steps")
+    parser.add_argument("--slices", type=int, default=2400, help="number of training slices to generate")
+    parser.add_argument("--unseen", type=int, default=100, help="number of held-out slices to test on")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     started = time.monotonic()
@@ -248,7 +256,7 @@ def main() -> None:
     figures = {
         "steps": until,
         "slices": arguments.slices,
-        "unseen_miou": round(unseen_miou(sam.half().float(), arguments.unseen), 4),
+        "unseen_miou": round(unseen_miou(sam.half().float(), arguments.unseen), 4),  # half precision, as in the file
         "minutes": round((time.monotonic() - started) / 60, 1),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

@@ -1,5 +1,6 @@
-"""What a training step is made from: tiles of one or several data sets, and objects with loose boxes."""
+"""Draw the inputs of training steps: tiles of one or several data sets, and objects with loose boxes."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,21 +21,22 @@ from pipeline_lib.runtime.device import device
 from pipeline_lib.settings.boxes import MeasuredMix
 from pipeline_lib.settings.training import TrainConfig, TrainingConfig
 
-# What a seed is for. NumPy takes [s, e] and [s, e, 0] for the same: the first of several data sets draws as one alone.
+# Purposes of random numbers, which are part of their seeds. For NumPy, [s, e] and [s, e, 0] are the same seed, so the
+# first of several data sets draws the same as a single data set.
 ORDER, OBJECTS, MIXING = 1, 2, 3
-FAR = 2**32  # more tiles than there are: between the numbers of two turns of a tile
+FAR = 2**32  # difference between the numbers of two draws of a tile; larger than any number of tiles
 
 
 @dataclass(frozen=True)
 class LabelledTiles:
-    """Tiles by number: what of them is read from disk when it is needed."""
+    """Tiles with labels and embeddings, which are read from disk when they are needed."""
 
     tiles: Store
     embeddings: Embeddings
     frame: Frame
 
     def masks(self, tile: int, rows: pd.DataFrame) -> Mask:
-        """The objects (N, h, w) of a tile that are in some rows of its table of boxes."""
+        """Return the masks (N, h, w) bool of the objects in N rows of a tile's table of boxes."""
         masks: Mask = self.tiles.objects(tile) == rows["object"].to_numpy()[:, None, None]
         return masks
 
@@ -44,39 +46,39 @@ class TrainingSet:
     """A data set that a model is trained on."""
 
     source: LabelledTiles
-    objects: pd.DataFrame  # rows of its table of boxes that are of the training split
-    share: float  # of the tiles of an epoch; only shares relative to each other count
+    objects: pd.DataFrame  # rows of its table of boxes with the split "train"
+    share: float  # of the tiles of an epoch, relative to the shares of the other data sets
 
 
 @dataclass(frozen=True)
 class Draw:
-    """A tile's turn in an epoch."""
+    """A draw of a tile in an epoch."""
 
     source: LabelledTiles
     tile: int
     objects: pd.DataFrame  # of the tile
-    number: int  # that seeds the turn; the tile's own number, if there is one data set
+    number: int  # seeds the draw; with a single data set, the first draw of a tile has the number of the tile
 
 
 def draw_epoch(sets: Sequence[TrainingSet], train: TrainConfig, seed: int, epoch: int) -> list[Draw]:
     """Return the tiles of an epoch in random order.
 
-    `tiles_per_epoch` tiles, by default as many as there are, are divided between the data sets by their shares. A data
-    set with fewer tiles than its part is gone through again; another turn of a tile draws other objects and boxes.
+    `tiles_per_epoch` tiles (by default as many as there are) are divided between the data sets by their shares. If a
+    data set has fewer tiles than its part, its tiles are drawn several times, each time with other objects and boxes.
     """
     tiles = [list(by_tile(each.objects)) for each in sets]
     total = sum(map(len, tiles))
-    wanted = train.tiles_per_epoch or total
+    length = train.tiles_per_epoch or total
     if len(sets) == 1:
-        wanted = min(wanted, total)
+        length = min(length, total)
     edges = np.cumsum([0.0, *(each.share for each in sets)])
-    counts = np.diff(np.round(edges / edges[-1] * wanted)).astype(int)
+    counts = np.diff(np.round(edges / edges[-1] * length)).astype(int)  # draws of each data set
     draws, first = [], 0  # number of the data set's first tile
     for number, (each, choices, count) in enumerate(zip(sets, tiles, counts, strict=True)):
         rng = np.random.default_rng([seed, ORDER, epoch, number])
-        turns = range(-(-count // len(choices)))
-        order = [place for turn in turns for place in rng.permutation(len(choices)) + turn * len(choices)][:count]
-        for turn, index in (divmod(int(place), len(choices)) for place in order):
+        rounds = math.ceil(count / len(choices))
+        order = [(turn, index) for turn in range(rounds) for index in rng.permutation(len(choices))]
+        for turn, index in order[:count]:
             tile, objects = choices[index]
             draws.append(Draw(each.source, tile, objects, first + tile + turn * FAR))
         first += len(each.source.tiles)
@@ -87,16 +89,19 @@ def draw_epoch(sets: Sequence[TrainingSet], train: TrainConfig, seed: int, epoch
 
 @dataclass(frozen=True)
 class Batch:
-    """Some objects of one tile."""
+    """Some objects of one tile, with their boxes in pixels of the tile (XYXY)."""
 
-    embedding: Tensor  # (1, 256, g, g)
-    prompts: NDArray[np.float32]  # (N, 4), the loose boxes
-    exact: NDArray[np.float32]  # (N, 4)
+    embedding: Tensor  # (1, 256, g, g) float32
+    prompts: NDArray[np.float32]  # (N, 4), loose boxes
+    exact: NDArray[np.float32]  # (N, 4), exact boxes
     masks: Tensor  # (N, h, w) bool
 
 
 def draw_boxes(rng: Generator, exact: NDArray[np.float32], config: TrainingConfig) -> NDArray[np.float32]:
-    """Boxes (N, 4) of the training's looseness, not yet cut at the tile's border."""
+    """Draw a loose box for each exact box (N, 4), by the kinds and levels of `config.mix`.
+
+    Boxes are not yet cut at the tile's border.
+    """
     mix, deviation = config.mix, config.deviation
     if isinstance(mix, MeasuredMix):
         moves = read_moves(mix.deviations)
@@ -111,11 +116,11 @@ def draw_boxes(rng: Generator, exact: NDArray[np.float32], config: TrainingConfi
 
 
 def draw_batch(draw: Draw, config: TrainingConfig, seed: int, epoch: int) -> Batch:
-    """Draw objects of a tile, at most `objects_per_tile`, and a loose box for each."""
+    """Draw at most `objects_per_tile` objects of a tile, and a loose box for each."""
     source, tile = draw.source, draw.tile
     rng = np.random.default_rng([seed, OBJECTS, epoch, draw.number])
-    chosen = draw.objects.iloc[rng.permutation(len(draw.objects))[: config.train.objects_per_tile]]
-    exact = chosen[XYXY].to_numpy(np.float32)
+    rows = draw.objects.iloc[rng.permutation(len(draw.objects))[: config.train.objects_per_tile]]
+    exact = rows[XYXY].to_numpy(np.float32)
     prompts = clip(draw_boxes(rng, exact, config), source.tiles.shape(tile))
-    masks = torch.from_numpy(source.masks(tile, chosen)).to(device())
+    masks = torch.from_numpy(source.masks(tile, rows)).to(device())
     return Batch(source.embeddings[tile].to(device()), prompts, exact, masks)

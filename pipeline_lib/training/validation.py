@@ -1,4 +1,4 @@
-"""Objects that pick the best epoch."""
+"""Score held-out objects after each epoch, to choose the best epoch."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,22 +14,22 @@ from pipeline_lib.inference.predictor import Predictor
 from pipeline_lib.settings.boxes import Deviation
 from pipeline_lib.training.sampling import LabelledTiles
 
-MASKS = 64  # of a validation tile that are held at once, each as large as a tile
+MASKS = 64  # masks of a tile that are in memory together, each as large as a tile
 
 
 @dataclass(frozen=True)
 class Validation:
-    """The held-out objects, with the same boxes in every epoch and for every model."""
+    """The held-out objects of a data set, with the same boxes in every epoch and for every model."""
 
     source: LabelledTiles
-    table: pd.DataFrame
-    levels: tuple[int, ...]  # of deviation, percent
+    table: pd.DataFrame  # boxes of the objects
+    levels: tuple[int, ...]  # of deviation, per cent
     dataset: str
     seed: int
     deviation: Deviation
 
     def miou(self, decoder: Predictor, pause: Callable[[], None]) -> float:
-        """Return the mean IoU over objects and levels, at the tiles' own resolution; call `pause` after each tile."""
+        """Return the mean IoU over objects and levels, at the resolution of the tiles. Call `pause` after each tile."""
         ious = []
         for tile, rows in by_tile(self.table):
             ious.append(self.ious(decoder, tile, rows))
@@ -37,19 +37,19 @@ class Validation:
         return float(np.concatenate(ious, axis=1).mean())
 
     def ious(self, decoder: Predictor, tile: int, rows: pd.DataFrame) -> NDArray[np.float64]:
-        """The IoU of each of a tile's objects at each level, (L, N)."""
+        """Return the IoU (L, N) of a tile's N objects at L levels."""
         shape, truths = self.source.tiles.shape(tile), self.source.masks(tile, rows)
         prompts = [deviated(rows, level, self.dataset, self.seed, self.deviation, shape) for level in self.levels]
-        boxes, owners = np.concatenate(prompts), np.tile(np.arange(len(rows)), len(self.levels))
+        boxes, objects = np.concatenate(prompts), np.tile(np.arange(len(rows)), len(self.levels))
         (view,) = decoder.views([self.source.embeddings[tile]], [shape])
         ious = []
         for start in range(0, len(boxes), MASKS):
             part = slice(start, start + MASKS)
             masks, _ = decoder.predict([view] * len(boxes[part]), boxes[part])
-            ious.append(iou(np.stack(masks), truths[owners[part]]))
+            ious.append(iou(np.stack(masks), truths[objects[part]]))
         return np.concatenate(ious).reshape(len(self.levels), len(rows))
 
 
 def mean_miou(validations: Sequence[Validation], decoder: Predictor, pause: Callable[[], None]) -> float:
-    """Return the mean over data sets of their mean IoU, whatever their sizes."""
+    """Return the mean over data sets of their mean IoU. Data sets have equal weight, whatever their sizes."""
     return mean(validation.miou(decoder, pause) for validation in validations)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ from pyarrow import parquet
 from segment_anything.modeling import Sam
 
 from pipeline_lib.data.boxes import deviated, read_boxes
+from pipeline_lib.data.dataset import Store
 from pipeline_lib.data.masks import to_rle
+from pipeline_lib.data.paths import Cell
 from pipeline_lib.data.predictions import RECORD
 from pipeline_lib.errors import AuditError
 from pipeline_lib.evaluation import audit as checks
 from pipeline_lib.model.box_model import box_model, save_model
 from pipeline_lib.runtime.hashing import file_digest
+from pipeline_lib.settings.audit import ExpectedRow
 from pipeline_lib.settings.boxes import Deviation
 from pipeline_lib.settings.model import ModelConfig
 from pipeline_lib.settings.training import TrainingConfig
@@ -232,6 +236,16 @@ def resave(world: dict, micro: Sam, **record: Any) -> None:
 def test_a_model_that_was_trained_on_a_tested_image_of_any_data_set_is_found(world, micro, images) -> None:
     resave(world, micro, images=images)
     expect_red(world, checks.UNSEEN_IMAGES)
+
+
+def test_a_tested_image_is_compared_though_a_later_slice_of_another_split_shows_it_too(world: dict) -> None:
+    store = Store.open(world["stores"][0])
+    store = replace(store, images=("toy0", "toy0"), slices=store.slices[::-1])
+    cell = Cell.of(world["scores"][0])
+    row = ExpectedRow.model_validate(ROWS[cell.model] | {"file": world["models"][0]})
+    models = checks.RowModels({cell.model: row}, {})
+    with pytest.raises(AuditError, match="was trained on slice 1 of volume 0"):
+        list(checks.unseen_images(store, "test", [cell], models))
 
 
 def test_a_model_that_does_not_say_what_it_was_trained_on_is_found(world: dict, micro: Sam) -> None:

@@ -130,7 +130,7 @@ def test_the_command_measures_the_deviation_of_the_boxes(written: Callable[..., 
 
 def test_what_cannot_be_compared_is_an_error(written: Callable[..., str]) -> None:
     message = written("scale", "--minimum-score", "0.5", fails=True)
-    assert "--minimum-score needs a score of each box, and 9 have none" in message
+    assert "--minimum-score needs a score of each box, but 9 boxes have none" in message
 
 
 def test_boxes_of_other_images_are_named(written: Callable[..., str]) -> None:

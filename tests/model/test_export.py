@@ -224,9 +224,11 @@ def test_the_card_of_a_training_on_measured_boxes_names_their_file(exported: Cal
 def test_what_cannot_be_exported_is_said(exported: Callable[..., Exported]) -> None:
     with pytest.raises(DataError, match="SamModel has no encoder of micro, only those of vit_b"):
         exported("micro", ("transformers",))
-    with pytest.raises(DataError, match="2 deviation tokens; segment_anything has room for one"):
+    with pytest.raises(DataError, match="2 deviation tokens, and segment_anything can represent only one"):
         exported("micro", ("segment_anything",), count=2)
-    with pytest.raises(DataError, match="has an image adapter, for which only ONNX has room"):
+    with pytest.raises(
+        DataError, match="has an image adapter, which segment_anything and transformers cannot represent"
+    ):
         exported("micro", ("segment_anything",), adapter=Adapter(width=8))
 
 

@@ -202,7 +202,9 @@ def test_without_the_package_that_carries_them_the_error_says_how_to_install_it(
 
 @pytest.mark.parametrize("content", [lambda released: released[:1_000_000], lambda released: released[::-1]])
 def test_a_truncated_or_other_file_of_the_package_is_refused(carried, content):
-    with pytest.raises(WeightsError, match=r"lite_medsam\.pth: expected the released file, sha256:79d8c9dc"):
+    with pytest.raises(
+        WeightsError, match=r"lite_medsam\.pth: expected the released file with checksum sha256:79d8c9dc"
+    ):
         carried(content)
 
 

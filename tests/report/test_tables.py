@@ -255,7 +255,7 @@ def test_cells_of_other_objects_are_refused(tmp_path: Path) -> None:
     pd.read_csv(strange).iloc[1:].to_csv(strange, index=False)
     written = ("markdown", "csv", "differences", "claims")
     outputs = {name: str(tmp_path / "again" / name) for name in written}
-    with pytest.raises(DataError, match=r"same objects in all cells of cells.*cells/sam_p/0/20 3"):
+    with pytest.raises(DataError, match=r"same objects in all cells of cells.*cells/sam_p/0/20 has 3"):
         run_stage(
             tables, audit="", scores=files["*.csv"], timings=[], embed_timings=[], **outputs, experiment=EXPERIMENT
         )
@@ -276,7 +276,7 @@ def test_published_figures_stand_in_brackets(tmp_path: Path) -> None:
     [
         ("object", "mIoU: mean over the test objects of the IoU"),
         ("tile", "mIoU: mean over the test tiles of their objects' mean of the IoU"),
-        ("foreground", "mIoU: mean over the test tiles, all objects of one taken together, of the IoU"),
+        ("foreground", "mIoU: mean over the test tiles, with all objects of a tile taken together, of the IoU"),
     ],
 )
 def test_the_legend_says_how_an_miou_is_averaged(tmp_path: Path, miou: str, words: str) -> None:

@@ -61,7 +61,7 @@ def test_comments_and_layout_do_not_count(changed, new: str) -> None:
 
 
 def test_docstrings_do_not_count(changed) -> None:
-    assert not changed("refine", "inference/iterate.py", '"""Iterated inference (K)', '"""Iterated inference, called K')
+    assert not changed("refine", "inference/iterate.py", '"""Iterate inference (K)', '"""Iterated inference, called K')
 
 
 def test_docstrings_of_attributes_do_not_count_but_types_do(changed) -> None:

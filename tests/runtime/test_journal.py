@@ -90,7 +90,7 @@ def test_a_second_process_on_the_same_job_is_refused(path):
     with Journal(path, "key"):
         second = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
     assert second.returncode == 1
-    assert f"DataError: {path}: another process is at work on the same job" in second.stderr
+    assert f"DataError: {path}: another process is working on the same job" in second.stderr
     assert pieces(path) == [{"images": [1, 2]}, "second"]
 
 

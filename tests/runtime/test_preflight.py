@@ -94,10 +94,10 @@ def test_a_rules_own_line_comes_first(profile: Path) -> None:
     assert place(profile, "slurm_partition", "train") == f"{profile}, line 2"
 
 
-@pytest.mark.parametrize(("age", "named"), [(None, "is not told"), (60, "is 60 s")])
+@pytest.mark.parametrize(("age", "named"), [(None, "does not report SLURM's MinJobAge"), (60, "MinJobAge is 60 s")])
 def test_a_cluster_that_forgets_finished_jobs_too_soon_is_refused(age: int | None, named: str) -> None:
     refuse_forgetful(300)
-    with pytest.raises(ClusterError, match=f"MinJobAge {named}"):
+    with pytest.raises(ClusterError, match=f"{named}: expected at least 200 s"):
         refuse_forgetful(age)
 
 

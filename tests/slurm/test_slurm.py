@@ -188,7 +188,7 @@ def test_a_killed_run_is_recovered_without_a_duplicate(embedded: Experiment, und
         (["--default-resources", "slurm_partition=nowhere"], "slurm_partition is nowhere: edit {profile}"),
         (
             ["--set-resources", "train:mem_mb=999999"],
-            "train: Requested node configuration is not available; it asks for",
+            "train: Requested node configuration is not available; the rule requests",
         ),
     ],
 )

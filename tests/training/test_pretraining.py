@@ -38,10 +38,10 @@ def test_jitter_stays_within_sams_limit():
 def test_the_pool_grows_only_when_masks_are_good(pool):
     curriculum = pretrain.Curriculum(pool * 4)
     for _ in range(100):
-        curriculum.learned(0.5)
+        curriculum.record(0.5)
     assert curriculum.available == pretrain.POOL_START
     for _ in range(pretrain.POOL_PATIENCE):
-        curriculum.learned(0.9)
+        curriculum.record(0.9)
     assert curriculum.available == pretrain.POOL_START * pretrain.POOL_GROWTH
 
 

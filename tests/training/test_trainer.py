@@ -157,7 +157,7 @@ def test_the_learning_rate_warms_up_and_falls_to_nothing():
 
 def test_what_goes_wrong_while_a_batch_is_read_ends_the_training(run, source, table):
     emptied = replace(source, embeddings=replace(source.embeddings, content={}))
-    with pytest.raises(StaleEmbeddingsError, match="not among the embedded ones"):
+    with pytest.raises(StaleEmbeddingsError, match=r"tile \d+ has no embedding"):
         train_epoch(run, alone(emptied, table.query("split == 'train'")), epoch=1)
 
 

@@ -441,8 +441,8 @@ def test_a_folder_that_cannot_be_written_is_an_error_at_once(
         Path(file).touch()
     done = CliRunner().invoke(main, [*command.split(), "--out", "a_file/out"])
     assert done.exit_code == 2
-    assert "a_file is a file, so a_file/out cannot be made" in " ".join(done.output.split())
+    assert "a_file is a file, so a_file/out cannot be created" in " ".join(done.output.split())
     monkeypatch.setattr("os.access", lambda *_: False)
     done = CliRunner().invoke(main, [*command.split(), "--out", "out"])
     assert done.exit_code == 2
-    assert "nothing can be written in" in done.output
+    assert "cannot write in" in done.output

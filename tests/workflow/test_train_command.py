@@ -209,6 +209,6 @@ def test_what_cannot_be_trained_on_is_an_error(labelled: Path, tmp_path: Path) -
     )
     assert "expected one folder or stack of label images" in refused(images, labels, f"{labels}/s0.tif", *micro)
     assert "--out lies in" in refused(images, labels, "--out", images)
-    assert "train has none; are its labels and minimum_area right?" in refused(
+    assert "train has none; check its labels and minimum_area" in refused(
         images, labels, *micro, "--minimum-area", "100000"
     )

@@ -3,7 +3,7 @@ from pathlib import Path
 
 from pipeline_lib.runtime import slurm
 
-ASKED = ("slurm_partition", "slurm_account", "qos", "constraint", "gpu", "gpu_model", "mem_mb", "runtime")
+RESOURCES = ("slurm_partition", "slurm_account", "qos", "constraint", "gpu", "gpu_model", "mem_mb", "runtime")
 
 
 def sbatch(job, executor):
@@ -14,7 +14,7 @@ def sbatch(job, executor):
 
     validate_slurm_extra(job)
 
-    own = {
+    parameters = {
         "run_uuid": executor.run_uuid,
         "slurm_logfile": os.devnull,
         "comment_str": job.name,
@@ -22,29 +22,29 @@ def sbatch(job, executor):
         "partition": executor.get_partition_arg(job),
         "workdir": workflow.workdir_init,
     }
-    return get_submit_command(job, own, workflow.executor_settings) + set_gres_string(job)
+    return get_submit_command(job, parameters, workflow.executor_settings) + set_gres_string(job)
 
 
 def requests(executor):
-    """Return the requests of the jobs and groups of this run, one for each rule and set of resources."""
+    """Return the requests of this run's jobs and groups to SLURM, one for each rule and set of resources."""
     distinct = {}
     for job in workflow.dag.needrun_jobs():
         if not job.is_local:
             submitted = workflow.dag.get_job_group(job) or job
-            asked = {key: submitted.resources[key] for key in ASKED if submitted.resources.get(key) is not None}
-            asked["threads"] = submitted.threads
-            distinct[job.rule.name, *asked.items()] = (submitted, job.rule, asked)
+            resources = {key: submitted.resources[key] for key in RESOURCES if submitted.resources.get(key) is not None}
+            resources["threads"] = submitted.threads
+            distinct[job.rule.name, *resources.items()] = (submitted, job.rule, resources)
     return [
-        slurm.Request(sbatch(submitted, executor), rule.name, Path(rule.snakefile), asked)
-        for submitted, rule, asked in distinct.values()
+        slurm.Request(sbatch(submitted, executor), rule.name, Path(rule.snakefile), resources)
+        for submitted, rule, resources in distinct.values()
     ]
 
 
-def hold_status_command():
-    """Let the plugin (2.8) read the cluster's MinJobAge once, not before each look at its jobs.
+def query_min_job_age_once():
+    """Make the plugin (2.8) query the cluster's MinJobAge only once, not each time before it queries its jobs.
 
-    If it gets no answer, it uses sacct. So while SLURM's controller is down, it would ask a database that may not exist,
-    and then forget its jobs for ever (tests/slurm, lose_the_controller).
+    Without an answer, the plugin uses sacct. So while SLURM's controller is down, it would use a database that may not
+    exist, and forget its jobs for ever (tests/slurm, lose_the_controller).
     """
     import snakemake_executor_plugin_slurm as plugin
 
@@ -54,11 +54,11 @@ def hold_status_command():
 
 
 def start_on_slurm():
-    """Refuse a run that would fail later, and record this run for `slurm/recover.py`."""
+    """Refuse requests that would fail later, and record this run for `slurm/recover.py`."""
     slurm.refuse_absence()
     executor = workflow.scheduler._executor
     slurm.refuse_company(Path())
-    hold_status_command()
+    query_min_job_age_once()
     slurm.refuse_impossible(requests(executor), Path(workflow.basedir) / "slurm/config.yaml")
     slurm.record(Path(), slurm.Run.here(executor.run_uuid))
 

@@ -47,7 +47,7 @@ wildcard_constraints:
 
 
 def code_of(stage):
-    """Return a digest of the code that a stage runs, so that an edit of this code runs the stage again.
+    """Return a function for the digest of a stage's code, so that an edit of this code runs the stage again.
 
     Snakemake calls the function only for jobs that it plans. In a job on SLURM, this is one job.
     """
@@ -137,8 +137,8 @@ def memory_of_convert(wildcards, attempt):
 def stamps_of_files(wildcards):
     """Return a key of the sizes and times of a user's files. Snakemake itself notices only files newer than the results."""
     files = map(Path, users_files(DATASETS[wildcards.dataset]))
-    known = [(file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()]
-    return key_of(known)
+    stamps = [(file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()]
+    return key_of(stamps)
 
 
 def of_set(key):

@@ -9,7 +9,7 @@ log_to(snakemake.log[0])
 stage = getattr(import_module(f"pipeline_lib.stages.{snakemake.rule}"), snakemake.rule)
 plain = {**snakemake.input, **snakemake.output, **snakemake.params}
 if "code" not in signature(stage).parameters:
-    del plain["code"]  # tells Snakemake alone that the library has changed
+    del plain["code"]  # only Snakemake needs it, to notice that the library has changed
 arguments = arguments_of(stage, plain)
 check(snakemake.input, snakemake.config["results"])
 stage(**arguments)
