@@ -289,8 +289,9 @@ def test_training_never_looks_at_the_test_split(stages: dict[str, str], tmp_path
 def test_the_card_of_micro_lists_generated_images_only() -> None:
     library = Path(checks.__file__).parents[1]
     card = (library / "model/micro.md").read_text()
-    made_from = next(line for line in card.splitlines() if line.startswith("| made from |"))
-    assert "generated slices only" in made_from
+    trained_on = next(line for line in card.splitlines() if line.startswith("| trained on |"))
+    assert "generated slices" in trained_on
+    assert "No real image" in trained_on
     script = (library / "training/pretraining.py").read_text()
     readers = [line for line in script.splitlines() if "import" in line and ("readers" in line or "dataset" in line)]
     assert readers == []
