@@ -102,7 +102,7 @@ def _crops_of_split(
         pixels = crop.pixels
         if augmented:
             pixels = with_other_tones(rng, pixels)
-            pixels, objects = turned(rng, pixels, objects)
+            pixels, objects = turn(rng, pixels, objects)
         accepted += 1
         yield LabelledImage(_with_size_of(crop.origin, pixels), pixels, objects)
     if accepted < count:
@@ -166,7 +166,7 @@ def _normalise(grey: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray((grey - low) / max(high - low, 1e-3), np.float32)
 
 
-def turned(
+def turn(
     rng: Generator, pixels: NDArray[np.uint8], objects: NDArray[np.uint32]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
     """Return an image YX and its objects in a random one of the eight orientations of a square."""

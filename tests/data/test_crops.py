@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers.stages import run_stage
 
-from pipeline_lib.data.crops import LabelledImage, draw_crops, turned, with_other_tones
+from pipeline_lib.data.crops import LabelledImage, draw_crops, turn, with_other_tones
 from pipeline_lib.data.dataset import Slice, Store, image_digest
 from pipeline_lib.errors import DataError
 from pipeline_lib.settings.datasets import Crops
@@ -74,7 +74,7 @@ def test_the_same_seed_and_name_give_the_same_crops() -> None:
 def test_turning_and_tones_keep_the_shape_of_an_image() -> None:
     image = IMAGES[2]
     rng = np.random.default_rng(0)
-    shapes = {turned(rng, image.pixels, image.objects)[0].shape for _ in range(12)}
+    shapes = {turn(rng, image.pixels, image.objects)[0].shape for _ in range(12)}
     assert shapes == {(150, 90), (90, 150)}
     toned = with_other_tones(rng, image.pixels)
     assert (toned.dtype, toned.shape) == (np.uint8, image.pixels.shape)

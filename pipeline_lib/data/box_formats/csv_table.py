@@ -12,9 +12,9 @@ from pipeline_lib.data.box_formats.rows import (
     IMAGE,
     BoxColumns,
     Row,
-    centred,
     check_image_column,
     corner_or_centre,
+    from_centre,
     only_columns,
     slices,
     xywh,
@@ -32,7 +32,7 @@ CENTRE_COLUMNS = [("x_center", "y_center", "width", "height"), ("cx", "cy", "w",
 EITHER_COLUMNS = [("x", "y", "width", "height"), ("x", "y", "w", "h")]
 XYXY = [BoxColumns(names, corners) for names in XYXY_COLUMNS]
 XYWH = [BoxColumns(names, xywh) for names in [*CORNER_COLUMNS, *EITHER_COLUMNS]]
-CENTRED = [BoxColumns(names, centred) for names in CENTRE_COLUMNS]
+CENTRED = [BoxColumns(names, from_centre) for names in CENTRE_COLUMNS]
 SLICE = ("slice", "z")
 CLASS, SCORE, NAME = ("class", "label", "category"), ("score", "confidence"), ("track", "name", "id")
 YOLOV5 = {"xmin", "ymin", "xmax", "ymax", "confidence", "class", "name"}  # `name` is the name of the class `class`

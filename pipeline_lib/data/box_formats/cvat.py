@@ -14,10 +14,10 @@ from pipeline_lib.data.box_formats.record import (
     NO_BOX,
     BoxRecord,
     bounds,
+    bounds_of_ellipse,
+    bounds_of_rectangle,
     number,
     slice_number,
-    turned,
-    turned_ellipse,
 )
 from pipeline_lib.data.box_formats.rows import xywh
 from pipeline_lib.errors import DataError
@@ -113,10 +113,10 @@ def _box(shape: Element) -> dict[str, Any] | None:
     match shape.tag:
         case "box":
             x0, y0, x1, y1 = numbers("xtl", "ytl", "xbr", "ybr")
-            return turned(x0, y0, x1, y1, degrees)
+            return bounds_of_rectangle(x0, y0, x1, y1, degrees)
         case "ellipse":
             x, y, rx, ry = numbers("cx", "cy", "rx", "ry")
-            return turned_ellipse(x, y, rx, ry, degrees)
+            return bounds_of_ellipse(x, y, rx, ry, degrees)
         case "mask":
             left, top, width, height = numbers("left", "top", "width", "height")
             return xywh(left, top, width, height)

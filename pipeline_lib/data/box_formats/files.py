@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline_lib.data.box_formats.class_names import CLASSES
-from pipeline_lib.data.box_formats.images_by_name import IMAGE_SUFFIXES, shortened
+from pipeline_lib.data.box_formats.images_by_name import IMAGE_SUFFIXES, shorten
 from pipeline_lib.data.image_files import files_below
 from pipeline_lib.errors import DataError
 
@@ -39,7 +39,7 @@ def box_files(path: Path, suffixes: set[str]) -> Iterator[tuple[Path, Folder]]:
     if others:
         kinds = Counter(file.suffix.lower() or file.name for file in others)
         log.warning(
-            "%s: LooseBox reads no boxes of %s there", path, shortened([f"{n} {kind}" for kind, n in kinds.items()])
+            "%s: LooseBox reads no boxes of %s there", path, shorten([f"{n} {kind}" for kind, n in kinds.items()])
         )
     if not files:
         raise DataError(

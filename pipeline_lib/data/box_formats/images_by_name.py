@@ -65,7 +65,7 @@ class Images:
             matches = _in_folders(names, folders)
             if len(matches) > 1:
                 raise DataError(
-                    f"{text!r} fits several images: {shortened(sorted(matches))}. Name the image with its folder and "
+                    f"{text!r} fits several images: {shorten(sorted(matches))}. Name the image with its folder and "
                     "suffix, or put the file of boxes into a folder with the name of the image's folder"
                 )
             if matches:
@@ -168,7 +168,7 @@ class Entries:
             )
 
 
-def shortened(texts: Sequence[str]) -> str:
+def shorten(texts: Sequence[str]) -> str:
     """Join the first texts with commas, and say how many more there are."""
     more = f" and {len(texts) - LISTED} more" if len(texts) > LISTED else ""
     return ", ".join(texts[:LISTED]) + more if texts else "no boxes"

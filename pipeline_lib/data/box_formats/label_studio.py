@@ -13,7 +13,14 @@ from urllib.parse import unquote
 from pipeline_lib.data.box_formats.box_file import BoxFile
 from pipeline_lib.data.box_formats.box_format import BoxFormat
 from pipeline_lib.data.box_formats.images_by_name import IMAGE_SUFFIXES, Entries, Images
-from pipeline_lib.data.box_formats.record import NO_BOX, BoxRecord, bounds, number, turned, turned_ellipse
+from pipeline_lib.data.box_formats.record import (
+    NO_BOX,
+    BoxRecord,
+    bounds,
+    bounds_of_ellipse,
+    bounds_of_rectangle,
+    number,
+)
 from pipeline_lib.errors import DataError
 
 TASK_KEYS = {"annotations", "predictions", "completions"}  # keys beside `data` in an entry of JSON
@@ -156,11 +163,11 @@ def _box(value: Mapping[str, Any], x_unit: float, y_unit: float) -> dict[str, An
         return None
     x, y = number(value["x"]) * x_unit, number(value["y"]) * y_unit
     if {"radiusX", "radiusY"} <= set(value):
-        return turned_ellipse(x, y, number(value["radiusX"]) * x_unit, number(value["radiusY"]) * y_unit, degrees)
+        return bounds_of_ellipse(x, y, number(value["radiusX"]) * x_unit, number(value["radiusY"]) * y_unit, degrees)
     if "keypointlabels" in value or "height" not in value:
         return None
     width, height = number(value["width"]) * x_unit, number(value["height"]) * y_unit
-    return turned(x, y, x + width, y + height, degrees, pivot=(x, y))
+    return bounds_of_rectangle(x, y, x + width, y + height, degrees, pivot=(x, y))
 
 
 LABEL_STUDIO = BoxFormat(

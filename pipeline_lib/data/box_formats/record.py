@@ -59,7 +59,7 @@ def bounds(points: Iterable[Sequence[float]]) -> dict[str, Any]:
     return corners(x.min(), y.min(), x.max(), y.max())
 
 
-def turned(
+def bounds_of_rectangle(
     x0: float, y0: float, x1: float, y1: float, degrees: float, pivot: tuple[float, float] | None = None
 ) -> dict[str, Any]:
     """Return the bounding box of a rectangle that is turned clockwise about a pivot, by default its centre."""
@@ -71,7 +71,7 @@ def turned(
     return bounds([(x + cos * right - sin * down, y + sin * right + cos * down) for right, down in offsets])
 
 
-def turned_ellipse(x: float, y: float, rx: float, ry: float, degrees: float) -> dict[str, Any]:
+def bounds_of_ellipse(x: float, y: float, rx: float, ry: float, degrees: float) -> dict[str, Any]:
     """Return the bounding box of an ellipse with centre (x, y) and radii `rx` and `ry`, turned about its centre."""
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     half_width, half_height = math.hypot(rx * cos, ry * sin), math.hypot(rx * sin, ry * cos)

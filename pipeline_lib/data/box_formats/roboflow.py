@@ -6,7 +6,7 @@ from pipeline_lib.data.box_formats.box_file import BoxFile
 from pipeline_lib.data.box_formats.box_format import BoxFormat
 from pipeline_lib.data.box_formats.images_by_name import Images
 from pipeline_lib.data.box_formats.record import BoxRecord, number
-from pipeline_lib.data.box_formats.rows import centred
+from pipeline_lib.data.box_formats.rows import from_centre
 
 
 def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
@@ -21,7 +21,7 @@ def _read(file: BoxFile, images: Images) -> Iterator[BoxRecord]:
         x, y, width, height = (number(entry[key]) for key in ("x", "y", "width", "height"))
         yield BoxRecord(
             image=image,
-            **centred(x, y, width, height),
+            **from_centre(x, y, width, height),
             where=f"{file.path}: prediction {index}",
             label=str(entry.get("class", "")),
             score=number(entry.get("confidence")),

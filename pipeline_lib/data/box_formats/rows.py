@@ -53,7 +53,7 @@ def xywh(x: float, y: float, width: float, height: float) -> dict[str, Any]:
     return corners(x, y, x + width, y + height)
 
 
-def centred(x: float, y: float, width: float, height: float) -> dict[str, Any]:
+def from_centre(x: float, y: float, width: float, height: float) -> dict[str, Any]:
     """Return the box with the centre (x, y) and a size, as keyword arguments of `BoxRecord`."""
     return corners(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
 
@@ -107,7 +107,7 @@ def corner_or_centre(file: BoxFile, columns: BoxColumns, rows: Sequence[tuple[st
     """
     shapes = [(images.shape_of(name), row) for name, row in rows]
     with_shape = [(shape, row) for shape, row in shapes if shape]
-    about = BoxColumns(columns.names, centred)
+    about = BoxColumns(columns.names, from_centre)
     corner, centre = (
         np.array([_beyond(each.box(row), shape) > SLOPPY for shape, row in with_shape], bool)
         for each in (columns, about)

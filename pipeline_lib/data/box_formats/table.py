@@ -18,7 +18,7 @@ from pipeline_lib.data.box_formats.cvat import CVAT, CVAT_VIDEO
 from pipeline_lib.data.box_formats.fiji import FIJI
 from pipeline_lib.data.box_formats.files import INSTEAD, Folder, box_files
 from pipeline_lib.data.box_formats.geojson import GEOJSON
-from pipeline_lib.data.box_formats.images_by_name import LISTED, Images, folders_of, shortened
+from pipeline_lib.data.box_formats.images_by_name import LISTED, Images, folders_of, shorten
 from pipeline_lib.data.box_formats.label_studio import LABEL_STUDIO, LABEL_STUDIO_CSV
 from pipeline_lib.data.box_formats.labelme import LABELME
 from pipeline_lib.data.box_formats.napari import NAPARI
@@ -146,7 +146,7 @@ def _join_data_sets(
                         "data set that the detector used"
                     )
         log.info("%s: names the images of the results; its annotations are not prompts", path)
-    log.info("image_id: %s", shortened([f"{key} is {called}" for key, called in ids.items()]))
+    log.info("image_id: %s", shorten([f"{key} is {called}" for key, called in ids.items()]))
     return {file: folder for file, folder in files.items() if file not in data_sets}, replace(images, by_id=ids)
 
 
@@ -154,12 +154,12 @@ def _log(boxes: Mapping[Path, Sequence[BoxRecord]]) -> None:
     """Log how many boxes of which images each file has, and which files have no boxes."""
     for file, records in list(boxes.items())[:LISTED]:
         counts = Counter(record.image for record in records)
-        log.info("%s: %s", file, shortened([f"{count} boxes of {image}" for image, count in counts.items()]))
+        log.info("%s: %s", file, shorten([f"{count} boxes of {image}" for image, count in counts.items()]))
     empty = [str(file) for file, records in boxes.items() if not records]
     if len(boxes) > LISTED:
         log.info("%d boxes in %d files", sum(map(len, boxes.values())), len(boxes))
     if empty:
-        log.warning("No boxes in %d of %d files: %s", len(empty), len(boxes), shortened(empty))
+        log.warning("No boxes in %d of %d files: %s", len(empty), len(boxes), shorten(empty))
 
 
 def _check_places(boxes: Mapping[Path, Sequence[BoxRecord]], folders: Mapping[Path, Folder]) -> None:

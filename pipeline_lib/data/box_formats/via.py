@@ -11,7 +11,7 @@ from typing import Any
 from pipeline_lib.data.box_formats.box_file import BoxFile, first_text
 from pipeline_lib.data.box_formats.box_format import BoxFormat
 from pipeline_lib.data.box_formats.images_by_name import Entries, Images
-from pipeline_lib.data.box_formats.record import NO_BOX, BoxRecord, bounds, corners, number, turned_ellipse
+from pipeline_lib.data.box_formats.record import NO_BOX, BoxRecord, bounds, bounds_of_ellipse, corners, number
 from pipeline_lib.data.box_formats.rows import xywh
 from pipeline_lib.errors import DataError
 
@@ -145,7 +145,7 @@ def _box(shape: Mapping[str, Any]) -> dict[str, Any] | None:
             return corners(x - radius, y - radius, x + radius, y + radius)
         case "ellipse":
             turn = math.degrees(values.get("theta", 0.0))
-            return turned_ellipse(values["cx"], values["cy"], values["rx"], values["ry"], turn)
+            return bounds_of_ellipse(values["cx"], values["cy"], values["rx"], values["ry"], turn)
         case "polygon":
             return bounds(list(zip(shape["all_points_x"], shape["all_points_y"], strict=True)))
         case _:

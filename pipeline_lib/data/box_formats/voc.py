@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element
 from pipeline_lib.data.box_formats.box_file import BoxFile
 from pipeline_lib.data.box_formats.box_format import BoxFormat
 from pipeline_lib.data.box_formats.images_by_name import Images
-from pipeline_lib.data.box_formats.record import BoxRecord, bounds, corners, number, turned
+from pipeline_lib.data.box_formats.record import BoxRecord, bounds, bounds_of_rectangle, corners, number
 from pipeline_lib.errors import DataError
 
 EDGES = ("xmin", "ymin", "xmax", "ymax")
@@ -85,7 +85,7 @@ def _box(entry: Element, first: int) -> dict[str, Any]:
         return bounds([(number(point.findtext("x")), number(point.findtext("y"))) for point in points])
     if (tilted := entry.find("robndbox")) is not None:  # roLabelImg writes centre, size and angle in radians
         x, y, w, h, angle = (number(tilted.findtext(key)) for key in ("cx", "cy", "w", "h", "angle"))
-        return turned(x - w / 2, y - h / 2, x + w / 2, y + h / 2, math.degrees(angle))
+        return bounds_of_rectangle(x - w / 2, y - h / 2, x + w / 2, y + h / 2, math.degrees(angle))
     x0, y0, x1, y1 = (number(entry.findtext(f"bndbox/{edge}")) for edge in EDGES)
     return corners(x0 - first, y0 - first, x1, y1)
 

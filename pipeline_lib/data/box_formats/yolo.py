@@ -13,7 +13,7 @@ from pipeline_lib.data.box_formats.box_format import BoxFormat
 from pipeline_lib.data.box_formats.class_names import class_names, has_keypoints
 from pipeline_lib.data.box_formats.images_by_name import Images
 from pipeline_lib.data.box_formats.record import BoxRecord, bounds, number
-from pipeline_lib.data.box_formats.rows import centred
+from pipeline_lib.data.box_formats.rows import from_centre
 from pipeline_lib.errors import DataError
 
 BOX_AND_SCORE = 5  # count of numbers after the class; a line with more numbers has points
@@ -123,7 +123,7 @@ def _numbers(words: list[str], where: str) -> tuple[list[float], float]:
 
 def _box(pixels: list[float]) -> dict[str, Any]:
     if len(pixels) == 4:
-        return centred(*pixels)
+        return from_centre(*pixels)
     return bounds(list(zip(pixels[::2], pixels[1::2], strict=True)))
 
 
