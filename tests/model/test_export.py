@@ -234,7 +234,7 @@ def test_what_cannot_be_exported_is_said(exported: Callable[..., Exported]) -> N
 
 def test_a_package_that_is_missing_is_named(exported: Callable[..., Exported], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline_lib.model.export.find_spec", lambda name: None)
-    with pytest.raises(DataError, match=r'the package onnx is not installed; pip install "\.\[export\]"'):
+    with pytest.raises(DataError, match=r'package onnx is not installed; install it with `pip install "\.\[export\]"`'):
         exported("micro", ("onnx",))
 
 
