@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from pipeline_lib.runtime.atomic import atomic
 
-STEPS = (100, 300, 600)
+STEPS = (500, 1500, 4500)
 TILES, RATE, WARMUP, SAVED = 4, 5e-4, 30, 50  # tiles of a step, learning rate, steps in which it rises, or to a file
 
 
@@ -62,6 +62,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, help="folder of results with the stages convert and boxes")
     parser.add_argument("dataset", help="data set, as the configuration calls it")
-    parser.add_argument("--steps", type=int, nargs="+", default=STEPS, help="numbers of steps (default: 100 300 600)")
+    parser.add_argument("--steps", type=int, nargs="+", default=STEPS, help="numbers of steps (default: 500 1500 4500)")
     arguments = parser.parse_args()
     train(arguments.results, arguments.dataset, tuple(arguments.steps))
