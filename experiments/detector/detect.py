@@ -126,7 +126,8 @@ def write(folder: Path, found: Deviations, settings: dict[str, object]) -> None:
         with atomic(folder / f"{name}.csv") as unfinished:
             table.to_csv(unfinished, index=False, float_format="%.6f")
     with atomic(folder / "deviations.html") as unfinished:
-        unfinished.write_text(deviations_page(f"{settings['data set']}, {settings['steps']} steps", found, settings))
+        title = f"{settings['data set']}, {settings['steps']} steps"
+        unfinished.write_text(deviations_page(title, found, settings), encoding="utf-8")
 
 
 if __name__ == "__main__":

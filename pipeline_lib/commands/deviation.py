@@ -5,7 +5,6 @@ from pathlib import Path
 import click
 
 from pipeline_lib.commands.options import (
-    ON_BAD_BOX,
     check_out,
     format_option,
     labels_are_option,
@@ -28,7 +27,13 @@ from pipeline_lib.runtime.atomic import atomic
 @click.argument("labels")
 @out_option
 @format_option
-@click.option("--on-bad-box", type=click.Choice(["stop", "skip"]), default="stop", help=ON_BAD_BOX)
+@click.option(
+    "--on-bad-box",
+    type=click.Choice(["stop", "skip"]),
+    default="stop",
+    show_default=True,
+    help="Stop at a bad box, or leave it out.",
+)
 @click.option("--minimum-score", type=float, help="Leave out boxes with a lower score. Default: use all boxes.")
 @labels_are_option
 @minimum_area_option

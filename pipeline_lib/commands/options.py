@@ -21,7 +21,6 @@ from pipeline_lib.settings.segment import SegmentConfig
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-ON_BAD_BOX = "Stop at a bad box, or skip it and write the reason to the table. Default: stop."
 
 
 def _check_writable(_: click.Context, __: click.Parameter, folder: Path) -> Path:
@@ -92,7 +91,11 @@ OPTIONS = (  # of `predict` and `track`
     ),
     click.option("--checkpoint", type=FILE, help="File of the backbone's weights. Default: the released weights."),
     format_option,
-    click.option("--on-bad-box", type=click.Choice(["stop", "skip"]), help=ON_BAD_BOX),
+    click.option(
+        "--on-bad-box",
+        type=click.Choice(["stop", "skip"]),
+        help="Stop at a bad box, or skip it and write the reason to the table. Default: stop.",
+    ),
     click.option(
         "--range",
         "grey_range",

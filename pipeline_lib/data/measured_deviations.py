@@ -3,6 +3,7 @@
 from functools import cache
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline_lib.data.boxes import OUTWARD
@@ -21,7 +22,8 @@ def read_moves(path: str) -> NDArray[np.float64]:
         (N, 4), XYXY, in shares of the sides of the object.
 
     Raises:
-        DataError: The file has no rows, lacks a column of `EDGES`, or has a row that would not be a box.
+        DataError: The file has no rows, lacks a column of `EDGES`, or has a row that is not four finite numbers, or
+            would not be a box.
     """
     table = read_table(path)
     if missing := [edge for edge in EDGES if edge not in table.columns]:
@@ -29,10 +31,10 @@ def read_moves(path: str) -> NDArray[np.float64]:
             f"{path}: expected the columns {', '.join(EDGES)} of deviations.csv, found no {', '.join(missing)}; "
             "write the file with `loosebox deviation`"
         )
-    outward = table[list(EDGES)].to_numpy(float)
+    outward = table[list(EDGES)].apply(pd.to_numeric, errors="coerce").to_numpy(float)  # other texts become NaN
     if not len(outward):
         raise DataError(f"{path}: expected a row for each measured box, found none; measure more boxes")
-    broken = ~((1 + outward[:, :2] + outward[:, 2:]) > 0).all(axis=1)
+    broken = ~(np.isfinite(outward).all(axis=1) & (1 + outward[:, :2] + outward[:, 2:] > 0).all(axis=1))
     if broken.any():
         raise DataError(
             f"{path}:{2 + int(np.argmax(broken))}: expected deviations of a box with an area, found "

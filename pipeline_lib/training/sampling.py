@@ -98,7 +98,7 @@ class Batch:
 
 
 def draw_boxes(rng: Generator, exact: NDArray[np.float32], config: TrainingConfig) -> NDArray[np.float32]:
-    """Draw a loose box for each exact box (N, 4), by the kinds and levels of `config.mix`.
+    """Draw a loose box for each exact box (N, 4), as `config.mix` says: by kinds and levels, or as measured.
 
     Boxes are not yet cut at the tile's border.
     """

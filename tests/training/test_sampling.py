@@ -66,6 +66,8 @@ def test_training_boxes_of_a_measured_mix_deviate_like_a_row_of_the_file(tmp_pat
         ("left,top,right,bottom\n", "expected a row for each measured box, found none"),
         ("left,top,right,bottom\n0,0,0,0\n-0.6,0,-0.4,0\n", "csv:3: expected deviations of a box with an area"),
         ("left,top,right,bottom\n0,0,,0\n", "csv:2: expected deviations of a box with an area, found 0, 0, nan, 0"),
+        ("left,top,right,bottom\n0,0,0,0\n0,none,x,0\n", "csv:3: expected deviations of a box with an area"),
+        ("left,top,right,bottom\ninf,0,0,0\n", "csv:2: expected deviations of a box with an area, found inf, 0, 0, 0"),
     ],
 )
 def test_a_file_that_holds_no_deviations_is_refused(content, message, tmp_path):
