@@ -32,18 +32,22 @@ def detect(results: Path, dataset: str) -> pd.DataFrame:
     folder, tiles = results / "detector" / dataset, Tiles(results, dataset)
     rows = []
     for path in sorted(folder.glob("[0-9]*.pt"), key=lambda path: int(path.stem)):
-        boxes = {split: cached(path, tiles, split) for split in ("validation", "test")}
+        boxes = {split: detected_boxes(path, tiles, split) for split in ("validation", "test")}
         least = best_score(boxes["validation"], tiles.objects("validation"))
-        if least is None:
-            print(f"{path}: finds no object of the validation split, and is left out; train it for more steps")
+        matches = {
+            split: deviations(table[table["score"] >= least], tiles.objects(split)) for split, table in boxes.items()
+        }
+        if empty := [split for split, match in matches.items() if match.pairs.empty]:
+            print(f"{path}: finds no object of the {empty[0]} split, and is left out; train it for more steps")
             continue
         row = {"dataset": dataset, "steps": int(path.stem), "minimum_score": least}
-        for split, table in boxes.items():
-            found = by_slice(deviations(table[table["score"] >= least], tiles.objects(split)), tiles)
-            ap = average_precision(labelled_objects(tiles, split), coco_boxes(table), "bbox")
-            row |= {f"{split}_{key}": value for key, value in summary(found).items()}
+        for split, match in matches.items():
+            by_slices = by_slice(match, tiles)
+            ap = average_precision(labelled_objects(tiles, split), coco_boxes(boxes[split]), "bbox")
+            row |= {f"{split}_{key}": value for key, value in summary(by_slices).items()}
             row |= {f"{split}_ap": ap.mean, f"{split}_ap50": ap.at_50, f"{split}_ap75": ap.at_75}
-            write(path.with_suffix("") / split, found, {"data set": dataset, "steps": path.stem, "lowest score": least})
+            settings = {"data set": dataset, "steps": path.stem, "lowest score": least}
+            write(path.with_suffix("") / split, by_slices, settings)
         rows.append(row)
     table = pd.DataFrame(rows)
     with atomic(folder / "detectors.csv") as unfinished:
@@ -51,10 +55,10 @@ def detect(results: Path, dataset: str) -> pd.DataFrame:
     return table
 
 
-def cached(weights: Path, tiles: Tiles, split: str) -> pd.DataFrame:
-    """Return the boxes that a detector finds in a split, as `deviations` takes them, from a file if it is there."""
+def detected_boxes(weights: Path, tiles: Tiles, split: str) -> pd.DataFrame:
+    """Return the boxes that a detector finds in a split, from a file if that is newer than the detector."""
     file = weights.with_suffix("") / f"{split}.csv"
-    if not file.exists():
+    if not file.exists() or file.stat().st_mtime < weights.stat().st_mtime:
         with atomic(file) as unfinished:
             boxes_of(load_detector(weights), tiles, split).to_csv(unfinished, index=False)
     return pd.read_csv(file)
@@ -71,11 +75,9 @@ def boxes_of(model: FasterRCNN, tiles: Tiles, split: str) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def best_score(boxes: pd.DataFrame, objects: pd.DataFrame) -> float | None:
-    """Return the minimum score at which the boxes have the highest F1, or None if no box finds an object."""
-    reached = {least: f1(deviations(boxes[boxes["score"] >= least], objects)) for least in SCORES}
-    best = max(reached, key=reached.__getitem__)
-    return float(best) if reached[best] > 0 else None
+def best_score(boxes: pd.DataFrame, objects: pd.DataFrame) -> float:
+    """Return the minimum score at which the boxes have the highest F1."""
+    return float(max(SCORES, key=lambda least: f1(deviations(boxes[boxes["score"] >= least], objects))))
 
 
 def f1(found: Deviations) -> float:

@@ -35,7 +35,7 @@ def train(results: Path, dataset: str, steps: tuple[int, ...], seed: int = 0) ->
         first = saved.pop("step")
         for name, state in saved.items():
             parts[name].load_state_dict(state)
-    elif (folder / f"{last}.pt").exists():
+    elif all((folder / f"{number}.pt").exists() for number in steps):
         return
     tiles = Tiles(results, dataset)
     numbers = tiles.of_split("train")

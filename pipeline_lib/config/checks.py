@@ -87,7 +87,7 @@ def _broken_deviations(config: Config) -> Iterator[str]:
     rows = [trained_row(config, name) for name in config.experiment.models]
     for name in dict.fromkeys(row.mix for row in rows if row):
         measured = config.train.mixes.get(name)
-        if isinstance(measured, MeasuredMix) and not Path(measured.deviations).exists():
+        if isinstance(measured, MeasuredMix) and not Path(measured.deviations).is_file():
             yield (
                 f"train.mixes.{name}.deviations is {measured.deviations!r}, but there is no such file; write it with "
                 "`loosebox deviation`"
