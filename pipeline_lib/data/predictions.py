@@ -13,7 +13,8 @@ from pipeline_lib.errors import intact
 from pipeline_lib.runtime.atomic import atomic
 from pipeline_lib.runtime.journal import Journal
 
-RECORD = b"loosebox"  # key of the table's metadata, JSON: `model`, the digest of its file, and `precision` by stage
+# key of the table's metadata, JSON: `model`, the digest of its file; `precision` by stage; `engine` of the encoder
+RECORD = b"loosebox"
 COLUMNS = {
     "iteration": pa.int16(),  # 0: the first prediction, of the deviated box
     "x0": pa.float32(),  # the box that was prompted

@@ -25,7 +25,7 @@ OWN_MODELS = "models are those of their rows"
 UNSEEN_IMAGES = "no model was trained on a tested image"
 OWN_ITERATIONS = "masks are of their row's model"
 OWN_PROMPTS = "prompts are those of their seed, level and deviation"
-ONE_PRECISION = "all rows and levels are of one precision"
+ONE_PRECISION = "all rows and levels are of one precision and engine"
 OWN_SCORES = "scores are those of their masks"
 
 
@@ -119,23 +119,24 @@ def own_iterations(cells: list[tuple[Cell, str]], models: RowModels) -> Iterator
 
 
 def one_precision(cells: list[tuple[Cell, str]], models: RowModels) -> Iterator[tuple[str, str]]:
-    """Compare what the stages' `precision` came to: rows made on unlike machines could differ by it alone.
+    """Compare the stages' precisions and the encoder's engine: rows made on unlike machines could differ by them alone.
 
     A model that the experiment does not train can be of another precision in training.
     """
-    known: dict[str, tuple[str, str]] = {}  # of each stage, with the first file of it
+    known: dict[str, tuple[str, str]] = {}  # of each stage, and of the engine, with the first file of it
     for cell, path in cells:
-        precisions = dict(read_record(path)["precision"])
+        record = read_record(path)
+        choices = {**record["precision"], "engine": record.get("engine", "unknown")}
         if models.rows[cell.model].training is not None:
-            precisions["train"] = ModelHeader.read(models.file(cell)).training["precision"]
-        for stage, precision in precisions.items():
-            other, first = known.setdefault(stage, (precision, path))
-            if other != precision:
+            choices["train"] = ModelHeader.read(models.file(cell)).training["precision"]
+        for name, choice in choices.items():
+            other, first = known.setdefault(name, (choice, path))
+            if other != choice:
+                advice = "refine all of them again" if name == "engine" else "give all rows one `precision` by name"
                 raise AuditError(
-                    f"{ONE_PRECISION}: found {stage} {other} in {first}; {stage} {precision} in {path}; "
-                    "give all rows one `precision` by name"
+                    f"{ONE_PRECISION}: found {name} {other} in {first}; {name} {choice} in {path}; {advice}"
                 )
-    yield ONE_PRECISION, ", ".join(f"{stage} {precision}" for stage, (precision, _) in known.items())
+    yield ONE_PRECISION, ", ".join(f"{name} {choice}" for name, (choice, _) in known.items())
 
 
 def own_prompts(

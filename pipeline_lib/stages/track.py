@@ -81,12 +81,12 @@ def track(
     starts = [row for row in starts if row["object"] in objects]
     chosen = choose_precision(precision)
     inputs = files_digest([*sorted(Path(prompts).iterdir()), *map(Path, iterations)]), file_digest(weights)
-    record = {"model": file_digest(model) if model else None, "precision": chosen}
+    segmenter = Segmenter.load(weights, model, chosen, refine)
+    record = {"model": file_digest(model) if model else None, "precision": chosen, "engine": segmenter.engine}
     how = [each.plain() for each in (settings, refine, track)]
     key = key_of(*inputs, record, shard, batch, how, code)
     side = settings.window or trained_side(model, Backbone.read(weights))
     windows = WindowConfig(side, settings.object_share, settings.margin)
-    segmenter = Segmenter.load(weights, model, chosen, refine)
     follower = Follower(segmenter, image, Pixels().part, windows, batch, track, starts)
 
     with (
