@@ -41,8 +41,13 @@ class Bottleneck(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """Reduce cells (B, h, w, C) to (B, h / stride, w / stride, C')."""
-        reduced: Tensor = super().forward(x.permute(0, 3, 1, 2))
-        return reduced.permute(0, 2, 3, 1)
+        return self.convolved(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+    def convolved(self, x: Tensor) -> Tensor:
+        """Return the convolved features (B, C', h / stride, w / stride) of features (B, C, h, w)."""
+        for layer in self:
+            x = layer(x)
+        return x
 
 
 class ConvBlock(Bottleneck):
@@ -54,7 +59,7 @@ class ConvBlock(Bottleneck):
     def forward(self, x: Tensor) -> Tensor:
         """Return cells (B, h, w, C) of the same shape."""
         x = x.permute(0, 3, 1, 2)
-        return F.gelu(x + nn.Sequential.forward(self, x)).permute(0, 2, 3, 1)
+        return F.gelu(x + self.convolved(x)).permute(0, 2, 3, 1)
 
 
 class WindowAttention(nn.Module):
@@ -105,8 +110,8 @@ class AttentionBlock(nn.Module):
         x = x + self.attn(x)
         x = self.local_conv(x.permute(0, 3, 1, 2))
         cells = x.flatten(2).transpose(1, 2)  # B hw C: with four axes, OpenVINO's linear layers are slower
-        changed: Tensor = cells + self.mlp(cells)
-        return changed.unflatten(1, x.shape[2:])
+        changed: Tensor = (cells + self.mlp(cells)).unflatten(1, x.shape[2:])
+        return changed
 
 
 class TinyViT(nn.Module):
