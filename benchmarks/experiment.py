@@ -23,7 +23,7 @@ from pipeline_lib.data.boxes import Boxes, by_tile, deviated, read_boxes
 from pipeline_lib.data.masks import Mask
 from pipeline_lib.inference.iterate import first_predictions, iterate
 from pipeline_lib.inference.predictor import Predictor
-from pipeline_lib.model.backbones import load_backbone
+from pipeline_lib.model.backbones import load_backbone, load_to_encode
 from pipeline_lib.model.box_model import load_model
 from pipeline_lib.model.embeddings import encode_tiles, to_network
 from pipeline_lib.runtime.device import device
@@ -67,7 +67,7 @@ def plain_part(data: TrainingData, models: Sequence[Path], tested: pd.DataFrame,
 
 def our_part(data: TrainingData, models: Sequence[Path], tested: pd.DataFrame, dataset: str) -> None:
     """Train and test with our code, in bfloat16. Each tile is encoded once."""
-    store, sam = data.tiles.tiles, load_backbone(data.weights).to(device())
+    store, sam = data.tiles.tiles, load_to_encode(data.weights, "float32")
     for tile in {*data.boxes["tile"], *tested["tile"]}:
         encode_tiles(sam, [to_network(store.pixels(tile), data.tiles.frame)], "float32")
     tiles, shapes = tested["tile"].unique().tolist(), [store.shape(tile) for tile in tested["tile"]]

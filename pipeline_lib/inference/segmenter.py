@@ -15,9 +15,9 @@ from pipeline_lib.data.model_header import check_fits
 from pipeline_lib.data.prompts import Prompts
 from pipeline_lib.inference.iterate import Inference, Predictions, Timing
 from pipeline_lib.inference.predictor import Predictor
-from pipeline_lib.model.backbones import load_backbone
+from pipeline_lib.model.backbones import load_to_encode
 from pipeline_lib.model.box_model import BoxModel, box_model, load_model
-from pipeline_lib.model.embeddings import encode_tiles, to_network
+from pipeline_lib.model.embeddings import encode_tiles, engine_of, to_network
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.model.upstream import Sam
 from pipeline_lib.runtime.device import Precision, device
@@ -54,9 +54,14 @@ class Segmenter:
         """
         if model:
             check_fits(model, Backbone.read(weights))
-        sam = load_backbone(weights).to(device())
+        sam = load_to_encode(weights, precision)
         decoder = load_model(model).to(device()) if model else box_model(sam, UNTRAINED).eval()
         return cls(sam, decoder, precision, refine)
+
+    @property
+    def engine(self) -> str:
+        """The library that runs the encoder."""
+        return engine_of(self.sam)
 
     def run(self, prompts: Prompts, windows: Sequence[int], pixels: Sequence[NDArray[np.uint8]]) -> Predictions:
         """Encode some windows of equal side, and predict and iterate the masks of their boxes (rows of `WINDOWS`).

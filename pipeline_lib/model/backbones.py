@@ -25,7 +25,9 @@ from pipeline_lib.errors import DataError, WeightsError
 from pipeline_lib.model.checkpoints import load_weights, read_tensors
 from pipeline_lib.model.distilled import build_litemedsam, build_mobile_sam
 from pipeline_lib.model.micro import build_micro
+from pipeline_lib.model.openvino_encoder import OpenVinoEncoder, convert, read_converted, suits, write_converted
 from pipeline_lib.model.upstream import Sam, sam_model_registry
+from pipeline_lib.runtime.device import Precision, device
 
 BACKBONES: dict[str, Callable[[], Sam]] = {
     "micro": build_micro,
@@ -77,6 +79,38 @@ def load_backbone(manifest: str | Path) -> Sam:
     sam, backbone = shapes_of(manifest)
     load_weights(sam, read_tensors(backbone.checkpoint), backbone.checkpoint)
     return sam
+
+
+def load_to_encode(manifest: str | Path, precision: Precision) -> Sam:
+    """The backbone of the manifest on the device of this job, with the engine that encodes images there.
+
+    OpenVINO's form of an encoder is kept in the user's cache folder. With it, the encoder's own weights are not read.
+
+    Raises:
+        WeightsError: the checkpoint is no longer the file that the manifest was written for.
+    """
+    sam, backbone = shapes_of(manifest)
+    if not suits(sam.image_encoder, precision):
+        load_weights(sam, read_tensors(backbone.checkpoint), backbone.checkpoint)
+        return sam.to(device())
+
+    load_parts(sam, backbone, "prompt_encoder", "mask_decoder")
+    path = pooch.os_cache("loosebox") / "encoders" / f"{backbone.name}-{backbone.digest}.zip"
+    network = read_converted(path)
+    if network is None:
+        load_parts(sam, backbone, "image_encoder")
+        network = convert(sam.image_encoder)
+        write_converted(path, network)
+    sam.image_encoder = OpenVinoEncoder(network, backbone.image_size, precision)
+    return sam
+
+
+def load_parts(sam: Sam, backbone: Backbone, *names: str) -> None:
+    """Give parts of a network that was built within `on_meta_device` the weights of its checkpoint."""
+    tensors = read_tensors(backbone.checkpoint)
+    for name in names:
+        part = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+        load_weights(getattr(sam, name), part, backbone.checkpoint)
 
 
 def shapes_of(manifest: str | Path) -> tuple[Sam, Backbone]:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from pipeline_lib.data.model_header import ENTRY, ModelHeader
 from pipeline_lib.errors import TrainingError
-from pipeline_lib.model.backbones import build, on_meta_device, shapes_of
+from pipeline_lib.model.backbones import build, load_parts, on_meta_device, shapes_of
 from pipeline_lib.model.checkpoints import load_weights, read_tensors
 from pipeline_lib.model.mask_decoder import ImageFeatures, decode, image_features, positions
 from pipeline_lib.model.upstream import MaskDecoder, PromptEncoder, Sam
@@ -158,10 +158,7 @@ def load_untrained(manifest: str | Path, model_config: ModelConfig, start: str |
             shape.
     """
     sam, backbone = shapes_of(manifest)
-    tensors = read_tensors(backbone.checkpoint)
-    for name in ("prompt_encoder", "mask_decoder"):
-        part = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
-        load_weights(getattr(sam, name), part, backbone.checkpoint)
+    load_parts(sam, backbone, "prompt_encoder", "mask_decoder")
     model = box_model(sam, model_config)
     if start:
         load_weights(model, read_tensors(start), start)

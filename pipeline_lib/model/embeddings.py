@@ -17,8 +17,9 @@ from torch import Tensor
 from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.data.dataset import Store, read_whole
 from pipeline_lib.errors import StaleEmbeddingsError, intact
-from pipeline_lib.model import image_encoder
 from pipeline_lib.model.frame import Frame
+from pipeline_lib.model.micro import MicroEncoder
+from pipeline_lib.model.openvino_encoder import OpenVinoEncoder
 from pipeline_lib.model.upstream import Sam
 from pipeline_lib.runtime.device import Precision, autocast
 
@@ -40,11 +41,20 @@ def encode_tiles(sam: Sam, scaled: Sequence[Tensor], precision: Precision) -> Te
     `SamPredictor.set_image` gives the same embeddings for an image with three equal channels.
     """
     batch = torch.stack([sam.preprocess(tile.to(sam.device).expand(3, -1, -1)) for tile in scaled])  # B 3 S S
+    # Large encoders see one tile at a time: attention over a whole image takes a gigabyte.
+    at_once = len(batch) if isinstance(sam.image_encoder, MicroEncoder) else 1
     with autocast(precision):
-        return image_encoder.encode(sam.image_encoder, batch)
+        return torch.cat([sam.image_encoder(part).float() for part in batch.split(at_once)])
 
 
-def origin(store: Store, backbone: Backbone, precision: Precision, dtype: str, tiles: Iterable[int]) -> dict[str, Any]:
+def engine_of(sam: Sam) -> str:
+    """Return the name of the library that runs the encoder."""
+    return "openvino" if isinstance(sam.image_encoder, OpenVinoEncoder) else "torch"
+
+
+def origin(
+    store: Store, backbone: Backbone, precision: Precision, engine: str, dtype: str, tiles: Iterable[int]
+) -> dict[str, Any]:
     """Return the inputs and settings that decide the embeddings of tiles, as values of JSON.
 
     If two origins are equal, so are their embeddings.
@@ -54,6 +64,7 @@ def origin(store: Store, backbone: Backbone, precision: Precision, dtype: str, t
         "preprocessing": f"{RESIZING}; {backbone.normalisation}",
         "tile": list(store.tile_shape),
         "precision": precision,
+        "engine": engine,
         "dtype": dtype,
         "content": {str(tile): store.digests[tile] for tile in tiles},
     }
@@ -67,6 +78,7 @@ class Embeddings:
     source: Store
     content: Mapping[str, str]  # digest of each tile that has an embedding, by number, as in `origin`
     precision: Precision  # of the encoder
+    engine: str  # library that ran the encoder
     key: str  # digest of the inputs and settings that decide the embeddings
 
     @classmethod
@@ -85,8 +97,9 @@ class Embeddings:
             array = zarr.open_array(path, mode="r")
             attributes: dict[str, Any] = dict(array.attrs)
         source = Store.open(store)
-        precision = attributes.get("precision", "unknown")  # neither store nor backbone says which it should be
-        expected = origin(source, Backbone.read(weights), precision, str(array.dtype), ())
+        # neither store nor backbone says which they should be
+        precision, engine = (attributes.get(name, "unknown") for name in ("precision", "engine"))
+        expected = origin(source, Backbone.read(weights), precision, engine, str(array.dtype), ())
         if differing := _differences(attributes, expected):
             raise StaleEmbeddingsError(f"{path}: made from other inputs: {differing}; {REMEDY}")
         if len(source) != array.shape[0]:
@@ -94,7 +107,7 @@ class Embeddings:
                 f"{path}: made from {array.shape[0]} tiles, but {store} has {len(source)}; {REMEDY}"
             )
         key = hashlib.blake2b(json.dumps(attributes).encode(), digest_size=16).hexdigest()
-        return cls(array, source, attributes["content"], precision, key)
+        return cls(array, source, attributes["content"], precision, engine, key)
 
     def __getitem__(self, tile: int) -> Tensor:
         """Read the embedding of a tile, (1, 256, g, g) float32, to the CPU.

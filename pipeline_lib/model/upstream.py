@@ -41,8 +41,7 @@ import_lazily("segment_anything")
 from segment_anything.build_sam import sam_model_registry  # noqa: E402
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer  # noqa: E402
 from segment_anything.modeling.common import LayerNorm2d  # noqa: E402
-from segment_anything.modeling.image_encoder import Attention as ViTAttention  # noqa: E402
-from segment_anything.modeling.image_encoder import get_rel_pos, window_partition, window_unpartition  # noqa: E402
+from segment_anything.modeling.image_encoder import window_partition, window_unpartition  # noqa: E402
 from segment_anything.modeling.transformer import Attention  # noqa: E402
 
 __all__ = [
@@ -53,8 +52,6 @@ __all__ = [
     "PromptEncoder",
     "Sam",
     "TwoWayTransformer",
-    "ViTAttention",
-    "get_rel_pos",
     "sam_model_registry",
     "window_partition",
     "window_unpartition",

@@ -14,11 +14,11 @@ from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.data.boxes import read_boxes
 from pipeline_lib.data.dataset import EACH_CHUNK, Store, chunk_path, read_whole
 from pipeline_lib.errors import DataError, intact
-from pipeline_lib.model.backbones import load_backbone
-from pipeline_lib.model.embeddings import encode_tiles, origin, to_network
+from pipeline_lib.model.backbones import load_to_encode
+from pipeline_lib.model.embeddings import encode_tiles, engine_of, origin, to_network
 from pipeline_lib.model.frame import Frame
 from pipeline_lib.runtime.atomic import atomic, naming, replace, to_disk
-from pipeline_lib.runtime.device import choose_precision, clock, device
+from pipeline_lib.runtime.device import choose_precision, clock
 from pipeline_lib.runtime.hashing import key_of
 from pipeline_lib.runtime.journal import Journal
 from pipeline_lib.runtime.malloc import keep_freed_memory
@@ -59,12 +59,13 @@ def embed(
     """
     keep_freed_memory()
     source, backbone = Store.open(store), Backbone.read(weights)
-    sam, frame = load_backbone(weights).to(device()), Frame(source.tile_shape, backbone.image_size)
+    chosen, frame = choose_precision(precision), Frame(source.tile_shape, backbone.image_size)
+    sam = load_to_encode(weights, chosen)
     tiles = sorted({int(tile) for tile in read_boxes(boxes)["tile"]})
     shape = (sam.prompt_encoder.embed_dim, *sam.prompt_encoder.image_embedding_size)
     batches = [tiles[start : start + batch] for start in range(0, len(tiles), batch)]
-    chosen, unfinished = choose_precision(precision), Path(f"{embeddings}.unfinished")
-    made_from = origin(source, backbone, chosen, dtype, tiles)
+    unfinished = Path(f"{embeddings}.unfinished")
+    made_from = origin(source, backbone, chosen, engine_of(sam), dtype, tiles)
     with Journal(f"{embeddings}.journal", key_of(made_from, batch, code)) as journal:
         if not _is_whole(unfinished, [tile for each in batches[: len(journal)] for tile in each]):
             journal.clear()

@@ -72,7 +72,8 @@ def refine(
     cache = Embeddings.open(embeddings, store, weights)
     frame = Frame(tiles.tile_shape, backbone.image_size)
     precision = choose_precision(refine.precision)
-    record = {"model": file_digest(model), "precision": {"embed": cache.precision, "refine": precision}}
+    precisions = {"embed": cache.precision, "refine": precision}
+    record = {"model": file_digest(model), "precision": precisions, "engine": cache.engine}
     decoder = Predictor(load_model(model).to(device()), frame, precision, refine.mask_extent)
     inference = Inference(decoder, refine)
     keys = table[["tile", "object"]]

@@ -62,10 +62,10 @@ def segment(
     used_precision = choose_precision(precision)
     windows = np.array_split(np.arange(len(source.windows)), shards)[shard].tolist()
     batches = list(batches_of_windows(windows, source, batch))
-    record = {"model": file_digest(model) if model else None, "precision": used_precision}
+    segmenter = Segmenter.load(weights, model, used_precision, refine)
+    record = {"model": file_digest(model) if model else None, "precision": used_precision, "engine": segmenter.engine}
     inputs = files_digest(sorted(Path(prompts).iterdir())), file_digest(weights), record
     key = key_of(*inputs, shard, shards, batch, refine.plain(), code)
-    segmenter = Segmenter.load(weights, model, used_precision, refine)
 
     def read(numbers: Sequence[int]) -> tuple[Sequence[int], list[NDArray[np.uint8]]]:
         return numbers, [pixels.part(*source.place(number)) for number in numbers]

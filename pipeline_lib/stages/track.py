@@ -85,14 +85,12 @@ def track(
     # Identify the job by its inputs and settings.
     used_precision = choose_precision(precision)
     inputs = files_digest([*sorted(Path(prompts).iterdir()), *map(Path, iterations)]), file_digest(weights)
-    record = {"model": file_digest(model) if model else None, "precision": used_precision}
+    segmenter = Segmenter.load(weights, model, used_precision, refine)
+    record = {"model": file_digest(model) if model else None, "precision": used_precision, "engine": segmenter.engine}
     sections = [each.plain() for each in (settings, refine, track)]
     key = key_of(*inputs, record, shard, batch, sections, code)
-
-    # Load the model.
     side = settings.window or trained_side(model, Backbone.read(weights))
     windows = WindowConfig(side, settings.object_share, settings.margin)
-    segmenter = Segmenter.load(weights, model, used_precision, refine)
     follower = Follower(segmenter, image, Pixels().part, windows, batch, track, starts)
 
     # Follow the objects. Slices that the journal has are not segmented again.

