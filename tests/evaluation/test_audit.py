@@ -207,7 +207,7 @@ def test_masks_of_another_precision_than_the_others_are_found(world: dict) -> No
 def test_masks_of_another_engine_than_the_others_are_found(world: dict) -> None:
     path, table = Path(world["iterations"][1]), read_boxes(world["boxes"][0])
     write_iterations(path, table, 40, Path(world["models"][0]), engine="openvino")
-    with pytest.raises(AuditError, match=r"found engine torch in .*0\.parquet; engine openvino in .*40\.parquet"):
+    with pytest.raises(AuditError, match=r"found engine torch in .*0\.parquet, and engine openvino in .*40\.parquet"):
         run_stage(audit, **world)
 
 
