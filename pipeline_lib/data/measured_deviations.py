@@ -1,7 +1,5 @@
 """Read how measured boxes deviate from exact ones, from the table `deviations.csv` of `loosebox deviation`."""
 
-from functools import cache
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -14,7 +12,6 @@ from pipeline_lib.errors import DataError
 EDGES = ("left", "top", "right", "bottom")
 
 
-@cache
 def read_moves(path: str) -> NDArray[np.float64]:
     """Return how far each edge of the measured boxes lies right of, or below, the exact edge.
 

@@ -165,7 +165,7 @@ def test_the_page_shows_flagged_objects_first_and_asks_no_host(predicted: Path) 
         for key in ("Enter", "Tab", "Enter"):
             page.keyboard.press(key)
         by_keyboard = page.evaluate("location.hash")
-        first = page.locator("article.object").first.inner_text()
+        first = page.locator("article.object").first.text_content() or ""  # also of a card that is not drawn yet
         wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         skipped = page.locator("#skipped tbody tr").count()
         text = page.inner_text("header")
