@@ -27,16 +27,16 @@ def finished(slurm: OneNode, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture
-def embedded(slurm: OneNode, undisturbed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Experiment]:
-    """An experiment that has still to train its models, in a folder that no other job of this SLURM had."""
-    with Experiment(started(undisturbed, tmp_path_factory.mktemp("embedded")), slurm) as experiment:
+def embedded(slurm: OneNode, undisturbed: Path, tmp_path: Path) -> Iterator[Experiment]:
+    """An experiment that has still to train its models."""
+    with Experiment(started(undisturbed, tmp_path), slurm) as experiment:
         yield experiment
 
 
 @pytest.fixture
-def trained(slurm: OneNode, undisturbed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Experiment]:
-    """An experiment that has still to refine its masks, in a folder that no other job of this SLURM had."""
-    with Experiment(started(undisturbed, tmp_path_factory.mktemp("trained"), "train"), slurm) as experiment:
+def trained(slurm: OneNode, undisturbed: Path, tmp_path: Path) -> Iterator[Experiment]:
+    """An experiment that has still to refine its masks."""
+    with Experiment(started(undisturbed, tmp_path, "train"), slurm) as experiment:
         yield experiment
 
 
