@@ -20,7 +20,7 @@ from tqdm import tqdm
 from pipeline_lib.data.boxes import XYXY
 from pipeline_lib.data.measured_deviations import EDGES
 from pipeline_lib.evaluation.deviations import Deviations, deviations, figures
-from pipeline_lib.report.deviations import deviations_page
+from pipeline_lib.report.deviations import write_deviations
 from pipeline_lib.runtime.atomic import atomic
 
 SCORES = np.arange(0.05, 1, 0.05).round(2)
@@ -47,7 +47,8 @@ def detect(results: Path, dataset: str) -> pd.DataFrame:
             row |= {f"{split}_{key}": value for key, value in summary(by_slices).items()}
             row |= {f"{split}_ap": ap.mean, f"{split}_ap50": ap.at_50, f"{split}_ap75": ap.at_75}
             settings = {"data set": dataset, "steps": path.stem, "lowest score": least}
-            write(path.with_suffix("") / split, by_slices, settings)
+            title = f"{dataset}, {path.stem} steps"
+            write_deviations(path.with_suffix("") / split, title, by_slices, settings)
         rows.append(row)
     table = pd.DataFrame(rows)
     with atomic(folder / "detectors.csv") as unfinished:
@@ -119,17 +120,6 @@ def coco_boxes(boxes: pd.DataFrame) -> list[dict[str, object]]:
         {"image_id": image, "category_id": 1, "score": score, "bbox": box}
         for image, score, box in zip(boxes["image"], boxes["score"], sized, strict=True)
     ]
-
-
-def write(folder: Path, found: Deviations, settings: dict[str, object]) -> None:
-    """Write deviations.csv, slices.csv and deviations.html, as `loosebox deviation` does."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, table in {"deviations": found.pairs, "slices": found.slices}.items():
-        with atomic(folder / f"{name}.csv") as unfinished:
-            table.to_csv(unfinished, index=False, float_format="%.6f")
-    with atomic(folder / "deviations.html") as unfinished:
-        title = f"{settings['data set']}, {settings['steps']} steps"
-        unfinished.write_text(deviations_page(title, found, settings), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -17,9 +17,8 @@ from pipeline_lib.data.box_formats.table import read_box_files
 from pipeline_lib.data.exact_boxes import exact_boxes
 from pipeline_lib.data.labelled_images import LabelsAre
 from pipeline_lib.errors import DataError
-from pipeline_lib.evaluation.deviations import Deviations, deviations, figures
-from pipeline_lib.report.deviations import advice, counts, deviations_page
-from pipeline_lib.runtime.atomic import atomic
+from pipeline_lib.evaluation.deviations import deviations, figures
+from pipeline_lib.report.deviations import advice, counts, write_deviations
 
 
 @click.command("deviation")
@@ -77,7 +76,7 @@ def deviation_command(
             )
         settings = {"boxes": ", ".join(boxes), "labels": labels, "smallest object": f"{minimum_area} pixels"}
         settings |= {"lowest score": "none" if minimum_score is None else f"{minimum_score:g}"}
-        _write(out, matched, settings)
+        write_deviations(out, out.resolve().name, matched, settings)
     except DataError as error:
         raise click.ClickException(str(error)) from error
     click.echo(counts(matched))
@@ -85,12 +84,3 @@ def deviation_command(
         click.echo(f"{figure.name}: {figure.value.value:.3f}")
     click.echo(advice(matched))
     click.echo(f"{out}/deviations.html, deviations.csv, slices.csv")
-
-
-def _write(out: Path, matched: Deviations, settings: dict[str, str]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    for name, table in {"deviations": matched.pairs, "slices": matched.slices}.items():
-        with atomic(out / f"{name}.csv") as unfinished:
-            table.to_csv(unfinished, index=False, float_format="%.6f")
-    with atomic(out / "deviations.html") as unfinished:
-        unfinished.write_text(deviations_page(out.resolve().name, matched, settings), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from pipeline_lib.data.measured_deviations import EDGES
 from pipeline_lib.evaluation.deviations import LEVELS, Deviations, figures
 from pipeline_lib.report.charts import COLOURS, INK, drawing
 from pipeline_lib.report.page import render
+from pipeline_lib.runtime.atomic import atomic
 
 TEMPLATE = "deviations.html.j2"
 MOST = 95  # percentile of the boxes' levels that decides the advice
@@ -54,6 +56,23 @@ def counts(matched: Deviations) -> str:
         f"{totals['boxes']} boxes, {totals['doubled']} show an object that another box fits better, and "
         f"{totals['stray']} show no labelled object."
     )
+
+
+def write_deviations(folder: Path, name: str, matched: Deviations, settings: Mapping[str, Any]) -> None:
+    """Write deviations.csv, slices.csv and deviations.html.
+
+    Args:
+        folder: folder to write to.
+        name: title of the page.
+        matched: matched boxes.
+        settings: settings by their names.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for stem, table in {"deviations": matched.pairs, "slices": matched.slices}.items():
+        with atomic(folder / f"{stem}.csv") as unfinished:
+            table.to_csv(unfinished, index=False, float_format="%.6f")
+    with atomic(folder / "deviations.html") as unfinished:
+        unfinished.write_text(deviations_page(name, matched, settings), encoding="utf-8")
 
 
 def deviations_page(name: str, matched: Deviations, settings: Mapping[str, Any]) -> str:
