@@ -313,7 +313,7 @@ def test_the_time_claim_gives_seconds_a_tile_and_the_cost_of_encoding_again(tmp_
     """Encoder 0.4 s, first masks 0.1 s, repeated 0.2 s; the slowest objects take 4 and 5 iterations."""
     markdown, _ = run(tmp_path)
     assert (
-        "| C5 at 40 %, K makes a tile take at most × 1.5 the time | shown | "
+        "| C5 at 40 %, a tile takes at most 1.5 × as long with K as without | shown | "
         "× 1.40: encoder 0.400 s, first masks 0.100 s, repeated ones 0.200 s a tile; "
         "with the encoder run again at each of a tile's 4.5 iterations it would be × 5.00 |"
     ) in markdown
