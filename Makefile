@@ -18,7 +18,7 @@ predict: venv # masks, a table and a page from generated images and loose boxes,
 	@echo "The page: $(CURDIR)/results/collect/example/predict.html (objects.csv, coco.json, labels.zarr beside it)"
 
 test: check system # all checks and tests, in three processes: one runs the tests on SLURM, which mostly wait
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --max-worker-restart 0 --dist loadgroup --no-loadscope-reorder
 
 system: # as root on Debian: installs SLURM, a browser and ImageJ; elsewhere their tests are skipped
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get && ! { command -v slurmctld && command -v munged && command -v chromium && test -e /usr/share/java/ij.jar; }; then \
