@@ -11,8 +11,8 @@ configfile: "config.yaml"
 
 
 check_files(workflow.configfiles)
-WRITTEN = read_config(config)
-CONFIG = with_folds(WRITTEN)  # what is run
+WRITTEN = read_config(config)  # what tables show: a data set with folds is one
+CONFIG = with_folds(WRITTEN)  # what is run: each fold is a data set
 
 
 pathvars:

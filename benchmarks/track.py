@@ -1,8 +1,9 @@
 """Compare ways to follow objects through a volume with labels: `python -m benchmarks.track IMAGES LABELS`.
 
 IMAGES and LABELS are stacks of one shape (a folder of slices, TIFF, file.h5:dataset, Zarr). Labels number the objects
-in 3-D. Each object has a box in its middle slice, around the largest part there: exact, scaled by 40 % and shifted by
-20 %. All boxes are followed in one call, so that they share the encoded windows.
+in 3-D, or `--foreground` names a value whose connected components are the objects. Each object has a box in its
+middle slice, around the largest part there: exact, scaled by 40 % and shifted by 20 %. All boxes are followed in one
+call, so that they share the encoded windows.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.ndimage import generate_binary_structure, label
 
 from benchmarks.measuring import machine, table
 from pipeline_lib import load_segmenter
@@ -86,6 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("images")
     parser.add_argument("labels")
+    parser.add_argument("--foreground", type=int, help="value of the labels that marks objects", metavar="VALUE")
     parser.add_argument("--every", type=int, default=1, help="use every Nth slice", metavar="N")
     parser.add_argument("--objects", type=int, default=1, help="use every Nth object", metavar="N")
     parser.add_argument("--least", type=int, default=2000, help="smallest object, voxels")
@@ -95,6 +98,8 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="CSV to write, with the 3-D IoU of each box")
     arguments = parser.parse_args()
     images, labels = (open_stack(path)[:: arguments.every].compute() for path in (arguments.images, arguments.labels))
+    if arguments.foreground is not None:
+        labels, _ = label(labels == arguments.foreground, generate_binary_structure(3, 3))
     boxes = boxes_of(labels, arguments.least, seed=0)
     numbers = boxes["number"].drop_duplicates().iloc[:: arguments.objects]
     boxes = boxes[boxes["number"].isin(numbers)].reset_index(drop=True)

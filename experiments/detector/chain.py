@@ -90,8 +90,8 @@ def loaded(config: Config, dataset: str, model: str) -> tuple[Inference, Embeddi
     cache = Embeddings.open(results / "embed" / f"{dataset}.zarr", store, manifest)
     frame, refine = Frame(cache.source.tile_shape, Backbone.read(manifest).image_size), refine_of(config, model)
     file = weights_file(config, dataset, model, config.experiment.seeds[0]).replace("<results>", str(results))
-    decoder = Predictor(load_model(file).to(device()), frame, choose_precision(refine.precision), refine.mask_extent)
-    return Inference(decoder, refine), cache
+    predictor = Predictor(load_model(file).to(device()), frame, choose_precision(refine.precision), refine.mask_extent)
+    return Inference(predictor, refine), cache
 
 
 def masks_of(inference: Inference, cache: Embeddings, boxes: pd.DataFrame, name: str) -> pd.DataFrame:

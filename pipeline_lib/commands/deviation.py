@@ -11,7 +11,7 @@ from pipeline_lib.commands.options import (
     minimum_area_option,
     out_option,
 )
-from pipeline_lib.data.box_checks import OnBadBox, checked_boxes
+from pipeline_lib.data.box_checks import checked_boxes
 from pipeline_lib.data.box_formats.images_by_name import Images
 from pipeline_lib.data.box_formats.table import read_box_files
 from pipeline_lib.data.exact_boxes import exact_boxes
@@ -19,6 +19,7 @@ from pipeline_lib.data.labelled_images import LabelsAre
 from pipeline_lib.errors import DataError
 from pipeline_lib.evaluation.deviations import deviations, figures
 from pipeline_lib.report.deviations import advice, counts, write_deviations
+from pipeline_lib.settings.segment import OnBadBox
 
 
 @click.command("deviation")

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -11,8 +10,8 @@ from numpy.typing import NDArray
 from pipeline_lib.data.boxes import XYXY
 from pipeline_lib.data.images import Shape
 from pipeline_lib.errors import DataError
+from pipeline_lib.settings.segment import OnBadBox
 
-OnBadBox = Literal["stop", "skip"]
 MANY = 0.2  # if at least this share of a file's boxes has one fault, the numbers of the file mean something else
 FEW = 3  # fewer boxes with one fault are slips, whatever their share
 NEARLY_ALL = 0.9  # if this share of a file's boxes is tiny, its numbers have another unit; some specks are real

@@ -152,7 +152,7 @@ class Predictions:
 class Inference:
     """A trained model that predicts and iterates masks on tiles that are already encoded."""
 
-    decoder: Predictor
+    predictor: Predictor
     config: RefineConfig
 
     def run(
@@ -174,12 +174,12 @@ class Inference:
         tiles = keys.iloc[:, 0]
         embeddings = {tile: embedding(tile).to(device()) for tile in tiles.unique()}
         started = clock()
-        features = self.decoder.views(embeddings.values(), map(shape, embeddings))
+        features = self.predictor.views(embeddings.values(), map(shape, embeddings))
         by_tile = dict(zip(embeddings, features, strict=True))
         views = [by_tile[tile] for tile in tiles]
 
         def predict(numbers: Sequence[int], boxes: Boxes) -> tuple[Sequence[Mask], NDArray[np.float32]]:
-            return self.decoder.predict([views[number] for number in numbers], boxes)
+            return self.predictor.predict([views[number] for number in numbers], boxes)
 
         first = first_predictions(predict, boxes)
         middle = clock()

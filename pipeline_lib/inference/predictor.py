@@ -24,7 +24,7 @@ CHUNK = {"cpu": 16, "cuda": 64}
 def forward(
     model: BoxModel, frame: Frame, tiles: Sequence[ImageFeatures], boxes: Boxes, mask_extent: float | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return low-resolution logits (N, g, g) and predicted IoU (N), float32, for boxes (N, 4).
+    """Return low-resolution logits (N, 4g, 4g) and predicted IoU (N), float32, for boxes (N, 4).
 
     Args:
         model: network to run; gradients are kept.
@@ -40,7 +40,7 @@ def forward(
 
 
 def masks_of(frame: Frame, logits: Tensor, boxes: Boxes, mask_extent: float | None) -> Mask:
-    """Return masks (N, h, w) of a full tile from the logits (N, g, g) of boxes (N, 4), cut at their `mask_extent`."""
+    """Return masks (N, h, w) of a full tile from logits (N, 4g, 4g) of boxes (N, 4), cut at their `mask_extent`."""
     if mask_extent is None:
         masks: Mask = frame.mask(logits).cpu().numpy()
         return masks

@@ -74,8 +74,8 @@ def refine(
     precision = choose_precision(refine.precision)
     precisions = {"embed": cache.precision, "refine": precision}
     record = {"model": file_digest(model), "precision": precisions, "engine": cache.engine}
-    decoder = Predictor(load_model(model).to(device()), frame, precision, refine.mask_extent)
-    inference = Inference(decoder, refine)
+    predictor = Predictor(load_model(model).to(device()), frame, precision, refine.mask_extent)
+    inference = Inference(predictor, refine)
     keys = table[["tile", "object"]]
     shapes = [tiles.shape(tile) for tile in table["tile"]]
     prompts = deviated(table, level, dataset, seed, deviation, shapes)

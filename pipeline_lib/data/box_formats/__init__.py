@@ -1,1 +1,1 @@
-"""Read files of boxes: one module for each format. `table.py` lists them."""
+"""Read files of boxes: `table.py` finds the format of a file, and each format has a module that reads it."""

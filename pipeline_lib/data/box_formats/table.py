@@ -94,10 +94,10 @@ def read_box_files(paths: Iterable[Path], images: Images, name: str | None) -> p
     images = replace(images, one_file=len(prompt_files) == 1)
     images_by_folder = {folder: replace(images, folder=folder) for folder in set(prompt_files.values())}
     # Read them, and check that they agree about their images
-    boxes = {file: list(_read(file, images_by_folder[folder], name)) for file, folder in prompt_files.items()}
-    _log(boxes)
-    _check_places(boxes, prompt_files)
-    records = [record for each in boxes.values() for record in each]
+    by_file = {file: list(_read(file, images_by_folder[folder], name)) for file, folder in prompt_files.items()}
+    _log(by_file)
+    _check_places(by_file, prompt_files)
+    records = [record for each in by_file.values() for record in each]
     if not records:
         raise DataError(f"{', '.join(map(str, paths))}: expected at least one box, found none; draw or detect boxes")
     _check_folders(records)
