@@ -76,11 +76,11 @@ def generated_cells(side: int, seed: int = UNSEEN_SEED) -> tuple[NDArray[np.uint
     return source.image.astype(np.uint8), np.array(boxes, np.float32)
 
 
-def iterated(decoder: Predictor, views: Sequence[TileFeatures], boxes: NDArray[np.float32]) -> list[list[Prediction]]:
+def iterated(predictor: Predictor, views: Sequence[TileFeatures], boxes: NDArray[np.float32]) -> list[list[Prediction]]:
     """Return the predictions of each box (N, 4), the first and all iterations. Each box has a view of its tile."""
 
     def predict(numbers: Sequence[int], boxes: NDArray[np.float32]) -> tuple[list[Mask], NDArray[np.float32]]:
-        return decoder.predict([views[number] for number in numbers], boxes)
+        return predictor.predict([views[number] for number in numbers], boxes)
 
     return iterate(predict, first_predictions(predict, boxes), CONFIG.refine)
 

@@ -26,8 +26,8 @@ from pipeline_lib.settings.boxes import Deviation
 
 KINDS = {"exact": ("scale", 0), "40 % off": ("scale", 40), "shifted by 20 %": ("translate", 20)}
 SIMPLE = {"overlap": 0.4, "confidence": 0.6, "likeness": 0.0}  # follow objects without a limit on greys
-POOR = 0.5  # 3-D IoU below which an object should be flagged
-NOT_COUNTED = {"", "shares voxels"}  # boxes of all kinds are followed together, so their objects share voxels
+POOR = 0.5  # 3-D IoU below which a track should be flagged
+NOT_COUNTED = {"", "shares voxels"}  # no flag; and boxes of all kinds are followed together, so they share voxels
 
 
 def boxes_of(labels: NDArray[Any], least: int, seed: int) -> pd.DataFrame:
@@ -89,7 +89,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("images")
     parser.add_argument("labels")
-    parser.add_argument("--foreground", type=int, help="value of the labels that marks objects", metavar="VALUE")
+    parser.add_argument(
+        "--foreground",
+        type=int,
+        help="value of the labels whose connected components, over all used slices, are the objects",
+        metavar="VALUE",
+    )
     parser.add_argument("--every", type=int, default=1, help="use every Nth slice", metavar="N")
     parser.add_argument("--objects", type=int, default=1, help="use every Nth object", metavar="N")
     parser.add_argument("--least", type=int, default=2000, help="smallest object, voxels")
@@ -119,7 +124,7 @@ def main() -> None:
     print(machine(1))
     print(table(["boxes", *ways], [[kind, *(f"{value:.3f}" for value in row)] for kind, *row in means.itertuples()]))
     poor = scores["loosebox"] < POOR
-    flagged = scores["flags"].map(lambda flags: not set(flags.split("; ")) <= NOT_COUNTED)
+    flagged = scores["flags"].map(lambda flags: bool(set(flags.split("; ")) - NOT_COUNTED))
     print(f"{int(poor.sum())} of {len(scores)} tracks below {POOR}; {int((poor & flagged).sum())} of them flagged, ")
     print(f"{int(flagged.sum())} flagged in all")
     if arguments.keep:

@@ -130,7 +130,7 @@ def plain_epoch(data: TrainingData, training: TrainingConfig) -> Callable[[], ob
 
 
 def plain_decoder(predictor: SamPredictor, frame: Frame, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return logits (N, g, g) and predicted IoU (N) of the image that is set, with gradient."""
+    """Return logits (N, 4g, 4g) and predicted IoU (N) of the image that is set, with gradient."""
     sam = predictor.model
     sparse, dense = sam.prompt_encoder(points=None, boxes=frame.to_network(batch.prompts).to(sam.device), masks=None)
     logits, predicted_iou = sam.mask_decoder(

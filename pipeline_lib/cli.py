@@ -188,11 +188,11 @@ def segment_set(
     prompts(weights=manifest, prompts=folder, images=images, boxes=boxes, settings=settings.prompts(), model=model)
 
     # Segment. This takes nearly all of the time, so it is skipped if it was finished before.
-    resumable = Steps(steps, files_digest([*sorted(Path(folder).iterdir()), manifest, *([model] if model else [])]))
+    sequence = Steps(steps, files_digest([*sorted(Path(folder).iterdir()), manifest, *([model] if model else [])]))
     inputs = {"prompts": folder, "weights": manifest, "model": model}
     outputs = {"iterations": iterations, "timing": str(steps / "segment.json")}
     parameters = {"batch": settings.batch, "precision": settings.precision, "refine": refine, "shard": 0, "shards": 1}
-    resumable.run("segment", segment, inputs, outputs, parameters, resumes=True)
+    sequence.run("segment", segment, inputs, outputs, parameters, resumes=True)
 
     # Write the outputs.
     collect(

@@ -107,17 +107,17 @@ def track_volume(
     check_can_be_followed(Prompts.read(folder))
 
     # Segment the slices of the boxes.
-    line = Steps(steps, files_digest([*sorted(Path(folder).iterdir()), manifest, *([model] if model else [])]))
+    sequence = Steps(steps, files_digest([*sorted(Path(folder).iterdir()), manifest, *([model] if model else [])]))
     inputs: dict[str, Any] = {"prompts": folder, "weights": manifest, "model": model}
     parameters: dict[str, Any] = {"batch": settings.batch, "precision": settings.precision, "refine": refine}
     parameters |= {"shard": 0}
     outputs = {"iterations": iterations, "timing": str(steps / "segment.json")}
-    line.run("segment", segment, inputs, outputs, parameters | {"shards": 1}, resumes=True)
+    sequence.run("segment", segment, inputs, outputs, parameters | {"shards": 1}, resumes=True)
 
     # Follow the objects from there.
     one_shard = settings.track.model_copy(update={"shards": 1})
     parameters |= {"settings": settings.prompts(), "track": one_shard}
-    line.run("track", track, inputs | {"iterations": [iterations]}, {"tracks": tracks}, parameters, resumes=True)
+    sequence.run("track", track, inputs | {"iterations": [iterations]}, {"tracks": tracks}, parameters, resumes=True)
 
     # Write the outputs.
     collect_tracks(

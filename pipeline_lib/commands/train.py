@@ -247,27 +247,27 @@ def fine_tune(
     if isinstance(config.mix, MeasuredMix):
         read_moves(config.mix.deviations)
         inputs.append(config.mix.deviations)
-    line = Steps(steps, *map(file_digest, inputs))
+    sequence = Steps(steps, *map(file_digest, inputs))
     tiling: dict[str, Any] = {"labels": rule, "minimum_area": config.minimum_area, "pixel_size": (1.0, 1.0, 1.0)}
     tiling |= {"grey_range": grey_range, "tile": config.tile}
-    line.run("convert", convert, {"manifest": manifest}, {"store": store}, tiling)
-    line.run("boxes", boxes, {"store": store}, {"boxes": all_boxes}, {})
+    sequence.run("convert", convert, {"manifest": manifest}, {"store": store}, tiling)
+    sequence.run("boxes", boxes, {"store": store}, {"boxes": all_boxes}, {})
     limits = {"objects": config.objects, "held_out": config.tested_objects}
-    line.run("take_part", take_part, {"boxes": all_boxes}, {"chosen": table}, limits)
+    sequence.run("take_part", take_part, {"boxes": all_boxes}, {"chosen": table}, limits)
     data = {"store": store, "boxes": table, "weights": backbone}
     outputs = {"embeddings": embeddings, "timing": str(steps / "embed.json")}
-    line.run("embed", embed, data, outputs, dict(default_embedding()), resumes=True)
+    sequence.run("embed", embed, data, outputs, dict(default_embedding()), resumes=True)
 
     # Test the model that training starts from on the held-out objects.
     data |= {"embeddings": embeddings}
     model, curve = str(out / "model.safetensors"), str(out / "train.csv")
     first = str(start.model or steps / "start.safetensors")
-    run_train = partial(run_training, line, data, config.seed)
+    run_train = partial(run_training, sequence, data, config.seed)
     if start.model is None:
         run_train("start", untrained(config), {"model": first, "curve": str(steps / "start.csv")}, None)
     levels = config.tested_levels
     scores: dict[tuple[When, int], str] = {}
-    scores |= {("before", level): run_test(line, data, "before", level, first, config) for level in levels}
+    scores |= {("before", level): run_test(sequence, data, "before", level, first, config) for level in levels}
 
     # Train, and test the new model on the same objects.
     objects = read_boxes(table)
@@ -275,7 +275,7 @@ def fine_tune(
     training = fine_tuning(config, start.shape, start.name if start.model else None, tiles)
     log.info("%d epochs on %d tiles", training.train.epochs, tiles)
     run_train("train", training, {"model": model, "curve": curve}, start.model)
-    scores |= {("after", level): run_test(line, data, "after", level, model, config) for level in levels}
+    scores |= {("after", level): run_test(sequence, data, "after", level, model, config) for level in levels}
 
     # Write the results and the page.
     cut = int(((objects["x1"] - objects["x0"]).clip(lower=objects["y1"] - objects["y0"]) >= config.tile).sum())
@@ -306,7 +306,7 @@ def fine_tune(
 
 
 def run_training(
-    line: Steps,
+    sequence: Steps,
     data: dict[str, str],
     seed: int,
     name: str,
@@ -317,7 +317,7 @@ def run_training(
     """Run the stage train on the labelled images.
 
     Args:
-        line: sequence of stages.
+        sequence: Stages that run one after the other.
         data: files of the data set: `store`, `boxes`, `embeddings` and `weights`.
         seed: seed of the training.
         name: name of the step.
@@ -328,14 +328,14 @@ def run_training(
     inputs: dict[str, Any] = {"stores": [data["store"]], "boxes": [data["boxes"]], "embeddings": [data["embeddings"]]}
     inputs |= {"weights": data["weights"], "start": str(start) if start else None}
     settings = {"dataset": DATASET, "training": training, "seed": seed}
-    line.run(name, train, inputs, outputs, settings, resumes=True)
+    sequence.run(name, train, inputs, outputs, settings, resumes=True)
 
 
-def run_test(line: Steps, data: dict[str, str], when: When, level: int, model: str, config: FineTuneConfig) -> str:
+def run_test(sequence: Steps, data: dict[str, str], when: When, level: int, model: str, config: FineTuneConfig) -> str:
     """Segment the held-out objects as `predict` does, and return the file of their scores.
 
     Args:
-        line: sequence of stages.
+        sequence: Stages that run one after the other.
         data: files of the data set: `store`, `boxes`, `embeddings` and `weights`.
         when: whether the model is the one before or after training.
         level: deviation of the boxes, per cent.
@@ -344,14 +344,14 @@ def run_test(line: Steps, data: dict[str, str], when: When, level: int, model: s
     """
     _, refinement = segmentation({})
     tested = TestedObjects(split="validation", objects=config.tested_objects)
-    name, folder = f"{when}-{level}", line.folder / when
+    name, folder = f"{when}-{level}", sequence.folder / when
     history, scores = str(folder / f"{level}.parquet"), str(folder / f"{level}.csv")
     settings = {"dataset": DATASET, "level": level, "seed": config.seed, "tested": tested}
     settings |= {"deviation": default_deviation(), "refine": refinement}
     outputs = {"iterations": history, "timing": str(folder / f"{level}.json")}
-    line.run(f"{name}-refine", refine, data | {"model": model}, outputs, settings, resumes=True)
+    sequence.run(f"{name}-refine", refine, data | {"model": model}, outputs, settings, resumes=True)
     inputs = {"store": data["store"], "boxes": data["boxes"], "iterations": history}
-    line.run(f"{name}-score", score, inputs, {"scores": scores}, {"tested": tested})
+    sequence.run(f"{name}-score", score, inputs, {"scores": scores}, {"tested": tested})
     return scores
 
 

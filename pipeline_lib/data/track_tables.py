@@ -81,7 +81,7 @@ def volume_table(
         - `voxels`;
         - `volume_um3` and `surface_um2` (`surface_areas`), which are NaN without a pixel size;
         - `predicted_iou`: the mean over its masks;
-        - `before_first` and `after_last`: why it ended there, such as "likeness 0.302 < 0.45 in slice 8";
+        - `before_first` and `after_last`: why it ended there, such as "likeness 0.302 < 0.55 in slice 8";
         - `agreement`: the lowest IoU of the two masks in a slice where two tracks meet; NaN if no tracks meet;
         - `shared`: the share of its voxels that belong to another object in the label image;
         - `flags`, separated by "; ".

@@ -157,11 +157,13 @@ def _iterating_takes_little_time(sums: pd.DataFrame, seconds: pd.DataFrame, bars
 
 CLAIMS: dict[str, Callable[[pd.DataFrame, pd.DataFrame, Bars], tuple[Word, str]]] = {  # names in braces are of bars
     "C1 proposed P beats SAM and SAM + P at 30 and 40 %": _proposed_beats_sam,
-    "C2 K improves proposed P at 30 and 40 %, by more than {min_gain_ratio:g} × the gain of proposed P over SAM": (
+    "C2 K improves proposed P at 30 and 40 %, by more than {min_gain_ratio:g} × what proposed P gains over SAM": (
         _iterating_gains_far_more
     ),
     "C3 K costs proposed P at most {max_loss:g} mIoU at 0, 10 and 20 %": _iterating_costs_little,
-    "C4 the number of iterations never falls as boxes get worse, and is highest for the worst boxes": _iterations_grow,
+    "C4 the number of iterations never falls as boxes get worse, and is higher for the worst than for the best": (
+        _iterations_grow
+    ),
     "C5 at 40 %, a tile takes at most {max_time_ratio:g} × as long with K as without": _iterating_takes_little_time,
 }
 

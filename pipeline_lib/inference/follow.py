@@ -189,7 +189,7 @@ def likeness(greys: NDArray[np.float64], others: NDArray[np.float64]) -> float:
 
 
 def ending(empty: bool, comparison: Row, config: TrackConfig) -> str | None:
-    """Return why an object ends before a slice, such as "likeness 0.302 < 0.45", or None if it does not end.
+    """Return why an object ends before a slice, such as "likeness 0.302 < 0.55", or None if it does not end.
 
     Args:
         empty: Whether the mask in the slice is empty.

@@ -55,8 +55,8 @@ class Segmenter:
         if model:
             check_fits(model, Backbone.read(weights))
         sam = load_to_encode(weights, precision)
-        decoder = load_model(model).to(device()) if model else box_model(sam, UNTRAINED).eval()
-        return cls(sam, decoder, precision, refine)
+        network = load_model(model).to(device()) if model else box_model(sam, UNTRAINED).eval()
+        return cls(sam, network, precision, refine)
 
     @property
     def engine(self) -> str:

@@ -53,9 +53,9 @@ def collect(
         mask_extent: Factor of the box at which masks are cut (`refine.mask_extent`); None: no limit.
         model: File of the model that made the masks; None: the backbone as it is.
     """
-    boxes = Prompts.read(prompts)
+    given = Prompts.read(prompts)
     history = pd.concat([read_table(path) for path in iterations], ignore_index=True)
-    masks = MaskSet(Instances.of(boxes, history), Pixels().part, pixel_size)
+    masks = MaskSet(Instances.of(given, history), Pixels().part, pixel_size)
     table = objects_table(masks, history, flags, mask_extent)
     overview = objects_summary(table)
     paths = {"labels": labels, "coco": coco, "coco_polygons": coco_polygons}

@@ -58,24 +58,24 @@ def segment(
         WeightsError: the model is of another backbone.
     """
     keep_freed_memory()
-    boxes, pixels = Prompts.read(prompts), Pixels()
+    given, pixels = Prompts.read(prompts), Pixels()
     used_precision = choose_precision(precision)
-    windows = np.array_split(np.arange(len(boxes.windows)), shards)[shard].tolist()
-    batches = list(batches_of_windows(windows, boxes, batch))
+    windows = np.array_split(np.arange(len(given.windows)), shards)[shard].tolist()
+    batches = list(batches_of_windows(windows, given, batch))
     segmenter = Segmenter.load(weights, model, used_precision, refine)
     record = {"model": file_digest(model) if model else None, "precision": used_precision, "engine": segmenter.engine}
     inputs = files_digest(sorted(Path(prompts).iterdir())), file_digest(weights), record
     key = key_of(*inputs, shard, shards, batch, refine.plain(), code)
 
     def read(numbers: Sequence[int]) -> tuple[Sequence[int], list[NDArray[np.uint8]]]:
-        return numbers, [pixels.part(*boxes.place(number)) for number in numbers]
+        return numbers, [pixels.part(*given.place(number)) for number in numbers]
 
     def write(predictions: Predictions) -> None:
         journal.add(predictions.piece())
 
     with Journal(f"{iterations}.unfinished", key) as journal:
         done = len(journal)
-        batches_of_predictions = (segmenter.run(boxes, *part) for part in overlapped(read, batches[done:]))
+        batches_of_predictions = (segmenter.run(given, *part) for part in overlapped(read, batches[done:]))
         for _ in tqdm(overlapped(write, batches_of_predictions), "segment", len(batches), initial=done, mininterval=10):
             pass
         write_predictions(journal, iterations, timing, record, WINDOWS)

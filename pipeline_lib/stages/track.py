@@ -73,12 +73,12 @@ def track(
     keep_freed_memory()
 
     # Take the objects of this shard, with their masks in the slices of their boxes.
-    source = Prompts.read(prompts)
-    check_can_be_followed(source)
-    counts = object_numbers(source.boxes).value_counts()
+    given = Prompts.read(prompts)
+    check_can_be_followed(given)
+    counts = object_numbers(given.boxes).value_counts()
     log.info("%d of %d objects have boxes on several slices", (counts > 1).sum(), len(counts))
-    image = source.images[0]
-    starts = first_rows(source, pd.concat([read_table(path) for path in iterations], ignore_index=True))
+    image = given.images[0]
+    starts = first_rows(given, pd.concat([read_table(path) for path in iterations], ignore_index=True))
     objects = np.array_split(sorted({row["object"] for row in starts}), track.shards)[shard].tolist()
     starts = [row for row in starts if row["object"] in objects]
 

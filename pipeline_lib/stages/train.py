@@ -103,8 +103,8 @@ def train(
 
     # Train, and write the model and its curve.
     trainer = Trainer(network, training, seed, precision, Path(f"{model}.checkpoint"), key)
-    decoder = Predictor(network, frame, precision, settings.mask_extent)
-    fit(trainer, sets, partial(mean_miou, validations, decoder, trainer.pause))
+    predictor = Predictor(network, frame, precision, settings.mask_extent)
+    fit(trainer, sets, partial(mean_miou, validations, predictor, trainer.pause))
     save_model(network, model, backbone.name, training.model, record)
     with atomic(curve) as unfinished:
         rows = pd.DataFrame(trainer.curve)

@@ -225,14 +225,14 @@ def save_weights(sam: Sam, path: Path) -> None:
 @torch.no_grad()
 def unseen_miou(sam: Sam, count: int) -> float:
     """Return the mean IoU over the objects of `count` held-out slices with exact boxes, at full resolution."""
-    decoder = Predictor(box_model(sam, NO_TOKEN), FRAME, choose_precision("auto"))
+    predictor = Predictor(box_model(sam, NO_TOKEN), FRAME, choose_precision("auto"))
     ious = []
     for seed in range(UNSEEN_SEED, UNSEEN_SEED + count):
         source = draw_slice(seed, IMAGE_SIZE)
         masks, boxes = zip(*objects_of(source.cells), *objects_of(source.mitochondria), strict=True)
         embedding = encode_crops(sam, [source.image.astype(np.float32)])
-        views = decoder.views([embedding], [FRAME.tile_shape]) * len(boxes)
-        predicted, _ = decoder.predict(views, np.array(boxes, np.float32))
+        views = predictor.views([embedding], [FRAME.tile_shape]) * len(boxes)
+        predicted, _ = predictor.predict(views, np.array(boxes, np.float32))
         ious.append(mask_iou(np.stack(predicted), np.stack(masks)))
     return float(np.concatenate(ious).mean())
 

@@ -28,28 +28,28 @@ class Validation:
     seed: int
     deviation: Deviation
 
-    def miou(self, decoder: Predictor, pause: Callable[[], None]) -> float:
+    def miou(self, predictor: Predictor, pause: Callable[[], None]) -> float:
         """Return the mean IoU over objects and levels, at the resolution of the tiles. Call `pause` after each tile."""
         ious = []
         for tile, rows in by_tile(self.table):
-            ious.append(self.ious(decoder, tile, rows))
+            ious.append(self.ious(predictor, tile, rows))
             pause()
         return float(np.concatenate(ious, axis=1).mean())
 
-    def ious(self, decoder: Predictor, tile: int, rows: pd.DataFrame) -> NDArray[np.float64]:
+    def ious(self, predictor: Predictor, tile: int, rows: pd.DataFrame) -> NDArray[np.float64]:
         """Return the IoU (L, N) of a tile's N objects at L levels."""
         shape, truths = self.source.tiles.shape(tile), self.source.masks(tile, rows)
         prompts = [deviated(rows, level, self.dataset, self.seed, self.deviation, shape) for level in self.levels]
         boxes, objects = np.concatenate(prompts), np.tile(np.arange(len(rows)), len(self.levels))
-        (view,) = decoder.views([self.source.embeddings[tile]], [shape])
+        (view,) = predictor.views([self.source.embeddings[tile]], [shape])
         ious = []
         for start in range(0, len(boxes), MASKS):
             part = slice(start, start + MASKS)
-            masks, _ = decoder.predict([view] * len(boxes[part]), boxes[part])
+            masks, _ = predictor.predict([view] * len(boxes[part]), boxes[part])
             ious.append(iou(np.stack(masks), truths[objects[part]]))
         return np.concatenate(ious).reshape(len(self.levels), len(rows))
 
 
-def mean_miou(validations: Sequence[Validation], decoder: Predictor, pause: Callable[[], None]) -> float:
+def mean_miou(validations: Sequence[Validation], predictor: Predictor, pause: Callable[[], None]) -> float:
     """Return the mean over data sets of their mean IoU. Data sets have equal weight, whatever their sizes."""
-    return mean(validation.miou(decoder, pause) for validation in validations)
+    return mean(validation.miou(predictor, pause) for validation in validations)

@@ -105,10 +105,10 @@ def test_a_file_that_names_folders_finds_its_image(tmp_path: Path, form: str, na
     np.testing.assert_allclose(table[XYXY].to_numpy(), [BOXES[name]], atol=1e-9)
 
 
-IN_FOLDERS = ("napari", "results_with_data_set", "polygons")  # slow, of several files, and in folders of their own
+NOT_IN_FOLDERS = ("napari", "results_with_data_set", "polygons")  # slow, of several files, and in folders of their own
 
 
-@pytest.mark.parametrize("form", [name for name in WRITERS if name not in IN_FOLDERS])
+@pytest.mark.parametrize("form", [name for name in WRITERS if name not in NOT_IN_FOLDERS])
 def test_files_in_folders_are_of_the_images_in_folders_of_the_same_names(tmp_path: Path, form: str) -> None:
     for name in NESTED.shapes:
         WRITERS[form](tmp_path / Path(name).parent, "x.png", SHAPE[1:], [BOXES[name]])

@@ -54,8 +54,8 @@ class Predictor:
 
 
 def run(rule, *boxes, config=CONFIG):
-    decoder = Predictor(rule)
-    return iterate(decoder, first_predictions(decoder, np.array(boxes, np.float32)), config), decoder.calls
+    predictor = Predictor(rule)
+    return iterate(predictor, first_predictions(predictor, np.array(boxes, np.float32)), config), predictor.calls
 
 
 def grow(x0, y0, x1, y1):

@@ -39,7 +39,7 @@ def shipped(tmp_path_factory):
 
 @pytest.mark.parametrize(("precision", "error", "least"), [("float32", 0, 1), ("bfloat16", 0.02, 0.99)])
 def test_masks_of_the_shipped_micro_are_those_of_its_own_forward(shipped, precision, error, least):
-    decoder, ious = Predictor(box_model(shipped, NO_TOKEN), FRAME, "float32"), []
+    predictor, ious = Predictor(box_model(shipped, NO_TOKEN), FRAME, "float32"), []
     for seed in range(3):
         source = draw_slice(seed, FRAME.image_size)
         boxes = np.array([box for _, box in objects_of(source.cells)], np.float32)[:10]
@@ -47,8 +47,8 @@ def test_masks_of_the_shipped_micro_are_those_of_its_own_forward(shipped, precis
         stock = shipped.image_encoder(shipped.preprocess(scaled.expand(1, 3, -1, -1)))
         ours = embed(shipped, [scaled], precision)
         assert relative_error(ours, stock) <= error
-        views = decoder.views([ours, stock], [FRAME.tile_shape] * 2)
-        masks, expected = (np.stack(decoder.predict([view] * len(boxes), boxes)[0]) for view in views)
+        views = predictor.views([ours, stock], [FRAME.tile_shape] * 2)
+        masks, expected = (np.stack(predictor.predict([view] * len(boxes), boxes)[0]) for view in views)
         ious.append(iou(masks, expected))
     assert len(np.concatenate(ious)) > 20
     assert np.mean(np.concatenate(ious)) >= least

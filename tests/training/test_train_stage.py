@@ -21,8 +21,8 @@ def test_the_curve_s_best_value_is_that_of_the_model_that_was_written(stages, tm
     curve = call(stages, tmp_path)
     held_out = evenly_spaced(table.query("split == 'validation'"), SETTINGS["validation_objects"])
     model = load_model(tmp_path / "model.safetensors")
-    decoder = Predictor(model, source.frame, SETTINGS["precision"])
-    miou = Validation(source, held_out, (0, 40), source.tiles.name, 0, DEVIATION).miou(decoder, lambda: None)
+    predictor = Predictor(model, source.frame, SETTINGS["precision"])
+    miou = Validation(source, held_out, (0, 40), source.tiles.name, 0, DEVIATION).miou(predictor, lambda: None)
     assert list(curve.columns) == ["epoch", "learning_rate", "train_loss", "validation_miou", "kept"]
     assert curve["kept"].tolist() == (curve.index == curve["validation_miou"].idxmax()).tolist()
     assert curve["epoch"].tolist() == [0, 1, 2]

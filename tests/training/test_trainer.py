@@ -78,9 +78,9 @@ def test_an_unrolled_iteration_is_prompted_as_in_inference(run, source, table, o
     once, twice = (training_of(unrolled_iterations=count, largest_component=only_largest) for count in (0, 1))
     batch = draw_batch(draw_of(source, *next(by_tile(table))), once, seed=0, epoch=1)
     first = step_loss(run.model, source.frame, [batch], once, "float32")
-    decoder = Predictor(run.model, source.frame, "float32")
-    views = decoder.views([batch.embedding], [batch.masks.shape[1:]]) * len(batch.prompts)
-    masks = np.stack(decoder.predict(views, batch.prompts)[0])
+    predictor = Predictor(run.model, source.frame, "float32")
+    views = predictor.views([batch.embedding], [batch.masks.shape[1:]]) * len(batch.prompts)
+    masks = np.stack(predictor.predict(views, batch.prompts)[0])
     assert masks.any(axis=(1, 2)).any()
     boxes = [
         next_box(mask, only_largest) if mask.any() else box for mask, box in zip(masks, batch.prompts, strict=True)

@@ -150,26 +150,26 @@ def _join_data_sets(
     return {file: folder for file, folder in files.items() if file not in data_sets}, replace(images, by_id=ids)
 
 
-def _log(boxes: Mapping[Path, Sequence[BoxRecord]]) -> None:
+def _log(by_file: Mapping[Path, Sequence[BoxRecord]]) -> None:
     """Log how many boxes of which images each file has, and which files have no boxes."""
-    for file, records in list(boxes.items())[:LISTED]:
+    for file, records in list(by_file.items())[:LISTED]:
         counts = Counter(record.image for record in records)
         log.info("%s: %s", file, shorten([f"{count} boxes of {image}" for image, count in counts.items()]))
-    empty = [str(file) for file, records in boxes.items() if not records]
-    if len(boxes) > LISTED:
-        log.info("%d boxes in %d files", sum(map(len, boxes.values())), len(boxes))
+    empty = [str(file) for file, records in by_file.items() if not records]
+    if len(by_file) > LISTED:
+        log.info("%d boxes in %d files", sum(map(len, by_file.values())), len(by_file))
     if empty:
-        log.warning("No boxes in %d of %d files: %s", len(empty), len(boxes), shorten(empty))
+        log.warning("No boxes in %d of %d files: %s", len(empty), len(by_file), shorten(empty))
 
 
-def _check_places(boxes: Mapping[Path, Sequence[BoxRecord]], folders: Mapping[Path, Folder]) -> None:
+def _check_places(by_file: Mapping[Path, Sequence[BoxRecord]], folders: Mapping[Path, Folder]) -> None:
     """Refuse boxes for one image in files of different folders, such as new/1.txt and old/1.txt.
 
     Raises:
         DataError: There are such files. The message names both.
     """
     files: dict[str, Path] = {}
-    for file, records in boxes.items():
+    for file, records in by_file.items():
         for image in dict.fromkeys(record.image for record in records):
             other = files.setdefault(image, file)
             if folders[other] != folders[file]:
