@@ -1,6 +1,6 @@
 """Small data, and networks with random weights, that several modules' tests start from."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +53,15 @@ def _group(item: pytest.Item) -> str:
 
 def _file(item: pytest.Item) -> str:
     return str(item.path.relative_to(Path(__file__).parent))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def memory_is_returned() -> Iterator[None]:
+    """Let a worker return freed memory: stages keep it, and several workers would need more than a machine has."""
+    with pytest.MonkeyPatch.context() as patch:
+        for stage in ("embed", "refine", "segment", "track", "train"):
+            patch.setattr(f"pipeline_lib.stages.{stage}.keep_freed_memory", lambda: None)
+        yield
 
 
 @pytest.fixture

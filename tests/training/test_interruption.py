@@ -48,13 +48,13 @@ def test_weights_after_an_interruption_are_bitwise_those_without(micro, tmp_path
 
 
 def steps_of(run, signal_after=None):
-    """A list that grows with the run's steps, after one of which the process gets a signal."""
+    """A list that grows with the run's steps, after one of which the run is asked to stop, as by a signal."""
     steps = []
 
     def note(*_):
         steps.append(len(run.curve))
         if len(steps) == signal_after:
-            signal.raise_signal(signal.SIGUSR1)
+            run.stop.signal = signal.SIGUSR1
 
     run.optimizer.register_step_post_hook(note)
     return steps
