@@ -87,8 +87,10 @@ def main() -> None:
     parser.add_argument("--backbone", choices=SIDES, default="litemedsam")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--compile", action="store_true", help="also torch.compile, which needs a C++ compiler")
+    parser.add_argument("--plain", action="store_true", help="return freed memory to the system, as other programs do")
     arguments = parser.parse_args()
-    keep_freed_memory()  # as the stages do
+    if not arguments.plain:
+        keep_freed_memory()  # as the stages do
     torch.set_num_threads(1)
     with torch.no_grad():
         result = compare(arguments.backbone, arguments.rounds, arguments.compile)
