@@ -208,6 +208,6 @@ def segment_set(
         name=out.name,
         pixel_size=settings.pixel_size,
         flags=settings.flags,
-        mask_extent=refine.mask_extent,
+        refine=refine,
         model=model,
     )

@@ -35,6 +35,7 @@ class Panel:
     mask: Mask  # (h, w) of the crop
     colour: tuple[int, int, int]
     box: tuple[float, float, float, float] | None  # x, y, width, height in pixels of the crop
+    is_kept: bool = False  # whether this prediction is the output of the iteration
 
     @cached_property
     def png(self) -> str:
@@ -120,9 +121,8 @@ def example(name: str, heading: str, row: pd.Series, history: pd.DataFrame, stor
     iterations = history[(history["tile"] == tile) & (history["object"] == number)].sort_values("iteration")
     truth = store.objects(tile) == number
     masks = [from_rle(counts, truth.shape) for counts in iterations["mask"]]
-    boxes = iterations[XYXY].to_numpy(np.float64)
-    y, x = crop_window(np.logical_or.reduce([truth, *masks]), boxes)
-    panels = predictions(masks, boxes, [float(iou(mask, truth)) for mask in masks], y, x)
+    y, x = crop_window(np.logical_or.reduce([truth, *masks]), iterations[XYXY].to_numpy(np.float64))
+    panels = predictions(iterations, masks, [float(iou(mask, truth)) for mask in masks], y, x)
     origin = store.slices[store.origin(tile)[0]]
     return Example(
         name,
@@ -134,18 +134,17 @@ def example(name: str, heading: str, row: pd.Series, history: pd.DataFrame, stor
     )
 
 
-def predictions(
-    masks: Sequence[Mask], boxes: NDArray[np.float64], ious: Sequence[float], y: slice, x: slice
-) -> list[Panel]:
+def predictions(history: pd.DataFrame, masks: Sequence[Mask], ious: Sequence[float], y: slice, x: slice) -> list[Panel]:
     """Return a panel for each prediction of an object.
 
     Args:
-        masks: masks (h, w) of the tile.
-        boxes: (N, 4), XYXY in pixels of the tile, the prompts.
+        history: rows of the object in the table of the stage refine or segment, in the order of iterations.
+        masks: their masks (h, w) of the tile.
         ious: IoU to show for each prediction.
         y: rows of the crop.
         x: columns of the crop.
     """
+    boxes = history[XYXY].to_numpy(np.float64)
     return [
         Panel(
             title=f"iteration {index}" if index else "given box",
@@ -153,8 +152,9 @@ def predictions(
             mask=mask[y, x],
             colour=PREDICTED,
             box=(box[0] - x.start, box[1] - y.start, box[2] - box[0], box[3] - box[1]),
+            is_kept=is_kept,
         )
-        for index, (mask, box, value) in enumerate(zip(masks, boxes, ious, strict=True))
+        for index, (mask, box, value, is_kept) in enumerate(zip(masks, boxes, ious, history["output"], strict=True))
     ]
 
 

@@ -17,6 +17,7 @@ from pipeline_lib.report.examples import Example, crop_window, predictions
 from pipeline_lib.report.overviews import overviews
 from pipeline_lib.report.page import render, within_budget
 from pipeline_lib.report.provenance import versions
+from pipeline_lib.settings.inference import RefineConfig
 
 MOST = 500  # most flagged objects that get a card with pictures
 BROWSED = 200  # most other objects that get a card
@@ -33,6 +34,7 @@ def predictions_page(
     labels: str,
     weights: str,
     model: str | None,
+    refine: RefineConfig,
 ) -> str:
     """Return the page as HTML, which opens from disk without a network.
 
@@ -44,6 +46,7 @@ def predictions_page(
         labels: OME-Zarr of the set.
         weights: manifest of the backbone.
         model: file of the model that made the masks; None: the backbone as it is.
+        refine: how masks were iterated and chosen.
     """
     skipped = table["flags"].str.startswith("skipped")
     raised = {flag: int(table["flags"].str.contains(flag, regex=False).sum()) for flag in FLAGS}
@@ -78,8 +81,17 @@ def predictions_page(
         backbone=Backbone.read(weights),
         model=model and str(Path(model)),
         described=described(model, Backbone.read(weights)),
+        kept=_kept_when(refine),
         versions=versions(),
     )
+
+
+def _kept_when(refine: RefineConfig) -> str:
+    """Return a sentence that says which prediction of an object is kept, as `output_of` chooses it."""
+    if refine.select == "last":
+        return "The last prediction with a mask is kept."
+    lead = f"{refine.lead:g}".removeprefix("0") or "0"
+    return f"An iteration is kept only if its predicted IoU exceeds that of the first mask by more than {lead}."
 
 
 def _worst_first(flagged: pd.DataFrame) -> pd.Series:
@@ -112,14 +124,13 @@ def _examples(masks: MaskSet, iterations: pd.DataFrame, flags: pd.Series, in_pic
         image, z, rows, columns = prompts.place(int(history["window"].iloc[0]))
         part = masks.pixels(image, z, rows, columns)
         history_masks = [from_rle(counts, part.shape[:2]) for counts in history["mask"]]
-        boxes = history[XYXY].to_numpy(np.float64)
-        y, x = crop_window(np.logical_or.reduce(history_masks), boxes)
+        y, x = crop_window(np.logical_or.reduce(history_masks), history[XYXY].to_numpy(np.float64))
         place = f"{image.name}{f', slice {z}' if image.shape[0] > 1 else ''}"
         yield Example(
             name=f"object-{number}",
             heading=f"{number} {box['label']}".strip(),
             says="; ".join(filter(None, [text, f"{place}, at {columns.start + x.start}, {rows.start + y.start}"])),
             crop=part[y, x],
-            panels=predictions(history_masks, boxes, history["predicted_iou"].tolist(), y, x),
+            panels=predictions(history, history_masks, history["predicted_iou"].tolist(), y, x),
             place=f"drawn-{number}" if number in in_pictures else "",
         ).reduced(SIDE)

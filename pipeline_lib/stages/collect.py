@@ -15,6 +15,7 @@ from pipeline_lib.data.tables import read_table
 from pipeline_lib.report.predictions import predictions_page
 from pipeline_lib.runtime.atomic import atomic
 from pipeline_lib.settings.base import PixelSize
+from pipeline_lib.settings.inference import RefineConfig
 from pipeline_lib.settings.segment import Flags
 
 
@@ -32,7 +33,7 @@ def collect(
     name: str,
     pixel_size: PixelSize | None,
     flags: Flags,
-    mask_extent: float | None,
+    refine: RefineConfig,
     model: str | None = None,
 ) -> None:
     """Write the outputs for users: every format in `FROM_MASKS`, the tables and the page.
@@ -50,13 +51,13 @@ def collect(
         name: Name of the set.
         pixel_size: ZYX, nm; None: unknown.
         flags: Thresholds of the flags.
-        mask_extent: Factor of the box at which masks are cut (`refine.mask_extent`); None: no limit.
+        refine: How masks were iterated, cut and chosen.
         model: File of the model that made the masks; None: the backbone as it is.
     """
     given = Prompts.read(prompts)
     history = pd.concat([read_table(path) for path in iterations], ignore_index=True)
     masks = MaskSet(Instances.of(given, history), Pixels().part, pixel_size)
-    table = objects_table(masks, history, flags, mask_extent)
+    table = objects_table(masks, history, flags, refine.mask_extent)
     overview = objects_summary(table)
     paths = {"labels": labels, "coco": coco, "coco_polygons": coco_polygons}
     for each in FROM_MASKS:
@@ -67,4 +68,5 @@ def collect(
     with atomic(summary) as unfinished:
         overview.to_csv(unfinished, index=False, float_format="%.6g")
     with atomic(page) as unfinished:
-        unfinished.write_text(predictions_page(name, masks, history, table, labels, weights, model), encoding="utf-8")
+        html = predictions_page(name, masks, history, table, labels, weights, model, refine)
+        unfinished.write_text(html, encoding="utf-8")

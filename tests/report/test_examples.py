@@ -35,7 +35,7 @@ def shown(make_store) -> Example:
     half[20:25, 30:33] = True
     history = pd.DataFrame(
         {"tile": 0, "object": 1, "iteration": [0, 1], "mask": [to_rle(half), to_rle(objects[0] == 1)]}
-    ).assign(x0=30, y0=20, x1=[33, 36], y1=25)
+    ).assign(x0=30, y0=20, x1=[33, 36], y1=25, output=[False, True])
     row = SCORES.iloc[0]
     return example("cells-0", "best gain", row, history, Store.open(make_store(objects, ["test"], images=grey)))
 
@@ -51,10 +51,10 @@ def test_browsing_goes_from_the_worst_loss_to_the_best_gain() -> None:
 
 
 def test_every_pass_has_its_iou_and_the_truth_comes_last(shown: Example) -> None:
-    assert [(panel.title, panel.iou) for panel in shown.panels] == [
-        ("given box", ".500"),
-        ("iteration 1", "1.000"),
-        ("truth", ""),
+    assert [(panel.title, panel.iou, panel.is_kept) for panel in shown.panels] == [
+        ("given box", ".500", False),
+        ("iteration 1", "1.000", True),
+        ("truth", "", False),
     ]
 
 

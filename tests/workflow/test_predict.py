@@ -41,6 +41,12 @@ POINT_ON_PATH = """path => {
     const point = path.getPointAtLength(1).matrixTransform(path.getScreenCTM());
     return {x: point.x, y: point.y};
 }"""
+# The number of each card, and the captions of its pictures that are framed and say "kept"
+KEPT = """cards => cards.map(card => [
+    Number(card.id.replace('card-object-', '')),
+    [...card.querySelectorAll('.kept')].filter(each => /, kept,/.test(each.querySelector('svg').ariaLabel))
+        .map(each => each.querySelector('figcaption').firstChild.textContent),
+])"""
 REASONS = {
     "inverted in x": "ends before it begins",
     "inverted in y": "ends before it begins",
@@ -90,6 +96,13 @@ def masks_of(out: Path) -> dict[int, Any]:
     """The masks of COCO's file by number."""
     annotations = json.loads((out / "coco.json").read_text())["annotations"]
     return {entry["id"]: entry["segmentation"] for entry in annotations}
+
+
+def kept_titles(out: Path) -> dict[int, str]:
+    """The title of the picture of each object's output mask on the page."""
+    history = pd.read_parquet(out / "steps/segment.parquet", columns=["box", "iteration", "output"])
+    kept = history[history["output"]].set_index("box")["iteration"]
+    return {number: f"iteration {iteration}" if iteration else "given box" for number, iteration in kept.items()}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of pycocotools, as in `from_rle`
@@ -169,6 +182,8 @@ def test_the_page_shows_flagged_objects_first_and_asks_no_host(predicted: Path) 
         wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         skipped = page.locator("#skipped tbody tr").count()
         text = page.inner_text("header")
+        kept = page.eval_on_selector_all("article.object", KEPT)
+        legend = page.locator("#flagged > .note").inner_text()
         browser.close()
     assert [url for url in seen if not url.startswith("data:")] == [(predicted / "predict.html").as_uri()]
     assert headings[:3] == ["Whole images", "Measurements by image and class", "To look at first"]
@@ -183,6 +198,8 @@ def test_the_page_shows_flagged_objects_first_and_asks_no_host(predicted: Path) 
     assert wide == 0
     assert skipped == 13
     assert "No model was trained for this" in text
+    assert {number: [title] for number, title in kept_titles(predicted).items()} == dict(kept)
+    assert "An iteration is kept only if its predicted IoU exceeds that of the first mask by more than .15." in legend
 
 
 def test_the_requested_outlines_are_there_and_those_of_before_are_not(example: Path, predicted: Path) -> None:

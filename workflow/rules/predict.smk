@@ -78,7 +78,7 @@ rule collect:
         name=lambda wildcards: wildcards.set,
         pixel_size=of_set("pixel_size"),
         flags=of_set("flags"),
-        mask_extent=lambda wildcards: SETS[wildcards.set].refine.mask_extent,
+        refine=lambda wildcards: SETS[wildcards.set].refine.plain(),
     script:
         "../scripts/stage.py"
 
