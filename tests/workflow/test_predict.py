@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,7 @@ import tifffile
 import zarr
 from click.testing import CliRunner
 from helpers.box_writers import WRITERS
-from helpers.running import SMALL, planned_jobs, snakemake
+from helpers.running import ROOT, SMALL, planned_jobs, snakemake
 from helpers.stages import SERVER
 from playwright.sync_api import sync_playwright
 from pycocotools import mask as coco
@@ -148,6 +149,14 @@ def test_a_flag_tells_most_boxes_that_were_far_off(example: Path, predicted: Pat
     print(f"moved far: precision {precision:.2f}, recall {recall:.2f}, {sum(far)} of {len(far)} boxes far off")
     assert precision > 0.8
     assert recall > 0.6
+
+
+def test_the_documents_name_the_columns_of_the_table(predicted: Path) -> None:
+    page = (ROOT / "docs/outputs.md").read_text(encoding="utf-8")
+    tables = re.findall(r"^\| column \|.*\n(?:\|.*\n)+", page, re.MULTILINE)
+    cells = [line.split("|")[1] for table in tables for line in table.splitlines()]
+    named = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+    assert sorted(named) == sorted(pd.read_csv(predicted / "objects.csv").columns)
 
 
 def test_label_images_and_table_agree(predicted: Path) -> None:
