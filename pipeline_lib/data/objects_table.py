@@ -16,14 +16,17 @@ from pipeline_lib.settings.segment import Flags
 GIVEN, FINAL = [f"given_{edge}" for edge in XYXY], [f"final_{edge}" for edge in XYXY]
 PREDICTION = [*FINAL, "iterations", "ended", "predicted_iou", "moved", "disagreement", "flags"]
 UNSTABLE = {"cycle", "cap"}  # ways to end an iteration that did not converge
-FLAGS = {
-    "moved far": "the box around the mask hardly overlaps your box (IoU at most flags.moved)",
-    "masks disagree": "the first and the iterated mask hardly overlap (IoU at most flags.disagree)",
+FLAGS = {  # with the names of thresholds in braces
+    "moved far": "your box was bad: the box around the mask hardly overlaps it (IoU at most {moved:g}). "
+    "The mask can be good",
+    "masks disagree": "the first and the iterated mask hardly overlap (IoU at most {disagree:g})",
+    "low predicted IoU": "the predicted IoU of the mask is low (below {predicted_iou:g})",
     "unstable": "the iteration did not converge",
     "empty": "the mask has no pixel",
     "touches the border": "the mask reaches the border of the image, but your box does not",
     "cut by its window": "the mask reaches the border of its window, so the object may continue beyond it",
-    "cut around its box": "the mask reaches the limit around its box (refine.mask_extent), so the object may continue",
+    "cut around its box": "the mask reaches the limit around its box ({mask_extent:g} times its sides), so the object "
+    "may continue beyond it",
 }
 
 
@@ -35,7 +38,7 @@ def objects_table(
     Args:
         masks: Masks, boxes, windows, images and the size of a pixel.
         iterations: Rows that the stage `segment` wrote, of all shards.
-        thresholds: Thresholds of the flags `moved far` and `masks disagree`.
+        thresholds: Thresholds of the flags `moved far`, `masks disagree` and `low predicted IoU`.
         mask_extent: `refine.mask_extent`.
 
     Returns:
@@ -93,6 +96,7 @@ def _facts(
     conditions = {
         "moved far": 1 - facts["moved"] <= thresholds.moved,
         "masks disagree": 1 - facts["disagreement"] <= thresholds.disagree,
+        "low predicted IoU": facts["predicted_iou"] < thresholds.predicted_iou,
         "unstable": facts["iterations"] > 0 and facts["ended"] in UNSTABLE,
         "empty": not mask.any(),
         "touches the border": (sides & ends & ~box_touches).any(),

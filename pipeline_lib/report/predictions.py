@@ -1,7 +1,8 @@
 """Make the page of a segmented set of images: whole images with their masks, then objects, the flagged ones first."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from pipeline_lib.report.overviews import overviews
 from pipeline_lib.report.page import render, within_budget
 from pipeline_lib.report.provenance import versions
 from pipeline_lib.settings.inference import RefineConfig
+from pipeline_lib.settings.segment import Flags
 
 MOST = 500  # most flagged objects that get a card with pictures
 BROWSED = 200  # most other objects that get a card
@@ -34,6 +36,7 @@ def predictions_page(
     labels: str,
     weights: str,
     model: str | None,
+    flags: Flags,
     refine: RefineConfig,
 ) -> str:
     """Return the page as HTML, which opens from disk without a network.
@@ -46,16 +49,16 @@ def predictions_page(
         labels: OME-Zarr of the set.
         weights: manifest of the backbone.
         model: file of the model that made the masks; None: the backbone as it is.
-        refine: how masks were iterated and chosen.
+        flags: thresholds of the flags.
+        refine: how masks were iterated, cut and chosen.
     """
     skipped = table["flags"].str.startswith("skipped")
-    raised = {flag: int(table["flags"].str.contains(flag, regex=False).sum()) for flag in FLAGS}
     flagged, calm = table[(table["flags"] != "") & ~skipped], table[table["flags"] == ""]
     whole = list(overviews(masks.instances, table, Path(labels)))
     in_pictures = {each.number for overview in whole for each in overview.objects}
     flagged_cards, other_cards = (
-        list(within_budget(_examples(masks, iterations, flags, in_pictures), BUDGET))
-        for flags in (_worst_first(flagged).head(MOST), _spread(calm))
+        list(within_budget(_examples(masks, iterations, shown, in_pictures), BUDGET))
+        for shown in (_worst_first(flagged).head(MOST), _spread(calm))
     )
     with_card = {each.name for each in (*flagged_cards, *other_cards)}
     without_card = [number for number in sorted(in_pictures) if f"object-{number}" not in with_card]
@@ -69,7 +72,7 @@ def predictions_page(
         segmented=int((~skipped).sum()),
         skipped=table[skipped].head(LISTED).to_dict("records"),
         skipped_count=int(skipped.sum()),
-        flags=[{"flag": flag, "means": FLAGS[flag], "count": count} for flag, count in raised.items() if count],
+        flags=list(_raised(table["flags"], {**flags.plain(), "mask_extent": refine.mask_extent})),
         overviews=whole,
         slices=table.loc[~skipped, ["image", "slice"]].drop_duplicates().shape[0],
         summary=summary.head(LISTED).to_dict("records"),
@@ -94,10 +97,23 @@ def _kept_when(refine: RefineConfig) -> str:
     return f"An iteration is kept only if its predicted IoU exceeds that of the first mask by more than {lead}."
 
 
+def _raised(flags: pd.Series, limits: Mapping[str, float | None]) -> Iterator[dict[str, Any]]:
+    """Yield the flags that objects have, with their meaning and the number of these objects.
+
+    Args:
+        flags: flags of each object.
+        limits: thresholds of the flags, by name.
+    """
+    for flag, meaning in FLAGS.items():
+        count = int(flags.str.contains(flag, regex=False).sum())
+        if count:
+            yield {"flag": flag, "count": count, "means": meaning.format(**limits)}
+
+
 def _worst_first(flagged: pd.DataFrame) -> pd.Series:
-    """Return the flags of flagged objects, by number: those with most flags first, then those whose box moved most."""
-    keys = pd.DataFrame({"flags": flagged["flags"].str.count(";"), "moved": flagged["moved"].fillna(1)})
-    return flagged["flags"].loc[keys.sort_values(["flags", "moved"], ascending=False, kind="stable").index]
+    """Return the flags of flagged objects, by number: those with most flags first, then those with the lowest IoU."""
+    keys = flagged.assign(count=-flagged["flags"].str.count(";")).sort_values(["count", "predicted_iou"], kind="stable")
+    return keys["flags"]
 
 
 def _spread(calm: pd.DataFrame) -> pd.Series:

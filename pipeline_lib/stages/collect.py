@@ -68,5 +68,5 @@ def collect(
     with atomic(summary) as unfinished:
         overview.to_csv(unfinished, index=False, float_format="%.6g")
     with atomic(page) as unfinished:
-        html = predictions_page(name, masks, history, table, labels, weights, model, refine)
+        html = predictions_page(name, masks, history, table, labels, weights, model, flags, refine)
         unfinished.write_text(html, encoding="utf-8")

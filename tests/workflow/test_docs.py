@@ -118,7 +118,7 @@ def test_every_page_is_in_the_index() -> None:
 
 @pytest.mark.parametrize("page", ["predict", "formats", "outputs"])
 def test_a_page_on_own_images_is_read_in_one_sitting(page: str) -> None:
-    assert len((ROOT / f"docs/{page}.md").read_text(encoding="utf-8").split()) <= 1500
+    assert words_of((ROOT / f"docs/{page}.md").read_text(encoding="utf-8")) <= 1500
 
 
 @pytest.mark.parametrize("page", WORDS)

@@ -151,6 +151,13 @@ def test_a_flag_tells_most_boxes_that_were_far_off(example: Path, predicted: Pat
     assert recall > 0.6
 
 
+def test_a_low_predicted_iou_is_flagged(predicted: Path) -> None:
+    table = pd.read_csv(predicted / "objects.csv").query("area == area")  # prompted boxes
+    is_flagged = table["flags"].fillna("").str.contains("low predicted IoU")
+    assert is_flagged.tolist() == (table["predicted_iou"] < 0.71).tolist()
+    assert 0 < is_flagged.sum() < len(table)
+
+
 def test_the_documents_name_the_columns_of_the_table(predicted: Path) -> None:
     page = (ROOT / "docs/outputs.md").read_text(encoding="utf-8")
     tables = re.findall(r"^\| column \|.*\n(?:\|.*\n)+", page, re.MULTILINE)
@@ -199,6 +206,7 @@ def test_the_page_shows_flagged_objects_first_and_asks_no_host(predicted: Path) 
         text = page.inner_text("header")
         kept = page.eval_on_selector_all("article.object", KEPT)
         legend = page.locator("#flagged > .note").inner_text()
+        meanings = page.locator("#flagged table").inner_text()
         page.set_viewport_size({"width": 1300, "height": 900})
         outside = page.eval_on_selector_all("article.object", OUTSIDE)
         browser.close()
@@ -218,6 +226,7 @@ def test_the_page_shows_flagged_objects_first_and_asks_no_host(predicted: Path) 
     assert {number: [title] for number, title in kept_titles(predicted).items()} == dict(kept)
     assert "An iteration is kept only if its predicted IoU exceeds that of the first mask by more than .15." in legend
     assert outside == []
+    assert "the predicted IoU of the mask is low (below 0.71)" in meanings
 
 
 def test_the_requested_outlines_are_there_and_those_of_before_are_not(example: Path, predicted: Path) -> None:
