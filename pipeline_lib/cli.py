@@ -4,7 +4,6 @@ click reads the arguments. It is well kept, and dask needs it anyway.
 """
 
 import logging
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +14,7 @@ import click
 from pipeline_lib.api import backbone_choice, chosen_model
 from pipeline_lib.commands.deviation import deviation_command
 from pipeline_lib.commands.options import FILE, check_out, chosen_settings, out_option, segmenting
-from pipeline_lib.commands.steps import Steps
+from pipeline_lib.commands.steps import Steps, remove_outdated
 from pipeline_lib.commands.track import track_command
 from pipeline_lib.commands.train import train_command
 from pipeline_lib.data.backbone import Backbone
@@ -99,9 +98,10 @@ def predict_command(
         choice = backbone_choice(backbone, model, checkpoint)
         segment_set(images, list(boxes), out, str(model) if model else None, choice, settings, refine)
         _write_outlines(out, {"geojson": geojson, "rois": rois, "yolo": yolo})
-        shutil.rmtree(out / LABEL_TIFFS.file, ignore_errors=True)  # of an earlier run
         if tiff:
             label_tiffs(labels=str(out / OME_ZARR.file), tiffs=str(out / LABEL_TIFFS.file))
+        else:
+            remove_outdated(out / LABEL_TIFFS.file, "tiff")
     except DataError as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{out}/predict.html, objects.csv, summary.csv, {COCO.file}, {OME_ZARR.file}")
@@ -150,9 +150,10 @@ def _write_outlines(out: Path, forms: Mapping[OutlineForm, bool]) -> None:
     """Write the outlines of a finished set in the chosen forms, and remove all others of an earlier run."""
     prompts, iterations = (str(out / STEPS / name) for name in (PROMPTS, ITERATIONS))
     for form, is_chosen in forms.items():
-        shutil.rmtree(out / form, ignore_errors=True)
         if is_chosen:
             outlines(prompts=prompts, iterations=[iterations], outlines=str(out / form), form=form)
+        else:
+            remove_outdated(out / form, form)
 
 
 def segment_set(

@@ -1,6 +1,7 @@
 """Run stages one after the other, and skip those that are finished when the command runs again."""
 
 import logging
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,18 @@ class Steps:
         stage(**reads, **writes, **settings, **({"code": code} if resumes else {}))
         with atomic(finished) as partial:
             partial.write_text(self.key)
+
+
+def remove_outdated(output: Path, option: str) -> None:
+    """Remove an optional output of an earlier run, which can contradict the outputs of this run.
+
+    Args:
+        output: its folder, which need not exist.
+        option: option of the command that writes it.
+    """
+    if output.exists():
+        shutil.rmtree(output)
+        log.info("%s: removed, because an earlier run wrote it; --%s writes it again", output, option)
 
 
 def _exists(path: str) -> bool:

@@ -1,7 +1,6 @@
 """The command `loosebox track`: follow objects through the slices of a volume, by the stages of the workflow."""
 
 import logging
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import click
 
 from pipeline_lib.api import backbone_choice, chosen_model
 from pipeline_lib.commands.options import check_out, chosen_settings, segmenting
-from pipeline_lib.commands.steps import Steps
+from pipeline_lib.commands.steps import Steps, remove_outdated
 from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.data.mask_formats.fiji import LABEL_TIFFS
 from pipeline_lib.data.mask_formats.ome_zarr import OME_ZARR
@@ -63,9 +62,10 @@ def track_command(
         model = chosen_model(model, backbone)
         choice = backbone_choice(backbone, model, checkpoint)
         track_volume(volume, list(boxes), out, str(model) if model else None, choice, settings, refine)
-        shutil.rmtree(out / LABEL_TIFFS.file, ignore_errors=True)  # of an earlier run
         if tiff:
             label_tiffs(labels=str(out / OME_ZARR.file), tiffs=str(out / LABEL_TIFFS.file))
+        else:
+            remove_outdated(out / LABEL_TIFFS.file, "tiff")
     except DataError as error:
         raise click.ClickException(str(error)) from error
     outputs = ["track.html", "objects.csv", "slices.csv", OME_ZARR.file, *([LABEL_TIFFS.file] if tiff else [])]

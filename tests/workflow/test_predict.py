@@ -1,6 +1,7 @@
 """Segmentation of one's own images: by command, by Snakemake and from a notebook, with the same masks."""
 
 import json
+import logging
 import random
 import re
 import shutil
@@ -229,14 +230,22 @@ def test_the_page_shows_flagged_objects_first_and_asks_no_host(predicted: Path) 
     assert "the predicted IoU of the mask is low (below 0.71)" in meanings
 
 
-def test_the_requested_outlines_are_there_and_those_of_before_are_not(example: Path, predicted: Path) -> None:
+def test_the_requested_outlines_are_there_and_those_of_before_are_not(
+    example: Path, predicted: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     assert sorted(file.name for file in (predicted / "rois").iterdir()) == ["a.zip", "b.zip", "c.zip"]
     assert sorted(file.name for file in (predicted / "geojson").iterdir()) == ["a.geojson", "b.geojson", "c.geojson"]
     assert sorted(file.name for file in (predicted / "yolo/labels").iterdir()) == ["a.txt", "b.txt", "c.txt"]
     again = predicted.with_name("again")
     shutil.copytree(predicted, again)
-    run("predict", example / "images", example / "boxes.csv", "--out", again, "--on-bad-box", "skip", "--yolo")
-    assert [form for form in get_args(OutlineForm) if (again / form).exists()] == ["yolo"]
+    with caplog.at_level(logging.INFO):
+        run("predict", example / "images", example / "boxes.csv", "--out", again, "--on-bad-box", "skip", "--yolo")
+    assert [form for form in (*get_args(OutlineForm), "label_tiffs") if (again / form).exists()] == ["yolo"]
+    removed = [message for message in caplog.messages if "removed" in message]
+    assert removed == [
+        f"{again}/{name}: removed, because an earlier run wrote it; --{option} writes it again"
+        for name, option in (("geojson", "geojson"), ("rois", "rois"), ("label_tiffs", "tiff"))
+    ]
     assert "area_nm2" not in pd.read_csv(again / "objects.csv")
 
 
