@@ -22,6 +22,7 @@ from pipeline_lib.data.example_set import write_example_set
 from pipeline_lib.data.mask_formats.coco import COCO, COCO_POLYGONS
 from pipeline_lib.data.mask_formats.fiji import LABEL_TIFFS
 from pipeline_lib.data.mask_formats.ome_zarr import OME_ZARR
+from pipeline_lib.data.mask_formats.table import FROM_MASKS
 from pipeline_lib.data.model_header import described
 from pipeline_lib.errors import DataError
 from pipeline_lib.runtime.hashing import files_digest
@@ -104,7 +105,10 @@ def predict_command(
             remove_outdated(out / LABEL_TIFFS.file, "tiff")
     except DataError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"{out}/predict.html, objects.csv, summary.csv, {COCO.file}, {OME_ZARR.file}")
+    optional = {LABEL_TIFFS.file: tiff, "geojson": geojson, "rois": rois, "yolo": yolo}
+    outputs = ["predict.html", "objects.csv", "summary.csv", *(each.file for each in FROM_MASKS)]
+    outputs += [name for name, is_chosen in optional.items() if is_chosen]
+    click.echo(f"{out}/{', '.join(outputs)}")
 
 
 main.add_command(train_command)

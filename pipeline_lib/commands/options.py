@@ -112,7 +112,8 @@ OPTIONS = (  # of `predict` and `track`
     click.option(
         "--pixel-size",
         type=(float, float, float),
-        help="Depth, height and width of a pixel, nm. With it, the table has measurements in nm.",
+        help="Depth, height and width of a pixel, nm, the same for all images of the call. With it, the table has "
+        "measurements in nm. Flat images have no depth: repeat the height.",
     ),
     click.option(
         "--config", type=FILE, help="YAML file with keys of the sections `segment` and `refine` (docs/keys.md)."

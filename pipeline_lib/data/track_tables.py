@@ -17,15 +17,15 @@ EDGE = "end of the volume"
 SIDES = ("before_first", "after_last")
 PLACE = ("slice", "object", "start", "direction")
 MEASURED = ("predicted_iou", "overlap", "confidence", "likeness")
-FLAGS = {
+FLAGS = {  # with the names of thresholds in braces
     "empty": "its mask has no pixel in the slice of its box",
     "box skipped": "one of its boxes was skipped, so the object depends on its other boxes",
-    "low predicted IoU": "the mean predicted IoU of its masks is low (below track.flags.predicted_iou)",
-    "ends abruptly": "its last mask at an end is still large (at least track.flags.abrupt of its largest one)",
-    "grows": "its largest mask is much larger than that in the slice of a box (more than track.flags.growth times)",
-    "tracks disagree": "the masks that start from two of its boxes disagree (IoU below track.flags.agreement)",
+    "low predicted IoU": "the mean predicted IoU of its masks is low (below {predicted_iou:g})",
+    "ends abruptly": "its last mask at an end is still large (at least {abrupt:g} of its largest one)",
+    "grows": "its largest mask is much larger than that in the slice of a box (more than {growth:g} times)",
+    "tracks disagree": "the masks that start from two of its boxes disagree (IoU below {agreement:g})",
     "gap": "slices between two of its boxes have no mask",
-    "shares voxels": "many of its voxels also belong to another object (more than track.flags.shared)",
+    "shares voxels": "many of its voxels also belong to another object (a share of more than {shared:g})",
 }
 
 ENDS = {

@@ -53,7 +53,7 @@ def overviews(instances: Instances, table: pd.DataFrame, labels: Path) -> Iterat
 
     Args:
         instances: Masks, boxes and images.
-        table: Table of `objects_table`.
+        table: Table of `objects_table`, with the column `title`: what the page calls each object.
         labels: OME-Zarr of the set. The pictures are made from its pyramids.
     """
     rows_by_slice = _choose_slices(table[table["area"].notna()])
@@ -91,7 +91,7 @@ def _overview(image: ImageFile, z: int, rows: pd.DataFrame, pixels: Image.Image,
         objects=[
             Outlined(
                 number=int(str(number)),
-                says=f"{number} {row['label']}".strip() + (f": {row['flags']}" if row["flags"] else ""),
+                says=row["title"] + (f": {row['flags']}" if row["flags"] else ""),
                 is_flagged=row["flags"] != "",
                 path=_path(instances, int(str(number)), row, steps),
             )

@@ -42,6 +42,22 @@ def render(template: str, **values: Any) -> str:
     return environment.get_template(template).render(**values)
 
 
+def raised_flags(
+    flags: pd.Series, meanings: Mapping[str, str], thresholds: Mapping[str, float | None]
+) -> Iterator[dict[str, Any]]:
+    """Yield each flag that objects have, with its meaning and the number of these objects.
+
+    Args:
+        flags: flags of each object, separated by "; ".
+        meanings: meaning of each flag, with names of thresholds in braces.
+        thresholds: their values.
+    """
+    for flag, meaning in meanings.items():
+        count = int(flags.str.contains(flag, regex=False).sum())
+        if count:
+            yield {"flag": flag, "count": count, "means": meaning.format(**thresholds)}
+
+
 def results_of(cell: Cell, experiment: TablesConfig, csvs: Mapping[str, pd.DataFrame]) -> Results:
     """Return the results of a data set.
 

@@ -15,8 +15,9 @@ from pipeline_lib.data.model_header import described
 from pipeline_lib.data.track_tables import ENDS, FLAGS
 from pipeline_lib.data.tracks import Row, Tracks, placed_mask
 from pipeline_lib.report.examples import BUDGET, MARGIN, PREDICTED, Example, Panel
-from pipeline_lib.report.page import render, within_budget
+from pipeline_lib.report.page import raised_flags, render, within_budget
 from pipeline_lib.report.provenance import versions
+from pipeline_lib.settings.segment import TrackFlags
 
 SHOWN = 9  # slices that are shown of an object, evenly spaced
 REFUSED = (232, 72, 85)  # RGB of a mask that was rejected and ended its object
@@ -39,7 +40,13 @@ class Strip:
 
 
 def tracks_page(
-    name: str, tracks: Tracks, slices: pd.DataFrame, table: pd.DataFrame, weights: str, model: str | None
+    name: str,
+    tracks: Tracks,
+    slices: pd.DataFrame,
+    table: pd.DataFrame,
+    weights: str,
+    model: str | None,
+    flags: TrackFlags,
 ) -> str:
     """Return the page as HTML, which opens from disk without a network.
 
@@ -50,9 +57,9 @@ def tracks_page(
         table: Table of `volume_table`.
         weights: Manifest of the backbone.
         model: File of the model that made the masks; None: the backbone as it is.
+        flags: Thresholds of the flags.
     """
     skipped = table["flags"].str.startswith("skipped")
-    raised = {flag: int(table["flags"].str.contains(flag, regex=False).sum()) for flag in FLAGS}
     flagged, calm = table[(table["flags"] != "") & ~skipped], table[table["flags"] == ""]
     order = flagged.assign(count=flagged["flags"].str.count(";")).sort_values("count", ascending=False, kind="stable")
     encoded = tracks.rows.drop_duplicates(["direction", "slice", "window_y", "window_x", "window_side"])
@@ -62,7 +69,7 @@ def tracks_page(
         depth=tracks.image.shape[0],
         objects=len(table),
         skipped=int(skipped.sum()),
-        flags=[{"flag": flag, "means": FLAGS[flag], "count": count} for flag, count in raised.items() if count],
+        flags=list(raised_flags(table["flags"], FLAGS, flags.plain())),
         ends=ENDS,
         flagged=list(within_budget(_strips(tracks, slices, order), MOST)),
         flagged_count=len(flagged),

@@ -6,7 +6,7 @@ from functools import partial
 import pandas as pd
 
 from pipeline_lib.data.images import Pixels
-from pipeline_lib.data.mask_formats.ome_zarr import write_collection, write_image
+from pipeline_lib.data.mask_formats.ome_zarr import Scene, write_scenes
 from pipeline_lib.data.prompts import Prompts
 from pipeline_lib.data.tables import read_table
 from pipeline_lib.data.track_tables import slices_table, volume_table
@@ -51,12 +51,12 @@ def collect_tracks(
     table = volume_table(masks, by_slice, pixel_size, flags)
     image, pixels = masks.image, Pixels()
     with atomic(labels) as unfinished:
-        write_collection(unfinished, {image.name: image.shape})
-        blocks = partial(pixels.part, image)
-        write_image(unfinished / image.name, image.shape, blocks, Numbers(masks).block, pixel_size)
+        scene = Scene(image.shape, partial(pixels.part, image), Numbers(masks).block)
+        write_scenes(unfinished, {image.name: scene}, pixel_size)
     with atomic(slices) as unfinished:
         by_slice.to_csv(unfinished, index=False, float_format="%.6g")
     with atomic(objects) as unfinished:
         table.to_csv(unfinished, float_format="%.6g")
     with atomic(page) as unfinished:
-        unfinished.write_text(tracks_page(name, masks, by_slice, table, weights, model), encoding="utf-8")
+        html = tracks_page(name, masks, by_slice, table, weights, model, flags)
+        unfinished.write_text(html, encoding="utf-8")

@@ -49,11 +49,11 @@ def instances() -> Instances:
 
 @pytest.fixture
 def table() -> pd.DataFrame:
-    rows = [(image, 0, "cell", flags, int(mask.sum()), 4, 4, 8, 8) for image, mask, flags in OBJECTS]
-    names = ["image", "slice", "label", "flags", "area", *(f"given_{edge}" for edge in ("x0", "y0", "x1", "y1"))]
-    return pd.DataFrame([*rows, ("a", 0, "", "skipped: has no area", None, 0, 0, 0, 0)], columns=names).set_index(
-        pd.RangeIndex(1, len(OBJECTS) + 2)
-    )
+    rows = [(image, 0, flags, int(mask.sum()), 4, 4, 8, 8) for image, mask, flags in OBJECTS]
+    names = ["image", "slice", "flags", "area", *(f"given_{edge}" for edge in ("x0", "y0", "x1", "y1"))]
+    skipped = ("a", 0, "skipped: has no area", None, 0, 0, 0, 0)
+    numbers = pd.RangeIndex(1, len(OBJECTS) + 2)
+    return pd.DataFrame([*rows, skipped], numbers, names).assign(title=[f"object {number}" for number in numbers])
 
 
 @pytest.fixture
@@ -90,9 +90,9 @@ def test_outlines_fit_their_pictures(
     assert paths[3] == "M1.0 1.0H2.0V2.0H1.0z"  # without a mask the box that was given
     assert [each.number for each in first.objects] == [1, 2, 3]  # the largest lies at the bottom
     assert [(each.number, each.says) for each in first.listed] == [
-        (2, "2 cell: unstable"),
-        (3, "3 cell: empty"),
-        (1, "1 cell"),
+        (2, "object 2: unstable"),
+        (3, "object 3: empty"),
+        (1, "object 1"),
     ]
 
 

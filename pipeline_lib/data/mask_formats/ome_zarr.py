@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
@@ -28,13 +28,48 @@ Block = Callable[[int, slice, slice], NDArray[Any]]  # from slice, rows and colu
 Halve = Callable[[NDArray[Any]], NDArray[Any]]
 
 
+class Scene(NamedTuple):
+    """An image and its label image."""
+
+    shape: Shape
+    image: Block  # uint8
+    objects: Block  # uint32, the numbers of the objects; 0 is background
+
+
 def write_label_images(masks: MaskSet, path: Path) -> None:
-    """Write a collection with all images of the set and their label images."""
-    images = masks.instances.prompts.images
-    write_collection(path, {image.name: image.shape for image in images})
-    for image in images:
-        numbers = partial(masks.instances.numbers, image.name)
-        write_image(path / image.name, image.shape, partial(masks.pixels, image), numbers, masks.pixel_size)
+    """Write all images of the set and their label images."""
+    scenes = {
+        image.name: Scene(image.shape, partial(masks.pixels, image), partial(masks.instances.numbers, image.name))
+        for image in masks.instances.prompts.images
+    }
+    write_scenes(path, scenes, masks.pixel_size)
+
+
+def write_scenes(path: Path, scenes: Mapping[str, Scene], pixel_size: Sequence[float] | None) -> None:
+    """Write a collection of images with their label images, and show the progress.
+
+    Args:
+        path: A folder that does not exist yet.
+        scenes: The images by name.
+        pixel_size: ZYX, nanometres; None if it is not known.
+    """
+    write_collection(path, {name: scene.shape for name, scene in scenes.items()})
+    total = 2 * sum(len(list(blocks(scene.shape))) for scene in scenes.values())  # of full resolution
+    with tqdm(desc="label images", total=total, unit=" blocks", mininterval=10) as progress:
+        for name, scene in scenes.items():
+            image, objects = (_counted(block, progress) for block in (scene.image, scene.objects))
+            write_image(path / name, scene.shape, image, objects, pixel_size)
+
+
+def _counted(block: Block, progress: "tqdm[Any]") -> Block:
+    """Return the function with a step of the progress bar for each call."""
+
+    def counted(z: int, y: slice, x: slice) -> NDArray[Any]:
+        pixels = block(z, y, x)
+        progress.update()
+        return pixels
+
+    return counted
 
 
 def write_collection(path: Path, shapes: Mapping[str, Shape]) -> None:
@@ -123,7 +158,7 @@ def _write_levels(
         array = group.create_array(
             str(level), shape=shape, chunks=(1, CHUNK, CHUNK), dtype=dtype, dimension_names=AXES, fill_value=0
         )
-        for z, y, x in tqdm(list(blocks(shape)), f"{group.basename} {level}", mininterval=10):
+        for z, y, x in blocks(shape):
             array[z, y, x] = block(z, y, x)
         block, shape = _halve_blocks(array, halve), (shape[0], *(max(1, side // 2) for side in shape[1:]))
 
