@@ -93,21 +93,22 @@ def predict_command(
     masks. If it is interrupted, the same command continues where it was.
     """
     check_out(out, images, *boxes)
+    forms: dict[OutlineForm, bool] = {"geojson": geojson, "rois": rois, "yolo": yolo}
     try:
         settings, refine = chosen_settings(**options)
         model = chosen_model(model, backbone)
         choice = backbone_choice(backbone, model, checkpoint)
         segment_set(images, list(boxes), out, str(model) if model else None, choice, settings, refine)
-        _write_outlines(out, {"geojson": geojson, "rois": rois, "yolo": yolo})
+        _write_outlines(out, forms)
         if tiff:
             label_tiffs(labels=str(out / OME_ZARR.file), tiffs=str(out / LABEL_TIFFS.file))
         else:
             remove_outdated(out / LABEL_TIFFS.file, "tiff")
     except DataError as error:
         raise click.ClickException(str(error)) from error
-    optional = {LABEL_TIFFS.file: tiff, "geojson": geojson, "rois": rois, "yolo": yolo}
     outputs = ["predict.html", "objects.csv", "summary.csv", *(each.file for each in FROM_MASKS)]
-    outputs += [name for name, is_chosen in optional.items() if is_chosen]
+    outputs += [form for form, is_chosen in forms.items() if is_chosen]
+    outputs += [LABEL_TIFFS.file] if tiff else []
     click.echo(f"{out}/{', '.join(outputs)}")
 
 

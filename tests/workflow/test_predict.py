@@ -206,7 +206,7 @@ def test_the_page_shows_flagged_objects_first_and_asks_no_host(predicted: Path) 
         skipped = page.locator("#skipped tbody tr").count()
         text = page.inner_text("header")
         kept = page.eval_on_selector_all("article.object", KEPT)
-        legend = page.locator("#flagged > .note").inner_text()
+        legend = page.locator("#flagged > .note").last.inner_text()
         meanings = page.locator("#flagged table").inner_text()
         page.set_viewport_size({"width": 1300, "height": 900})
         outside = page.eval_on_selector_all("article.object", OUTSIDE)
@@ -239,7 +239,10 @@ def test_the_requested_outlines_are_there_and_those_of_before_are_not(
     again = predicted.with_name("again")
     shutil.copytree(predicted, again)
     with caplog.at_level(logging.INFO):
-        run("predict", example / "images", example / "boxes.csv", "--out", again, "--on-bad-box", "skip", "--yolo")
+        arguments = [example / "images", example / "boxes.csv", "--out", again, "--on-bad-box", "skip", "--yolo"]
+        printed = run("predict", *arguments)
+    named = printed.partition(f"{again}/predict.html, ")[2].splitlines()[0].split(", ")
+    assert {"predict.html", *named, "steps"} == {file.name for file in again.iterdir()}
     assert [form for form in (*get_args(OutlineForm), "label_tiffs") if (again / form).exists()] == ["yolo"]
     removed = [message for message in caplog.messages if "removed" in message]
     assert removed == [
