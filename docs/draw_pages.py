@@ -15,7 +15,8 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-WIDTH, HEIGHT = 1100, 860  # pixels that are shown at most
+WIDTH, HEIGHT = 1100, 860  # of the window, pixels
+TALLEST = 1115  # pixels of a part that are shown at most
 COLOURS = 128
 
 
@@ -29,7 +30,7 @@ def photograph(page: Path, picture: Path, part: str | None = None) -> None:
         taken = tab.locator(part).first.screenshot() if part else tab.screenshot()
         browser.close()
     shot = Image.open(io.BytesIO(taken)).convert("RGB")
-    shot = shot.crop((0, 0, shot.width, min(shot.height, HEIGHT)))
+    shot = shot.crop((0, 0, shot.width, min(shot.height, TALLEST)))
     shot.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(picture, optimize=True)
 
 
