@@ -45,7 +45,7 @@ KINDS = {"scale": "scaled", "edges": "off edge by edge", "translate": "shifted"}
 PUBLISHED = {"epfl": "epfl", "isbi2012": "isbi2012", "vnc": "em"}  # the paper's data set that each one is compared with
 ON_FIRST_PAGE = {SAM, PK, *(Row(model, False) for model in ("tuned", "adapted", "loose"))}
 STARTS = {"released": "LiteMedSAM as released", "shipped": "the shipped model"}
-FINE_TUNED = "SAM fine-tuned on its labels, as in the paper"
+FINE_TUNED = "SAM fine-tuned on this data set, as in the paper"
 
 SUBJECT = (  # columns that identify a figure
     *("dataset", "model", "training", "prediction", "masks", "claim"),
