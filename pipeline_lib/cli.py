@@ -5,6 +5,7 @@ click reads the arguments. It is well kept, and dask needs it anyway.
 
 import logging
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, get_args
@@ -12,11 +13,8 @@ from typing import Any, get_args
 import click
 
 from pipeline_lib.api import backbone_choice, chosen_model
-from pipeline_lib.commands.deviation import deviation_command
 from pipeline_lib.commands.options import FILE, check_out, chosen_settings, out_option, segmenting
 from pipeline_lib.commands.steps import Steps, remove_outdated
-from pipeline_lib.commands.track import track_command
-from pipeline_lib.commands.train import train_command
 from pipeline_lib.data.backbone import Backbone
 from pipeline_lib.data.example_set import write_example_set
 from pipeline_lib.data.mask_formats.coco import COCO, COCO_POLYGONS
@@ -39,11 +37,30 @@ from pipeline_lib.stages.segment import segment
 from pipeline_lib.stages.weights import weights
 
 FORMS = get_args(ExportForm)
+IN_MODULES = ("deviation", "track", "train")  # commands with a module of their own, by name
 log = logging.getLogger(__name__)
 STEPS, WEIGHTS, PROMPTS, ITERATIONS = "steps", "weights.json", "prompts", "segment.parquet"  # intermediate files
 
 
-@click.group()
+class Commands(click.Group):
+    """The commands of this module, and those of `pipeline_lib.commands`, which are imported when they are used.
+
+    Training needs torch's compiler, and `deviation` draws charts. `predict` would import them in vain.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands, in alphabetical order."""
+        return sorted([*super().list_commands(ctx), *IN_MODULES])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, or None if there is none of this name."""
+        if cmd_name not in IN_MODULES:
+            return super().get_command(ctx, cmd_name)
+        command: click.Command = getattr(import_module(f"pipeline_lib.commands.{cmd_name}"), f"{cmd_name}_command")
+        return command
+
+
+@click.group(cls=Commands)
 @click.version_option(package_name="loosebox")
 def main() -> None:
     """Segment objects in electron-microscopy images from boxes that may be too large, too small or shifted."""
@@ -110,11 +127,6 @@ def predict_command(
     outputs += [form for form, is_chosen in forms.items() if is_chosen]
     outputs += [LABEL_TIFFS.file] if tiff else []
     click.echo(f"{out}/{', '.join(outputs)}")
-
-
-main.add_command(train_command)
-main.add_command(deviation_command)
-main.add_command(track_command)
 
 
 @main.command("export")

@@ -8,8 +8,9 @@ from pipeline_lib.data.tables import read_table
 from pipeline_lib.report.charts import CHARTS, svg
 from pipeline_lib.report.examples import strip
 from pipeline_lib.report.hardware import hardware
-from pipeline_lib.report.page import REPORT, loss_curves, objects_section, render, results_of, tables_section
+from pipeline_lib.report.page import REPORT, render
 from pipeline_lib.report.provenance import data_files, time_spent, versions
+from pipeline_lib.report.sections import loss_curves, objects_section, results_of, tables_section
 from pipeline_lib.runtime.atomic import atomic
 from pipeline_lib.settings.experiment import TablesConfig
 

@@ -88,7 +88,6 @@ def test_stages_without_a_network_import_no_network_library():
     modules = imported("raw", "convert", "boxes", "score", "tables", "prompts", "collect")
     unwanted = {stage: new & (NETWORKS | COMPILER | PLOTTING | WORKFLOW) for stage, new in modules.items()}
     assert unwanted.pop("prompts") <= {"safetensors"}
-    assert unwanted.pop("collect") <= PLOTTING
     assert not any(unwanted.values()), unwanted
 
 
@@ -97,6 +96,12 @@ def test_stages_with_a_network_import_no_compiler():
     assert "torch" in modules["weights"]
     unwanted = {stage: new & (COMPILER | PLOTTING | WORKFLOW) for stage, new in modules.items()}
     assert not any(unwanted.values()), unwanted
+
+
+def test_the_command_predict_imports_neither_the_compiler_nor_charts():
+    code = "import json, sys, pipeline_lib.cli; print(json.dumps(list(sys.modules)))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not set(json.loads(shown.stdout)) & (COMPILER | PLOTTING | WORKFLOW)
 
 
 def test_building_a_network_without_weights_imports_no_compiler():
