@@ -1,7 +1,8 @@
 """Make the page of a segmented set of images: whole images with their masks, then objects, the flagged ones first."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -117,10 +118,10 @@ def _spread(calm: pd.DataFrame) -> pd.DataFrame:
     return evenly_spaced(calm.sort_values("predicted_iou", kind="stable"), BROWSED)
 
 
-def _examples(
-    masks: MaskSet, iterations: pd.DataFrame, objects: pd.DataFrame, in_pictures: set[int]
-) -> Iterator[Example]:
-    """Yield objects with their flags and all of their predictions. Pixels are read object by object.
+def _examples(masks: MaskSet, iterations: pd.DataFrame, objects: pd.DataFrame, in_pictures: set[int]) -> list[Example]:
+    """Return objects in their order, with their flags and all of their predictions.
+
+    They are made in the order of windows, so that each image is read once.
 
     Args:
         masks: masks, boxes, windows and images.
@@ -128,22 +129,28 @@ def _examples(
         objects: rows of `objects_table` to show, with the column `title`.
         in_pictures: numbers of the objects that are in a picture of the page.
     """
-    prompts = masks.instances.prompts
-    by_box = iterations[iterations["box"].isin(objects.index)].groupby("box")
-    histories = {int(str(number)): rows for number, rows in by_box}
-    for number, row in zip(objects.index.astype(int), objects.to_dict("records"), strict=True):
-        history = histories[number]
-        image, z, rows, columns = prompts.place(int(history["window"].iloc[0]))
-        part = masks.pixels(image, z, rows, columns)
-        history_masks = [from_rle(counts, part.shape[:2]) for counts in history["mask"]]
-        y, x = crop_window(np.logical_or.reduce(history_masks), history[XYXY].to_numpy(np.float64))
-        place = f"{image.name}{f', slice {z}' if image.shape[0] > 1 else ''}"
-        x0, y0, x1, y1 = (f"{row[edge]:.0f}" for edge in GIVEN)
-        yield Example(
-            name=f"object-{number}",
-            heading=row["title"],
-            says="; ".join(filter(None, [row["flags"], f"{place}, box from ({x0}, {y0}) to ({x1}, {y1})"])),
-            crop=part[y, x],
-            panels=predictions(history, history_masks, history["predicted_iou"].tolist(), y, x),
-            place=f"drawn-{number}" if number in in_pictures else "",
-        ).reduced(SIDE)
+    shown = iterations[iterations["box"].isin(objects.index)].sort_values("window", kind="stable")
+    rows, examples = objects.to_dict("index"), {}
+    for key, history in shown.groupby("box", sort=False):
+        number = int(str(key))
+        place = f"drawn-{number}" if number in in_pictures else ""
+        examples[number] = _example(f"object-{number}", masks, history, rows[number], place)
+    return [examples[number] for number in objects.index]
+
+
+def _example(name: str, masks: MaskSet, history: pd.DataFrame, row: Mapping[Hashable, Any], place: str) -> Example:
+    """Return an object with its predictions, the rows of `history`. `place` is the name of its outline in the page."""
+    image, z, rows, columns = masks.instances.prompts.place(int(history["window"].iloc[0]))
+    part = masks.pixels(image, z, rows, columns)
+    history_masks = [from_rle(counts, part.shape[:2]) for counts in history["mask"]]
+    y, x = crop_window(np.logical_or.reduce(history_masks), history[XYXY].to_numpy(np.float64))
+    x0, y0, x1, y1 = (f"{row[edge]:.0f}" for edge in GIVEN)
+    where = f"{image.name}{f', slice {z}' if image.shape[0] > 1 else ''}, box from ({x0}, {y0}) to ({x1}, {y1})"
+    return Example(
+        name=name,
+        heading=row["title"],
+        says="; ".join(filter(None, [row["flags"], where])),
+        crop=part[y, x],
+        panels=predictions(history, history_masks, history["predicted_iou"].tolist(), y, x),
+        place=place,
+    ).reduced(SIDE)
