@@ -34,6 +34,7 @@ DATASETS = {
 MODELS = {  # titles of models; a model without an entry is called by its name
     "sam": "SAM",
     "sam_p": "SAM, corner embeddings",
+    "tuned_proposed": "tuned proposed",
     "sam_window": "SAM (masks end at twice the box)",
     "proposed_window": "proposed (masks end at twice the box)",
     "released": "LiteMedSAM as released",
