@@ -4,7 +4,7 @@ click reads the arguments. It is well kept, and dask needs it anyway.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -116,11 +116,12 @@ def predict_command(
         model = chosen_model(model, backbone)
         choice = backbone_choice(backbone, model, checkpoint)
         segment_set(images, list(boxes), out, str(model) if model else None, choice, settings, refine)
-        _write_outlines(out, forms)
+        for form, is_chosen in forms.items():
+            remove_outdated(out / form, form, is_chosen)
+        remove_outdated(out / LABEL_TIFFS.file, "tiff", tiff)
+        _write_outlines(out, [form for form, is_chosen in forms.items() if is_chosen])
         if tiff:
             label_tiffs(labels=str(out / OME_ZARR.file), tiffs=str(out / LABEL_TIFFS.file))
-        else:
-            remove_outdated(out / LABEL_TIFFS.file, "tiff")
     except DataError as error:
         raise click.ClickException(str(error)) from error
     outputs = ["predict.html", "objects.csv", "summary.csv", *(each.file for each in FROM_MASKS)]
@@ -163,14 +164,11 @@ def export_command(
     click.echo(f"{out}/README.md says how to use each file")
 
 
-def _write_outlines(out: Path, forms: Mapping[OutlineForm, bool]) -> None:
-    """Write the outlines of a finished set in the chosen forms, and remove all others of an earlier run."""
+def _write_outlines(out: Path, forms: Iterable[OutlineForm]) -> None:
+    """Write the outlines of a finished set in some forms."""
     prompts, iterations = (str(out / STEPS / name) for name in (PROMPTS, ITERATIONS))
-    for form, is_chosen in forms.items():
-        if is_chosen:
-            outlines(prompts=prompts, iterations=[iterations], outlines=str(out / form), form=form)
-        else:
-            remove_outdated(out / form, form)
+    for form in forms:
+        outlines(prompts=prompts, iterations=[iterations], outlines=str(out / form), form=form)
 
 
 def segment_set(

@@ -65,15 +65,18 @@ class Steps:
             partial.write_text(self.key)
 
 
-def remove_outdated(output: Path, option: str) -> None:
-    """Remove an optional output of an earlier run, which can contradict the outputs of this run.
+def remove_outdated(output: Path, option: str, is_chosen: bool) -> None:
+    """Remove an optional output of an earlier run, whose masks can differ from those of this run.
 
     Args:
         output: its folder, which need not exist.
         option: option of the command that writes it.
+        is_chosen: whether this run writes it again. If not, the log says how.
     """
-    if output.exists():
-        shutil.rmtree(output)
+    if not output.exists():
+        return
+    shutil.rmtree(output)
+    if not is_chosen:
         log.info("%s: removed, because an earlier run wrote it; --%s writes it again", output, option)
 
 

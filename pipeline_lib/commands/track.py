@@ -62,10 +62,9 @@ def track_command(
         model = chosen_model(model, backbone)
         choice = backbone_choice(backbone, model, checkpoint)
         track_volume(volume, list(boxes), out, str(model) if model else None, choice, settings, refine)
+        remove_outdated(out / LABEL_TIFFS.file, "tiff", tiff)
         if tiff:
             label_tiffs(labels=str(out / OME_ZARR.file), tiffs=str(out / LABEL_TIFFS.file))
-        else:
-            remove_outdated(out / LABEL_TIFFS.file, "tiff")
     except DataError as error:
         raise click.ClickException(str(error)) from error
     outputs = ["track.html", "objects.csv", "slices.csv", OME_ZARR.file, *([LABEL_TIFFS.file] if tiff else [])]

@@ -17,9 +17,9 @@ GIVEN, FINAL = [f"given_{edge}" for edge in XYXY], [f"final_{edge}" for edge in 
 PREDICTION = [*FINAL, "iterations", "ended", "predicted_iou", "moved", "disagreement", "flags"]
 UNSTABLE = {"cycle", "cap"}  # ways to end an iteration that did not converge
 FLAGS = {  # with the names of thresholds in braces
-    "moved far": "your box was bad: the box around the mask hardly overlaps it (IoU at most {moved:g}). "
+    "moved far": "your box was probably bad: it differs much from the box around the mask (IoU at most {moved:g}). "
     "The mask can be good",
-    "masks disagree": "the first and the iterated mask hardly overlap (IoU at most {disagree:g})",
+    "masks disagree": "the first and the kept mask differ much (IoU at most {disagree:g})",
     "low predicted IoU": "the predicted IoU of the mask is low (below {predicted_iou:g})",
     "unstable": "the iteration did not converge",
     "empty": "the mask has no pixel",
@@ -48,7 +48,7 @@ def objects_table(
         - the box of the user and the box around the mask, XYXY, in pixels of the image; NaN without a mask;
         - `iterations`, `ended` and `predicted_iou`;
         - `moved`: one minus the IoU of the two boxes;
-        - `disagreement`: one minus the IoU of the first and the iterated mask;
+        - `disagreement`: one minus the IoU of the first and the kept mask;
         - `flags`, separated by "; ". If the box was not prompted, it is "skipped: " and the reason;
         - `columns` of `measurements.py`.
     """

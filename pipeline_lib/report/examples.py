@@ -149,7 +149,7 @@ def predictions(history: pd.DataFrame, masks: Sequence[Mask], ious: Sequence[flo
         Panel(
             title=f"iteration {index}" if index else "given box",
             iou=f"{value:.3f}".removeprefix("0"),
-            mask=mask[y, x],
+            mask=mask[y, x].copy(),  # a view would keep the whole mask in memory
             colour=PREDICTED,
             box=(box[0] - x.start, box[1] - y.start, box[2] - box[0], box[3] - box[1]),
             is_kept=is_kept,

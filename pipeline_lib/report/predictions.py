@@ -109,8 +109,8 @@ def object_titles(labels: pd.Series) -> list[str]:
 
 def _worst_first(flagged: pd.DataFrame) -> pd.DataFrame:
     """Return flagged objects, those with most flags first, then those with the lowest predicted IoU."""
-    counted = flagged.assign(count=-flagged["flags"].str.count(";"))
-    return counted.sort_values(["count", "predicted_iou"], kind="stable")
+    counted = flagged.assign(count=flagged["flags"].str.count(";"))
+    return counted.sort_values(["count", "predicted_iou"], ascending=[False, True], kind="stable")
 
 
 def _spread(calm: pd.DataFrame) -> pd.DataFrame:
@@ -121,7 +121,7 @@ def _spread(calm: pd.DataFrame) -> pd.DataFrame:
 def _examples(masks: MaskSet, iterations: pd.DataFrame, objects: pd.DataFrame, in_pictures: set[int]) -> list[Example]:
     """Return objects in their order, with their flags and all of their predictions.
 
-    They are made in the order of windows, so that each image is read once.
+    They are made in the order of windows, so that each slice is read once.
 
     Args:
         masks: masks, boxes, windows and images.
@@ -150,7 +150,7 @@ def _example(name: str, masks: MaskSet, history: pd.DataFrame, row: Mapping[Hash
         name=name,
         heading=row["title"],
         says="; ".join(filter(None, [row["flags"], where])),
-        crop=part[y, x],
+        crop=part[y, x].copy(),  # a view would keep the whole slice in memory
         panels=predictions(history, history_masks, history["predicted_iou"].tolist(), y, x),
         place=place,
     ).reduced(SIDE)

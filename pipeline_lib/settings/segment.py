@@ -58,7 +58,7 @@ class Flags(Settings):
     moved: Share
     """Flag an object if the IoU of the prompted box and the box around its mask is at most this."""
     disagree: Share
-    """Flag an object if the IoU of its first and its final mask is at most this."""
+    """Flag an object if the IoU of its first and its kept mask is at most this."""
     predicted_iou: Share
     """Flag an object if the predicted IoU of its mask is below this."""
 
