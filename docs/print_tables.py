@@ -48,7 +48,7 @@ STARTS = {"released": "LiteMedSAM as released", "shipped": "the shipped model"}
 FINE_TUNED = "SAM fine-tuned on this data set"
 
 SUBJECT = (  # columns that identify a figure
-    *("dataset", "model", "training", "prediction", "masks", "claim"),
+    *("dataset", "model", "training", "prediction", "masks", "claim", "volume", "boxes", "flag"),
     *("kind", "level", "tile", "labelled_objects", "iterated", "over_model", "over_iterated"),
 )
 
@@ -325,6 +325,44 @@ def devices() -> str:
     return grid([head, *lines])
 
 
+def volumes() -> str:
+    """Return the mean 3-D IoU of tracks by volume, kind of box and way."""
+    return layout(
+        ("volume", "objects", "boxes"),
+        (
+            ((line["volume"], str(line["objects"]), line["boxes"]), line["masks"], number(line["iou"]))
+            for line in read("volumes")
+        ),
+    )
+
+
+def flags() -> str:
+    """Return how many masks and how many poor masks the flags of `predict` find."""
+    head = ("a mask is flagged if it has", "masks flagged", "poor masks found", "poor among the flagged")
+    shares = ("flagged", "found", "precision")
+    return grid(
+        [
+            head,
+            *([line["flag"], *(f"{line[share]:.0%}".replace("%", " %") for share in shares)] for line in read("flags")),
+        ]
+    )
+
+
+def windows() -> str:
+    """Return the mIoU in windows and in tiles, and their difference."""
+    head = ("boxes off by", "mean IoU in whole slices", "in tiles", "difference, 95 % interval over objects")
+    lines = (
+        [
+            f"{line['level']} %",
+            number(line["miou_windows"]),
+            number(line["miou_tiles"]),
+            f"{number(line['difference'], sign='+')} ± {number(line['half_width'])}",
+        ]
+        for line in read("windows")
+    )
+    return grid([head, *lines])
+
+
 REAL = ("epfl", "isbi2012", "vnc")
 TABLES: dict[str, Callable[[], str]] = {
     "unseen": unseen,
@@ -353,6 +391,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "choices": partial(by, "choices", "training", ["dataset", "level"]),
     "exact-boxes": partial(by, "exact-boxes", "training", ["level"]),
     "embedded": embedded,
+    "volumes": volumes,
+    "flags": flags,
+    "windows": windows,
     "gpu": devices,
 }
 
