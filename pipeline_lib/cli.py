@@ -111,6 +111,7 @@ def predict_command(
     """
     check_out(out, images, *boxes)
     forms: dict[OutlineForm, bool] = {"geojson": geojson, "rois": rois, "yolo": yolo}
+    chosen = [form for form, is_chosen in forms.items() if is_chosen]
     try:
         settings, refine = chosen_settings(**options)
         model = chosen_model(model, backbone)
@@ -119,13 +120,12 @@ def predict_command(
         for form, is_chosen in forms.items():
             remove_outdated(out / form, form, is_chosen)
         remove_outdated(out / LABEL_TIFFS.file, "tiff", tiff)
-        _write_outlines(out, [form for form, is_chosen in forms.items() if is_chosen])
+        _write_outlines(out, chosen)
         if tiff:
             label_tiffs(labels=str(out / OME_ZARR.file), tiffs=str(out / LABEL_TIFFS.file))
     except DataError as error:
         raise click.ClickException(str(error)) from error
-    outputs = ["predict.html", "objects.csv", "summary.csv", *(each.file for each in FROM_MASKS)]
-    outputs += [form for form, is_chosen in forms.items() if is_chosen]
+    outputs = ["predict.html", "objects.csv", "summary.csv", *(each.file for each in FROM_MASKS), *chosen]
     outputs += [LABEL_TIFFS.file] if tiff else []
     click.echo(f"{out}/{', '.join(outputs)}")
 
